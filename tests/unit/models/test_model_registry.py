@@ -1,0 +1,146 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from models import ModelError
+
+USER_MODULE = """
+from torch import nn
+
+class Linear(nn.Module):
+    def __init__(self, classes: int, in_channels: int = 1) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_channels * 28 * 28, classes)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+class Wide(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+class NotAModule:
+    pass
+
+def function(classes: int, in_channels: int = 1):
+    return Linear(classes, in_channels)
+"""
+
+
+@pytest.fixture
+def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of the user's own that lies in the current directory."""
+    name = "networks_of_mine"
+    (tmp_path / f"{name}.py").write_text(USER_MODULE)
+    (tmp_path / "broken_of_mine.py").write_text("raise RuntimeError('first line\\nsecond line')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+
+def message(error: pytest.ExceptionInfo[ModelError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, models; models.check('lenet'); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names() -> None:
+    expected = ("lenet", "alexnet", "vggnet", "resnet", "spinalnet", "ensnet", "ensnet-vote")
+    assert models.names() == expected
+
+
+@pytest.mark.parametrize("name", [*models.names(), "mine:Net", "package.module:Class"])
+def test_check_accepts_registered_names_and_classes(name: str) -> None:
+    models.check(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "LeNet",
+        "mine.Net",
+        ":Net",
+        "mine:",
+        "a..b:Net",
+        "a/b:Net",
+        "a:b:c",
+        "a:B()",
+        " a:B",
+    ],
+)
+def test_check_refuses_other_names(name: str) -> None:
+    with pytest.raises(ModelError) as error:
+        models.check(name)
+    assert repr(name) in message(error)
+    assert "lenet, alexnet, vggnet, resnet, spinalnet, ensnet, ensnet-vote" in message(error)
+    assert "package.module:Class" in message(error)
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"unknown model 'lenett': did you mean lenet") as error:
+        models.resolve("lenett")
+    message(error)
+    with pytest.raises(ModelError) as error:
+        models.check("transformer")
+    assert "did you mean" not in message(error)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_resolve_finds_every_registered_class(name: str) -> None:
+    assert issubclass(models.resolve(name), nn.Module)
+
+
+def test_the_paper_stands_first_in_every_architecture() -> None:
+    for module in {models.resolve(name).__module__ for name in models.names()}:
+        source = sys.modules[module].__file__
+        assert source is not None
+        first = Path(source).read_text().splitlines()[0]
+        assert first.startswith('"""')
+        assert any(f"({year})" in first for year in range(1990, 2030)), module
+
+
+def test_a_class_of_the_users_own(user_module: str) -> None:
+    network = models.build(f"{user_module}:Linear", 7, in_channels=3)
+    assert network(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
+
+
+def test_the_users_directory_hides_no_installed_package(user_module: str) -> None:
+    before = list(sys.path)
+    models.resolve(f"{user_module}:Linear")
+    assert sys.path == [*before, str(Path.cwd())]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("no_such_module:Net", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("networks_of_mine:Missing", "has no attribute 'Missing'"),
+        ("broken_of_mine:Net", "RuntimeError: first line second line"),
+        ("networks_of_mine:NotAModule", "must be a subclass of torch.nn.Module"),
+        ("networks_of_mine:function", "must be a subclass of torch.nn.Module"),
+    ],
+)
+def test_resolve_says_why_a_class_is_refused(user_module: str, name: str, rule: str) -> None:
+    with pytest.raises(ModelError) as error:
+        models.resolve(name)
+    assert name in message(error)
+    assert rule in message(error)
+
+
+def test_build_refuses_a_constructor_of_another_form(user_module: str) -> None:
+    with pytest.raises(ModelError) as error:
+        models.build(f"{user_module}:Wide", 62)
+    assert "must be buildable as Wide(classes=62, in_channels=1)" in message(error)
+    assert "unexpected keyword argument 'classes'" in message(error)
