@@ -1,0 +1,95 @@
+"""A data set: its classes, and the images and labels of its two parts."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+class DataError(Exception):
+    """Data that cannot be used. The message is one line: the file, folder or name, and the rule."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images `(N, H, W)` or `(N, C, H, W)` uint8, C being 1 (grey) or 3 (RGB), and labels `(N,)` int64.
+
+    Raises DataError when the arrays are anything else.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8:
+            raise DataError(f"images are {images.dtype}: they have to be uint8, 0 to 255")
+        if images.ndim not in (3, 4) or 0 in images.shape:
+            raise DataError(
+                f"images have shape {images.shape}: it has to be (N, H, W) or (N, C, H, W), N > 0"
+            )
+        if self.channels not in (1, 3):
+            raise DataError(f"images have shape {images.shape}: axis 1 has to be the 1 or 3 channels")
+        if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"labels are {labels.dtype} of shape {labels.shape}: "
+                f"they have to be int64 of shape ({len(images)},), one for each image"
+            )
+        if labels.min() < 0:
+            raise DataError(f"label {labels.min()}: labels count from 0")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.images.ndim == 3 else self.images.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def sha256(self) -> str:
+        """Hex digest of shape, pixels and labels: names exactly these images, in this order."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).reshape(-1).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named data set. Label i means `classes[i]`.
+
+    Nothing is read until a part is asked for, and the two parts are read separately, so that the test part
+    can stay untouched until the very end of a study.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    read_train: Callable[[], Labelled]
+    read_test: Callable[[], Labelled]
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise DataError(f"{self.name}: classes {self.classes} have to be two or more different names")
+
+    def load_train(self) -> Labelled:
+        """The training part. Raises DataError when it is missing or damaged."""
+        return self._within_classes("train", self.read_train())
+
+    def load_test(self) -> Labelled:
+        """The test part: for the last step of a study only. Raises DataError as `load_train` does."""
+        return self._within_classes("test", self.read_test())
+
+    def _within_classes(self, part: str, labelled: Labelled) -> Labelled:
+        largest = labelled.labels.max()
+        if largest >= len(self.classes):
+            raise DataError(
+                f"{self.name}: label {largest} in the {part} part: "
+                f"{len(self.classes)} classes have labels 0 to {len(self.classes) - 1}"
+            )
+        return labelled

@@ -1,0 +1,37 @@
+"""IDX files, the format MNIST and its relatives are stored in.
+
+A file is two zero bytes, one for the type of its numbers (8: unsigned byte), one for the number of
+dimensions, each dimension as a big-endian 32-bit integer, then the numbers.
+"""
+
+import math
+import struct
+from pathlib import Path
+
+from data.dataset import DataError
+
+
+def shape(path: Path, dimensions: int) -> tuple[int, ...]:
+    """The shape an IDX file of bytes declares, once its header and size are known to be right.
+
+    Raises DataError when the header is not that of `dimensions` dimensions of bytes, or when the file is
+    shorter or longer than the header says.
+    """
+    header = 4 + 4 * dimensions
+    with path.open("rb") as file:
+        head = file.read(header)
+    actual = path.stat().st_size
+    if len(head) < header:
+        raise DataError(f"{path}: {actual} bytes, too short for the IDX header of {header} bytes{_REMEDY}")
+    expected_magic = bytes((0, 0, 8, dimensions))
+    if head[:4] != expected_magic:
+        raise DataError(f"{path}: begins with {head[:4].hex()} and not with {expected_magic.hex()}{_REMEDY}")
+    sizes = struct.unpack(f">{dimensions}I", head[4:])
+    expected = header + math.prod(sizes)
+    if actual != expected:
+        declared = "x".join(map(str, sizes))
+        raise DataError(f"{path}: {actual} bytes, expected {expected} ({header} + {declared}){_REMEDY}")
+    return sizes
+
+
+_REMEDY = "; the file is damaged: delete it and fetch it again"

@@ -1,0 +1,69 @@
+"""A user's own data set: a function that returns it, named as "package.module:function"."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.dataset import DataError, Dataset, Labelled
+
+REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+RULE = "(train_images, train_labels, test_images, test_labels, class_names)"
+
+
+def open_own(reference: str) -> Dataset:
+    """The data set that the function `reference` names returns, as the five things in RULE.
+
+    Images are uint8 `(N, H, W)` or `(N, C, H, W)`, labels whole numbers from 0, `(N,)`. The function is
+    called here, since only it knows the classes. Raises DataError when it cannot be imported or called,
+    or returns anything else.
+    """
+    function = _import(reference)
+    try:
+        returned = function()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{reference} raised {type(error).__name__}: {reason}") from error
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        raise DataError(f"{reference} returned {_describe(returned)}: it has to return {RULE}")
+    train_images, train_labels, test_images, test_labels, classes = returned
+    train = _labelled(reference, "train", train_images, train_labels)
+    test = _labelled(reference, "test", test_images, test_labels)
+    if (train.channels, train.size) != (test.channels, test.size):
+        raise DataError(
+            f"{reference}: train images are {train.images.shape[1:]} and test images "
+            f"{test.images.shape[1:]}: they have to be alike"
+        )
+    return Dataset(reference, tuple(map(str, classes)), lambda: train, lambda: test)
+
+
+def _import(reference: str) -> Callable[[], Any]:
+    module, _, name = reference.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: a file there must not stand in for an installed package
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise DataError(f"{reference}: {error}; {module} has to be installed or in {folder}") from error
+    if not callable(function):
+        raise DataError(f"{reference}: {module} has no function {name}")
+    return function  # type: ignore[no-any-return]
+
+
+def _labelled(reference: str, part: str, images: Any, labels: Any) -> Labelled:
+    images, labels = np.ascontiguousarray(images), np.asarray(labels)
+    if labels.dtype.kind in "iu":
+        labels = labels.astype(np.int64)
+    try:
+        return Labelled(images, labels)
+    except DataError as error:
+        raise DataError(f"{reference}, {part} part: {error}") from error
+
+
+def _describe(returned: Any) -> str:
+    return f"{len(returned)} things" if isinstance(returned, tuple) else f"a {type(returned).__name__}"

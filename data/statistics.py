@@ -1,0 +1,39 @@
+"""What a data set looks like in numbers: images per class, mean and standard deviation of its pixels."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.dataset import Labelled
+
+BLOCK = 1024  # images counted at a time: bincount widens its input to eight bytes a pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """`counts`: images per class name, in class order. `mean`, `std`: of pixels / 255, one per channel."""
+
+    counts: dict[str, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def statistics(labelled: Labelled, classes: tuple[str, ...]) -> Statistics:
+    """Counts, and mean and population standard deviation from exact counts of the 256 byte values."""
+    counts = np.bincount(labelled.labels, minlength=len(classes))
+    pixels = labelled.images.reshape(len(labelled), labelled.channels, -1)  # (N, C, H * W)
+    mean, std = zip(*(_moments(pixels[:, channel]) for channel in range(labelled.channels)), strict=True)
+    return Statistics(dict(zip(classes, counts.tolist(), strict=True)), mean, std)
+
+
+def _moments(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> tuple[float, float]:
+    histogram = np.zeros(256, dtype=np.int64)
+    for start in range(0, len(pixels), BLOCK):
+        histogram += np.bincount(pixels[start : start + BLOCK].reshape(-1), minlength=256)
+    # Python's integers: the squares' total must not round or overflow before it is subtracted from.
+    counted = list(enumerate(histogram.tolist()))
+    n = sum(count for _, count in counted)
+    total = sum(value * count for value, count in counted)
+    squares = sum(value**2 * count for value, count in counted)
+    return total / n / 255, math.sqrt(squares * n - total**2) / n / 255

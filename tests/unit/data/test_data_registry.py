@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import data
+from data import DataError
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = "torch torchvision sklearn scipy PIL"
+    code = (
+        "import sys, data; data.check('digits'); data.check('a.b:c'); "
+        f"print(*set({heavy!r}.split()) & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_every_name_can_be_checked_and_opened_without_its_files() -> None:
+    for name in data.names():
+        data.check(name)
+        assert data.open_dataset(name, Path("nowhere")).name == name
+
+
+@pytest.mark.parametrize("name", ["own:load", "own.sets.birds:load_all"])
+def test_a_users_own_passes(name: str) -> None:
+    data.check(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "own:", ":load", "own.:load", "own:load()", "own/sets.py:load", "a:b:c", "1:b"]
+)
+@pytest.mark.parametrize("refuse", [data.check, lambda name: data.open_dataset(name, Path())])
+def test_an_unknown_name_is_refused(name: str, refuse: object) -> None:
+    assert callable(refuse)
+    with pytest.raises(DataError, match=r"no data set .* or your own as package\.module:function"):
+        refuse(name)
+
+
+def test_the_nearest_names_are_suggested() -> None:
+    with pytest.raises(DataError, match="no data set 'emnist-byclas': emnist-byclass or "):
+        data.check("emnist-byclas")
+    with pytest.raises(DataError, match=r"no data set 'zzz': emnist-byclass or .* or digits, or your own"):
+        data.check("zzz")

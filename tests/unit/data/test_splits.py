@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.dataset import DataError
+from data.registry import open_dataset
+from data.splits import Fractions, Splits, split
+
+fractions = st.builds(Fractions, mini=st.floats(0.05, 0.5), validation=st.floats(0.05, 0.5))
+
+
+@st.composite
+def labels_with_enough_of_each(draw: st.DrawFn) -> tuple[np.ndarray, Fractions]:
+    chosen = draw(fractions)
+    extra = draw(st.lists(st.integers(0, 300), min_size=1, max_size=8))
+    labels = np.repeat(np.arange(len(extra)), np.array(extra) + chosen.fewest)
+    return np.random.default_rng(draw(st.integers(0, 9))).permutation(labels), chosen
+
+
+def parts(splits: Splits) -> tuple[np.ndarray, ...]:
+    return splits.train, splits.mini_train, splits.mini_validation
+
+
+@given(labels_with_enough_of_each(), st.integers(0, 2**32 - 1))
+def test_parts_are_disjoint_cover_everything_and_keep_proportions(
+    case: tuple[np.ndarray, Fractions], seed: int
+) -> None:
+    labels, chosen = case
+    splits = split(labels, chosen, seed)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts(splits))), np.arange(len(labels)))
+    for part in (*parts(splits), splits.mini):
+        assert part.dtype == np.int64
+        assert (np.diff(part) > 0).all()
+
+    def counts(part: np.ndarray) -> np.ndarray:
+        return np.bincount(labels[part], minlength=labels.max() + 1)
+
+    for part in parts(splits):
+        assert counts(part).min() >= 1
+    # The share that is cut off is exact in total, so each class has its share of that to within one.
+    for whole, part in ((np.arange(len(labels)), splits.mini), (splits.mini, splits.mini_validation)):
+        assert np.abs(counts(part) - counts(whole) * (len(part) / len(whole))).max() < 1 + 1e-9
+    assert 0 <= len(splits.mini) - chosen.mini * len(labels) < 1 + 1e-9
+    assert 0 <= len(splits.mini_validation) - chosen.validation * len(splits.mini) < 1 + 1e-9
+    np.testing.assert_array_equal(
+        splits.mini, np.sort(np.concatenate((splits.mini_train, splits.mini_validation)))
+    )
+
+
+def test_the_seed_alone_decides() -> None:
+    labels = np.arange(1000) % 5
+    first, again, other = (split(labels, Fractions(), seed) for seed in (1, 1, 2))
+    assert all(map(np.array_equal, parts(first), parts(again)))
+    assert not any(map(np.array_equal, parts(first), parts(other)))
+
+
+def test_the_papers_sizes() -> None:
+    labels = np.random.default_rng(0).integers(0, 62, 100_000)
+    splits = split(labels, Fractions(), 0)
+    assert [len(part) for part in parts(splits)] == [90_000, 8_000, 2_000]
+
+
+@pytest.mark.emnist
+def test_the_papers_sizes_on_the_real_labels(emnist_root: Path) -> None:
+    labels = open_dataset("emnist-byclass", emnist_root).load_train().labels
+    splits = split(labels, Fractions(), 0)
+    assert [len(part) for part in parts(splits)] == [90_000, 8_000, 2_000]
+
+
+def test_a_class_too_small_is_named_with_its_count_and_the_rule() -> None:
+    assert Fractions().fewest == 50
+    labels = np.repeat([0, 3, 5], [80, 49, 60])
+    with pytest.raises(DataError) as error:
+        split(labels, Fractions(), 0)
+    assert str(error.value) == (
+        "class 3 has 49 images: with mini = 0.1 and validation = 0.2 each class needs 50, one for every part"
+    )
+    split(np.repeat([0, 3, 5], [80, 50, 60]), Fractions(), 0)
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 0.51, 1, float("nan")])
+def test_fractions_are_above_0_and_at_most_half(value: float) -> None:
+    with pytest.raises(DataError, match=f"mini = {value}: .* above 0 and at most 0.5"):
+        Fractions(mini=value)
+    with pytest.raises(DataError, match=f"validation = {value}: .* above 0 and at most 0.5"):
+        Fractions(validation=value)
