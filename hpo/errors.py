@@ -1,0 +1,45 @@
+"""The errors a user can meet, and the exit code each one ends the command with.
+
+HpoError                 1   anything below; `hpo` prints its message as one line on stderr
+├── InputError           2   something the user wrote is wrong: the message names file, key, value and rule
+│   ├── SpecError            a study file
+│   └── ConflictError        a study file that contradicts what is stored under its name
+├── NotFoundError        2   no study, trial or bundle of that name
+├── StorageError         1   Postgres cannot be reached, refuses, or is not Postgres
+├── TrainingError        1   a trial cannot be trained here (its study goes on)
+└── LeaseLost            1   another worker holds the trial now; what this one wanted to write is refused
+"""
+
+
+class HpoError(Exception):
+    """Root of every error this service raises on purpose. The message is one line."""
+
+    exit_code = 1
+
+
+class InputError(HpoError):
+    exit_code = 2
+
+
+class SpecError(InputError):
+    pass
+
+
+class ConflictError(InputError):
+    pass
+
+
+class NotFoundError(HpoError):
+    exit_code = 2
+
+
+class StorageError(HpoError):
+    pass
+
+
+class TrainingError(HpoError):
+    pass
+
+
+class LeaseLost(HpoError):  # noqa: N818 - an event the worker handles, named as the field names it
+    pass

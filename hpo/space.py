@@ -1,0 +1,110 @@
+"""The search space: named parameters with their domains. Pure values; no optuna, no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Value = int | float
+Point = dict[str, Value]
+"""One value for each parameter of a space."""
+
+Cell = tuple[tuple[str, float], ...]
+"""What two points share exactly when they are the same cell of a finite space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A list of values; its cells are these values."""
+
+    values: tuple[Value, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.values)
+
+    def at(self, index: int) -> Value:
+        return self.values[index]
+
+    def draw(self, rng: np.random.Generator) -> Value:
+        return self.values[int(rng.integers(len(self.values)))]
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """All values from `low` to `high`, both included; drawn uniformly, of the logarithm if `log`.
+
+    `step`: only `low + k * step`. `integer`: whole numbers, with step 1 if none is given.
+    """
+
+    low: Value
+    high: Value
+    log: bool = False
+    step: Value | None = None
+    integer: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """How many values, None if uncountable."""
+        step = self.step or (1 if self.integer else None)
+        return None if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
+
+    def at(self, index: int) -> Value:
+        return self.low + index * (self.step or 1)
+
+    def draw(self, rng: np.random.Generator) -> Value:
+        if self.log:
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+            value = min(max(value, self.low), self.high)
+            return round(value) if self.integer else value
+        if self.size is not None:
+            return self.at(int(rng.integers(self.size)))
+        return float(rng.uniform(self.low, self.high))
+
+    def __contains__(self, value: Value) -> bool:
+        if not self.low <= value <= self.high:
+            return False
+        step = self.step or (1 if self.integer else None)
+        if step is None:
+            return True
+        offset = (value - self.low) / step
+        return math.isclose(offset, round(offset), abs_tol=1e-9)
+
+
+Domain = Choices | Range
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """The domains of all parameters, in the order of the study file."""
+
+    domains: Mapping[str, Domain]
+
+    @property
+    def cells(self) -> int | None:
+        """How many points a finite space has (the product of its domains), None if it is not finite."""
+        sizes = [domain.size for domain in self.domains.values()]
+        return None if None in sizes else math.prod(size for size in sizes if size is not None)
+
+    def cell(self, index: int) -> Point:
+        """The point at `index` of a finite space, the last parameter varying fastest."""
+        point: Point = {}
+        for name, domain in reversed(list(self.domains.items())):
+            assert domain.size is not None, "only a finite space has cells"
+            index, place = divmod(index, domain.size)
+            point[name] = domain.at(place)
+        return {name: point[name] for name in self.domains}
+
+    def draw(self, rng: np.random.Generator) -> Point:
+        return {name: domain.draw(rng) for name, domain in self.domains.items()}
+
+    def __contains__(self, point: Point) -> bool:
+        return point.keys() == self.domains.keys() and all(point[k] in d for k, d in self.domains.items())
+
+
+def key(point: Point) -> Cell:
+    return tuple(sorted((name, float(value)) for name, value in point.items()))

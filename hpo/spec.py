@@ -1,0 +1,268 @@
+"""The study file: parsed once, at the edge, into frozen objects that the rest of the service trusts."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from hpo.budget import Augmentation, Budget, Phase
+from hpo.errors import SpecError
+from hpo.parameters import DomainError, nearest, parse_space, to_plain
+from hpo.space import SearchSpace
+
+NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+FULL_SUFFIX = "-full"
+
+
+def _refuse(rule: str, key: str | None = None) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{rule}", {"rule": rule, "key": key})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _name(value: str) -> str:
+    if value.endswith(FULL_SUFFIX):
+        raise _refuse(f"must not end in {FULL_SUFFIX!r}: that is the name of a study's full training")
+    return value
+
+
+class ModelSection(_Section):
+    name: str
+
+
+class DataSection(_Section):
+    """The data set and how its training part is split; `mean` and `std` default to those of its pixels."""
+
+    name: str
+    mini: float = Field(default=0.1, gt=0, le=0.5)
+    validation: float = Field(default=0.2, gt=0, le=0.5)
+    mean: float | None = Field(default=None, ge=0, le=1)
+    std: float | None = Field(default=None, gt=0)
+
+
+class SamplerSection(_Section):
+    """`startup`: the random trials at the start of TPE."""
+
+    name: Literal["random", "tpe"] = "random"
+    startup: int = Field(default=10, ge=1)
+
+
+class PrunerSection(_Section):
+    """`startup_trials`, `warmup_epochs` belong to median; `min_epochs`, `reduction` to asha and hyperband."""
+
+    name: Literal["none", "median", "asha", "hyperband"] = "none"
+    startup_trials: int = Field(default=5, ge=1)
+    warmup_epochs: int = Field(default=0, ge=0)
+    min_epochs: int = Field(default=1, ge=1)
+    reduction: int = Field(default=3, ge=2)
+
+
+class SearchSection(_Section):
+    trials: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+
+
+class PhaseSection(_Section):
+    epochs: int = Field(ge=1)
+    patience: int = Field(default=5, ge=1)
+
+
+class AdamSection(PhaseSection):
+    lr: float = Field(default=1e-3, gt=0)
+
+
+class AugmentSection(_Section):
+    rotation: float = Field(default=0.0, ge=0, le=180)
+    shift: float = Field(default=0.0, ge=0, lt=1)
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: float = Field(default=0.0, ge=0, lt=90)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AugmentSection":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise _refuse("scale must be [smallest, largest] with 0 < smallest <= largest")
+        return self
+
+
+class FullSection(_Section):
+    """Full training in the paper's two phases: SGD with the found parameters, then Adam."""
+
+    pretrain: PhaseSection
+    finetune: AdamSection
+    clip: float = Field(default=1.0, gt=0)
+    augment: AugmentSection | None = None
+
+
+class PromotionSection(_Section):
+    top: int = Field(default=1, ge=1)
+    seeds: int = Field(default=1, ge=1)
+
+
+def _space(raw: object) -> SearchSpace:
+    if isinstance(raw, SearchSpace):
+        return raw
+    if not isinstance(raw, Mapping):
+        raise _refuse("must be a table")
+    try:
+        return parse_space(raw)
+    except DomainError as error:
+        raise _refuse(str(error), error.key) from error
+
+
+class StudySpec(_Section):
+    """A study file. Its fingerprint covers what makes trials comparable; the rest may grow later."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: Annotated[str, Field(pattern=NAME_RULE), AfterValidator(_name)]
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    model: ModelSection
+    data: DataSection
+    space: Annotated[SearchSpace, BeforeValidator(_space)]
+    sampler: SamplerSection = SamplerSection()
+    pruner: PrunerSection = PrunerSection()
+    search: SearchSection
+    full: FullSection
+    promotion: PromotionSection = PromotionSection()
+
+    @classmethod
+    def load(cls, path: Path) -> "StudySpec":
+        """Parse a study file; its study is called after the file unless it has a `name`.
+
+        Raises `SpecError` with one line for each mistake: file, key, value and rule.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"{path}: cannot read the study file: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{path}: not valid TOML: {error}") from error
+        raw.setdefault("name", path.stem)
+        return cls.parse(raw, source=str(path))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], source: str) -> "StudySpec":
+        """`raw` as TOML or JSON gives it. Raises `SpecError`, each line beginning with `source`."""
+        try:
+            # By way of JSON, whose strict mode knows that an array may become a tuple.
+            return cls.model_validate_json(json.dumps(raw, default=str))
+        except ValidationError as error:
+            lines = [f"{source}: {_line(detail)}" for detail in error.errors()]
+            raise SpecError("\n".join(lines)) from error
+
+    @property
+    def trials(self) -> int:
+        """How many search trials there will be: the budget, or all cells of a smaller finite space."""
+        cells = self.space.cells
+        return self.search.trials if cells is None else min(self.search.trials, cells)
+
+    @property
+    def planned(self) -> int:
+        """How many of them are drawn at random in advance."""
+        return self.trials if self.sampler.name == "random" else min(self.trials, self.sampler.startup)
+
+    @property
+    def full_name(self) -> str:
+        return self.name + FULL_SUFFIX
+
+    def budget(self, stage: Literal["search", "full"]) -> Budget:
+        """What a trial of the search, or of the full training, may spend."""
+        if stage == "search":
+            return Budget("mini", (Phase("sgd", self.search.epochs),), keep="last")
+        full = self.full
+        augmentation = None if full.augment is None else Augmentation(**full.augment.model_dump())
+        pretrain = Phase("sgd", full.pretrain.epochs, full.pretrain.patience, full.clip, augmentation)
+        finetune = Phase(
+            "adam", full.finetune.epochs, full.finetune.patience, full.clip, augmentation, full.finetune.lr
+        )
+        return Budget("full", (pretrain, finetune), keep="best")
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as plain values, without what is unset; `parse` reads it back."""
+        plain = self.model_dump(mode="json", exclude={"space"}, exclude_none=True)
+        return {**plain, "space": to_plain(self.space)}
+
+    def identity(self) -> dict[str, Any]:
+        """The part of the spec that must not change under one name, by dotted key."""
+        flat = _flatten(self.to_json())
+        return {key: value for key, value in flat.items() if key not in EXTENDABLE}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex, first 16 digits) of `identity`."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
+"""What may grow in a study that exists: it adds trials and leaves those that there are comparable."""
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and not prefix.startswith("space."):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+_RULES = {
+    "missing": "is missing",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_pattern_mismatch": "must be lower case letters, digits, '-', '_' or '.', at most 63",
+    "literal_error": "must be one of {expected}",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text in quotes",
+    "model_type": "must be a table",
+    "tuple_type": "must be a list",
+    "too_long": "must be a list of two numbers",
+}
+
+
+def _line(detail: ErrorDetails) -> str:
+    """`key = value: rule` of one of pydantic's errors."""
+    location = [str(part) for part in detail["loc"]]
+    where, kind = ".".join(location), detail["type"]
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{nearest(location[-1], _keys(location[:-1]))}"
+    context = detail.get("ctx", {})
+    rule = _RULES.get(kind, "{message}").format(message=detail["msg"], **context)
+    if context.get("key"):
+        return f"{where}.{context['key']}: {rule}"
+    if kind == "missing" or isinstance(detail["input"], Mapping):
+        return f"{where}: {rule}"
+    return f"{where} = {json.dumps(detail['input'])}: {rule}"
+
+
+def _keys(location: list[str]) -> Mapping[str, object]:
+    section: type[BaseModel] = StudySpec
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return section.model_fields
