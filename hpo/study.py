@@ -1,0 +1,179 @@
+"""A study as this service knows it: a spec with a name, and the two Optuna studies that hold its trials."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, func, select
+
+from hpo import catalog, schema
+from hpo.errors import ConflictError, NotFoundError
+from hpo.sampler import mixed, plan
+from hpo.spec import EXTENDABLE, FULL_SUFFIX, StudySpec
+from hpo.storage import Storage
+
+Stage = Literal["search", "full"]
+
+SPEC, FINGERPRINT, STAGE, KEY = "hpo:spec", "hpo:fingerprint", "hpo:stage", "hpo:key"
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A stored study. `key` is unlike that of any other study, also of a later one with the same name."""
+
+    spec: StudySpec
+    search_id: int
+    full_id: int
+    key: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def study_id(self, stage: Stage) -> int:
+        return self.search_id if stage == "search" else self.full_id
+
+    def artifacts(self, root: Path) -> Path:
+        """Where the weights of this study's fully trained models are, under the artifact folder `root`."""
+        return root / f"{self.name}-{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What `create` did; `added` is the number of search trials that the stored study gained."""
+
+    study: Study
+    did: Literal["created", "extended", "unchanged"]
+    added: int = 0
+
+
+def create(storage: Storage, spec: StudySpec, source: str) -> Creation:
+    """Stores a study with its random plan, or brings the one of that name up to the spec.
+
+    One transaction: whole or not at all, and however often and from however many processes it is called.
+    `source` names the study file in messages. Raises `ConflictError` if the stored trials would not be
+    comparable with those of the spec, or if the spec asks for fewer than there are.
+    """
+    with storage.transaction() as connection:
+        # The name is locked, since there may be no row yet to lock.
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"hpo:{spec.name}"))))
+        stored = _find(connection, spec.name)
+        if stored is None:
+            study = _insert(connection, spec, source)
+            return Creation(study, "created", _fill_plan(connection, study))
+        _check_compatible(stored.spec, spec, source)
+        if stored.spec == spec:
+            return Creation(stored, "unchanged")
+        study = Study(spec, stored.search_id, stored.full_id, stored.key)
+        catalog.lock_study(connection, study.search_id)
+        for study_id in (study.search_id, study.full_id):
+            catalog.set_study_attributes(connection, study_id, {SPEC: spec.to_json()})
+        _fill_plan(connection, study)
+        return Creation(study, "extended", spec.trials - stored.spec.trials)
+
+
+def load(storage: Storage, name: str) -> Study:
+    """The study of that name. Raises `NotFoundError`."""
+    name = name.removesuffix(FULL_SUFFIX)
+    with storage.transaction() as connection:
+        study = _find(connection, name)
+    if study is None:
+        known = names(storage)
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"stored: {', '.join(known) or 'none'}"
+        raise NotFoundError(f"no study {name!r} in this storage; {hint}")
+    return study
+
+
+def names(storage: Storage) -> list[str]:
+    """The names of all stored studies, sorted."""
+    study, attribute = schema.studies, schema.study_attributes
+    query = (
+        select(study.c.study_name)
+        .join(attribute)
+        .where(attribute.c.key == STAGE, attribute.c.value_json == json.dumps("search"))
+        .order_by(study.c.study_name)
+    )
+    with storage.transaction() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def remove(storage: Storage, study: Study, artifacts: Path) -> None:
+    """Deletes both studies with all their trials, and the weights that belong to them."""
+    for study_id in (study.full_id, study.search_id):
+        storage.backend.delete_study(study_id)
+    with storage.transaction() as connection:
+        connection.execute(delete(schema.workers).where(schema.workers.c.study == study.name))
+    shutil.rmtree(study.artifacts(artifacts), ignore_errors=True)
+
+
+def _find(connection: Connection, name: str) -> Study | None:
+    search = catalog.study_attributes(connection, name)
+    full = catalog.study_attributes(connection, name + FULL_SUFFIX)
+    if search is None or full is None or SPEC not in search[1]:
+        return None
+    (search_id, attributes), (full_id, _) = search, full
+    spec = StudySpec.parse(attributes[SPEC], source=f"stored study {name!r}")
+    return Study(spec, search_id, full_id, attributes[KEY])
+
+
+def _insert(connection: Connection, spec: StudySpec, source: str) -> Study:
+    for name in (spec.name, spec.full_name):
+        if catalog.study_attributes(connection, name) is not None:
+            raise ConflictError(
+                f"{source}: name = {spec.name!r}: the storage has a study {name!r} that this service did not "
+                "make; give the file another name"
+            )
+    key = uuid4().hex[:8]
+    common = {SPEC: spec.to_json(), FINGERPRINT: spec.fingerprint, KEY: key}
+    search_id = catalog.insert_study(connection, spec.name, {**common, STAGE: "search"})
+    full_id = catalog.insert_study(connection, spec.full_name, {**common, STAGE: "full"})
+    return Study(spec, search_id, full_id, key)
+
+
+def _fill_plan(connection: Connection, study: Study) -> int:
+    """Queues the points of the random plan that are not there yet; gives their number."""
+    spec = study.spec
+    present = catalog.count(connection, study.search_id)
+    points = plan(spec.space, spec.planned, spec.seed)[present:]
+    trials = [(point, {"seed": search_seed(spec, present + i)}) for i, point in enumerate(points)]
+    catalog.enqueue(connection, study.search_id, spec.space, trials)
+    return len(trials)
+
+
+def search_seed(spec: StudySpec, number: int) -> int:
+    """The seed of the weights of search trial `number`."""
+    return mixed(spec.seed, 0, number)
+
+
+def full_seed(spec: StudySpec, place: int) -> int:
+    """The seed of the weights of a promoted trial's training number `place`."""
+    return mixed(spec.seed, 1, place)
+
+
+def _check_compatible(stored: StudySpec, spec: StudySpec, source: str) -> None:
+    old, new = stored.identity(), spec.identity()
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ConflictError(
+                f"{source}: {key} = {json.dumps(new.get(key))}: the stored study {spec.name!r} has "
+                f"{json.dumps(old.get(key))}, and trials of both would not be comparable; "
+                f"give the file another name, or delete the stored one: hpo study delete {spec.name}"
+            )
+    for key in sorted(EXTENDABLE):
+        before, now = _at(stored.to_json(), key), _at(spec.to_json(), key)
+        if now < before:
+            raise ConflictError(
+                f"{source}: {key} = {now}: the stored study {spec.name!r} has {before}, and may only grow"
+            )
+
+
+def _at(tree: Mapping[str, Any], key: str) -> int:
+    section, field = key.split(".")
+    value: int = tree[section][field]
+    return value
