@@ -11,10 +11,11 @@ from typing import Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Row, and_, case, func, insert, null, select
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, null, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
+from hpo.errors import NotFoundError
 from hpo.sampler import distributions
 from hpo.space import Point, SearchSpace
 
@@ -75,10 +76,22 @@ def lock_study(connection: Connection, study_id: int) -> None:
     """Waits for, and holds until the transaction ends, the right to hand out or add trials of a study.
 
     It is the lock that Optuna takes to number a new trial, so anything that adds trials through Optuna
-    queues up here too.
+    queues up here too. Raises `NotFoundError` if the study has been deleted.
     """
     table = schema.studies
-    connection.execute(select(table.c.study_id).where(table.c.study_id == study_id).with_for_update())
+    query = select(table.c.study_id).where(table.c.study_id == study_id).with_for_update()
+    if connection.execute(query).scalar() is None:
+        raise NotFoundError("the study has been deleted from the storage")
+
+
+def delete_study(connection: Connection, study_id: int) -> None:
+    """Deletes a study with its trials and all that belongs to them. It must be locked, its leases revoked."""
+    own = select(schema.trials.c.trial_id).where(schema.trials.c.study_id == study_id)
+    for table in reversed(schema.optuna_metadata.sorted_tables):  # what refers goes before what it refers to
+        if "study_id" in table.c:
+            connection.execute(delete(table).where(table.c.study_id == study_id))
+        elif "trial_id" in table.c:
+            connection.execute(delete(table).where(table.c.trial_id.in_(own)))
 
 
 def enqueue(
@@ -98,9 +111,17 @@ def enqueue(
     ]
     statement = insert(table).returning(table.c.trial_id, sort_by_parameter_order=True)
     ids = list(connection.execute(statement, rows).scalars())
+    set_points(connection, space, {i: point for i, (point, _) in zip(ids, trials, strict=True)})
+    for trial_id, (_, attributes) in zip(ids, trials, strict=True):
+        set_attributes(connection, trial_id, attributes)
+    return ids
+
+
+def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, Point]) -> None:
+    """Gives trials (by id) their parameters; one that is there already stays."""
     kinds = distributions(space)
     connection.execute(
-        insert(schema.trial_params),
+        upsert(schema.trial_params).on_conflict_do_nothing(),
         [
             {
                 "trial_id": trial_id,
@@ -108,13 +129,10 @@ def enqueue(
                 "param_value": kinds[name].to_internal_repr(value),
                 "distribution_json": distribution_to_json(kinds[name]),
             }
-            for trial_id, (point, _) in zip(ids, trials, strict=True)
+            for trial_id, point in points.items()
             for name, value in point.items()
         ],
     )
-    for trial_id, (_, attributes) in zip(ids, trials, strict=True):
-        set_attributes(connection, trial_id, attributes)
-    return ids
 
 
 def set_attributes(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
@@ -180,11 +198,29 @@ def curves(connection: Connection, study_id: int) -> dict[int, dict[int, float]]
     return found
 
 
-def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
-    """The trials that may be handed out: running ones whose lease is overdue first, then waiting ones."""
+def fixed_params(connection: Connection, trial_ids: Sequence[int]) -> dict[int, Point]:
+    """By trial id, the numbers given to Optuna's `enqueue_trial`, which notes them and sets no parameter."""
+    table = schema.trial_system_attributes
+    rows = connection.execute(
+        select(table.c.trial_id, table.c.value_json).where(
+            table.c.trial_id.in_(trial_ids), table.c.key == "fixed_params"
+        )
+    )
+    return {
+        trial_id: {k: v for k, v in json.loads(value).items() if type(v) in (int, float)}
+        for trial_id, value in rows
+    }
+
+
+def claimable(connection: Connection, study_id: int, overdue: Sequence[int]) -> list[TrialRow]:
+    """The trials that may be handed out: the `overdue` ones first, then waiting ones.
+
+    Running ones without a lease count as overdue: they were started by other means, and nothing tells
+    whether anyone still works on them.
+    """
     table, lease = schema.trials, schema.leases
     running = and_(
-        table.c.state == TrialState.RUNNING, func.coalesce(lease.c.expires, func.now()) <= func.now()
+        table.c.state == TrialState.RUNNING, lease.c.trial_id.is_(None) | table.c.trial_id.in_(overdue)
     )
     query = (
         select(table.c.trial_id, table.c.number, table.c.state, null().label("value"))

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, func, select, text
 from hpo import catalog, ledger, schema
 from hpo.catalog import TrialRow
 from hpo.ledger import Lease
-from hpo.sampler import Observation, mixed, propose
+from hpo.sampler import Observation, propose
+from hpo.seeds import mixed
 from hpo.space import Point
 from hpo.storage import Storage
 from hpo.study import Stage, Study, search_seed
@@ -43,14 +44,19 @@ class LeasedTrial:
 def claim(storage: Storage, study: Study, stage: Stage, worker: str, width: int) -> list[LeasedTrial]:
     """Leases up to `width` trials of one batch size to `worker`; none if nothing can be handed out now.
 
-    In this order: trials whose lease is overdue, waiting trials, new ones from the sampler.
+    In this order: trials whose lease is overdue, waiting trials, new ones from the sampler. Raises
+    `NotFoundError` if the study has been deleted.
     """
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
         catalog.lock_study(connection, study_id)
-        rows = _without_worn_out(connection, catalog.claimable(connection, study_id))
+        overdue = ledger.overdue(connection, study_id)
+        rows = catalog.claimable(connection, study_id, overdue)
+        if _adopt(connection, study, stage, rows):
+            rows = catalog.claimable(connection, study_id, overdue)
+        rows = _without_worn_out(connection, rows)
         if not rows and stage == "search" and _propose(connection, study, width):
-            rows = catalog.claimable(connection, study_id)
+            rows = catalog.claimable(connection, study_id, overdue)
         width = min(width, _fair_share(connection, study, len(rows)))
         chosen = pack_of(rows, width)
         if not chosen:
@@ -73,9 +79,32 @@ def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
     """Whether no trial is open and, in the search, none is still to be proposed."""
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
-        if catalog.count(connection, study_id, catalog.OPEN):
+        # In this order: once all are there, none is added between the two looks.
+        if stage == "search" and catalog.count(connection, study_id) < study.spec.trials:
             return False
-        return stage == "full" or catalog.count(connection, study_id) >= study.spec.trials
+        return catalog.count(connection, study_id, catalog.OPEN) == 0
+
+
+def _adopt(connection: Connection, study: Study, stage: Stage, rows: Sequence[TrialRow]) -> bool:
+    """Takes on trials that others added through Optuna (`enqueue_trial`, the dashboard); gives whether there
+    were any.
+
+    In the search, one that gives every parameter a value of the space is a trial like ours. All others fail.
+    """
+    foreign = [row for row in rows if "seed" not in row.attributes]
+    asked = catalog.fixed_params(connection, [row.trial_id for row in foreign])
+    for row in foreign:
+        point = {**asked.get(row.trial_id, {}), **row.point}
+        if stage == "search" and point in study.spec.space:
+            catalog.set_points(connection, study.spec.space, {row.trial_id: point})
+            seed = search_seed(study.spec, row.number)
+            catalog.set_attributes(connection, row.trial_id, {"seed": seed})
+        else:
+            reason = "was not added by this service and gives no point of the search space"
+            if stage == "full":
+                reason = "was not added by promotion, as every full training is"
+            ledger.finish(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason})
+    return bool(foreign)
 
 
 def _without_worn_out(connection: Connection, rows: Sequence[TrialRow]) -> list[TrialRow]:
@@ -96,7 +125,11 @@ def _propose(connection: Connection, study: Study, width: int) -> int:
     if count <= 0 or spec.sampler.name == "random":
         return 0
     curves = catalog.curves(connection, study.search_id)
-    history = [Observation(row.point, row.state, row.value, curves.get(row.trial_id)) for row in rows]
+    history = [
+        Observation(row.point, row.state, row.value, curves.get(row.trial_id))
+        for row in rows
+        if row.point in spec.space  # what others added through Optuna may be anything
+    ]
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
     seed = mixed(spec.seed, 2, len(rows))
     points = propose(spec.space, history, count, seed, spec.sampler.startup)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
-from hpo.catalog import set_attributes
+from hpo.catalog import OPEN, set_attributes
 from hpo.epoch import EpochResult
 
 UTC_NOW = func.timezone("utc", func.now())  # Optuna's columns hold UTC without a zone
@@ -35,7 +35,7 @@ def lease(connection: Connection, trial_ids: Sequence[int], worker: str, seconds
     """
     table = schema.leases
     statement = upsert(table)
-    expires = func.now() + text("make_interval(secs => :seconds)").bindparams(seconds=seconds)
+    expires = _from_now(seconds)
     rows = connection.execute(
         statement.values(
             [
@@ -63,20 +63,53 @@ def lease(connection: Connection, trial_ids: Sequence[int], worker: str, seconds
     return held
 
 
+def _from_now(seconds: float) -> ColumnElement[Any]:
+    return func.now() + text("make_interval(secs => :seconds)").bindparams(seconds=seconds)
+
+
+def _lock(connection: Connection, *conditions: ColumnElement[bool], skip_locked: bool = False) -> list[int]:
+    """Locks the leases of running trials that meet the conditions; gives the ids of the trials.
+
+    Always in the order of the ids, so that two transactions that want the same rows cannot deadlock.
+    """
+    table, trial = schema.leases, schema.trials
+    query = select(table.c.trial_id).join(trial).where(trial.c.state == TrialState.RUNNING, *conditions)
+    query = query.order_by(table.c.trial_id).with_for_update(of=table, skip_locked=skip_locked)
+    return list(connection.execute(query).scalars())
+
+
 def hold(connection: Connection, leases: Iterable[Lease], seconds: float) -> set[int]:
-    """Renews the leases and locks their rows; gives the ids of the trials that are still held."""
-    tokens = {held.trial_id: held.token for held in leases}
+    """Renews the leases and locks their rows; gives the ids of the trials that are still held.
+
+    A trial that was ended by other means, as the dashboard can, is not held any more.
+    """
+    table = schema.leases
+    tokens = [(mine.trial_id, mine.token) for mine in leases]
     if not tokens:
         return set()
-    rows = connection.execute(
-        text(
-            "UPDATE hpo.lease SET expires = now() + make_interval(secs => :seconds) "
-            "FROM unnest(CAST(:ids AS int[]), CAST(:tokens AS bigint[])) AS mine (id, token) "
-            "WHERE lease.trial_id = mine.id AND lease.token = mine.token RETURNING lease.trial_id"
-        ),
-        {"seconds": seconds, "ids": list(tokens), "tokens": list(tokens.values())},
+    held = _lock(connection, tuple_(table.c.trial_id, table.c.token).in_(tokens))
+    connection.execute(update(table).where(table.c.trial_id.in_(held)).values(expires=_from_now(seconds)))
+    return set(held)
+
+
+def overdue(connection: Connection, study_id: int) -> list[int]:
+    """The ids of the study's trials whose lease has run out, locked until the transaction ends.
+
+    The lock keeps an owner who is late but alive from finishing a trial that is about to be handed on; one
+    who is writing at this moment is alive, and its trials are passed over.
+    """
+    return _lock(
+        connection,
+        schema.trials.c.study_id == study_id,
+        schema.leases.c.expires <= func.now(),
+        skip_locked=True,
     )
-    return set(rows.scalars())
+
+
+def revoke(connection: Connection, study_id: int) -> None:
+    """Ends all leases of a study that is locked; once this returns, no worker writes about its trials."""
+    ids = _lock(connection, schema.trials.c.study_id == study_id)
+    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id.in_(ids)))
 
 
 def release(connection: Connection, leases: Iterable[Lease]) -> None:
@@ -90,9 +123,9 @@ def release(connection: Connection, leases: Iterable[Lease]) -> None:
 
 def forget_worker(connection: Connection, worker: str) -> None:
     """Ends the leases of a worker that is known to be dead, and its entry among the workers."""
-    connection.execute(
-        update(schema.leases).where(schema.leases.c.worker == worker).values(expires=func.now())
-    )
+    table = schema.leases
+    ids = _lock(connection, table.c.worker == worker)
+    connection.execute(update(table).where(table.c.trial_id.in_(ids)).values(expires=func.now()))
     connection.execute(delete(schema.workers).where(schema.workers.c.name == worker))
 
 
@@ -165,8 +198,16 @@ def finish(
     value: float | None,
     attributes: Mapping[str, Any],
 ) -> None:
-    """Ends a trial that the caller holds; its lease goes with it."""
+    """Ends a trial that the caller holds; its lease goes with it. One that has ended stays as it is."""
     table = schema.trials
+    ended = connection.execute(
+        update(table)
+        .where(table.c.trial_id == trial_id, table.c.state.in_(OPEN))
+        .values(state=state, datetime_complete=UTC_NOW)
+    )
+    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id == trial_id))
+    if not ended.rowcount:
+        return
     set_attributes(connection, trial_id, attributes)
     if value is not None:
         connection.execute(
@@ -174,10 +215,6 @@ def finish(
                 trial_id=trial_id, objective=0, value=value, value_type=schema.FINITE_VALUE
             )
         )
-    connection.execute(
-        update(table).where(table.c.trial_id == trial_id).values(state=state, datetime_complete=UTC_NOW)
-    )
-    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id == trial_id))
 
 
 def device_seconds(connection: Connection, study_id: int) -> dict[str, float]:

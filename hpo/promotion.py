@@ -43,11 +43,12 @@ def promote(storage: Storage, study: Study) -> Promotion:
                 f"study {study.name!r}: {missing} of {spec.trials} search trials are not finished; "
                 f"finish the search first: hpo workers {study.name}"
             )
-        chosen = best_of(rows, spec.promotion.top)
+        # What others added through Optuna may lie outside of the space.
+        chosen = best_of((row for row in rows if row.point in spec.space), spec.promotion.top)
         if not chosen:
             raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
         present = {
-            (row.attributes["promoted_from"], row.attributes["seed"])
+            (row.attributes.get("promoted_from"), row.attributes.get("seed"))
             for row in catalog.trials(connection, study.full_id)
         }
         wanted = [

@@ -52,11 +52,11 @@ class Renewal:
 
     def renew(self) -> None:
         table = schema.workers
-        entry = insert(table).values(name=self._worker, study=self._study.name, device=self._device)
+        # A name may come back with another study: in a container, host and process id stay the same.
+        entry = {"study": self._study.name, "device": self._device, "seen": func.now()}
+        statement = insert(table).values(name=self._worker, **entry)
         with self._storage.transaction() as connection:
-            connection.execute(
-                entry.on_conflict_do_update(index_elements=[table.c.name], set_={"seen": func.now()})
-            )
+            connection.execute(statement.on_conflict_do_update(index_elements=[table.c.name], set_=entry))
             ledger.hold(connection, self._leases, LEASE_SECONDS)
 
     def _renew_until_closed(self) -> None:

@@ -127,6 +127,8 @@ class Reporter:
         endings = {}
         for result in results:
             curve = curves[self._open[result.member].lease.trial_id]
+            # A trial that starts anew with another worker has later epochs on record already.
+            curve = {epoch: loss for epoch, loss in curve.items() if epoch <= result.epoch}
             others = [peer for peer in peers if peer.number != result.member]
             if self._rule(result.member, curve, others):
                 noted = self._noted(result, result, {})

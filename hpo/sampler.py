@@ -121,8 +121,3 @@ def _frozen(trial: Observation, space: Mapping[str, BaseDistribution]) -> Frozen
         distributions=dict(space),
         intermediate_values=dict(trial.curve or {}),
     )
-
-
-def mixed(seed: int, *parts: int) -> int:
-    """A seed of 32 bits that follows from `seed` and `parts` and has nothing in common with other parts'."""
-    return int(np.random.SeedSequence([seed, *parts]).generate_state(1)[0])

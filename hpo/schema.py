@@ -34,6 +34,8 @@ def _table(model: object) -> Table:
     return cast(Table, model.__table__)  # type: ignore[attr-defined]
 
 
+optuna_metadata: MetaData = models.BaseModel.metadata
+
 studies = _table(models.StudyModel)
 study_directions = _table(models.StudyDirectionModel)
 study_attributes = _table(models.StudyUserAttributeModel)
@@ -41,6 +43,7 @@ trials = _table(models.TrialModel)
 trial_params = _table(models.TrialParamModel)
 trial_values = _table(models.TrialValueModel)
 trial_attributes = _table(models.TrialUserAttributeModel)
+trial_system_attributes = _table(models.TrialSystemAttributeModel)
 intermediate_values = _table(models.TrialIntermediateValueModel)
 FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 FINITE_INTERMEDIATE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE

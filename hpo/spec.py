@@ -4,6 +4,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from data import DataError
+from data import check as check_dataset
 from hpo.budget import Augmentation, Budget, Phase
 from hpo.errors import SpecError
 from hpo.parameters import DomainError, nearest, parse_space, to_plain
 from hpo.space import SearchSpace
+from models import ModelError
+from models import check as check_model
 
 NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
@@ -41,14 +46,30 @@ def _name(value: str) -> str:
     return value
 
 
+def _model(name: str) -> str:
+    try:
+        check_model(name)
+    except ModelError as error:
+        raise _refuse(str(error)) from error
+    return name
+
+
+def _dataset(name: str) -> str:
+    try:
+        check_dataset(name)
+    except DataError as error:
+        raise _refuse(str(error)) from error
+    return name
+
+
 class ModelSection(_Section):
-    name: str
+    name: Annotated[str, AfterValidator(_model)]
 
 
 class DataSection(_Section):
     """The data set and how its training part is split; `mean` and `std` default to those of its pixels."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_dataset)]
     mini: float = Field(default=0.1, gt=0, le=0.5)
     validation: float = Field(default=0.2, gt=0, le=0.5)
     mean: float | None = Field(default=None, ge=0, le=1)
@@ -164,7 +185,7 @@ class StudySpec(_Section):
             # By way of JSON, whose strict mode knows that an array may become a tuple.
             return cls.model_validate_json(json.dumps(raw, default=str))
         except ValidationError as error:
-            lines = [f"{source}: {_line(detail)}" for detail in error.errors()]
+            lines = [f"{source}: {_line(detail)}" for detail in _mistakes(error.errors())]
             raise SpecError("\n".join(lines)) from error
 
     @property
@@ -242,6 +263,21 @@ _RULES = {
     "tuple_type": "must be a list",
     "too_long": "must be a list of two numbers",
 }
+
+
+def _mistakes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The details without keys that are missing only because they are misspelt."""
+    unknown = {detail["loc"] for detail in details if detail["type"] == "extra_forbidden"}
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "missing"
+        or not any(
+            location[:-1] == detail["loc"][:-1]
+            and get_close_matches(str(location[-1]), [str(detail["loc"][-1])], n=1)
+            for location in unknown
+        )
+    ]
 
 
 def _line(detail: ErrorDetails) -> str:

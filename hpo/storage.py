@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.schema import CreateSchema
 
 from hpo import schema
@@ -18,6 +20,9 @@ from hpo.errors import InputError, StorageError
 from hpo.settings import Settings
 
 SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of tables
+
+SILENCE_MS = 60_000
+"""How long a transaction may say nothing before the server ends it; TPE thinks for a second or two."""
 
 ENGINE_OPTIONS = {
     # One connection a process and, while Optuna reads beside our own transaction, a second one.
@@ -51,8 +56,11 @@ class Storage:
         """
         try:
             with self.engine.begin() as connection:
+                # A machine that vanishes inside a transaction must not keep its locks: the server would
+                # notice the dead connection after hours.
+                connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {SILENCE_MS}"))
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, NoFreeConnection) as error:
             raise StorageError(_one_line(self.url, error)) from error
 
     def study(self, name: str) -> optuna.Study:
@@ -69,10 +77,10 @@ def parse_url(settings: Settings) -> URL | None:
         return None
     try:
         url = make_url(settings.storage_url.get_secret_value())
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
         raise InputError(
             "HPO_STORAGE_URL: not a database URL; the form is postgresql://user:password@host:5432/database"
-        ) from error
+        ) from None  # the cause may quote a part of the password
     backend = url.get_backend_name()
     if backend == "sqlite":
         raise InputError(
@@ -81,6 +89,12 @@ def parse_url(settings: Settings) -> URL | None:
         )
     if backend not in ("postgresql", "postgres"):
         raise InputError(f"HPO_STORAGE_URL: {backend!r} is not supported; give a postgresql:// URL")
+    if "@" in (url.host or "") or "password" in url.query:
+        # Messages would show this password, since they show all of the URL but what stands before the '@'.
+        raise InputError(
+            "HPO_STORAGE_URL: the password must stand between user and host, with '%40' for '@'; "
+            "or put it in a file and name that in HPO_STORAGE_PASSWORD_FILE"
+        )
     url = url.set(drivername="postgresql+psycopg2")
     if settings.storage_password_file is not None and url.password is None:
         url = url.set(password=_secret(settings.storage_password_file))
@@ -123,19 +137,20 @@ def open_storage(settings: Settings) -> Storage:
 
 
 def open_url(url: URL) -> Storage:
-    text_url = url.render_as_string(hide_password=False)
     try:
         _set_up(url)
+        text_url = url.render_as_string(hide_password=False)
         storage = RDBStorage(text_url, engine_kwargs=dict(ENGINE_OPTIONS), skip_table_creation=True)
-    except DBAPIError as error:
+        revision = storage.get_current_version()
+    except (
+        DBAPIError,
+        StorageInternalError,
+        RuntimeError,
+    ) as error:  # RuntimeError: tables of another Optuna
         raise StorageError(_one_line(url, error)) from error
-    except optuna.exceptions.StorageInternalError as error:
-        raise StorageError(f"{url.render_as_string()}: {error}") from error
-    except RuntimeError as error:  # tables of another Optuna
-        raise StorageError(f"{url.render_as_string()}: {' '.join(str(error).split())}") from error
-    if storage.get_current_version() != schema.OPTUNA_REVISION:
+    if revision != schema.OPTUNA_REVISION:
         raise StorageError(
-            f"{url.render_as_string()}: its Optuna tables are of revision {storage.get_current_version()}; "
+            f"{url.render_as_string()}: its Optuna tables are of revision {revision}; "
             f"this version works with {schema.OPTUNA_REVISION}"
         )
     return Storage(url, storage.engine, storage)
@@ -171,6 +186,8 @@ def _is_set_up(connection: Connection) -> bool:
     return revision is not None
 
 
-def _one_line(url: URL, error: DBAPIError) -> str:
-    reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
-    return f"{url.render_as_string()}: {reason}"
+def _one_line(url: URL, error: BaseException) -> str:
+    """What went wrong in the driver's words: SQLAlchemy's and Optuna's around them do not help."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{url.render_as_string()}: {' '.join(str(error).split()) or type(error).__name__}"

@@ -11,9 +11,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, select
 
-from hpo import catalog, schema
+from hpo import catalog, ledger, schema
 from hpo.errors import ConflictError, NotFoundError
-from hpo.sampler import mixed, plan
+from hpo.sampler import plan
+from hpo.seeds import mixed
 from hpo.spec import EXTENDABLE, FULL_SUFFIX, StudySpec
 from hpo.storage import Storage
 
@@ -60,8 +61,7 @@ def create(storage: Storage, spec: StudySpec, source: str) -> Creation:
     comparable with those of the spec, or if the spec asks for fewer than there are.
     """
     with storage.transaction() as connection:
-        # The name is locked, since there may be no row yet to lock.
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"hpo:{spec.name}"))))
+        _lock_name(connection, spec.name)
         stored = _find(connection, spec.name)
         if stored is None:
             study = _insert(connection, spec, source)
@@ -81,6 +81,7 @@ def load(storage: Storage, name: str) -> Study:
     """The study of that name. Raises `NotFoundError`."""
     name = name.removesuffix(FULL_SUFFIX)
     with storage.transaction() as connection:
+        _lock_name(connection, name)
         study = _find(connection, name)
     if study is None:
         known = names(storage)
@@ -104,20 +105,34 @@ def names(storage: Storage) -> list[str]:
 
 
 def remove(storage: Storage, study: Study, artifacts: Path) -> None:
-    """Deletes both studies with all their trials, and the weights that belong to them."""
-    for study_id in (study.full_id, study.search_id):
-        storage.backend.delete_study(study_id)
+    """Deletes both studies with all their trials, and the weights that belong to them.
+
+    Workers that serve it lose their leases first, or what they write meanwhile would stand in the way. Raises
+    `NotFoundError` if it has been deleted already.
+    """
     with storage.transaction() as connection:
+        _lock_name(connection, study.name)
+        for study_id in (study.search_id, study.full_id):
+            catalog.lock_study(connection, study_id)
+            ledger.revoke(connection, study_id)
+            catalog.delete_study(connection, study_id)
         connection.execute(delete(schema.workers).where(schema.workers.c.study == study.name))
     shutil.rmtree(study.artifacts(artifacts), ignore_errors=True)
 
 
+def _lock_name(connection: Connection, name: str) -> None:
+    """Waits for the right to make or delete the study of that name: there may be no row yet to lock."""
+    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"hpo:{name}"))))
+
+
 def _find(connection: Connection, name: str) -> Study | None:
     search = catalog.study_attributes(connection, name)
-    full = catalog.study_attributes(connection, name + FULL_SUFFIX)
-    if search is None or full is None or SPEC not in search[1]:
+    if search is None or SPEC not in search[1]:
         return None
-    (search_id, attributes), (full_id, _) = search, full
+    search_id, attributes = search
+    full = catalog.study_attributes(connection, name + FULL_SUFFIX)
+    # The dashboard can delete one of the two; the search is worth keeping without its full training.
+    full_id = full[0] if full else _insert_stage(connection, name + FULL_SUFFIX, "full", attributes)
     spec = StudySpec.parse(attributes[SPEC], source=f"stored study {name!r}")
     return Study(spec, search_id, full_id, attributes[KEY])
 
@@ -130,10 +145,14 @@ def _insert(connection: Connection, spec: StudySpec, source: str) -> Study:
                 "make; give the file another name"
             )
     key = uuid4().hex[:8]
-    common = {SPEC: spec.to_json(), FINGERPRINT: spec.fingerprint, KEY: key}
-    search_id = catalog.insert_study(connection, spec.name, {**common, STAGE: "search"})
-    full_id = catalog.insert_study(connection, spec.full_name, {**common, STAGE: "full"})
+    attributes = {SPEC: spec.to_json(), FINGERPRINT: spec.fingerprint, KEY: key}
+    search_id = _insert_stage(connection, spec.name, "search", attributes)
+    full_id = _insert_stage(connection, spec.full_name, "full", attributes)
     return Study(spec, search_id, full_id, key)
+
+
+def _insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:
+    return catalog.insert_study(connection, name, {**attributes, STAGE: stage})
 
 
 def _fill_plan(connection: Connection, study: Study) -> int:

@@ -1,0 +1,87 @@
+"""Commands that look: status, dashboard, doctor, models; and shell completion."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from hpo.cli.shared import as_json, command, json_result, opened, result, settings, study_name, words
+
+
+@command("hpo status lenet\nhpo status lenet --json")
+@study_name
+@as_json
+def status(name: str, as_json: bool) -> None:
+    """Show where a study stands.
+
+    Trials by state, the best so far, workers, device seconds.
+    """
+    from hpo import status as standing
+    from hpo.report import status_table
+
+    _, storage, study = opened(name)
+    now = standing.status(storage, study)
+    json_result(now.to_json()) if as_json else result(status_table(now))
+
+
+@command("hpo dashboard --port 8080")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+def dashboard(host: str, port: int) -> None:
+    """Serve optuna-dashboard on the same storage.
+
+    It has no login: whoever reaches it can delete studies. Keep it on 127.0.0.1 or behind a proxy.
+    """
+    from hpo.dashboard import serve
+    from hpo.storage import open_storage
+
+    storage = open_storage(settings())
+    serve(storage, host, port, lambda url: words(f"dashboard: {url} (stop with Ctrl-C)"))
+
+
+@command("hpo doctor")
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check what the service needs.
+
+    Storage, artifacts, data, devices, versions, and what to do about what is wrong. Exit code 1 if
+    anything is.
+    """
+    from hpo import doctor as examination
+
+    findings = examination.examine(settings())
+    if as_json:
+        json_result([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            result(finding.line())
+    if not all(finding.good for finding in findings):
+        raise SystemExit(1)
+
+
+@command("hpo models --classes 62")
+@click.option("--classes", type=click.IntRange(min=2), default=62, show_default=True)
+@click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True)
+@as_json
+def models(classes: int, channels: int, as_json: bool) -> None:
+    """List the networks.
+
+    With their parameters, and the operations for a 28x28 image (a multiply-add counts as two).
+    """
+    from dataclasses import asdict
+
+    from hpo.report import model_table
+    from models import names
+    from models.profile import profile
+
+    profiles = [profile(name, classes, channels) for name in names()]
+    json_result([asdict(entry) for entry in profiles]) if as_json else result(model_table(profiles))
+
+
+@command('eval "$(hpo completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell."""
+    from hpo.cli import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    result(kind(cli, {}, "hpo", "_HPO_COMPLETE").source())

@@ -1,0 +1,190 @@
+"""Commands that train: the whole way in one go, a fleet of workers, one worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hpo.cli.shared import command, device_options, opened, result, settings, study_name, words
+from hpo.errors import TrainingError
+
+if TYPE_CHECKING:
+    from hpo.storage import Storage
+    from hpo.study import Study
+
+
+@command("hpo run studies/quickstart.toml")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@device_options
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the best model goes. Default: under HPO_ARTIFACTS.",
+)
+def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle: Path | None) -> None:
+    """Do all of a study, from file to model.
+
+    Search, promotion, full training, export. It can be stopped and called again at any time: it carries
+    on where things stand.
+    """
+    from hpo.devices import slots
+    from hpo.spec import StudySpec
+
+    spec = StudySpec.load(file)
+    chosen = slots(gpus, per_device)
+    found = settings()
+    from hpo.storage import open_storage, parse_url
+
+    parse_url(found)
+
+    # Slow to import, and needed only once what the user wrote is known to be right.
+    from hpo.best import best_params
+    from hpo.bundle import load_bundle
+    from hpo.export import export_bundle, is_exported
+    from hpo.report import final_table
+    from hpo.study import create
+    from hpo.workload import Workload
+
+    workload = Workload(spec, found.data_path)
+    workload.check()
+    storage = open_storage(found)
+    creation = create(storage, spec, str(file))
+    study = creation.study
+    words(
+        f"study {study.name}: {creation.did}"
+        + (f", {creation.added} trials queued" if creation.added else "")
+    )
+    trained = _launch(storage, study, ["worker", study.name, "--promote", *_width(width)], chosen)
+    best = best_params(storage, study, "full")
+    directory = bundle or study.artifacts(found.artifacts_path) / "bundle"
+    if not trained and is_exported(study, best, directory):
+        words("nothing to do: every trial is finished and the best model is exported")
+        metrics = load_bundle(directory).metrics
+    else:
+        words("testing the best model on the test images")
+        metrics = export_bundle(storage, study, workload, found.artifacts_path, directory)
+    result(final_table(storage, study, metrics, directory))
+
+
+@command("hpo workers lenet --gpus 0,1 --per-device 2")
+@study_name
+@device_options
+def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> None:
+    """Start workers for a study and keep them.
+
+    One or more processes per device. They train what is queued, the search first, then promoted trials,
+    and end when nothing is left. Any number of such calls, on any number of machines, may serve one study.
+    """
+    from hpo.devices import slots
+
+    chosen = slots(gpus, per_device)
+    _, storage, study = opened(name)
+    if not _launch(storage, study, ["worker", study.name, *_width(width)], chosen):
+        words(f"nothing to do: study {study.name} has no open trial")
+    _say_next(storage, study)
+
+
+@command("hpo worker lenet --device cuda:0")
+@study_name
+@click.option("--device", default="cpu", show_default=True, help="A torch device: cpu, cuda:0, ...")
+@click.option("--width", type=click.IntRange(min=1), help="Most trials in one pack. Default: 16.")
+@click.option("--promote", is_flag=True, help="Queue the best trials once the search is finished.")
+@click.option("--name", "worker_name", hidden=True, help="What leases and logs call this worker.")
+@click.option("--lifeline", is_flag=True, hidden=True, help="Stop when standard input is closed.")
+def worker(
+    name: str, device: str, width: int | None, promote: bool, worker_name: str | None, lifeline: bool
+) -> None:
+    """Be one worker, in the foreground.
+
+    For containers and schedulers. It ends when the study has no open trial left. On SIGTERM it hands its
+    trials back and ends.
+    """
+    if lifeline:
+        _stop_with_parent()
+    import socket
+
+    from hpo.worker import WIDTH, Worker
+    from hpo.workload import Workload, usable_device
+
+    found, storage, study = opened(name)
+    server = Worker(
+        storage,
+        study,
+        Workload(study.spec, found.data_path),
+        name=worker_name or f"{socket.gethostname()}-{os.getpid()}",
+        device=usable_device(device),
+        artifacts=found.artifacts_path,
+        width=width or WIDTH,
+        promotes=promote,
+    )
+    server.listen_to_signals()
+    server.run()
+
+
+def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[Slot]) -> bool:
+    """Serves the study with workers until no trial is open; whether there was anything to do.
+
+    Raises `TrainingError` if workers ended badly and left trials behind.
+    """
+    from hpo.claim import is_finished
+    from hpo.launch import Launcher
+    from hpo.progress import StudyProgress
+    from hpo.status import status
+
+    def finished() -> bool:
+        return is_finished(storage, study, "search") and is_finished(storage, study, "full")
+
+    promoting = "--promote" in arguments
+    if finished() and not (promoting and _unpromoted(storage, study)):
+        return False
+    labels = ", ".join(sorted({slot.label for slot in chosen}))
+    words(f"{len(chosen)} worker{'s' * (len(chosen) > 1)} on {labels}; stop with Ctrl-C, nothing is lost")
+    with StudyProgress(lambda: status(storage, study)) as progress:
+        launcher = Launcher(storage, arguments, chosen, progress.write)
+        launcher.run(progress.poll)
+    if not finished():
+        raise TrainingError(
+            f"study {study.name!r}: its workers ended before all trials were finished; their log says why"
+        )
+    return True
+
+
+def _unpromoted(storage: Storage, study: Study) -> bool:
+    """Whether promotion would still add a trial; it adds them, too."""
+    from hpo.promotion import promote
+
+    return promote(storage, study).added > 0
+
+
+def _say_next(storage: Storage, study: Study) -> None:
+    from hpo.status import status
+
+    now = status(storage, study)
+    if not any(now.full.states.values()):
+        words(f"search finished; next: hpo promote {study.name}, then hpo workers {study.name}")
+    else:
+        words(f"finished; next: hpo export {study.name} --bundle DIR")
+
+
+def _width(width: int | None) -> list[str]:
+    return [] if width is None else ["--width", str(width)]
+
+
+def _stop_with_parent() -> None:
+    """Ends this process, as SIGTERM does, when the launcher's end of the pipe on stdin is closed."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+if TYPE_CHECKING:
+    from hpo.devices import Slot

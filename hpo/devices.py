@@ -1,0 +1,70 @@
+"""Which devices workers run on: slots, each a device with the environment that pins a process to it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hpo.errors import InputError
+from hpo.settings import visible_devices
+
+MOST_CPU_WORKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Room for one worker. `device` is what the worker calls it, `environment` what makes it that."""
+
+    device: str
+    label: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def slots(gpus: str, per_device: int | None) -> list[Slot]:
+    """The slots for `--gpus` (`all`, `cpu`, or ordinals such as `0,1`) and `--per-device`.
+
+    `all` means the CPU where there is no GPU. Ordinals count among the devices that an outer
+    CUDA_VISIBLE_DEVICES leaves. One worker per GPU and one per core unless `per_device` is given; workers
+    on the CPU share its cores. Raises `InputError` for a GPU that is not there.
+    """
+    chosen = _chosen(gpus)
+    if not chosen:
+        return _cpu_slots(per_device)
+    return [
+        # The process sees one GPU only, so it is cuda:0 there whatever it is called outside.
+        Slot("cuda:0", f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu})
+        for gpu in chosen
+        for _ in range(per_device or 1)
+    ]
+
+
+def _cpu_slots(workers: int | None) -> list[Slot]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = workers or min(cores, MOST_CPU_WORKERS)
+    environment = {"OMP_NUM_THREADS": str(max(1, cores // count)), "CUDA_VISIBLE_DEVICES": ""}
+    return [Slot("cpu", "cpu", environment)] * count
+
+
+def _chosen(gpus: str) -> list[str]:
+    if gpus == "cpu":
+        return []
+    present = visible_devices()
+    if present is None:
+        present = [str(ordinal) for ordinal in range(_gpu_count())]
+    if gpus == "all":
+        return present
+    try:
+        ordinals = [int(part) for part in gpus.split(",")]
+    except ValueError as error:
+        raise InputError(f"--gpus {gpus!r}: must be all, cpu, or ordinals such as 0,1") from error
+    if len(set(ordinals)) < len(ordinals):
+        raise InputError(f"--gpus {gpus!r}: names a GPU twice; --per-device puts several workers on one")
+    for ordinal in ordinals:
+        if not 0 <= ordinal < len(present):
+            raise InputError(f"--gpus {gpus!r}: there is no GPU {ordinal}; visible here: {len(present)}")
+    return [present[ordinal] for ordinal in ordinals]
+
+
+def _gpu_count() -> int:
+    import torch  # the driver's count, without starting CUDA in this process
+
+    return torch.cuda.device_count()

@@ -1,0 +1,128 @@
+"""Bad input: one clear line, an exit code that is not zero, nothing created."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shell import SMALL_STUDY, Shell
+from sqlalchemy import URL, create_engine, inspect
+
+MISTAKES = {
+    "not TOML": ("seed = 1", "seed = = 1", "not valid TOML"),
+    "unknown section": ("[search]", "[serch]", "serch: unknown key; did you mean 'search'?"),
+    "unknown key": ("trials = 12", "trails = 12", "search.trails: unknown key; did you mean 'trials'?"),
+    "wrong type": ("trials = 12", 'trials = "12"', 'search.trials = "12": must be a whole number'),
+    "out of range": ("epochs = 3", "epochs = 0", "search.epochs = 0: must be at least 1"),
+    "unknown model": ('name = "lenet"', 'name = "lenett"', "lenett"),
+    "unknown data set": ('name = "digits"', 'name = "digit"', "digit"),
+    "unknown sampler": ("[search]", '[sampler]\nname = "grid"\n[search]', 'sampler.name = "grid"'),
+    "empty choices": ("lr = [1e-3, 1e-2, 1e-1]", "lr = []", "space.lr: needs at least one choice"),
+    "reversed range": ("lr = [1e-3, 1e-2, 1e-1]", "lr = { low = 1, high = 0.1 }", "space.lr: low (1.0)"),
+    "missing parameter": ("momentum = [0, 0.9]\n", "", "space.momentum: is missing"),
+    "negative rate": ("lr = [1e-3, 1e-2, 1e-1]", "lr = [-0.1]", "space.lr: -0.1 is not a number above 0"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_malformed_study_file(shell: Shell, database: URL, right: str, wrong: str, message: str) -> None:
+    assert right in SMALL_STUDY
+    shell.write("bad.toml", SMALL_STUDY.replace(right, wrong, 1))
+    done = shell.hpo("run", "bad.toml", expect=2)
+    assert_one_line(done.stderr, message)
+    assert done.stdout == ""
+    assert_nothing_created(shell, database)
+
+
+def test_a_study_file_that_is_not_there(shell: Shell, database: URL) -> None:
+    assert_one_line(shell.hpo("run", "none.toml", expect=2).stderr, "none.toml: cannot read the study file")
+    assert_nothing_created(shell, database)
+
+
+def test_a_missing_data_folder(shell: Shell, database: URL) -> None:
+    shell.write("emnist.toml", SMALL_STUDY.replace('"digits"', '"emnist-byclass"'))
+    done = shell.hpo("run", "emnist.toml", expect=1)
+    assert_one_line(done.stderr, "hpo data fetch emnist-byclass")
+    assert_nothing_created(shell, database)
+
+
+def test_a_truncated_file_of_images(shell: Shell, database: URL) -> None:
+    raw = shell.folder / "home" / "data" / "EMNIST" / "raw"
+    write_emnist(raw)
+    images = raw / "emnist-byclass-train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1000])
+    shell.write("emnist.toml", SMALL_STUDY.replace('"digits"', '"emnist-byclass"'))
+    done = shell.hpo("run", "emnist.toml", expect=1)
+    assert_one_line(done.stderr, images.name)
+    assert_nothing_created(shell, database)
+
+
+def write_emnist(raw: Path) -> None:
+    """Files of the right form with few, black images."""
+    raw.mkdir(parents=True)
+    for part in ("train", "test"):
+        labels = np.repeat(np.arange(62, dtype=np.uint8), 50)
+        header = len(labels).to_bytes(4, "big")
+        side = (28).to_bytes(4, "big")
+        images = bytes(28 * 28 * len(labels))
+        file = raw / f"emnist-byclass-{part}"
+        Path(f"{file}-images-idx3-ubyte").write_bytes((2051).to_bytes(4, "big") + header + side * 2 + images)
+        Path(f"{file}-labels-idx1-ubyte").write_bytes((2049).to_bytes(4, "big") + header + labels.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "message"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/none", 1, "refused"),
+        ("sqlite:///study.db", 2, "sqlite is refused"),
+        ("mysql://root@localhost/none", 2, "'mysql' is not supported"),
+        ("nonsense", 2, "HPO_STORAGE_URL: not a database URL"),
+    ],
+)
+def test_a_storage_that_does_not_answer(shell: Shell, url: str, code: int, message: str) -> None:
+    elsewhere = Shell(shell.folder, {"HPO_STORAGE_URL": url})
+    assert_one_line(elsewhere.hpo("run", "small.toml", expect=code).stderr, message)
+    assert {path.name for path in shell.folder.iterdir()} == {"small.toml"}
+
+
+def test_a_wrong_password(shell: Shell, tcp_postgres: URL) -> None:
+    wrong = tcp_postgres.set(password="not-the-password", drivername="postgresql")
+    elsewhere = Shell(shell.folder, {"HPO_STORAGE_URL": wrong.render_as_string(hide_password=False)})
+    done = elsewhere.hpo("run", "small.toml", expect=1)
+    assert_one_line(done.stderr, "password authentication failed")
+    assert "not-the-password" not in done.stderr
+
+
+def test_a_changed_study_is_refused_with_the_way_out(shell: Shell) -> None:
+    shell.hpo("study", "create", "small.toml")
+    shell.write("small.toml", SMALL_STUDY.replace("epochs = 3", "epochs = 4"))
+    done = shell.hpo("run", "small.toml", expect=2)
+    assert_one_line(done.stderr, "search.epochs = 4: the stored study 'small' has 3")
+    assert "hpo study delete small" in done.stderr
+    shell.write("small.toml", SMALL_STUDY.replace("trials = 12", "trials = 14"))
+    assert "extended, 2 trials queued" in shell.hpo("study", "create", "small.toml").stderr
+    assert json.loads(shell.hpo("status", "small", "--json").stdout)["search"]["budget"] == 14
+    shell.hpo("study", "delete", "small", "--yes")
+    assert_one_line(shell.hpo("status", "small", expect=2).stderr, "no study 'small'")
+
+
+def test_a_device_that_is_not_there(shell: Shell) -> None:
+    shell.hpo("study", "create", "small.toml")
+    assert_one_line(
+        shell.hpo("worker", "small", "--device", "cuda:99", expect=2).stderr, "--device 'cuda:99'"
+    )
+    assert_one_line(shell.hpo("workers", "small", "--gpus", "99", expect=2).stderr, "there is no GPU 99")
+
+
+def assert_one_line(text: str, message: str) -> None:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert message in lines[0]
+
+
+def assert_nothing_created(shell: Shell, database: URL) -> None:
+    engine = create_engine(database)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    assert not (shell.folder / "home" / "postgres").exists()
+    assert not (shell.folder / "home" / "artifacts").exists()

