@@ -7,9 +7,10 @@ process that dies inside it leaves nothing behind.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, exists, func, select, text
 
 from hpo import catalog, ledger, schema
 from hpo.catalog import TrialRow
@@ -26,6 +27,9 @@ RENEW_SECONDS = 8.0
 
 MOST_ATTEMPTS = 4
 """A trial that lost its worker this often is failed: it may be what kills them."""
+
+SMALL_PACK = 4
+"""Below this width a pack is not split further for the sake of workers that are busy."""
 
 PROPOSALS = 4
 """TPE's points in one claim: more fill a pack better, fewer know more of what came before."""
@@ -125,11 +129,8 @@ def _propose(connection: Connection, study: Study, width: int) -> int:
     if count <= 0 or spec.sampler.name == "random":
         return 0
     curves = catalog.curves(connection, study.search_id)
-    history = [
-        Observation(row.point, row.state, row.value, curves.get(row.trial_id))
-        for row in rows
-        if row.point in spec.space  # what others added through Optuna may be anything
-    ]
+    # What others added through Optuna may lie outside of the space.
+    history = [_observed(row, curves.get(row.trial_id)) for row in rows if row.point in spec.space]
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
     seed = mixed(spec.seed, 2, len(rows))
     points = propose(spec.space, history, count, seed, spec.sampler.startup)
@@ -140,10 +141,21 @@ def _propose(connection: Connection, study: Study, width: int) -> int:
     return len(trials)
 
 
+def _observed(row: TrialRow, curve: Mapping[int, float] | None) -> Observation:
+    # The same goes for a result that is infinite: it only tells that this point is taken.
+    infinite = row.state == TrialState.COMPLETE and row.value is None
+    return Observation(row.point, TrialState.FAIL if infinite else row.state, row.value, curve)
+
+
 def _fair_share(connection: Connection, study: Study, waiting: int) -> int:
-    """An equal part of what waits for each worker of the study, so that none takes all and the rest idle."""
-    table = schema.workers
+    """How many of the waiting trials one worker may take, so that none takes all and the rest idle.
+
+    An equal part for each worker of the study. A part that has become small is made up to `SMALL_PACK`
+    from what only busy workers would wait for: a small pack pays a step's fixed cost for few trials.
+    """
+    table, lease = schema.workers, schema.leases
     alive = table.c.seen > func.now() - text("make_interval(secs => :s)").bindparams(s=LEASE_SECONDS)
-    query = select(func.count()).where(table.c.study == study.name, alive)
-    workers = connection.execute(query).scalar_one()
-    return -(-waiting // max(1, workers))
+    busy = exists().where(lease.c.worker == table.c.name)
+    query = select(func.count(), func.count().filter(~busy)).where(table.c.study == study.name, alive)
+    workers, idle = connection.execute(query).one()
+    return max(ceil(waiting / max(1, workers)), min(SMALL_PACK, ceil(waiting / max(1, idle))))

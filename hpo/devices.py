@@ -23,8 +23,9 @@ def slots(gpus: str, per_device: int | None) -> list[Slot]:
     """The slots for `--gpus` (`all`, `cpu`, or ordinals such as `0,1`) and `--per-device`.
 
     `all` means the CPU where there is no GPU. Ordinals count among the devices that an outer
-    CUDA_VISIBLE_DEVICES leaves. One worker per GPU and one per core unless `per_device` is given; workers
-    on the CPU share its cores. Raises `InputError` for a GPU that is not there.
+    CUDA_VISIBLE_DEVICES leaves. One worker per GPU, and one per core up to `MOST_CPU_WORKERS`, unless
+    `per_device` is given; workers on the CPU share its cores. Raises `InputError` for a GPU that is not
+    there.
     """
     chosen = _chosen(gpus)
     if not chosen:
@@ -47,9 +48,9 @@ def _cpu_slots(workers: int | None) -> list[Slot]:
 def _chosen(gpus: str) -> list[str]:
     if gpus == "cpu":
         return []
-    present = visible_devices()
-    if present is None:
-        present = [str(ordinal) for ordinal in range(_gpu_count())]
+    count, visible = _gpu_count(), visible_devices()
+    # torch counts what is visible and works; CUDA ignores what follows a device that does not, such as -1.
+    present = [str(ordinal) for ordinal in range(count)] if visible is None else visible[:count]
     if gpus == "all":
         return present
     try:
@@ -65,6 +66,6 @@ def _chosen(gpus: str) -> list[str]:
 
 
 def _gpu_count() -> int:
-    import torch  # the driver's count, without starting CUDA in this process
+    import torch  # the driver's count of the visible ones, without starting CUDA in this process
 
     return torch.cuda.device_count()

@@ -1,6 +1,6 @@
 """The errors a user can meet, and the exit code each one ends the command with.
 
-HpoError                 1   anything below; `hpo` prints its message as one line on stderr
+HpoError                 1   anything below; `hpo` prints its message on stderr, one line for each mistake
 ├── InputError           2   something the user wrote is wrong: the message names file, key, value and rule
 │   ├── SpecError            a study file
 │   └── ConflictError        a study file that contradicts what is stored under its name
@@ -12,7 +12,7 @@ HpoError                 1   anything below; `hpo` prints its message as one lin
 
 
 class HpoError(Exception):
-    """Root of every error this service raises on purpose. The message is one line."""
+    """Root of every error this service raises on purpose. The message is one line for each mistake."""
 
     exit_code = 1
 

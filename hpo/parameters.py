@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 
 from hpo.space import Choices, Domain, Range, SearchSpace, Value
@@ -26,25 +27,36 @@ PARAMETERS: Mapping[str, Parameter] = {
 
 
 class DomainError(ValueError):
-    """`key`: the parameter, if the mistake is inside one; the message is the rule."""
+    """A domain that cannot be; the message is the rule it breaks."""
 
-    def __init__(self, rule: str, key: str | None = None) -> None:
-        super().__init__(rule)
-        self.key = key
+
+class SpaceError(ValueError):
+    """`mistakes`: by parameter, the rule it breaks."""
+
+    def __init__(self, mistakes: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {rule}" for name, rule in mistakes.items()))
+        self.mistakes = mistakes
 
 
 def parse_space(raw: Mapping[str, object]) -> SearchSpace:
     """The `[space]` of a study file: for each parameter a list of choices, one value, or a range.
 
-    A range is a table with `low` and `high`, and maybe `log` or `step`. Raises `DomainError`.
+    A range is a table with `low` and `high`, and maybe `log` or `step`. Raises `SpaceError`.
     """
-    for name in raw:
-        if name not in PARAMETERS:
-            raise DomainError(f"unknown key{nearest(name, PARAMETERS)}", name)
-    for name in PARAMETERS:
-        if name not in raw:
-            raise DomainError("is missing; a parameter that should not vary has one value", name)
-    return SearchSpace({name: _domain(name, raw[name]) for name in PARAMETERS})
+    unknown = [name for name in raw if name not in PARAMETERS]
+    mistakes = {name: f"unknown key{nearest(name, PARAMETERS)}" for name in unknown}
+    domains: dict[str, Domain] = {}
+    for name, parameter in PARAMETERS.items():
+        if name in raw:
+            try:
+                domains[name] = _domain(parameter, raw[name])
+            except DomainError as error:
+                mistakes[name] = str(error)
+        elif not get_close_matches(name, unknown, n=1):  # else it is only misspelt
+            mistakes[name] = "is missing; a parameter that should not vary has one value"
+    if mistakes:
+        raise SpaceError(mistakes)
+    return SearchSpace(domains)
 
 
 def to_plain(space: SearchSpace) -> dict[str, object]:
@@ -57,56 +69,69 @@ def nearest(word: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 
-def _domain(name: str, raw: object) -> Domain:
+def _domain(parameter: Parameter, raw: object) -> Domain:
     if isinstance(raw, Mapping):
-        return _range(name, raw)
+        return _range(parameter, raw)
     values = raw if isinstance(raw, list) else [raw]
     if not values:
-        raise DomainError("needs at least one choice", name)
-    choices = tuple(_value(name, value) for value in values)
-    if len(set(choices)) < len(choices):
-        raise DomainError("names a choice twice", name)
+        raise DomainError("needs at least one choice")
+    choices = tuple(_value(parameter, value) for value in values)
+    for value in choices:
+        if choices.count(value) > 1:
+            raise DomainError(f"names {value} twice")
     return Choices(choices)
 
 
-def _value(name: str, raw: object) -> Value:
-    parameter = PARAMETERS[name]
-    kinds = (int,) if parameter.integer else (int, float)
-    if isinstance(raw, bool) or not isinstance(raw, kinds):
-        raise DomainError(f"{raw!r} is not {parameter.rule}", name)
-    if not math.isfinite(raw) or not parameter.allows(raw):
-        raise DomainError(f"{raw!r} is not {parameter.rule}", name)
-    return int(raw) if parameter.integer else float(raw)
+def _value(parameter: Parameter, raw: object) -> Value:
+    value = _number(raw, parameter.integer)
+    if value is None or not parameter.allows(value):
+        raise DomainError(f"{raw!r} is not {parameter.rule}")
+    return value
 
 
-def _range(name: str, raw: Mapping[str, object]) -> Range:
+def _number(raw: object, integer: bool) -> Value | None:
+    """`raw` as a finite number, whole if `integer`; None if it is no such number."""
+    if isinstance(raw, bool) or not isinstance(raw, int if integer else (int, float)):
+        return None
+    try:
+        value = float(raw)
+    except OverflowError:  # TOML's whole numbers have no limit
+        return None
+    if not math.isfinite(value):
+        return None
+    return raw if integer else value
+
+
+def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
     unknown = raw.keys() - {"low", "high", "log", "step"}
     if unknown:
-        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step", name)
+        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step")
     if "low" not in raw or "high" not in raw:
-        raise DomainError("a range needs low and high", name)
-    low, high = _value(name, raw["low"]), _value(name, raw["high"])
-    log, integer = raw.get("log", False), PARAMETERS[name].integer
+        raise DomainError("a range needs low and high")
+    low, high = _value(parameter, raw["low"]), _value(parameter, raw["high"])
+    log = raw.get("log", False)
     if low >= high:
-        raise DomainError(f"low ({low}) must be below high ({high})", name)
+        raise DomainError(f"low ({low}) must be below high ({high})")
     if not isinstance(log, bool):
-        raise DomainError(f"log ({log!r}) must be true or false", name)
+        raise DomainError(f"log ({log!r}) must be true or false")
     if log and (low <= 0 or "step" in raw):
-        raise DomainError("log needs a low above 0 and no step", name)
-    return Range(low, high, log=log, step=_step(name, raw.get("step")), integer=integer)
+        raise DomainError("log needs a low above 0 and no step")
+    step = _step(parameter, raw["step"], low, high) if "step" in raw else None
+    return Range(low, high, log=log, step=step, integer=parameter.integer)
 
 
-def _step(name: str, raw: object) -> Value | None:
-    if raw is None:
-        return None
-    kinds = (int,) if PARAMETERS[name].integer else (int, float)
-    if isinstance(raw, bool) or not isinstance(raw, kinds) or not raw > 0:
-        raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is", name)
-    return raw
+def _step(parameter: Parameter, raw: object, low: Value, high: Value) -> Value:
+    step = _number(raw, parameter.integer)
+    if step is None or step <= 0:
+        raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
+    # In decimals, as it is written: in floats 0.1 does not divide 0.3 - 0.1.
+    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
+        raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
+    return step
 
 
 def _plain(domain: Domain) -> object:
     if isinstance(domain, Choices):
         return list(domain.values)
     plain = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
-    return {key: value for key, value in plain.items() if value not in (None, False)}
+    return {key: value for key, value in plain.items() if value is not None and value is not False}

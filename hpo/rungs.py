@@ -34,7 +34,7 @@ def never(_number: int, _curve: Curve, _peers: Iterable[Peer]) -> bool:
 def median(startup_trials: int, warmup_epochs: int) -> Rule:
     """Prune a trial whose best loss so far is above the median of completed trials at the same epoch.
 
-    The rule of Vizier (Golovin et al. 2017, section 3.2.1 in its simplified form, as Optuna's
+    The rule of Vizier (Golovin et al. 2017, section 3.2.2, in the simplified form, as Optuna's
     `MedianPruner` has it). No trial is pruned before `startup_trials` are complete, nor in its first
     `warmup_epochs` epochs.
     """

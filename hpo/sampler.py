@@ -3,9 +3,8 @@
 Both are functions of values (space, seed, history); nothing here reads or writes a study in a database.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import optuna
@@ -17,7 +16,7 @@ from hpo.space import Cell, Choices, Domain, Point, SearchSpace, key
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 ATTEMPTS_AT_A_NEW_CELL = 20
-"""How often TPE is asked again when it repeats a cell; after that a random new cell is taken."""
+"""How often a source of points is asked again when it repeats a cell; then a random new cell is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,6 @@ class Observation:
     curve: Mapping[int, float] | None = None
 
 
-@cache
 def _distribution(domain: Domain) -> BaseDistribution:
     if isinstance(domain, Choices):
         return CategoricalDistribution(domain.values)
@@ -52,13 +50,7 @@ def plan(space: SearchSpace, count: int, seed: int) -> list[Point]:
     depend on how many workers carry it out. A finite space ends the plan when it has no cell left.
     """
     rng = np.random.default_rng(seed)
-    cells = space.cells
-    if cells is None:
-        return [space.draw(rng) for _ in range(count)]
-    order: dict[int, None] = {}
-    while len(order) < min(count, cells):
-        order[int(rng.integers(cells))] = None
-    return [space.cell(index) for index in order]
+    return _new_points(space, count, set(), rng, lambda: space.draw(rng))
 
 
 def propose(
@@ -78,26 +70,25 @@ def propose(
         study.add_trial(_frozen(trial, space_in_optuna))
     taken = {key(trial.point) for trial in trials}
     rng = np.random.default_rng(seed)
+    return _new_points(space, count, taken, rng, lambda: dict(study.ask(space_in_optuna).params))
+
+
+def _new_points(
+    space: SearchSpace, count: int, taken: set[Cell], rng: np.random.Generator, source: Callable[[], Point]
+) -> list[Point]:
     points: list[Point] = []
-    for _ in range(count):
-        point = _new_point(study, space, taken, rng)
-        if point is None:
-            break
+    while len(points) < count and (space.cells is None or len(taken) < space.cells):
+        point = _new_point(space, taken, rng, source)
         taken.add(key(point))
         points.append(point)
     return points
 
 
 def _new_point(
-    study: optuna.Study,
-    space: SearchSpace,
-    taken: set[tuple[tuple[str, float], ...]],
-    rng: np.random.Generator,
-) -> Point | None:
-    if space.cells is not None and len(taken) >= space.cells:
-        return None
+    space: SearchSpace, taken: set[Cell], rng: np.random.Generator, source: Callable[[], Point]
+) -> Point:
     for _ in range(ATTEMPTS_AT_A_NEW_CELL):
-        point: Point = dict(study.ask(distributions(space)).params)
+        point = source()
         if space.cells is None or key(point) not in taken:
             return point
     return _untried(space, taken, rng)

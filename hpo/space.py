@@ -38,7 +38,8 @@ class Choices:
 class Range:
     """All values from `low` to `high`, both included; drawn uniformly, of the logarithm if `log`.
 
-    `step`: only `low + k * step`. `integer`: whole numbers, with step 1 if none is given.
+    `step`: only `low + k * step`, of which `high` is one. `integer`: whole numbers, with step 1 if none is
+    given.
     """
 
     low: Value
@@ -54,13 +55,14 @@ class Range:
         return None if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
 
     def at(self, index: int) -> Value:
-        return self.low + index * (self.step or 1)
+        # Bounded as in Optuna: 0.1 + 2 * 0.1 is above 0.3.
+        return min(self.low + index * (self.step or 1), self.high)
 
     def draw(self, rng: np.random.Generator) -> Value:
         if self.log:
-            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-            value = min(max(value, self.low), self.high)
-            return round(value) if self.integer else value
+            margin = 0.5 if self.integer else 0.0  # or the two ends would be drawn half as often
+            value = math.exp(rng.uniform(math.log(self.low - margin), math.log(self.high + margin)))
+            return min(max(round(value) if self.integer else value, self.low), self.high)
         if self.size is not None:
             return self.at(int(rng.integers(self.size)))
         return float(rng.uniform(self.low, self.high))

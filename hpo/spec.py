@@ -8,22 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from data import DataError
 from data import check as check_dataset
 from hpo.budget import Augmentation, Budget, Phase
 from hpo.errors import SpecError
-from hpo.parameters import DomainError, nearest, parse_space, to_plain
+from hpo.parameters import SpaceError, nearest, parse_space, to_plain
 from hpo.space import SearchSpace
 from models import ModelError
 from models import check as check_model
@@ -32,8 +24,8 @@ NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
 
 
-def _refuse(rule: str, key: str | None = None) -> PydanticCustomError:
-    return PydanticCustomError("rule", "{rule}", {"rule": rule, "key": key})
+def _refuse(rule: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{rule}", {"rule": rule})
 
 
 class _Section(BaseModel):
@@ -107,17 +99,17 @@ class AdamSection(PhaseSection):
     lr: float = Field(default=1e-3, gt=0)
 
 
+def _scale(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1]:
+        raise _refuse("must be [smallest, largest] with 0 < smallest <= largest")
+    return value
+
+
 class AugmentSection(_Section):
     rotation: float = Field(default=0.0, ge=0, le=180)
     shift: float = Field(default=0.0, ge=0, lt=1)
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: Annotated[tuple[float, float], AfterValidator(_scale)] = (1.0, 1.0)
     shear: float = Field(default=0.0, ge=0, lt=90)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "AugmentSection":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise _refuse("scale must be [smallest, largest] with 0 < smallest <= largest")
-        return self
 
 
 class FullSection(_Section):
@@ -141,8 +133,8 @@ def _space(raw: object) -> SearchSpace:
         raise _refuse("must be a table")
     try:
         return parse_space(raw)
-    except DomainError as error:
-        raise _refuse(str(error), error.key) from error
+    except SpaceError as error:
+        raise PydanticCustomError("space", "{mistakes}", {"mistakes": error.mistakes}) from error
 
 
 class StudySpec(_Section):
@@ -185,8 +177,8 @@ class StudySpec(_Section):
             # By way of JSON, whose strict mode knows that an array may become a tuple.
             return cls.model_validate_json(json.dumps(raw, default=str))
         except ValidationError as error:
-            lines = [f"{source}: {_line(detail)}" for detail in _mistakes(error.errors())]
-            raise SpecError("\n".join(lines)) from error
+            lines = [line for detail in _mistakes(error.errors()) for line in _lines(detail)]
+            raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from error
 
     @property
     def trials(self) -> int:
@@ -252,7 +244,7 @@ _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
-    "string_pattern_mismatch": "must be lower case letters, digits, '-', '_' or '.', at most 63",
+    "string_pattern_mismatch": "must be at most 63 of a-z, 0-9, '-', '_', '.' and begin with a-z or 0-9",
     "literal_error": "must be one of {expected}",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -280,19 +272,19 @@ def _mistakes(details: list[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-def _line(detail: ErrorDetails) -> str:
-    """`key = value: rule` of one of pydantic's errors."""
+def _lines(detail: ErrorDetails) -> list[str]:
+    """`key = value: rule` of one of pydantic's errors; of those in the space, one for each parameter."""
     location = [str(part) for part in detail["loc"]]
     where, kind = ".".join(location), detail["type"]
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{nearest(location[-1], _keys(location[:-1]))}"
+        return [f"{where}: unknown key{nearest(location[-1], _keys(location[:-1]))}"]
     context = detail.get("ctx", {})
+    if kind == "space":
+        return [f"{where}.{key}: {rule}" for key, rule in context["mistakes"].items()]
     rule = _RULES.get(kind, "{message}").format(message=detail["msg"], **context)
-    if context.get("key"):
-        return f"{where}.{context['key']}: {rule}"
     if kind == "missing" or isinstance(detail["input"], Mapping):
-        return f"{where}: {rule}"
-    return f"{where} = {json.dumps(detail['input'])}: {rule}"
+        return [f"{where}: {rule}"]
+    return [f"{where} = {json.dumps(detail['input'])}: {rule}"]
 
 
 def _keys(location: list[str]) -> Mapping[str, object]:

@@ -3,10 +3,10 @@
 import logging
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -34,6 +34,9 @@ WIDTH = 16
 IDLE_SECONDS = 0.5
 """How long a worker with nothing to claim waits before it looks again: others may still lose a trial."""
 
+TELL_SECONDS = 15.0
+"""How often a worker says how far its pack is."""
+
 MOST_FAILURES = 3
 """So many packs in a row that raise end the worker: the fault is then not one trial's."""
 
@@ -59,6 +62,8 @@ class Worker:
     width: int = WIDTH
     promotes: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    _tell_next: float = 0.0
     _interruptible: bool = False
     _failures: int = 0
     _images: dict[Stage, tuple[DeviceImages, DeviceImages]] = field(default_factory=dict)
@@ -70,23 +75,25 @@ class Worker:
         """
         with Renewal(self.storage, self.study, self.name, self.device) as renewal:
             while not self.stop.is_set():
+                # Asked before the claims: a search that ends after them is looked at once more.
+                searched = is_finished(self.storage, self.study, "search")
+                if searched and self.promotes:
+                    promote(self.storage, self.study)
                 stage, trials = self._claim()
                 if trials:
                     with renewal.of([trial.lease for trial in trials]):
                         self._train(stage, trials)
-                elif is_finished(self.storage, self.study, "search") and is_finished(
-                    self.storage, self.study, "full"
-                ):
+                elif searched and is_finished(self.storage, self.study, "full"):
                     break
                 else:
                     self.stop.wait(IDLE_SECONDS)
 
     def listen_to_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop_now)
+            signal.signal(number, lambda _signal, _frame: self.stop_now())
 
-    def _stop_now(self, _signal: int, _frame: FrameType | None) -> None:
-        # Training is cut off where it stands; a transaction is let finish, and the flag ends the loop.
+    def stop_now(self) -> None:
+        """Training is cut off where it stands; a transaction is let finish, and the flag ends the loop."""
         self.stop.set()
         if self._interruptible:
             self._interruptible = False
@@ -96,13 +103,12 @@ class Worker:
         trials = claim(self.storage, self.study, "search", self.name, self.width)
         if trials:
             return "search", trials
-        if self.promotes and is_finished(self.storage, self.study, "search"):
-            promote(self.storage, self.study)
         return "full", claim(self.storage, self.study, "full", self.name, self.width)
 
     def _train(self, stage: Stage, trials: Sequence[LeasedTrial]) -> None:
         size = int(trials[0].point["batch_size"])
         numbers = ", ".join(str(trial.number) for trial in trials)
+        self._tell_next = self.clock() + TELL_SECONDS
         log.info("%s: training %s (batch size %d, pack of %d)", stage, numbers, size, len(trials))
         training: Training | None = None
 
@@ -120,8 +126,7 @@ class Worker:
                 self._interruptible = True
                 results = training.epoch()
                 self._interruptible = False
-                if stage == "full":  # its epochs are long enough to be told of
-                    log.info("full: %s", _told(results))
+                self._tell(stage, results)
                 training.drop(reporter.report(results))
             if self.stop.is_set():
                 reporter.release()
@@ -135,6 +140,14 @@ class Worker:
             reporter.fail(error)
             if self._failures == MOST_FAILURES:
                 raise TrainingError(f"{self._failures} packs in a row failed; the last: {error}") from error
+
+    def _tell(self, stage: Stage, results: Sequence[EpochResult]) -> None:
+        """A line on how long trainings go, now and then."""
+        if self.clock() < self._tell_next:
+            return
+        self._tell_next = self.clock() + TELL_SECONDS
+        losses = (f"{r.member} epoch {r.epoch} loss {r.validation_loss:.4f}" for r in results)
+        log.info("%s: %s", stage, ", ".join(losses))
 
     @property
     def _weights_folder(self) -> Path:
@@ -154,10 +167,6 @@ class Worker:
             seed=mixed(spec.seed, 3),
             device=torch.device(self.device),
         )
-
-
-def _told(results: Sequence[EpochResult]) -> str:
-    return ", ".join(f"{r.member} epoch {r.epoch} loss {r.validation_loss:.4f}" for r in results)
 
 
 def _candidate(trial: LeasedTrial) -> Candidate:

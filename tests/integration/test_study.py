@@ -1,0 +1,447 @@
+"""Studies as rows: made, extended, refused, found, removed; and what Optuna reads in them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from integration.crowd import at_once, create_study
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from sqlalchemy import func, select
+
+from hpo import catalog, ledger, schema
+from hpo.claim import claim, is_finished
+from hpo.epoch import EpochResult
+from hpo.errors import ConflictError, NotFoundError
+from hpo.promotion import promote
+from hpo.sampler import plan
+from hpo.space import key
+from hpo.spec import StudySpec
+from hpo.status import status
+from hpo.storage import Storage
+from hpo.study import Study, create, load, names, remove, search_seed
+
+SpecOf = Callable[..., StudySpec]
+
+CONTINUOUS = {
+    "lr": {"low": 1e-4, "high": 0.5, "log": True},
+    "batch_size": {"low": 8, "high": 64, "step": 8},
+    "momentum": [0.0, 0.9],
+    "weight_decay": {"low": 0.0, "high": 0.01},
+}
+
+
+def rows(storage: Storage, study_id: int) -> list[catalog.TrialRow]:
+    with storage.transaction() as connection:
+        return catalog.trials(connection, study_id)
+
+
+def points(storage: Storage, study: Study) -> list[dict[str, float]]:
+    return [row.point for row in rows(storage, study.search_id)]
+
+
+def counts(storage: Storage) -> dict[str, int]:
+    """The number of rows in each table that has any."""
+    tables = [*schema.optuna_metadata.sorted_tables, *schema.metadata.sorted_tables]
+    with storage.transaction() as connection:
+        found = {
+            table.fullname: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in tables
+            if table.name != "version_info"
+        }
+    return {name: count for name, count in found.items() if count}
+
+
+# Creation
+
+
+def test_a_new_study_has_its_whole_random_plan_queued(storage: Storage, spec: SpecOf) -> None:
+    wanted = spec()
+    creation = create(storage, wanted, "test")
+    assert (creation.did, creation.added) == ("created", 12)
+    found = rows(storage, creation.study.search_id)
+    assert [row.point for row in found] == plan(wanted.space, 12, wanted.seed)
+    assert [row.number for row in found] == list(range(12))
+    assert {row.state for row in found} == {TrialState.WAITING}
+    assert [row.attributes for row in found] == [{"seed": search_seed(wanted, n)} for n in range(12)]
+    assert len({row.attributes["seed"] for row in found}) == 12
+    assert rows(storage, creation.study.full_id) == []
+
+
+def test_a_new_tpe_study_has_its_start_queued(storage: Storage, spec: SpecOf) -> None:
+    creation = create(storage, spec(sampler={"name": "tpe", "startup": 4}), "test")
+    assert (creation.did, creation.added) == ("created", 4)
+    assert points(storage, creation.study) == plan(creation.study.spec.space, 4, 1)
+
+
+def test_a_space_smaller_than_the_budget_is_queued_once(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 100}), "test").study
+    assert len({key(point) for point in points(storage, study)}) == len(points(storage, study)) == 24
+
+
+def test_the_same_file_again_changes_nothing(storage: Storage, spec: SpecOf) -> None:
+    first = create(storage, spec(space=CONTINUOUS), "test")
+    before = rows(storage, first.study.search_id)
+    again = create(storage, spec(space=CONTINUOUS), "test")
+    assert (again.did, again.added, again.study) == ("unchanged", 0, first.study)
+    assert rows(storage, first.study.search_id) == before
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_more_trials_extend_a_study(storage: Storage, spec: SpecOf, sampler: str) -> None:
+    changes = {"sampler": {"name": sampler, "startup": 8}, "space": CONTINUOUS}
+    first = create(storage, spec(**changes, search={"trials": 6}), "test").study
+    before = rows(storage, first.search_id)
+    larger = spec(**changes, search={"trials": 20})
+    creation = create(storage, larger, "test")
+    assert (creation.did, creation.added) == ("extended", 14)
+    assert (creation.study.search_id, creation.study.key) == (first.search_id, first.key)
+    assert load(storage, "small").spec == larger
+    after = rows(storage, first.search_id)
+    assert after[:6] == before
+    assert [row.point for row in after] == plan(larger.space, 20 if sampler == "random" else 8, 1)
+    assert [row.attributes["seed"] for row in after] == [search_seed(larger, n) for n in range(len(after))]
+
+
+def test_a_plan_of_56_begins_with_that_of_28(storage: Storage, spec: SpecOf) -> None:
+    space = {"lr": [0.001, 0.003, 0.01, 0.03], "weight_decay": [0.0, 0.1, 0.2, 0.3]}  # 64 cells
+    short = create(storage, spec(name="short", space=space, search={"trials": 28}), "test").study
+    long = create(storage, spec(name="long", space=space, search={"trials": 56}), "test").study
+    assert points(storage, long)[:28] == points(storage, short)
+    create(storage, spec(name="short", space=space, search={"trials": 56}), "test")
+    assert points(storage, short) == points(storage, long)
+
+
+def test_more_promotions_extend_a_study_without_new_trials(storage: Storage, spec: SpecOf) -> None:
+    create(storage, spec(), "test")
+    creation = create(storage, spec(promotion={"top": 3, "seeds": 2}), "test")
+    assert (creation.did, creation.added) == ("extended", 0)
+    assert load(storage, "small").spec.promotion.top == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {"name": "ensnet"}}, 'model.name = "ensnet": the stored study \'small\' has "lenet"'),
+        ({"data": {"mini": 0.2}}, "data.mini = 0.2: the stored study 'small' has 0.1"),
+        ({"data": {"mean": 0.5}}, "data.mean = 0.5: the stored study 'small' has null"),
+        ({"seed": 2}, "seed = 2: the stored study 'small' has 1"),
+        ({"space": {"lr": [0.001, 0.01]}}, "space.lr = [0.001, 0.01]"),
+        ({"space": {"lr": {"low": 0.001, "high": 0.1}}}, 'space.lr = {"low": 0.001, "high": 0.1}'),
+        ({"sampler": {"name": "tpe"}}, 'sampler.name = "tpe"'),
+        ({"sampler": {"startup": 11}}, "sampler.startup = 11"),
+        ({"pruner": {"name": "median"}}, 'pruner.name = "median"'),
+        ({"search": {"epochs": 10}}, "search.epochs = 10: the stored study 'small' has 9"),
+        ({"full": {"pretrain": {"epochs": 3}}}, "full.pretrain.epochs = 3"),
+        ({"full": {"clip": 2.0}}, "full.clip = 2.0"),
+        ({"full": {"augment": {"rotation": 5.0}}}, "full.augment.rotation = 5.0"),
+        (
+            {"search": {"trials": 11}},
+            "search.trials = 11: the stored study 'small' has 12, and may only grow",
+        ),
+        ({"promotion": {"top": 1}}, "promotion.top = 1: the stored study 'small' has 2, and may only grow"),
+        ({"promotion": {"seeds": 1}}, "promotion.seeds = 1: the stored study 'small' has 3"),
+    ],
+)
+def test_what_would_not_be_comparable_is_refused(
+    storage: Storage, spec: SpecOf, changes: dict[str, Any], says: str
+) -> None:
+    stored = {"promotion": {"top": 2, "seeds": 3}}
+    study = create(storage, spec(**stored), "test").study
+    before = counts(storage)
+    changed = spec(
+        **{**stored, **{k: {**stored.get(k, {}), **v} if k in stored else v for k, v in changes.items()}}
+    )
+    with pytest.raises(ConflictError) as caught:
+        create(storage, changed, "small.toml")
+    assert str(caught.value).startswith(f"small.toml: {says}")
+    assert "\n" not in str(caught.value)
+    assert counts(storage) == before
+    assert load(storage, "small") == study
+
+
+def test_growing_and_shrinking_at_once_is_refused_as_a_whole(storage: Storage, spec: SpecOf) -> None:
+    create(storage, spec(promotion={"top": 2}), "test")
+    with pytest.raises(ConflictError, match=r"promotion\.top = 1"):
+        create(storage, spec(search={"trials": 20}), "test")
+    assert len(rows(storage, load(storage, "small").search_id)) == 12
+
+
+def test_eight_processes_create_one_study(storage: Storage, raw: Callable[..., dict[str, Any]]) -> None:
+    made = at_once(8, create_study, storage.url, raw())
+    assert sorted(did for did, _, _ in made) == ["created"] + ["unchanged"] * 7
+    assert len({study_id for _, study_id, _ in made}) == len({key for _, _, key in made}) == 1
+    study = load(storage, "small")
+    assert points(storage, study) == plan(study.spec.space, 12, 1)
+    assert counts(storage)["studies"] == 2
+
+
+@pytest.mark.parametrize("taken", ["small", "small-full"])
+def test_a_study_that_others_made_is_not_touched(storage: Storage, spec: SpecOf, taken: str) -> None:
+    optuna.create_study(study_name=taken, storage=storage.backend)
+    before = counts(storage)
+    with pytest.raises(ConflictError, match=f"name = 'small': the storage has a study '{taken}' that this"):
+        create(storage, spec(), "test")
+    assert counts(storage) == before
+    assert names(storage) == []
+
+
+@pytest.mark.parametrize("step", ["insert_study", "enqueue", "set_points", "set_attributes"])
+def test_a_creation_that_fails_in_the_middle_leaves_nothing(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real, calls = getattr(catalog, step), iter(range(100))
+
+    def fails_late(*arguments: Any) -> object:
+        done = real(*arguments)
+        if next(calls) == (1 if step in ("insert_study", "set_attributes") else 0):
+            raise ZeroDivisionError
+        return done
+
+    monkeypatch.setattr(catalog, step, fails_late)
+    with pytest.raises(ZeroDivisionError):
+        create(storage, spec(), "test")
+    assert counts(storage) == {}
+    assert create(storage, spec(), "test").did == "created"
+
+
+def test_an_extension_that_fails_leaves_the_study_as_it_was(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(storage, spec(), "test").study
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "set_points", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            create(storage, spec(search={"trials": 20}), "test")
+    assert load(storage, "small") == study
+    assert len(rows(storage, study.search_id)) == 12
+
+
+# Names
+
+
+def test_names_are_those_of_our_studies(storage: Storage, spec: SpecOf) -> None:
+    assert names(storage) == []
+    for name in ("b", "a.1", "c"):
+        create(storage, spec(name=name), "test")
+    optuna.create_study(study_name="theirs", storage=storage.backend)
+    assert names(storage) == ["a.1", "b", "c"]
+
+
+def test_a_study_is_found_by_either_of_its_names(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    assert load(storage, "small") == load(storage, "small-full") == study
+
+
+def test_a_study_that_is_not_there(storage: Storage, spec: SpecOf) -> None:
+    with pytest.raises(NotFoundError, match=r"^no study 'small' in this storage; stored: none$"):
+        load(storage, "small")
+    create(storage, spec(), "test")
+    create(storage, spec(name="other"), "test")
+    with pytest.raises(NotFoundError, match=r"^no study 'smal' in this storage; did you mean 'small'\?$"):
+        load(storage, "smal")
+    with pytest.raises(NotFoundError, match=r"^no study 'xyz' in this storage; stored: other, small$"):
+        load(storage, "xyz")
+
+
+def test_the_study_of_others_is_not_found(storage: Storage) -> None:
+    optuna.create_study(study_name="theirs", storage=storage.backend)
+    with pytest.raises(NotFoundError):
+        load(storage, "theirs")
+
+
+# What Optuna reads
+
+
+def report(number: int, epoch: int, loss: float) -> EpochResult:
+    return EpochResult(number, epoch, 0, 2 * loss, loss, 0.9, 1.0, 0.5, "training", best=True)
+
+
+@pytest.fixture
+def east(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A time zone far from UTC: Optuna stores UTC and shows local time."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("east")
+def test_optuna_reads_what_was_written(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space=CONTINUOUS, search={"trials": 6}), "test").study
+    trials = [t for _ in range(6) for t in claim(storage, study, "search", "one", 1)]
+    ids = [trial.lease.trial_id for trial in trials]
+    with storage.transaction() as connection:
+        ledger.hold(connection, [trial.lease for trial in trials], 30)
+        for epoch in (1, 2):
+            ledger.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
+        ledger.finish(connection, ids[0], TrialState.COMPLETE, 0.5, {"accuracy": 0.8, "device": "cpu"})
+        ledger.finish(connection, ids[1], TrialState.COMPLETE, 0.25, {"accuracy": 0.9})
+        ledger.finish(connection, ids[2], TrialState.PRUNED, 0.3, {})
+        ledger.finish(connection, ids[3], TrialState.FAIL, None, {"reason": "why"})
+        ledger.release(connection, [trials[4].lease])
+
+    seen = optuna.load_study(study_name="small", storage=storage.backend)
+    assert seen.directions == [StudyDirection.MINIMIZE]
+    assert seen.user_attrs["hpo:fingerprint"] == study.spec.fingerprint
+    assert seen.user_attrs["hpo:stage"] == "search"
+    assert StudySpec.parse(seen.user_attrs["hpo:spec"], "stored") == study.spec
+    assert [t.state.name for t in seen.trials] == [
+        "COMPLETE",
+        "COMPLETE",
+        "PRUNED",
+        "FAIL",
+        "WAITING",
+        "RUNNING",
+    ]
+    assert [t.number for t in seen.trials] == list(range(6))
+    assert [t.value for t in seen.trials] == [0.5, 0.25, 0.3, None, None, None]
+    assert [t.params for t in seen.trials] == plan(study.spec.space, 6, 1)
+    assert seen.trials[0].distributions == {
+        "lr": FloatDistribution(1e-4, 0.5, log=True),
+        "batch_size": IntDistribution(8, 64, step=8),
+        "momentum": CategoricalDistribution((0.0, 0.9)),
+        "weight_decay": FloatDistribution(0.0, 0.01),
+    }
+    assert seen.trials[1].intermediate_values == {1: 1 / 2, 2: 1 / 3}
+    assert seen.trials[0].user_attrs == {"seed": search_seed(study.spec, 0), "accuracy": 0.8, "device": "cpu"}
+    assert seen.trials[3].user_attrs["reason"] == "why"
+    assert (seen.best_trial.number, seen.best_value, seen.best_params) == (1, 0.25, points(storage, study)[1])
+    for trial in seen.trials[:4]:
+        assert trial.datetime_start is not None
+        assert abs(trial.datetime_start - datetime.now()) < timedelta(minutes=5)
+        assert trial.duration is not None
+        assert timedelta(0) <= trial.duration < timedelta(minutes=5)
+    assert seen.trials[5].duration is None
+
+
+def test_optuna_works_on_what_was_written(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    for trial in (t for _ in range(12) for t in claim(storage, study, "search", "one", 1)):
+        with storage.transaction() as connection:
+            loss = trial.point["lr"]
+            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, loss, {})
+    seen = storage.study("small")
+    importance = optuna.importance.get_param_importances(seen)
+    assert max(importance, key=lambda name: importance[name]) == "lr"
+    assert seen.ask(seen.trials[0].distributions).number == 12  # Optuna numbers on from ours
+
+
+# Removal
+
+
+def served(storage: Storage, study: Study) -> None:
+    """Rows in every table of ours: a search that is over, its best in full training."""
+    while not is_finished(storage, study, "search"):
+        for trial in claim(storage, study, "search", "one", 16):
+            with storage.transaction() as connection:
+                ledger.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)})
+                ledger.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
+                ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
+    promote(storage, study)
+    assert claim(storage, study, "full", "one", 16)
+
+
+def test_removal_leaves_nothing(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
+    kept = create(storage, spec(name="kept"), "test").study
+    before = counts(storage)
+    study = create(storage, spec(), "test").study
+    served(storage, study)
+    for one in (study, kept):
+        (one.artifacts(tmp_path)).mkdir()
+        (one.artifacts(tmp_path) / "weights").touch()
+    remove(storage, study, tmp_path)
+    assert counts(storage) == before
+    assert names(storage) == ["kept"]
+    assert list(tmp_path.iterdir()) == [kept.artifacts(tmp_path)]
+    with pytest.raises(NotFoundError):
+        load(storage, "small")
+
+
+def test_a_study_of_the_same_name_is_another_one(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
+    first = create(storage, spec(), "test").study
+    remove(storage, first, tmp_path)
+    second = create(storage, spec(), "test").study
+    assert second.key != first.key
+    assert second.artifacts(tmp_path) != first.artifacts(tmp_path)
+    with pytest.raises(NotFoundError, match="deleted"):
+        claim(storage, first, "search", "late", 4)
+
+
+def test_what_is_removed_cannot_be_removed_again(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
+    study = create(storage, spec(), "test").study
+    remove(storage, study, tmp_path)
+    with pytest.raises(NotFoundError, match="the study has been deleted"):
+        remove(storage, study, tmp_path)
+
+
+def test_a_removal_that_fails_in_the_middle_removes_nothing(
+    storage: Storage, spec: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(storage, spec(), "test").study
+    before, real = counts(storage), catalog.delete_study
+
+    def fails_late(connection: Any, study_id: int) -> None:
+        real(connection, study_id)
+        if study_id == study.full_id:
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "delete_study", fails_late)
+        with pytest.raises(ZeroDivisionError):
+            remove(storage, study, tmp_path)
+    assert counts(storage) == before
+    assert load(storage, "small") == study
+
+
+def test_removal_waits_for_a_worker_that_writes_and_stops_it(
+    storage: Storage, spec: SpecOf, tmp_path: Path, until_blocked: Callable[[], None]
+) -> None:
+    study = create(storage, spec(), "test").study
+    (trial,) = claim(storage, study, "search", "one", 1)
+    trial_id = trial.lease.trial_id
+    removal = threading.Thread(target=remove, args=(storage, study, tmp_path))
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [trial.lease], 30) == {trial_id}
+        removal.start()
+        until_blocked()
+        ledger.report(connection, {trial_id: report(0, 1, 0.5)})
+    removal.join(20)
+    assert counts(storage) == {}
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [trial.lease], 30) == set()
+    for stage in ("search", "full"):
+        with pytest.raises(NotFoundError, match="the study has been deleted"):
+            claim(storage, study, stage, "one", 1)
+
+
+def test_deleting_through_optuna_takes_our_rows_along(storage: Storage, spec: SpecOf) -> None:
+    """As the dashboard does it."""
+    study = create(storage, spec(), "test").study
+    served(storage, study)
+    for name in ("small", "small-full"):
+        optuna.delete_study(study_name=name, storage=storage.backend)
+    assert counts(storage) == {}
+
+
+def test_a_search_survives_the_deletion_of_its_full_training(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    served(storage, study)
+    optuna.delete_study(study_name="small-full", storage=storage.backend)
+    found = load(storage, "small")
+    assert found == replace(study, full_id=found.full_id)
+    assert found.full_id != study.full_id
+    now = status(storage, found)
+    assert (now.search.finished, now.full.finished) == (12, 0)
+    assert promote(storage, found).added == 1
+    assert create(storage, spec(), "test").did == "unchanged"
