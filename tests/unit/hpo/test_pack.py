@@ -1,0 +1,235 @@
+"""A pack is M ordinary trainings: the same losses, weights and statistics, whoever the mates are."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import models
+from hpo.optimizer import Adam, Optimizer, Sgd, clip
+from hpo.pack import Candidate, Pack, Weights
+
+CANDIDATES = (
+    Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=1),
+    Candidate(lr=0.1, momentum=0.0, weight_decay=0.0, seed=2),
+    Candidate(lr=0.01, momentum=0.95, weight_decay=1e-2, seed=3),
+)
+CLIP = (0.5, 0.2, 1.0)
+GENTLE = tuple(replace(candidate, lr=candidate.lr / 50) for candidate in CANDIDATES)
+SMALL = ("lenet", "alexnet", "vggnet", "resnet", "spinalnet")
+
+
+def network(name: str) -> nn.Module:
+    """Without dropout, whose draws depend on the pack."""
+    built = models.build(name, 10)
+    for module in built.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return built
+
+
+def batches(steps: int, size: int = 4) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randn(size, 1, 28, 28, generator=generator, dtype=torch.float64),
+            torch.randint(10, (size,), generator=generator),
+        )
+        for _ in range(steps)
+    ]
+
+
+def train_pack(
+    pack: Pack, optimizer: Optimizer, steps: int, largest: Sequence[float] | None = None, size: int = 4
+) -> list[Tensor]:
+    found = []
+    for images, labels in batches(steps, size):
+        losses, gradients = pack.gradients(images, labels)
+        if largest is not None:
+            clip(gradients, torch.tensor(largest, dtype=torch.float64).unsqueeze(1))
+        optimizer.step(pack.weights.parameters, gradients)
+        found.append(losses)
+    return found
+
+
+def train_alone(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    largest: float | None = None,
+    size: int = 4,
+) -> list[Tensor]:
+    found = []
+    model.train()
+    for images, labels in batches(steps, size):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        if largest is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), largest)
+        optimizer.step()
+        found.append(loss.detach())
+    return found
+
+
+def seeded(name: str, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return network(name).double()
+
+
+def sgd(candidate: Candidate, model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        model.parameters(), candidate.lr, momentum=candidate.momentum, weight_decay=candidate.weight_decay
+    )
+
+
+def packed(name: str, candidates: tuple[Candidate, ...] = CANDIDATES) -> Pack:
+    return Pack(lambda: network(name), [c.seed for c in candidates], "cpu", torch.float64)
+
+
+def assert_same(pack: Pack, place: int, model: nn.Module) -> None:
+    mine, alone = pack.state_dict(pack.weights, place), model.state_dict()
+    assert mine.keys() == alone.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(mine[name], tensor, rtol=0, atol=1e-9)
+    copy.deepcopy(model).load_state_dict(mine, strict=True)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_pack_equals_separate_sgd_runs(name: str) -> None:
+    """Each with its own learning rate, momentum, weight decay and clipping, statistics included."""
+    pack = packed(name)
+    losses = train_pack(pack, Sgd(CANDIDATES, pack.weights.parameters), 20, CLIP)
+    for place, candidate in enumerate(CANDIDATES):
+        model = seeded(name, candidate.seed)
+        alone = train_alone(model, sgd(candidate, model), 20, CLIP[place])
+        torch.testing.assert_close(torch.stack(losses)[:, place], torch.stack(alone), rtol=0, atol=1e-9)
+        assert_same(pack, place, model)
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet"])
+def test_a_pack_equals_separate_sgd_runs_that_are_not_clipped(name: str) -> None:
+    # Small steps: a diverging run multiplies the last digit's error with each of them.
+    pack = packed(name)
+    train_pack(pack, Sgd(GENTLE, pack.weights.parameters), 20)
+    for place, candidate in enumerate(GENTLE):
+        model = seeded(name, candidate.seed)
+        train_alone(model, sgd(candidate, model), 20)
+        assert_same(pack, place, model)
+
+
+@pytest.mark.slow
+def test_a_pack_of_ensnets_equals_separate_runs() -> None:
+    # Two steps of two images: a training image of EnsNet costs 19.5 GFLOP.
+    pair = CANDIDATES[:2]
+    pack = packed("ensnet", pair)
+    train_pack(pack, Sgd(pair, pack.weights.parameters), 2, CLIP[:2], size=2)
+    for place, candidate in enumerate(pair):
+        model = seeded("ensnet", candidate.seed)
+        train_alone(model, sgd(candidate, model), 2, CLIP[place], size=2)
+        assert_same(pack, place, model)
+
+
+def test_a_pack_equals_separate_adam_runs() -> None:
+    pack = packed("resnet")
+    train_pack(pack, Adam(1e-3, pack.weights.parameters), 20)
+    for place, candidate in enumerate(CANDIDATES):
+        model = seeded("resnet", candidate.seed)
+        train_alone(model, torch.optim.Adam(model.parameters()), 20)
+        assert_same(pack, place, model)
+
+
+def test_a_pack_of_one_is_an_ordinary_run() -> None:
+    one = GENTLE[:1]
+    pack = packed("resnet", one)
+    train_pack(pack, Sgd(one, pack.weights.parameters), 5)
+    model = seeded("resnet", one[0].seed)
+    train_alone(model, sgd(one[0], model), 5)
+    assert_same(pack, 0, model)
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet"])
+def test_a_member_that_goes_to_nan_leaves_the_others_untouched(name: str) -> None:
+    ill = packed(name)
+    ill.weights.parameters[1] = torch.nan
+    losses = train_pack(ill, Sgd(GENTLE, ill.weights.parameters), 5)
+    well = packed(name)
+    expected = train_pack(well, Sgd(GENTLE, well.weights.parameters), 5)
+    assert torch.stack(losses)[:, 1].isnan().all()
+    for place in (0, 2):
+        torch.testing.assert_close(
+            torch.stack(losses)[:, place], torch.stack(expected)[:, place], rtol=0, atol=0
+        )
+        torch.testing.assert_close(
+            ill.weights.parameters[place], well.weights.parameters[place], rtol=0, atol=0
+        )
+
+
+def test_members_leave_between_steps() -> None:
+    pack = packed("resnet")
+    optimizer = Sgd(GENTLE, pack.weights.parameters)
+    train_pack(pack, optimizer, 3)
+    staying = torch.tensor([2, 0])
+    pack.keep(staying)
+    optimizer.keep(staying)
+    train_pack(pack, optimizer, 3)
+    assert len(pack) == 2
+    for place, candidate in enumerate((GENTLE[2], GENTLE[0])):
+        model = seeded("resnet", candidate.seed)
+        alone = sgd(candidate, model)
+        train_alone(model, alone, 3)
+        train_alone(model, alone, 3)
+        assert_same(pack, place, model)
+
+
+def test_scores_are_those_of_the_networks_in_evaluation_mode() -> None:
+    pack = packed("lenet")
+    ((images, labels),) = batches(1, size=9)
+    losses, right = pack.score(images, labels)
+    for place, candidate in enumerate(CANDIDATES):
+        output = seeded("lenet", candidate.seed).eval()(images)
+        expected = F.cross_entropy(output, labels, reduction="sum")
+        assert losses[place].item() == pytest.approx(expected.item(), abs=1e-9)
+        assert right[place].item() == (output.argmax(1) == labels).sum().item()
+
+
+class Heads(nn.Module):
+    """Two heads while it trains, their mean afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.Linear(28 * 28, 2 * 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        heads = self.heads(images.flatten(1)).view(-1, 2, 10)
+        return heads if self.training else heads.mean(1)
+
+
+def test_each_head_has_its_own_loss_and_they_are_summed() -> None:
+    pack = Pack(Heads, [1, 2], "cpu", torch.float64)
+    ((images, labels),) = batches(1)
+    losses, _ = pack.gradients(images, labels)
+    for place, seed in enumerate((1, 2)):
+        torch.manual_seed(seed)
+        output = Heads().double()(images)
+        expected = sum(F.cross_entropy(output[:, head], labels).item() for head in range(2))
+        assert losses[place].item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_weights_are_taken_over_where_they_should_be() -> None:
+    first, second = packed("resnet").weights, packed("resnet").weights
+    second.parameters.fill_(7)
+    for buffer in second.buffers.values():
+        buffer.fill_(7)
+    before = first.of(torch.arange(3))
+    first.overwrite(second, torch.tensor([False, True, False]))
+    assert (first.parameters[1] == 7).all()
+    assert all((buffer[1] == 7).all() for buffer in first.buffers.values())
+    for place in (0, 2):
+        assert torch.equal(first.parameters[place], before.parameters[place])
+    both = Weights.joined([first.of(torch.tensor([1])), before.of(torch.tensor([0]))])
+    assert torch.equal(both.parameters, torch.stack([first.parameters[1], before.parameters[0]]))

@@ -1,0 +1,209 @@
+"""Training under a budget: epochs, phases, early stopping, who leaves when, and what is kept."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import models
+from data.dataset import Labelled
+from data.device import DeviceImages
+from hpo.budget import Augmentation, Budget, Phase
+from hpo.epoch import EpochResult
+from hpo.pack import Candidate
+from hpo.trainer import Trainer, Training
+
+GOOD = Candidate(lr=0.05, momentum=0.9, weight_decay=0.0, seed=1)
+SLOW = Candidate(lr=0.001, momentum=0.0, weight_decay=0.0, seed=2)
+WILD = Candidate(lr=3e38, momentum=0.9, weight_decay=0.0, seed=3)
+SEARCH = Budget("mini", (Phase("sgd", 3),), keep="last")
+
+
+def images(seed: int, count: int = 100, dtype: torch.dtype = torch.float32) -> DeviceImages:
+    """Ten classes, told apart by their brightness and a bright column."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(10, size=count)
+    pixels = rng.integers(40, size=(count, 28, 28)) + 10 * labels[:, None, None]
+    pixels[np.arange(count), :, 2 * labels + 3] = 255
+    return DeviceImages.from_labelled(Labelled(pixels.astype(np.uint8), labels), "cpu", (0.3,), (0.3,), dtype)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+
+
+def trainer(
+    budget: Budget,
+    factory: Callable[[], nn.Module] = linear,
+    batch_size: int = 16,
+    dtype: torch.dtype = torch.float32,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Trainer:
+    train, validation = images(0, 100, dtype), images(1, 70, dtype)
+    return Trainer(factory, train, validation, budget, batch_size, 5, torch.device("cpu"), clock)
+
+
+def to_the_end(training: Training) -> dict[int, list[EpochResult]]:
+    found: dict[int, list[EpochResult]] = {key: [] for key in training.members}
+    while training.members:
+        for result in training.epoch():
+            found[result.member].append(result)
+    return found
+
+
+def loss_of(weights: dict[str, Tensor], factory: Callable[[], nn.Module], validation: DeviceImages) -> float:
+    model = factory()
+    model.load_state_dict(weights)
+    pixels, labels = validation.batch(torch.arange(len(validation)))
+    return F.cross_entropy(model.eval()(pixels), labels).item()
+
+
+def test_it_learns_and_gives_a_result_for_each_member_and_epoch() -> None:
+    found = to_the_end(trainer(SEARCH).start({7: GOOD, 3: SLOW}))
+    assert found.keys() == {7, 3}
+    for results in found.values():
+        assert [result.epoch for result in results] == [1, 2, 3]
+        assert [result.status for result in results] == ["training", "training", "finished"]
+    assert found[7][-1].validation_accuracy > 0.9
+    assert found[7][-1].validation_loss < found[7][0].validation_loss
+    assert found[3][-1].validation_loss > found[7][-1].validation_loss
+
+
+def test_losses_are_means_per_example_though_the_last_batch_is_smaller() -> None:
+    training = trainer(Budget("mini", (Phase("sgd", 1),), "last"), batch_size=30).start({0: SLOW})
+    (result,) = training.epoch()
+    weights = training.weights(0)
+    assert result.validation_loss == pytest.approx(loss_of(weights, linear, images(1, 70)), abs=1e-6)
+
+
+def test_a_single_last_image_is_left_out_for_batch_normalisation() -> None:
+    def normalised() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10), nn.BatchNorm1d(10))
+
+    found = to_the_end(trainer(SEARCH, normalised, batch_size=33).start({0: GOOD}))  # 33 * 3 + 1 images
+    assert found[0][-1].status == "finished"
+
+
+def test_the_pruned_leave_and_the_rest_are_as_if_they_had_not_been_there() -> None:
+    training = trainer(SEARCH).start({0: GOOD, 1: SLOW})
+    first = training.epoch()
+    training.drop({1})
+    assert training.members == [0]
+    rest = to_the_end(training)[0]
+    alone = to_the_end(trainer(SEARCH).start({0: GOOD}))[0]
+    curve = [r.validation_loss for r in first if r.member == 0] + [r.validation_loss for r in rest]
+    assert curve == pytest.approx([result.validation_loss for result in alone], abs=1e-6)
+
+
+def test_one_that_diverges_says_so_and_leaves_the_others_alone() -> None:
+    found = to_the_end(trainer(SEARCH).start({0: GOOD, 1: WILD}))
+    assert found[1][-1].status == "diverged"
+    alone = to_the_end(trainer(SEARCH).start({0: GOOD}))[0]
+    mine = [result.validation_loss for result in found[0]]
+    assert mine == pytest.approx([result.validation_loss for result in alone], abs=1e-6)
+
+
+def test_a_candidate_has_the_same_curve_alone_and_in_any_pack() -> None:
+    def curves(candidates: dict[int, Candidate]) -> dict[int, list[float]]:
+        # In float32 a pack of one takes other kernels, and this little training magnifies their rounding.
+        resnets = trainer(SEARCH, lambda: models.build("resnet", 10), dtype=torch.float64)
+        training = resnets.start(candidates)
+        return {key: [r.validation_loss for r in rs] for key, rs in to_the_end(training).items()}
+
+    fair = Candidate(lr=0.003, momentum=0.5, weight_decay=1e-3, seed=4)
+    together = curves({0: fair, 1: SLOW})
+    assert together[0] == pytest.approx(curves({0: fair})[0], abs=1e-9)
+    assert together[1] == pytest.approx(curves({1: SLOW})[1], abs=1e-9)
+
+
+def test_the_same_seed_gives_the_same_curves_to_the_bit() -> None:
+    budget = Budget("full", (Phase("sgd", 2, augmentation=Augmentation(10, 0.1, (0.9, 1.1), 3)),), "best")
+    runs = [
+        to_the_end(trainer(budget, lambda: models.build("lenet", 10)).start({0: GOOD, 1: SLOW}))
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+class Scripted(nn.Module):
+    """Its validation loss follows a script, whatever it is trained on.
+
+    Every training step moves `parameters` by a fixed amount; `script` maps the number of steps to a logit.
+    """
+
+    script: tuple[float, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("epochs", torch.zeros(1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.training:
+            self.epochs += 1
+            return self.weight * pixels.new_ones(len(pixels), 10)
+        table = torch.tensor((0.0, *self.script))
+        wrong = (table * F.one_hot(self.epochs.long().squeeze(), len(table))).sum()
+        return torch.cat([-wrong * pixels.new_ones(len(pixels), 1), pixels.new_zeros(len(pixels), 9)], 1)
+
+
+def scripted(*script: float) -> Callable[[], nn.Module]:
+    class Mine(Scripted):
+        pass
+
+    Mine.script = script
+    return Mine
+
+
+def one_batch(budget: Budget, factory: Callable[[], nn.Module]) -> Trainer:
+    """Training and validation of one batch of class 0: an epoch is a step, and the script's place."""
+    zeros = Labelled(np.zeros((4, 28, 28), dtype=np.uint8), np.zeros(4, dtype=np.int64))
+    data = DeviceImages.from_labelled(zeros, "cpu", (0.5,), (0.5,))
+    return Trainer(factory, data, data, budget, 4, 0, torch.device("cpu"))
+
+
+def test_early_stopping_compares_with_the_best_and_keeps_it() -> None:
+    # Worse, better than the epoch before but not than the best: patience of three counts on.
+    factory = scripted(3.0, 1.0, 2.0, 1.5, 1.2, 0.1)
+    training = one_batch(Budget("full", (Phase("sgd", 6, patience=3),), "best"), factory).start({0: GOOD})
+    results = to_the_end(training)[0]
+    assert [result.best for result in results] == [True, True, False, False, False]
+    assert results[-1].status == "finished"
+    assert training.weights(0)["epochs"].item() == 2
+
+
+def test_the_next_phase_begins_from_the_best_weights() -> None:
+    factory = scripted(1.0, 3.0, 3.0, 2.0)
+    phases = (Phase("sgd", 6, patience=2), Phase("adam", 2, patience=5))
+    training = one_batch(Budget("full", phases, "best"), factory).start({0: GOOD})
+    results = to_the_end(training)[0]
+    assert [(result.epoch, result.phase) for result in results] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
+    # Phase 1 stopped after epoch 3; phase 2 went on from epoch 1's weights: its places are 2 and 3.
+    assert [result.best for result in results] == [True, False, False, False, False]
+    assert training.weights(0)["epochs"].item() == 1
+
+
+def test_those_who_stop_early_wait_for_the_others_and_begin_the_next_phase_with_them() -> None:
+    def normalised() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10), nn.BatchNorm1d(10))
+
+    hasty = Candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
+    phases = (Phase("sgd", 12, patience=1), Phase("adam", 2, patience=9))
+    training = trainer(Budget("full", phases, "best"), normalised).start({0: hasty, 1: SLOW})
+    found = to_the_end(training)
+    first = {key: sum(result.phase == 0 for result in results) for key, results in found.items()}
+    assert first[0] < first[1]
+    for key, results in found.items():
+        assert [result.epoch for result in results] == list(range(1, first[key] + 3))
+        assert [result.phase for result in results] == [0] * first[key] + [1, 1]
+        best = min(result.validation_loss for result in results)
+        assert loss_of(training.weights(key), normalised, images(1, 70)) == pytest.approx(best, abs=1e-5)
+
+
+def test_the_pack_s_seconds_are_shared_by_its_members() -> None:
+    ticks = iter([0.0, 6.0, 8.0])
+    training = trainer(SEARCH, clock=lambda: next(ticks)).start({0: GOOD, 1: SLOW})
+    assert [(result.seconds, result.evaluation_seconds) for result in training.epoch()] == [(3.0, 1.0)] * 2
