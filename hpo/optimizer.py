@@ -70,7 +70,8 @@ class Adam:
 def clip(gradients: Tensor, largest: float | Tensor) -> None:
     """Scales each member's gradient, a row of `(M, P)`, to a norm of at most `largest`, in place.
 
-    `largest` is one number, or one for each member `(M, 1)`. As torch.nn.utils.clip_grad_norm_ does for one network.
+    `largest` is one number, or one for each member `(M, 1)`. As torch.nn.utils.clip_grad_norm_ does for one
+    network.
     """
     norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)  # (M, 1)
     gradients.mul_((largest / (norms + 1e-6)).clamp(max=1.0))

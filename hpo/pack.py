@@ -95,9 +95,13 @@ class Pack:
         `images` `(B, C, H, W)`, `labels` `(B,)`. Running statistics are updated. No wait for the device.
         """
         self._base.train()
-        parameters = self.weights.parameters.requires_grad_()
+        parameters, buffers = self.weights.parameters.requires_grad_(), self.weights.buffers
+        if len(self) == 1:  # an ordinary training step, without the cost of vmap's dispatch
+            alone = {name: buffer[0] for name, buffer in buffers.items()}
+            losses = self._loss(parameters[0], alone, images, labels).unsqueeze(0)  # (1,)
+        else:
+            losses = self._losses(parameters, buffers, images, labels)  # (M,)
         # The sum keeps the members apart: the gradient of each loss reaches its own row only.
-        losses = self._losses(parameters, self.weights.buffers, images, labels)  # (M,)
         (gradients,) = torch.autograd.grad(losses.sum(), parameters)  # (M, P)
         parameters.requires_grad_(False)
         return losses.detach(), gradients

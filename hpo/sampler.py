@@ -60,7 +60,7 @@ def propose(
 
     `history` holds every trial of the study, also the waiting and running ones: the liar (Bergstra et
     al. 2011 for TPE; Ginsbourger et al. 2010 for the liar) keeps the proposals away from them. Proposals of
-    one call see each other the same way. Until `startup` trials are finished the points are random.
+    one call see each other the same way. Until `startup` trials are complete or pruned, points are random.
     `seed` should differ from call to call: it is all the randomness there is.
     """
     trials = list(history)
