@@ -12,6 +12,10 @@ class DataError(Exception):
     """Data that cannot be used. The message is one line: the file, folder or name, and the rule."""
 
 
+class UnknownDataset(DataError):  # noqa: N818 - what it is, not that it is one
+    """There is no data set of that name."""
+
+
 @dataclass(frozen=True, eq=False)
 class Labelled:
     """Images `(N, H, W)` or `(N, C, H, W)` uint8, C being 1 (grey) or 3 (RGB), and labels `(N,)` int64.

@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from data.dataset import DataError, Dataset
+from data.dataset import Dataset, UnknownDataset
 from data.own import REFERENCE, open_own
 
 _MNIST = (
@@ -23,11 +23,13 @@ def names() -> tuple[str, ...]:
 
 
 def check(name: str) -> None:
-    """Raises DataError unless `name` is registered or of the form "package.module:function"."""
+    """Raises UnknownDataset unless `name` is registered or of the form "package.module:function"."""
     if name in names() or REFERENCE.fullmatch(name):
         return
     nearest = get_close_matches(name, names()) or names()
-    raise DataError(f"no data set {name!r}: {' or '.join(nearest)}, or your own as package.module:function")
+    raise UnknownDataset(
+        f"no data set {name!r}: {' or '.join(nearest)}, or your own as package.module:function"
+    )
 
 
 def open_dataset(name: str, root: Path) -> Dataset:

@@ -21,8 +21,15 @@ class Promotion:
 
 
 def best_of(trials: Iterable[TrialRow], k: int) -> list[TrialRow]:
-    """The k completed trials of least validation loss, best first; the earlier trial wins a tie."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    """The k completed trials of least validation loss, best first; the earlier trial wins a tie.
+
+    Only trials that this service trained count: what others added through Optuna, finished, has no seed.
+    """
+    complete = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and trial.value is not None and "seed" in trial.attributes
+    ]
     return sorted(complete, key=lambda trial: (trial.value, trial.number))[:k]
 
 
@@ -43,8 +50,7 @@ def promote(storage: Storage, study: Study) -> Promotion:
                 f"study {study.name!r}: {missing} of {spec.trials} search trials are not finished; "
                 f"finish the search first: hpo workers {study.name}"
             )
-        # What others added through Optuna may lie outside of the space.
-        chosen = best_of((row for row in rows if row.point in spec.space), spec.promotion.top)
+        chosen = best_of(rows, spec.promotion.top)
         if not chosen:
             raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
         present = {

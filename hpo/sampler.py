@@ -11,7 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.space import Cell, Choices, Domain, Point, SearchSpace, key
+from hpo.space import Cell, Choices, Domain, Point, SearchSpace, cell
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -68,7 +68,7 @@ def propose(
     space_in_optuna = distributions(space)
     for trial in trials:
         study.add_trial(_frozen(trial, space_in_optuna))
-    taken = {key(trial.point) for trial in trials}
+    taken = {cell(trial.point) for trial in trials}
     rng = np.random.default_rng(seed)
     return _new_points(space, count, taken, rng, lambda: dict(study.ask(space_in_optuna).params))
 
@@ -79,7 +79,7 @@ def _new_points(
     points: list[Point] = []
     while len(points) < count and (space.cells is None or len(taken) < space.cells):
         point = _new_point(space, taken, rng, source)
-        taken.add(key(point))
+        taken.add(cell(point))
         points.append(point)
     return points
 
@@ -89,7 +89,7 @@ def _new_point(
 ) -> Point:
     for _ in range(ATTEMPTS_AT_A_NEW_CELL):
         point = source()
-        if space.cells is None or key(point) not in taken:
+        if space.cells is None or cell(point) not in taken:
             return point
     return _untried(space, taken, rng)
 
@@ -97,8 +97,8 @@ def _new_point(
 def _untried(space: SearchSpace, taken: set[Cell], rng: np.random.Generator) -> Point:
     assert space.cells is not None
     while True:
-        point = space.cell(int(rng.integers(space.cells)))
-        if key(point) not in taken:
+        point = space.point_at(int(rng.integers(space.cells)))
+        if cell(point) not in taken:
             return point
 
 

@@ -1,12 +1,12 @@
 """What the environment says: the one place in the service that reads it."""
 
 import os
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_data_path
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hpo.errors import InputError
@@ -31,17 +31,18 @@ class Settings(BaseSettings):
     artifacts: Path | None = None
 
     @classmethod
-    def from_environment(cls, **given: Any) -> "Settings":
-        """Read the environment; `given` values (from command line options) win.
+    def from_environment(cls) -> "Settings":
+        """Reads the environment.
 
-        Raises `InputError` naming the variable.
+        Raises `InputError` for a variable that is a misspelt one of ours: a wrong HPO_STORAGE_URL must not
+        lead to the embedded server in silence.
         """
-        try:
-            return cls(**{key: value for key, value in given.items() if value is not None})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = "HPO_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise InputError(f"{name}: {first['input']!r}: {first['msg']}") from error
+        known = [f"HPO_{name.upper()}" for name in cls.model_fields]
+        for name in os.environ:
+            near = get_close_matches(name, known, n=1, cutoff=0.85)
+            if name.startswith("HPO_") and name not in known and near:
+                raise InputError(f"{name}: unknown variable; did you mean {near[0]}?")
+        return cls()
 
     @cached_property
     def data_path(self) -> Path:

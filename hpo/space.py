@@ -92,7 +92,7 @@ class SearchSpace:
         sizes = [domain.size for domain in self.domains.values()]
         return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
-    def cell(self, index: int) -> Point:
+    def point_at(self, index: int) -> Point:
         """The point at `index` of a finite space, the last parameter varying fastest."""
         point: Point = {}
         for name, domain in reversed(list(self.domains.items())):
@@ -108,5 +108,5 @@ class SearchSpace:
         return point.keys() == self.domains.keys() and all(point[k] in d for k, d in self.domains.items())
 
 
-def key(point: Point) -> Cell:
+def cell(point: Point) -> Cell:
     return tuple(sorted((name, float(value)) for name, value in point.items()))

@@ -8,7 +8,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from data import DataError
@@ -26,6 +34,11 @@ FULL_SUFFIX = "-full"
 
 def _refuse(rule: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{rule}", {"rule": rule})
+
+
+def _refuse_inside(mistakes: Mapping[str, str]) -> PydanticCustomError:
+    """For a section, what is wrong with its keys."""
+    return PydanticCustomError("inside", "{mistakes}", {"mistakes": mistakes})
 
 
 class _Section(BaseModel):
@@ -67,6 +80,12 @@ class DataSection(_Section):
     mean: float | None = Field(default=None, ge=0, le=1)
     std: float | None = Field(default=None, gt=0)
 
+    @model_validator(mode="after")
+    def _together(self) -> "DataSection":
+        if (self.mean is None) != (self.std is None):
+            raise _refuse_inside({"mean" if self.mean is None else "std": "must be given where the other is"})
+        return self
+
 
 class SamplerSection(_Section):
     """`startup`: the random trials at the start of TPE."""
@@ -86,7 +105,7 @@ class PrunerSection(_Section):
 
 
 class SearchSection(_Section):
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=1, le=1_000_000)
     epochs: int = Field(ge=1)
 
 
@@ -134,7 +153,7 @@ def _space(raw: object) -> SearchSpace:
     try:
         return parse_space(raw)
     except SpaceError as error:
-        raise PydanticCustomError("space", "{mistakes}", {"mistakes": error.mistakes}) from error
+        raise _refuse_inside(error.mistakes) from error
 
 
 class StudySpec(_Section):
@@ -152,6 +171,23 @@ class StudySpec(_Section):
     search: SearchSection
     full: FullSection
     promotion: PromotionSection = PromotionSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudySpec":
+        mistakes = {}
+        if self.promotion.top > self.search.trials:
+            mistakes["promotion.top"] = (
+                f"{self.promotion.top} is more than search.trials ({self.search.trials})"
+            )
+        key = {"median": "warmup_epochs", "asha": "min_epochs", "hyperband": "min_epochs"}.get(
+            self.pruner.name
+        )
+        if key is not None and (value := getattr(self.pruner, key)) >= self.search.epochs:
+            rule = f"{value} is not below search.epochs ({self.search.epochs}), so nothing would be pruned"
+            mistakes[f"pruner.{key}"] = rule
+        if mistakes:
+            raise _refuse_inside(mistakes)
+        return self
 
     @classmethod
     def load(cls, path: Path) -> "StudySpec":
@@ -273,16 +309,16 @@ def _mistakes(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _lines(detail: ErrorDetails) -> list[str]:
-    """`key = value: rule` of one of pydantic's errors; of those in the space, one for each parameter."""
+    """`key = value: rule` of one of pydantic's errors; of those inside a section, one for each key."""
     location = [str(part) for part in detail["loc"]]
     where, kind = ".".join(location), detail["type"]
     if kind == "extra_forbidden":
         return [f"{where}: unknown key{nearest(location[-1], _keys(location[:-1]))}"]
     context = detail.get("ctx", {})
-    if kind == "space":
-        return [f"{where}.{key}: {rule}" for key, rule in context["mistakes"].items()]
+    if kind == "inside":
+        return [f"{'.'.join([*location, key])}: {rule}" for key, rule in context["mistakes"].items()]
     rule = _RULES.get(kind, "{message}").format(message=detail["msg"], **context)
-    if kind == "missing" or isinstance(detail["input"], Mapping):
+    if kind == "missing":
         return [f"{where}: {rule}"]
     return [f"{where} = {json.dumps(detail['input'])}: {rule}"]
 

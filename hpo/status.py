@@ -11,7 +11,7 @@ from hpo import catalog, ledger, schema
 from hpo.catalog import TrialRow
 from hpo.claim import LEASE_SECONDS
 from hpo.promotion import best_of
-from hpo.space import Point, key
+from hpo.space import Point, cell
 from hpo.storage import Storage
 from hpo.study import Stage, Study
 
@@ -80,7 +80,7 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
     return StageStatus(
         budget=budget,
         states={state.name: counts[state] for state in TrialState},
-        distinct_cells=len({key(row.point) for row in rows}),
+        distinct_cells=len({cell(row.point) for row in rows}),
         best=_best(rows),
         device_seconds=sum(activities.values()),
         activities=activities,

@@ -18,16 +18,17 @@ from hpo.optimizer import Adam, Optimizer, Sgd, clip
 from hpo.pack import Candidate, Factory, Pack, Weights
 from hpo.seeds import mixed
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 250
+"""Images at once: the fastest on a CPU; more would cost memory, which a pack needs once for each member."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
     """How packs of one batch size are trained.
 
-    `seed` fixes the order of the images, their augmentation and the dropout of each epoch, whatever the
-    pack. The last, smaller batch of an epoch is trained on too, unless it is a single image, which batch
-    normalisation cannot take.
+    `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
+    pack, and the dropout for a given pack. The last, smaller batch of an epoch is trained on too, unless it
+    is a single image, which batch normalisation cannot take.
     """
 
     factory: Factory
@@ -74,7 +75,7 @@ class Training:
         self._active = [_Member(key, candidate) for key, candidate in candidates.items()]
         seeds = [candidate.seed for candidate in candidates.values()]
         self._pack = Pack(trainer.factory, seeds, trainer.device, trainer.train.mean.dtype)
-        self._best = self._pack.weights.of(self._places(range(len(seeds))))
+        self._best = self._new_best()
         self._parked: list[_Left] = []
         self._finished: dict[int, _Left] = {}
         self._phase, self._epoch = 0, 0
@@ -86,7 +87,10 @@ class Training:
         return [member.key for member in self._active] + [left.member.key for left in self._parked]
 
     def weights(self, key: int) -> dict[str, Tensor]:
-        """The state dict that counts of a member that has finished, as the budget says."""
+        """The state dict that counts of a member that has finished, as the budget says.
+
+        Raises KeyError for any other member.
+        """
         return self._pack.state_dict(self._finished[key].weights, 0)
 
     def drop(self, keys: Collection[int]) -> None:
@@ -97,8 +101,10 @@ class Training:
     def epoch(self) -> list[EpochResult]:
         """Trains and evaluates one epoch of the members that are active; a result for each.
 
-        The device is waited for once, at the end.
+        The device is waited for twice, so that the clock can tell training from evaluation.
         """
+        if not self.members:
+            return []
         if not self._active:
             self._next_phase()
         clock = self._trainer.clock
@@ -108,7 +114,10 @@ class Training:
         losses, accuracies = self._evaluate()
         evaluated = clock()
         self._epoch += 1
-        improved = [self._judge(member, loss) for member, loss in zip(self._active, losses, strict=True)]
+        improved = [
+            self._judge(member, train_loss, loss)
+            for member, train_loss, loss in zip(self._active, train_losses, losses, strict=True)
+        ]
         self._remember(improved)
         share = 1 / len(self._active)
         results = [
@@ -132,18 +141,20 @@ class Training:
     def _train(self) -> list[float]:
         """One pass over the training images; the mean loss per example of each active member."""
         trainer, phase, device = self._trainer, self._current_phase, self._trainer.device
-        seed = mixed(trainer.seed, self._phase, self._epoch)
-        order = torch.randperm(len(trainer.train), generator=torch.Generator().manual_seed(seed)).to(device)
+        # Three seeds: from one, the first dropout masks would be the draws that the augmentation began with.
+        seeds = [mixed(trainer.seed, self._phase, self._epoch, purpose) for purpose in range(3)]
+        generator = torch.Generator().manual_seed(seeds[0])
+        order = torch.randperm(len(trainer.train), generator=generator).to(device)
         transform = None
         if phase.augmentation is not None:
-            generator = torch.Generator(device).manual_seed(seed)
+            generator = torch.Generator(device).manual_seed(seeds[1])
             transform = partial(affine, augmentation=phase.augmentation, generator=generator)
         sums = torch.zeros(len(self._pack), dtype=torch.float64, device=device)  # (M,)
         seen = 0
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)  # of dropout
+            torch.manual_seed(seeds[2])  # of dropout
             for index in torch.split(order, trainer.batch_size):
-                if len(index) == 1 and seen:
+                if seen and len(index) == 1 < trainer.batch_size:
                     continue
                 images, labels = trainer.train.batch(index, transform)
                 losses, gradients = self._pack.gradients(images, labels)
@@ -152,7 +163,7 @@ class Training:
                 self._optimizer.step(self._pack.weights.parameters, gradients)
                 sums += losses * len(index)
                 seen += len(index)
-        means: list[float] = (sums / seen).tolist()  # the one wait for the device
+        means: list[float] = (sums / seen).tolist()  # waits for the device
         return means
 
     def _evaluate(self) -> tuple[list[float], list[float]]:
@@ -161,13 +172,15 @@ class Training:
         scores = torch.zeros(2, len(self._pack), dtype=torch.float64, device=self._trainer.device)  # (2, M)
         everything = torch.arange(len(validation), device=self._trainer.device)
         for index in torch.split(everything, EVALUATION_BATCH):
-            scores += torch.stack([s.double() for s in self._pack.score(*validation.batch(index))])
+            scores += torch.stack(self._pack.score(*validation.batch(index)))
         losses, accuracies = (scores / len(validation)).tolist()
         return losses, accuracies
 
-    def _judge(self, member: _Member, loss: float) -> bool:
+    def _judge(self, member: _Member, train_loss: float, loss: float) -> bool:
         """Counts the epoch; whether it is the member's best so far."""
         member.epochs += 1
+        if not _is_finite(train_loss, loss):
+            return False
         member.stale = 0 if loss < member.best_of_phase else member.stale + 1
         member.best_of_phase = min(member.best_of_phase, loss)
         better = loss < member.best
@@ -175,12 +188,12 @@ class Training:
         return better
 
     def _status(self, member: _Member, *losses: float) -> Literal["training", "finished", "diverged"]:
-        if not all(map(math.isfinite, losses)):
+        if not _is_finite(*losses):
             return "diverged"
         return "finished" if self._is_last_phase and self._phase_is_over(member) else "training"
 
     def _remember(self, improved: Sequence[bool]) -> None:
-        if self._trainer.budget.keep == "best" and any(improved):
+        if self._best is not None and any(improved):
             where = torch.tensor(improved, device=self._trainer.device)
             self._best.overwrite(self._pack.weights, where)
 
@@ -193,7 +206,8 @@ class Training:
             if not self._phase_is_over(member):
                 staying.append(place)
                 continue
-            left = _Left(member, self._counting.of(self._places([place])))
+            counting = self._pack.weights if self._best is None else self._best
+            left = _Left(member, counting.of(self._places([place])))
             if result.status == "finished":
                 self._finished[member.key] = left
             else:
@@ -204,7 +218,7 @@ class Training:
         """All who wait begin the next phase together, each from the weights that count."""
         self._active = [left.member for left in self._parked]
         self._pack.weights = Weights.joined([left.weights for left in self._parked])
-        self._best = self._pack.weights.of(self._places(range(len(self._active))))
+        self._best = self._new_best()
         self._parked = []
         self._phase, self._epoch = self._phase + 1, 0
         for member in self._active:
@@ -223,15 +237,18 @@ class Training:
         self._active = [self._active[place] for place in places]
         index = self._places(places)
         self._pack.keep(index)
-        self._best = self._best.of(index)
+        if self._best is not None:
+            self._best = self._best.of(index)
         self._optimizer.keep(index)
 
     def _places(self, places: Iterable[int]) -> Tensor:
         return torch.tensor(list(places), dtype=torch.int64, device=self._trainer.device)
 
-    @property
-    def _counting(self) -> Weights:
-        return self._best if self._trainer.budget.keep == "best" else self._pack.weights
+    def _new_best(self) -> Weights | None:
+        """The weights at hand as the best so far; None where the last ones count, to save the memory."""
+        if self._trainer.budget.keep == "last":
+            return None
+        return self._pack.weights.of(self._places(range(len(self._pack))))
 
     @property
     def _current_phase(self) -> Phase:
@@ -244,3 +261,7 @@ class Training:
     def _phase_is_over(self, member: _Member) -> bool:
         phase = self._current_phase
         return self._epoch == phase.epochs or (phase.patience is not None and member.stale >= phase.patience)
+
+
+def _is_finite(*losses: float) -> bool:
+    return all(map(math.isfinite, losses))

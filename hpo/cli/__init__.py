@@ -9,15 +9,15 @@ import traceback
 
 import click
 
-from data import DataError
+from data import DataError, UnknownDataset
 from hpo.cli import data, looking, results, running, studies
-from hpo.cli.shared import Example, words
+from hpo.cli.shared import ExampleGroup, words
 from hpo.errors import HpoError, InputError
 from models import ModelError
 
 
 @click.group(
-    cls=Example,
+    cls=ExampleGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     example="hpo run studies/quickstart.toml\nhpo status quickstart\nhpo export quickstart --format json",
 )
@@ -63,9 +63,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         words("stopped")
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        sys.stderr.close()
-        sys.exit(1)
     except (HpoError, DataError, ModelError) as error:
         if _verbose():
             traceback.print_exc()
@@ -79,7 +76,7 @@ def exit_code(error: Exception) -> int:
     """2 for what the user wrote, 1 for what was met while doing it."""
     if isinstance(error, HpoError):
         return error.exit_code
-    return InputError.exit_code if isinstance(error, ModelError) else 1
+    return InputError.exit_code if isinstance(error, ModelError | UnknownDataset) else 1
 
 
 def _verbose() -> bool:

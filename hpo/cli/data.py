@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from hpo.cli.shared import Example, as_json, json_result, result, settings, words
+from hpo.cli.shared import ExampleGroup, as_json, json_result, result, settings, words
 
 
-@click.group(cls=Example, example="hpo data fetch emnist-byclass\nhpo data info digits")
+@click.group(cls=ExampleGroup, example="hpo data fetch emnist-byclass\nhpo data info digits")
 def data() -> None:
     """Fetch and look at data sets."""
 

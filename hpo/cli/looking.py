@@ -24,7 +24,9 @@ def status(name: str, as_json: bool) -> None:
 
 @command("hpo dashboard --port 8080")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one."
+)
 def dashboard(host: str, port: int) -> None:
     """Serve optuna-dashboard on the same storage.
 
@@ -58,8 +60,12 @@ def doctor(as_json: bool) -> None:
 
 
 @command("hpo models --classes 62")
-@click.option("--classes", type=click.IntRange(min=2), default=62, show_default=True)
-@click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--classes", type=click.IntRange(min=2), default=62, show_default=True, help="Classes they tell apart."
+)
+@click.option(
+    "--channels", type=click.IntRange(min=1), default=1, show_default=True, help="Channels of an image."
+)
 @as_json
 def models(classes: int, channels: int, as_json: bool) -> None:
     """List the networks.

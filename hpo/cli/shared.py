@@ -29,7 +29,7 @@ class _WithExample(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-class Example(_WithExample, click.Group):
+class ExampleGroup(_WithExample, click.Group):
     """A group of commands, which all show an example."""
 
     command_class = _WithExample

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from hpo.cli.shared import Example, as_json, json_result, opened, result, settings, study_name, words
+from hpo.cli.shared import ExampleGroup, as_json, json_result, opened, result, settings, study_name, words
 
 
-@click.group(cls=Example, example="hpo study create studies/lenet.toml\nhpo study list")
+@click.group(cls=ExampleGroup, example="hpo study create studies/lenet.toml\nhpo study list")
 def study() -> None:
     """Create, list, show, delete studies."""
 

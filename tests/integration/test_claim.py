@@ -20,7 +20,7 @@ from hpo.catalog import TrialRow
 from hpo.claim import MOST_ATTEMPTS, PROPOSALS, LeasedTrial, claim, is_finished
 from hpo.promotion import promote
 from hpo.sampler import distributions, plan
-from hpo.space import Point, key
+from hpo.space import Point, cell
 from hpo.spec import StudySpec
 from hpo.status import status
 from hpo.storage import Storage
@@ -102,7 +102,7 @@ def test_eight_processes_share_a_search(
     found = rows(storage, study.search_id)
     assert [row.number for row in found] == list(range(budget))
     assert {row.state for row in found} == {TrialState.COMPLETE}
-    assert len({key(row.point) for row in found}) == budget
+    assert len({cell(row.point) for row in found}) == budget
     assert all(row.point in study.spec.space for row in found)
     assert [row.attributes["seed"] for row in found] == [search_seed(study.spec, n) for n in range(budget)]
     planned = study.spec.planned
@@ -116,7 +116,7 @@ def test_many_workers_hold_distinct_trials_of_tpe(storage: Storage, spec: SpecOf
     study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
     finish(storage, [t for _ in range(6) for t in claim(storage, study, "search", "start", 1)])
     held = [trial for n in range(30) for trial in claim(storage, study, "search", f"worker-{n}", 1)]
-    assert len(held) == len({key(trial.point) for trial in held}) == 18
+    assert len(held) == len({cell(trial.point) for trial in held}) == 18
     assert not is_finished(storage, study, "search")
 
 
@@ -132,7 +132,9 @@ def test_tpe_of_one_worker_can_be_replayed(storage: Storage, spec: SpecOf) -> No
 
 def test_random_search_does_not_depend_on_who_carries_it_out(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
-    assert sorted(map(key, serve_alone(storage, study, 4))) == sorted(map(key, plan(study.spec.space, 12, 1)))
+    assert sorted(map(cell, serve_alone(storage, study, 4))) == sorted(
+        map(cell, plan(study.spec.space, 12, 1))
+    )
 
 
 def test_a_killed_claim_leaves_nothing_and_blocks_nobody(
@@ -278,7 +280,7 @@ def test_full_training_is_handed_out_like_the_search(storage: Storage, spec: Spe
     trials: list[LeasedTrial] = []
     while pack := claim(storage, study, "full", "one", 4):
         trials += pack
-    assert [key(t.point) for t in trials] == [key(row.point) for row in chosen for _ in range(2)]
+    assert [cell(t.point) for t in trials] == [cell(row.point) for row in chosen for _ in range(2)]
     assert [t.seed for t in trials[:2]] == [t.seed for t in trials[2:]]
     assert len({t.seed for t in trials}) == 2
     finish(storage, trials)
@@ -374,7 +376,7 @@ def test_a_finished_trial_of_others_counts_but_does_no_harm(
 def test_a_result_of_others_is_history_for_tpe(storage: Storage, spec: SpecOf, value: float) -> None:
     study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
     kinds = distributions(study.spec.space)
-    theirs = study.spec.space.cell(23) if POINT in plan(study.spec.space, 6, 1) else POINT
+    theirs = study.spec.space.point_at(23) if POINT in plan(study.spec.space, 6, 1) else POINT
     storage.study("small").add_trial(create_trial(value=value, params=theirs, distributions=kinds))
     assert theirs not in serve_alone(storage, study, 2)
     assert len(rows(storage, study.search_id)) == 24

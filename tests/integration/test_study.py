@@ -24,7 +24,7 @@ from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, NotFoundError
 from hpo.promotion import promote
 from hpo.sampler import plan
-from hpo.space import key
+from hpo.space import cell
 from hpo.spec import StudySpec
 from hpo.status import status
 from hpo.storage import Storage
@@ -85,7 +85,7 @@ def test_a_new_tpe_study_has_its_start_queued(storage: Storage, spec: SpecOf) ->
 
 def test_a_space_smaller_than_the_budget_is_queued_once(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 100}), "test").study
-    assert len({key(point) for point in points(storage, study)}) == len(points(storage, study)) == 24
+    assert len({cell(point) for point in points(storage, study)}) == len(points(storage, study)) == 24
 
 
 def test_the_same_file_again_changes_nothing(storage: Storage, spec: SpecOf) -> None:
@@ -133,7 +133,7 @@ def test_more_promotions_extend_a_study_without_new_trials(storage: Storage, spe
     [
         ({"model": {"name": "ensnet"}}, 'model.name = "ensnet": the stored study \'small\' has "lenet"'),
         ({"data": {"mini": 0.2}}, "data.mini = 0.2: the stored study 'small' has 0.1"),
-        ({"data": {"mean": 0.5}}, "data.mean = 0.5: the stored study 'small' has null"),
+        ({"data": {"mean": 0.5, "std": 0.5}}, "data.mean = 0.5: the stored study 'small' has null"),
         ({"seed": 2}, "seed = 2: the stored study 'small' has 1"),
         ({"space": {"lr": [0.001, 0.01]}}, "space.lr = [0.001, 0.01]"),
         ({"space": {"lr": {"low": 0.001, "high": 0.1}}}, 'space.lr = {"low": 0.001, "high": 0.1}'),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import models
+from hpo import pack as pack_module
 from hpo.optimizer import Adam, Optimizer, Sgd, clip
 from hpo.pack import Candidate, Pack, Weights
 
@@ -20,7 +21,19 @@ CANDIDATES = (
 )
 CLIP = (0.5, 0.2, 1.0)
 GENTLE = tuple(replace(candidate, lr=candidate.lr / 50) for candidate in CANDIDATES)
-SMALL = ("lenet", "alexnet", "vggnet", "resnet", "spinalnet")
+SMALL = ("lenet", "alexnet", "resnet", "spinalnet")
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """All members at once, as on a GPU, or where a test asks so one after another."""
+    chosen: str = getattr(request, "param", "vmap")
+    monkeypatch.setattr(pack_module, "LEAST_MEMBERS", 2 if chosen == "vmap" else 1_000_000)
+    monkeypatch.setattr(pack_module, "MOST_PRODUCTS", 1e18)
+    return chosen
+
+
+BOTH_WAYS = pytest.mark.parametrize("way", ["vmap", "loop"], indirect=True)
 
 
 def network(name: str) -> nn.Module:
@@ -99,7 +112,15 @@ def assert_same(pack: Pack, place: int, model: nn.Module) -> None:
     copy.deepcopy(model).load_state_dict(mine, strict=True)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *((name, "vmap") for name in SMALL),
+        pytest.param("vggnet", "vmap", marks=pytest.mark.slow),
+        ("lenet", "loop"),
+    ],
+    indirect=["way"],
+)
 def test_a_pack_equals_separate_sgd_runs(name: str) -> None:
     """Each with its own learning rate, momentum, weight decay and clipping, statistics included."""
     pack = packed(name)
@@ -111,13 +132,12 @@ def test_a_pack_equals_separate_sgd_runs(name: str) -> None:
         assert_same(pack, place, model)
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet"])
-def test_a_pack_equals_separate_sgd_runs_that_are_not_clipped(name: str) -> None:
+def test_a_pack_equals_separate_sgd_runs_that_are_not_clipped() -> None:
     # Small steps: a diverging run multiplies the last digit's error with each of them.
-    pack = packed(name)
+    pack = packed("lenet")
     train_pack(pack, Sgd(GENTLE, pack.weights.parameters), 20)
     for place, candidate in enumerate(GENTLE):
-        model = seeded(name, candidate.seed)
+        model = seeded("lenet", candidate.seed)
         train_alone(model, sgd(candidate, model), 20)
         assert_same(pack, place, model)
 
@@ -152,6 +172,7 @@ def test_a_pack_of_one_is_an_ordinary_run() -> None:
     assert_same(pack, 0, model)
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("name", ["lenet", "resnet"])
 def test_a_member_that_goes_to_nan_leaves_the_others_untouched(name: str) -> None:
     ill = packed(name)
@@ -186,6 +207,7 @@ def test_members_leave_between_steps() -> None:
         assert_same(pack, place, model)
 
 
+@BOTH_WAYS
 def test_scores_are_those_of_the_networks_in_evaluation_mode() -> None:
     pack = packed("lenet")
     ((images, labels),) = batches(1, size=9)
@@ -209,6 +231,7 @@ class Heads(nn.Module):
         return heads if self.training else heads.mean(1)
 
 
+@BOTH_WAYS
 def test_each_head_has_its_own_loss_and_they_are_summed() -> None:
     pack = Pack(Heads, [1, 2], "cpu", torch.float64)
     ((images, labels),) = batches(1)
@@ -218,6 +241,51 @@ def test_each_head_has_its_own_loss_and_they_are_summed() -> None:
         output = Heads().double()(images)
         expected = sum(F.cross_entropy(output[:, head], labels).item() for head in range(2))
         assert losses[place].item() == pytest.approx(expected, abs=1e-9)
+
+
+class Odd(nn.Module):
+    """A frozen layer, layers that share a weight, a buffer that is not saved, a parameter without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Linear(28 * 28, 10).requires_grad_(False)
+        self.first, self.second = nn.Linear(10, 10), nn.Linear(10, 10)
+        self.second.weight = self.first.weight
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("shift", torch.rand(10), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.first(self.frozen(images.flatten(1)) + self.shift).relu()
+        return self.scale * self.second(hidden)
+
+
+@BOTH_WAYS
+def test_frozen_shared_and_unsaved_tensors_are_as_in_an_ordinary_run() -> None:
+    pack = Pack(Odd, [c.seed for c in GENTLE], "cpu", torch.float64)
+    train_pack(pack, Sgd(GENTLE, pack.weights.parameters), 5)
+    for place, candidate in enumerate(GENTLE):
+        torch.manual_seed(candidate.seed)
+        model = Odd().double()
+        train_alone(model, sgd(candidate, model), 5)
+        assert_same(pack, place, model)
+
+
+@BOTH_WAYS
+def test_members_draw_their_own_dropout() -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(28 * 28, 10))
+
+    pack = Pack(dropping, [1, 1], "cpu")
+    assert torch.equal(*pack.weights.parameters)
+    ((images, labels),) = batches(1)
+    losses, _ = pack.gradients(images.float(), labels)
+    assert losses[0] != losses[1]
+
+
+def test_making_a_pack_leaves_the_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    packed("lenet")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_weights_are_taken_over_where_they_should_be() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -87,6 +89,39 @@ def test_a_single_last_image_is_left_out_for_batch_normalisation() -> None:
     assert found[0][-1].status == "finished"
 
 
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 17))
+def test_an_epoch_is_each_image_once_but_for_a_single_last_one(count: int, batch_size: int) -> None:
+    def epochs(candidates: dict[int, Candidate]) -> list[list[int]]:
+        seen: list[list[int]] = []
+        batch = DeviceImages.batch
+
+        def watched(
+            self: DeviceImages, index: Tensor, transform: Callable[[Tensor], Tensor] | None = None
+        ) -> tuple[Tensor, Tensor]:
+            if self is train:
+                seen[-1].extend(index.tolist())
+            return batch(self, index, transform)
+
+        train = images(0, count)
+        training = Trainer(linear, train, images(1, 7), SEARCH, batch_size, 5, torch.device("cpu")).start(
+            candidates
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DeviceImages, "batch", watched)
+            for _ in range(2):
+                seen.append([])
+                training.epoch()
+        return seen
+
+    first, second = epochs({0: SLOW})
+    left_out = 1 if count > batch_size > 1 and count % batch_size == 1 else 0
+    for order in (first, second):
+        assert len(set(order)) == len(order) == count - left_out
+    assert count < 10 or first != second
+    assert epochs({1: SLOW, 2: GOOD}) == [first, second]
+
+
 def test_the_pruned_leave_and_the_rest_are_as_if_they_had_not_been_there() -> None:
     training = trainer(SEARCH).start({0: GOOD, 1: SLOW})
     first = training.epoch()
@@ -100,7 +135,7 @@ def test_the_pruned_leave_and_the_rest_are_as_if_they_had_not_been_there() -> No
 
 def test_one_that_diverges_says_so_and_leaves_the_others_alone() -> None:
     found = to_the_end(trainer(SEARCH).start({0: GOOD, 1: WILD}))
-    assert found[1][-1].status == "diverged"
+    assert (found[1][-1].status, found[1][-1].best) == ("diverged", False)
     alone = to_the_end(trainer(SEARCH).start({0: GOOD}))[0]
     mine = [result.validation_loss for result in found[0]]
     assert mine == pytest.approx([result.validation_loss for result in alone], abs=1e-6)
@@ -109,7 +144,11 @@ def test_one_that_diverges_says_so_and_leaves_the_others_alone() -> None:
 def test_a_candidate_has_the_same_curve_alone_and_in_any_pack() -> None:
     def curves(candidates: dict[int, Candidate]) -> dict[int, list[float]]:
         # In float32 a pack of one takes other kernels, and this little training magnifies their rounding.
-        resnets = trainer(SEARCH, lambda: models.build("resnet", 10), dtype=torch.float64)
+        resnets = trainer(
+            Budget("mini", (Phase("sgd", 2),), "last"),
+            lambda: models.build("resnet", 10),
+            dtype=torch.float64,
+        )
         training = resnets.start(candidates)
         return {key: [r.validation_loss for r in rs] for key, rs in to_the_end(training).items()}
 
@@ -201,6 +240,33 @@ def test_those_who_stop_early_wait_for_the_others_and_begin_the_next_phase_with_
         assert [result.phase for result in results] == [0] * first[key] + [1, 1]
         best = min(result.validation_loss for result in results)
         assert loss_of(training.weights(key), normalised, images(1, 70)) == pytest.approx(best, abs=1e-5)
+
+
+def test_the_next_phase_begins_when_those_it_waits_for_are_dropped() -> None:
+    hasty = Candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
+    phases = (Phase("sgd", 50, patience=1), Phase("adam", 1, patience=9))
+    training = trainer(Budget("full", phases, "best")).start({0: hasty, 1: SLOW})
+    while len(training.epoch()) == 2:
+        pass
+    assert sorted(training.members) == [0, 1]
+    training.drop({1})
+    (result,) = training.epoch()
+    assert (result.member, result.phase, result.status) == (0, 1, "finished")
+
+
+def test_a_training_that_all_have_left_has_no_more_results() -> None:
+    training = trainer(SEARCH).start({0: GOOD, 1: SLOW})
+    training.drop({0, 1})
+    assert training.members == []
+    assert training.epoch() == []
+
+
+def test_only_the_finished_have_weights() -> None:
+    training = trainer(SEARCH).start({0: GOOD, 1: WILD})
+    training.epoch()
+    for key in (0, 1):
+        with pytest.raises(KeyError):
+            training.weights(key)
 
 
 def test_the_pack_s_seconds_are_shared_by_its_members() -> None:

@@ -1,0 +1,112 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hpo.errors import InputError
+from hpo.settings import Settings, child_environment, visible_devices
+
+VARIABLES = ("STORAGE_URL", "STORAGE_PASSWORD_FILE", "HOME", "DATA_DIR", "ARTIFACTS")
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(f"HPO_{name}", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_the_variables_are_those_that_are_documented() -> None:
+    assert {name.upper() for name in Settings.model_fields} == set(VARIABLES)
+    assert Settings.__doc__ is not None
+    assert all(f"{name.lower()}  " in Settings.__doc__ for name in VARIABLES)
+
+
+def test_without_variables_all_is_in_one_folder_of_the_user() -> None:
+    settings = Settings.from_environment()
+    assert settings.storage_url is None
+    assert settings.storage_password_file is None
+    assert settings.home.is_absolute()
+    assert settings.home.name == "hpo"
+    assert settings.data_path == settings.home / "data"
+    assert settings.artifacts_path == settings.home / "artifacts"
+    assert settings.server_path == settings.home / "postgres"
+
+
+def test_home_moves_all_and_each_folder_has_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    monkeypatch.setenv("HPO_DATA_DIR", str(tmp_path / "images"))
+    settings = Settings.from_environment()
+    assert settings.data_path == tmp_path / "images"
+    assert settings.artifacts_path == tmp_path / "artifacts"
+    assert settings.server_path == tmp_path / "postgres"
+    monkeypatch.setenv("HPO_ARTIFACTS", "/weights")
+    assert Settings.from_environment().artifacts_path == Path("/weights")
+
+
+def test_folders_may_begin_at_home_or_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HPO_HOME", "~/hpo")
+    monkeypatch.setenv("HPO_DATA_DIR", "images")
+    settings = Settings.from_environment()
+    assert settings.server_path == tmp_path / "me" / "hpo" / "postgres"
+    assert settings.data_path == tmp_path / "images"
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(f"HPO_{name}", "")
+    assert Settings.from_environment() == Settings()
+    assert Settings.from_environment().storage_url is None
+    assert Settings.from_environment().home.name == "hpo"
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_UID", "1000")  # somebody else's
+    Settings.from_environment()
+    monkeypatch.setenv("HPO_STORAGE_ULR", "postgresql://host/database")
+    with pytest.raises(InputError, match="HPO_STORAGE_ULR: unknown variable; did you mean HPO_STORAGE_URL"):
+        Settings.from_environment()
+
+
+def test_the_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_STORAGE_URL", "postgresql://me:secret@host/db")
+    settings = Settings.from_environment()
+    assert "secret" not in repr(settings)
+    assert settings.storage_url is not None
+    assert settings.storage_url.get_secret_value() == "postgresql://me:secret@host/db"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings.from_environment().home = Path("/")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("value", "devices"),
+    [
+        (None, None),
+        ("", []),
+        ("0", ["0"]),
+        ("2,0", ["2", "0"]),
+        (" 2 , 0 ", ["2", "0"]),
+        ("GPU-8e1d,MIG-77aa", ["GPU-8e1d", "MIG-77aa"]),
+    ],
+)
+def test_visible_devices(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, devices: list[str] | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert visible_devices() == devices
+
+
+def test_a_child_has_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    child = child_environment(CUDA_VISIBLE_DEVICES="1", OMP_NUM_THREADS="3")
+    assert child == {**os.environ, "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "3"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
