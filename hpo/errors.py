@@ -6,8 +6,7 @@ HpoError                 1   anything below; `hpo` prints its message on stderr,
 │   └── ConflictError        a study file that contradicts what is stored under its name
 ├── NotFoundError        2   no study, trial or bundle of that name
 ├── StorageError         1   Postgres cannot be reached, refuses, or is not Postgres
-├── TrainingError        1   a trial cannot be trained here (its study goes on)
-└── LeaseLost            1   another worker holds the trial now; what this one wanted to write is refused
+└── TrainingError        1   a trial cannot be trained here (its study goes on)
 """
 
 
@@ -38,8 +37,4 @@ class StorageError(HpoError):
 
 
 class TrainingError(HpoError):
-    pass
-
-
-class LeaseLost(HpoError):  # noqa: N818 - an event the worker handles, named as the field names it
     pass

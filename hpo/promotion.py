@@ -23,12 +23,15 @@ class Promotion:
 def best_of(trials: Iterable[TrialRow], k: int) -> list[TrialRow]:
     """The k completed trials of least validation loss, best first; the earlier trial wins a tie.
 
-    Only trials that this service trained count: what others added through Optuna, finished, has no seed.
+    Only trials that this service trained to their end count: those that others added or ended through Optuna
+    lack the seed or the accuracy.
     """
     complete = [
         trial
         for trial in trials
-        if trial.state == TrialState.COMPLETE and trial.value is not None and "seed" in trial.attributes
+        if trial.state == TrialState.COMPLETE
+        and trial.value is not None
+        and {"seed", "accuracy"} <= trial.attributes.keys()
     ]
     return sorted(complete, key=lambda trial: (trial.value, trial.number))[:k]
 

@@ -14,7 +14,7 @@ import torch
 from data.device import DeviceImages
 from hpo.claim import LeasedTrial, claim, is_finished
 from hpo.epoch import EpochResult
-from hpo.errors import TrainingError
+from hpo.errors import StorageError, TrainingError
 from hpo.pack import Candidate
 from hpo.promotion import promote
 from hpo.renewal import Renewal
@@ -133,6 +133,8 @@ class Worker:
             self._failures = 0
         except Stopped:
             reporter.release()
+        except StorageError:
+            raise  # no fault of the trials: they are free again when the leases end, or this process
         except Exception as error:
             self._interruptible = False
             self._failures += 1

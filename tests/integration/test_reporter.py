@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from optuna.trial import TrialState
@@ -22,6 +22,7 @@ from hpo.storage import Storage
 from hpo.study import Stage, Study, create
 
 SpecOf = Callable[..., StudySpec]
+State = Literal["training", "finished", "diverged"]
 Make = Callable[..., tuple[Study, list[LeasedTrial], Reporter]]
 
 
@@ -33,23 +34,12 @@ def epoch(
     member: int,
     number: int,
     loss: float,
-    state: str = "training",
+    state: State = "training",
     *,
     best: bool = True,
     accuracy: float = 0.5,
 ) -> EpochResult:
-    return EpochResult(
-        member,
-        number,
-        0,
-        2 * loss,
-        loss,
-        accuracy,
-        1.0,
-        0.25,
-        state,
-        best,  # type: ignore[arg-type]
-    )
+    return EpochResult(member, number, 0, 2 * loss, loss, accuracy, 1.0, 0.25, state, best)
 
 
 @pytest.fixture
@@ -274,7 +264,7 @@ def test_a_trial_that_starts_anew_is_judged_by_the_epoch_it_is_in(storage: Stora
     pack.report([epoch(2, 2, 0.25)])
     taken = take_over(storage, study, "search", 2)
     for number in (2, 3):  # meanwhile others complete, and were better at the second epoch
-        state = "finished" if number == 3 else "training"
+        state: State = "finished" if number == 3 else "training"
         pack.report([epoch(n, number, 0.125, state) for n in (0, 1)])
     again = reporter(storage, study, "search", [taken])
     assert again.report([epoch(2, 1, 0.5)]) == set()  # as good as the others at the first
@@ -300,7 +290,7 @@ def test_a_lost_member_leaves_and_nothing_of_it_is_written(storage: Storage, mak
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged"])
-def test_a_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state: str) -> None:
+def test_a_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state: State) -> None:
     study, _, pack = make(search={"trials": 1})
     take_over(storage, study, "search", 0)
     assert pack.report([epoch(0, 1, 0.5, state)]) == {0}

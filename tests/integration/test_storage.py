@@ -234,12 +234,12 @@ def test_a_password_file_that_is_missing_is_named(tmp_path: Path) -> None:
 # The embedded server
 
 
-def test_the_embedded_server_is_shared_and_outlives_who_started_it(tmp_path: Path) -> None:
-    folder = tmp_path / "home" / "postgres"
+def test_the_embedded_server_is_shared_and_outlives_who_started_it(home: Path) -> None:
+    folder = home / "postgres"
     try:
         urls = at_once(2, embedded, folder)  # both end before the next line
         assert urls[0] == urls[1]
-        storage = open_storage(settings(None, home=folder.parent))
+        storage = open_storage(settings(None, home=home))
         assert storage.url == urls[0]
         with storage.transaction() as connection:
             assert connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one() == 2

@@ -169,7 +169,6 @@ RAISED = [
     (errors.NotFoundError("no study"), 2, ["no study"]),
     (errors.StorageError("refused"), 1, ["refused"]),
     (errors.TrainingError("diverged"), 1, ["diverged"]),
-    (errors.LeaseLost("lost"), 1, ["lost"]),
     (ModelError("no model"), 2, ["no model"]),
     (DataError("damaged"), 1, ["damaged"]),
 ]

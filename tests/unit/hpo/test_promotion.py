@@ -9,7 +9,7 @@ from hpo.promotion import best_of
 
 
 def row(number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> TrialRow:
-    return TrialRow(100 + number, number, state, {"lr": 0.1}, {"seed": number}, value)
+    return TrialRow(100 + number, number, state, {"lr": 0.1}, {"seed": number, "accuracy": 0.5}, value)
 
 
 ROWS = st.lists(
@@ -30,8 +30,9 @@ def test_only_trials_that_completed_with_a_value_count() -> None:
 
 
 def test_what_others_added_finished_does_not_count() -> None:
-    foreign = TrialRow(1, 1, TrialState.COMPLETE, {"lr": 0.1}, {}, 0.1)
-    assert best_of([foreign, row(2, 0.5)], 2) == [row(2, 0.5)]
+    added = TrialRow(1, 1, TrialState.COMPLETE, {"lr": 0.1}, {}, 0.1)
+    told = TrialRow(3, 3, TrialState.COMPLETE, {"lr": 0.1}, {"seed": 3}, 0.1)
+    assert best_of([added, row(2, 0.5), told], 3) == [row(2, 0.5)]
 
 
 def test_of_nothing_nothing() -> None:

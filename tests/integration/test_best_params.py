@@ -1,0 +1,105 @@
+"""The best parameters of a study, and the forms in which other programs read them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from collections.abc import Callable
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from hpo import ledger
+from hpo.best import FORMATS, BestParams, best_params
+from hpo.claim import claim
+from hpo.errors import NotFoundError
+from hpo.promotion import promote
+from hpo.spec import StudySpec
+from hpo.storage import Storage
+from hpo.study import Stage, Study, create
+
+SpecOf = Callable[..., StudySpec]
+
+
+@pytest.fixture
+def study(storage: Storage, spec: SpecOf) -> Study:
+    return create(storage, spec(search={"trials": 4}, promotion={"top": 2}), "test").study
+
+
+def run(storage: Storage, study: Study, stage: Stage, *losses: float | None) -> None:
+    """Gives the next trials these losses; None fails one."""
+    for loss in losses:
+        (trial,) = claim(storage, study, stage, "one", 1)
+        state = TrialState.FAIL if loss is None else TrialState.COMPLETE
+        with storage.transaction() as connection:
+            ledger.finish(connection, trial.lease.trial_id, state, loss, {"accuracy": 0.75, "epochs": 3})
+
+
+def test_there_is_none_before_a_trial_has_completed(storage: Storage, study: Study) -> None:
+    run(storage, study, "search", None)
+    with pytest.raises(
+        NotFoundError, match=r"^study 'small': no trial has completed yet; .*hpo workers small$"
+    ):
+        best_params(storage, study)
+
+
+def test_the_best_of_the_search_until_there_is_one_of_full_training(storage: Storage, study: Study) -> None:
+    run(storage, study, "search", 0.5, 0.125)
+    assert best_params(storage, study).trial == 1  # under way, too
+    run(storage, study, "search", 0.0625, None)
+    promote(storage, study)
+    best = best_params(storage, study)
+    assert (best.study, best.stage, best.trial, best.value, best.accuracy) == (
+        "small",
+        "search",
+        2,
+        0.0625,
+        0.75,
+    )
+    with pytest.raises(NotFoundError):
+        best_params(storage, study, "full")
+
+    run(storage, study, "full", 0.9, 0.8)  # losses on other images: not comparable with the search's
+    full = best_params(storage, study)
+    assert (full.stage, full.trial, full.value) == ("full", 1, 0.8)
+    assert full.attributes["promoted_from"] == 1
+    assert best_params(storage, study, "search") == best
+
+
+def test_the_parameters_are_those_that_optuna_shows(storage: Storage, study: Study) -> None:
+    run(storage, study, "search", 0.5, 0.25, 0.25, 0.75)
+    seen = storage.study("small")
+    best = best_params(storage, study)
+    assert (best.trial, best.params, best.value) == (1, seen.best_params, seen.best_value)
+
+
+POINT = {"lr": 0.001, "batch_size": 16, "momentum": 0.0, "weight_decay": 0.0001}
+READERS: dict[str, Callable[[str], dict[str, float]]] = {
+    "json": json.loads,
+    "toml": tomllib.loads,
+    "yaml": yaml.safe_load,
+    "env": lambda text: {
+        name.lower(): float(value) for name, value in (line.split("=") for line in text.splitlines())
+    },
+    "args": lambda text: {
+        name.removeprefix("--").replace("-", "_"): float(value)
+        for name, value in zip(shlex.split(text)[::2], shlex.split(text)[1::2], strict=True)
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_form_can_be_read_back(form: str) -> None:
+    text = BestParams("small", "search", 0, 0.5, dict(POINT), {}).render(form)
+    assert text.endswith("\n")
+    read = READERS[form](text)
+    assert read == POINT
+    assert list(read) == list(POINT)
+
+
+def test_forms_for_a_shell() -> None:
+    best = BestParams("small", "search", 0, 0.5, dict(POINT), {})
+    assert best.render("args") == "--lr 0.001 --batch-size 16 --momentum 0.0 --weight-decay 0.0001\n"
+    assert best.render("env") == "LR=0.001\nBATCH_SIZE=16\nMOMENTUM=0.0\nWEIGHT_DECAY=0.0001\n"

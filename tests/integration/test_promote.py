@@ -1,0 +1,141 @@
+"""Promotion to full training: each chosen trial with each seed once, whoever asks and however often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from integration.crowd import at_once, promote_study
+from optuna.trial import TrialState
+
+from hpo import catalog, ledger
+from hpo.catalog import TrialRow
+from hpo.claim import claim
+from hpo.errors import ConflictError
+from hpo.promotion import promote
+from hpo.spec import StudySpec
+from hpo.storage import Storage
+from hpo.study import Study, create, full_seed
+
+SpecOf = Callable[..., StudySpec]
+
+LOSSES = [0.5, 0.1, None, 0.3, 0.1, 0.2]
+"""By number; the third one fails."""
+
+
+def full_trials(storage: Storage, study: Study) -> list[TrialRow]:
+    with storage.transaction() as connection:
+        return catalog.trials(connection, study.full_id)
+
+
+def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
+    """Ends the open search trials with these losses, by number."""
+    trials = [t for _ in losses for t in claim(storage, study, "search", "one", 16)]
+    with storage.transaction() as connection:
+        for trial in trials:
+            loss = losses[trial.number]
+            state = TrialState.FAIL if loss is None else TrialState.COMPLETE
+            ledger.finish(connection, trial.lease.trial_id, state, loss, {})
+
+
+def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study:
+    study = create(storage, spec, "test").study
+    search(storage, study, losses)
+    return study
+
+
+def test_the_best_are_queued_best_first_with_each_seed(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 6}, promotion={"top": 3, "seeds": 2}), LOSSES)
+    promotion = promote(storage, study)
+    assert [row.number for row in promotion.chosen] == [1, 4, 5]  # of equal ones the earlier first
+    assert promotion.added == 6
+    found = full_trials(storage, study)
+    assert {row.state for row in found} == {TrialState.WAITING}
+    assert [row.point for row in found] == [row.point for row in promotion.chosen for _ in range(2)]
+    assert [row.attributes for row in found] == [
+        {"promoted_from": number, "seed": full_seed(study.spec, place)}
+        for number in (1, 4, 5)
+        for place in range(2)
+    ]
+    seen = storage.study("small-full").trials[0]
+    assert seen.user_attrs["promoted_from"] == 1
+    assert seen.params == found[0].point
+
+
+def test_promotion_again_adds_nothing(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 6}, promotion={"top": 2, "seeds": 2}), LOSSES)
+    assert promote(storage, study).added == 4
+    claim(storage, study, "full", "one", 1)
+    again = promote(storage, study)
+    assert (again.added, [row.number for row in again.chosen]) == (0, [1, 4])
+    assert len(full_trials(storage, study)) == 4
+
+
+def test_eight_processes_promote_once(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 6}, promotion={"top": 3, "seeds": 2}), LOSSES)
+    assert sorted(at_once(8, promote_study, storage.url, "small")) == [0] * 7 + [6]
+    assert len(full_trials(storage, study)) == 6
+
+
+@pytest.mark.parametrize("losses", [[], [0.5]])
+def test_an_unfinished_search_is_not_promoted(
+    storage: Storage, spec: SpecOf, losses: list[float | None]
+) -> None:
+    study = create(storage, spec(search={"trials": 6}), "test").study
+    for loss in losses:
+        (trial,) = claim(storage, study, "search", "one", 1)
+        with storage.transaction() as connection:
+            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, loss, {})
+    claim(storage, study, "search", "one", 1)  # one is running
+    with pytest.raises(ConflictError) as caught:
+        promote(storage, study)
+    assert str(caught.value) == (
+        f"study 'small': {6 - len(losses)} of 6 search trials are not finished; "
+        "finish the search first: hpo workers small"
+    )
+    assert full_trials(storage, study) == []
+
+
+def test_a_tpe_search_that_waits_for_proposals_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 6}, sampler={"name": "tpe", "startup": 2}), "test").study
+    for _ in range(2):
+        (trial,) = claim(storage, study, "search", "one", 1)
+        with storage.transaction() as connection:
+            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {})
+    with pytest.raises(ConflictError, match="4 of 6 search trials are not finished"):
+        promote(storage, study)
+
+
+def test_a_search_without_a_result_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 2}), [None, None])
+    with pytest.raises(ConflictError, match=r"^study 'small': none of its 2 search trials completed$"):
+        promote(storage, study)
+
+
+def test_fewer_results_than_promotions_are_all_promoted(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 3}, promotion={"top": 3}), [0.5, None, 0.25])
+    assert [row.number for row in promote(storage, study).chosen] == [2, 0]
+
+
+def test_more_promotions_and_seeds_add_what_is_missing(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 6}), LOSSES)
+    assert promote(storage, study).added == 1
+    wider = create(storage, spec(search={"trials": 6}, promotion={"top": 2, "seeds": 3}), "test").study
+    assert promote(storage, wider).added == 5
+    pairs = [(row.attributes["promoted_from"], row.attributes["seed"]) for row in full_trials(storage, study)]
+    seeds = [full_seed(study.spec, place) for place in range(3)]
+    assert sorted(pairs) == sorted((number, seed) for number in (1, 4) for seed in seeds)
+    assert pairs[0] == (1, seeds[0])
+    assert promote(storage, study).added == 0  # by one that still knows the smaller number
+
+
+def test_better_trials_of_a_longer_search_are_added(storage: Storage, spec: SpecOf) -> None:
+    study = made(storage, spec(search={"trials": 6}), LOSSES)
+    promote(storage, study)
+    longer = create(storage, spec(search={"trials": 8}), "test").study
+    with pytest.raises(ConflictError, match="2 of 8"):
+        promote(storage, longer)
+    search(storage, longer, [*LOSSES, 0.05, 0.9])
+    promotion = promote(storage, longer)
+    assert ([row.number for row in promotion.chosen], promotion.added) == ([6], 1)
+    assert [row.attributes["promoted_from"] for row in full_trials(storage, study)] == [1, 6]

@@ -1,0 +1,106 @@
+"""Where a study stands, in figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from optuna.trial import TrialState
+
+from hpo import ledger
+from hpo.claim import LeasedTrial, claim
+from hpo.promotion import promote
+from hpo.renewal import Renewal
+from hpo.spec import StudySpec
+from hpo.status import status
+from hpo.storage import Storage
+from hpo.study import Study, create
+
+SpecOf = Callable[..., StudySpec]
+
+
+def finish(
+    storage: Storage, trial: LeasedTrial, value: float | None, state: TrialState = TrialState.COMPLETE
+) -> None:
+    with storage.transaction() as connection:
+        ledger.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
+        ledger.finish(connection, trial.lease.trial_id, state, value, {"accuracy": 0.75})
+
+
+def next_trial(storage: Storage, study: Study) -> LeasedTrial:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    return trial
+
+
+def test_a_new_study(storage: Storage, spec: SpecOf) -> None:
+    wanted = spec(promotion={"top": 3, "seeds": 2})
+    study = create(storage, wanted, "test").study
+    nothing = {"COMPLETE": 0, "FAIL": 0, "PRUNED": 0, "RUNNING": 0, "WAITING": 0}
+    empty: dict[str, object] = {"best": None, "device_seconds": 0, "activities": {}}
+    assert status(storage, study).to_json() == {
+        "study": "small",
+        "fingerprint": wanted.fingerprint,
+        "search": {"budget": 12, "states": {**nothing, "WAITING": 12}, "distinct_cells": 12, **empty},
+        "full": {"budget": 6, "states": nothing, "distinct_cells": 0, **empty},
+        "workers": (),
+    }
+
+
+def test_a_study_under_way(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    trials = [next_trial(storage, study) for _ in range(6)]
+    finish(storage, trials[0], 0.5)
+    finish(storage, trials[1], 0.25)
+    finish(storage, trials[2], 0.25)
+    finish(storage, trials[3], 0.125, TrialState.PRUNED)
+    finish(storage, trials[4], None, TrialState.FAIL)
+    with Renewal(storage, study, "one", "cpu"):
+        now = status(storage, study)
+    assert now.search.states == {"COMPLETE": 3, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 6}
+    assert (now.search.finished, now.search.distinct_cells) == (5, 12)
+    assert now.search.device_seconds == 12.5
+    assert now.search.activities == {"training": 10.0, "evaluation": 2.5}
+    found = json.loads(json.dumps(now.to_json()))
+    assert found["search"]["best"] == {
+        "trial": 1,
+        "value": 0.25,
+        "params": trials[1].point,
+        "accuracy": 0.75,
+    }
+    assert found["workers"] == [{"name": "one", "device": "cpu", "running": 1}]
+
+
+def test_a_study_in_full_training(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}, promotion={"top": 1, "seeds": 2}), "test").study
+    finish(storage, next_trial(storage, study), 0.5)
+    finish(storage, next_trial(storage, study), 0.25)
+    promote(storage, study)
+    first, second = claim(storage, study, "full", "one", 2)
+    finish(storage, second, 0.0625)
+    full = status(storage, study).full
+    assert (full.budget, full.finished, full.distinct_cells) == (2, 1, 1)  # one cell, two seeds
+    assert full.best is not None
+    assert (full.best.trial, full.best.value, full.best.params) == (1, 0.0625, first.point)
+    assert full.device_seconds == 2.5
+
+
+def test_the_budget_of_a_small_space_is_its_cells(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1000}), "test").study
+    assert status(storage, study).search.budget == 24
+
+
+def test_the_budget_of_tpe_counts_what_is_not_proposed_yet(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(sampler={"name": "tpe", "startup": 3}), "test").study
+    search = status(storage, study).search
+    assert (search.budget, sum(search.states.values())) == (12, 3)
+
+
+def test_studies_do_not_count_for_each_other(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    other = create(storage, spec(name="other"), "test").study
+    finish(storage, next_trial(storage, other), 0.5)
+    with Renewal(storage, other, "theirs", "cpu"):
+        now = status(storage, study)
+    assert now.workers == ()
+    assert now.search.best is None
+    assert now.search.device_seconds == 0
