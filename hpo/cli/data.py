@@ -39,7 +39,10 @@ def fetch(name: str) -> None:
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Write a contact sheet (PNG).")
 @as_json
 def info(name: str, sheet: Path | None, as_json: bool) -> None:
-    """Count the training images per class, and their mean and standard deviation."""
+    """Describe the training images.
+
+    How many of each class, and the mean and standard deviation of the pixels.
+    """
     import data as sets
 
     sets.check(name)

@@ -83,7 +83,7 @@ def device_options(function: F) -> F:
         click.option(
             "--per-device",
             type=click.IntRange(min=1),
-            help="Workers on each device. Default: one per GPU, one per core on the CPU.",
+            help="Workers on each device. Default: one per GPU; on the CPU one per core, at most 8.",
         ),
         click.option(
             "--gpus",
