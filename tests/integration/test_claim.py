@@ -40,7 +40,9 @@ def rows(storage: Storage, study_id: int) -> list[TrialRow]:
 def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
         for trial in trials:
-            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, loss(trial.point), {})
+            ledger.finish(
+                connection, trial.lease.trial_id, TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5}
+            )
 
 
 def expire(storage: Storage) -> None:
@@ -209,7 +211,7 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
         with storage.transaction() as connection:
             held.append(ledger.hold(connection, [trial.lease], 30))
             for trial_id in held[0]:
-                ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {})
+                ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
 
     owner, look = threading.Thread(target=finish_late), catalog.claimable
 
@@ -305,7 +307,8 @@ def test_an_enqueued_point_of_the_space_is_run(storage: Storage, spec: SpecOf, s
     assert len(found) == (9 if sampler == "random" else 8)  # the plan is kept; of TPE's budget it is a part
     assert {row.state for row in found} == {TrialState.COMPLETE}
     assert found[planned].point == POINT
-    assert found[planned].attributes == {"by": "me", "seed": search_seed(study.spec, planned)}
+    seed = search_seed(study.spec, planned)
+    assert found[planned].attributes == {"by": "me", "seed": seed, "accuracy": 0.5}
     seen = storage.study("small").trials[planned]
     assert (seen.params, seen.distributions) == (POINT, distributions(study.spec.space))
     assert is_finished(storage, study, "search")
