@@ -80,7 +80,7 @@ def test_an_outer_cuda_visible_devices_is_honoured(
 )
 def test_the_cpu(machine: Machine, gpus: int, visible: str | None, chosen: str) -> None:
     machine(gpus=gpus, visible=visible, cores=4)
-    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
     assert slots(chosen, None) == [Slot("cpu", "cpu", environment)] * 4
 
 
