@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import optuna
+import tomli_w
 import torch
 from torch import nn
 
@@ -106,8 +107,6 @@ def main() -> None:
     storage = open_storage(settings)
     workload = Workload(spec, settings.data_path)
     with tempfile.TemporaryDirectory() as folder:
-        import tomli_w
-
         file = Path(folder, "benchmark.toml")
         file.write_text(tomli_w.dumps(spec.to_json()))
         ways: dict[str, Callable[[], float]] = {

@@ -43,8 +43,8 @@ def _cpu_slots(workers: int | None) -> list[Slot]:
     count = workers or min(cores, MOST_CPU_WORKERS)
     environment = {
         "OMP_NUM_THREADS": str(max(1, cores // count)),
-        # Threads that wait give up their core. Those that spin at each barrier bring two launchers on the
-        # same cores to a crawl: two on two cores took more than five times as long.
+        # Threads that wait give up their core. Two launchers on one machine each take its cores for their
+        # own, and threads that spin at every barrier then starve each other.
         "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_VISIBLE_DEVICES": "",
     }

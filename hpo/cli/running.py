@@ -15,6 +15,7 @@ from hpo.cli.shared import command, device_options, opened, result, settings, st
 from hpo.errors import TrainingError
 
 if TYPE_CHECKING:
+    from hpo.devices import Slot
     from hpo.storage import Storage
     from hpo.study import Study
 
@@ -141,7 +142,7 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
         return is_finished(storage, study, "search") and is_finished(storage, study, "full")
 
     promoting = "--promote" in arguments
-    if finished() and not (promoting and _unpromoted(storage, study)):
+    if finished() and not (promoting and _promoted_more(storage, study)):
         return False
     labels = ", ".join(sorted({slot.label for slot in chosen}))
     words(f"{len(chosen)} worker{'s' * (len(chosen) > 1)} on {labels}; stop with Ctrl-C, nothing is lost")
@@ -155,8 +156,8 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
     return True
 
 
-def _unpromoted(storage: Storage, study: Study) -> bool:
-    """Whether promotion would still add a trial; it adds them, too."""
+def _promoted_more(storage: Storage, study: Study) -> bool:
+    """Promotes; whether that added a trial, as it does when the study file came to ask for more."""
     from hpo.promotion import promote
 
     return promote(storage, study).added > 0
@@ -184,7 +185,3 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
-
-
-if TYPE_CHECKING:
-    from hpo.devices import Slot
