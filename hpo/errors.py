@@ -5,7 +5,8 @@ HpoError                 1   anything below; `hpo` prints its message on stderr,
 │   ├── SpecError            a study file
 │   └── ConflictError        a study file that contradicts what is stored under its name
 ├── NotFoundError        2   no study, trial or bundle of that name
-├── StorageError         1   Postgres cannot be reached, refuses, or is not Postgres
+├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
+│   └── UnavailableError     it cannot be reached at this moment; another try may succeed
 └── TrainingError        1   a trial cannot be trained here (its study goes on)
 """
 
@@ -33,6 +34,10 @@ class NotFoundError(HpoError):
 
 
 class StorageError(HpoError):
+    pass
+
+
+class UnavailableError(StorageError):
     pass
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hpo.errors import InputError
@@ -19,7 +19,8 @@ class Settings(BaseSettings):
     storage_password_file   a file that holds the password, so that the URL need not
     home                    the embedded server and, unless said otherwise, data and artifacts live here
     data_dir                image data sets
-    artifacts               weights of fully trained models
+    artifacts               checkpoints, and weights of fully trained models
+    lease_seconds           how long a worker may be unheard of before its trials go to others
     """
 
     model_config = SettingsConfigDict(env_prefix="HPO_", frozen=True, env_ignore_empty=True)
@@ -29,20 +30,26 @@ class Settings(BaseSettings):
     home: Path = user_data_path("hpo", appauthor=False)
     data_dir: Path | None = None
     artifacts: Path | None = None
+    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
 
     @classmethod
     def from_environment(cls) -> "Settings":
         """Reads the environment.
 
-        Raises `InputError` for a variable that is a misspelt one of ours: a wrong HPO_STORAGE_URL must not
-        lead to the embedded server in silence.
+        Raises `InputError` for a bad value, and for a variable that is a misspelt one of ours: a wrong
+        HPO_STORAGE_URL must not lead to the embedded server in silence.
         """
         known = [f"HPO_{name.upper()}" for name in cls.model_fields]
         for name in os.environ:
             near = get_close_matches(name, known, n=1, cutoff=0.85)
             if name.startswith("HPO_") and name not in known and near:
                 raise InputError(f"{name}: unknown variable; did you mean {near[0]}?")
-        return cls()
+        try:
+            return cls()
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            name = f"HPO_{str(mistake['loc'][0]).upper()}"
+            raise InputError(f"{name}: {mistake['msg']}; it is {os.environ[name]!r}") from error
 
     @cached_property
     def data_path(self) -> Path:

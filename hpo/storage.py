@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import psycopg2
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -16,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.schema import CreateSchema
 
 from hpo import schema
-from hpo.errors import InputError, StorageError
+from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.settings import Settings
 
 SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of tables
@@ -52,7 +53,8 @@ class Storage:
     def transaction(self) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back on any error.
 
-        Raises `StorageError` when the database cannot be reached.
+        Raises `UnavailableError` when the database cannot be reached or ended the transaction for a
+        reason that may pass, `StorageError` when it refuses a statement.
         """
         try:
             with self.engine.begin() as connection:
@@ -61,7 +63,8 @@ class Storage:
                 connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {SILENCE_MS}"))
                 yield connection
         except (DBAPIError, NoFreeConnection) as error:
-            raise StorageError(_one_line(self.url, error)) from error
+            kind = UnavailableError if _may_pass(error) else StorageError
+            raise kind(_one_line(self.url, error)) from error
 
     def study(self, name: str) -> optuna.Study:
         """The study as Optuna shows it, for reading. Raises `KeyError` if there is none."""
@@ -147,7 +150,8 @@ def open_url(url: URL) -> Storage:
         StorageInternalError,
         RuntimeError,
     ) as error:  # RuntimeError: tables of another Optuna
-        raise StorageError(_one_line(url, error)) from error
+        kind = UnavailableError if _may_pass(error) else StorageError
+        raise kind(_one_line(url, error)) from error
     if revision != schema.OPTUNA_REVISION:
         raise StorageError(
             f"{url.render_as_string()}: its Optuna tables are of revision {revision}; "
@@ -184,6 +188,19 @@ def _is_set_up(connection: Connection) -> bool:
             f"this version works with {schema.REVISION}"
         )
     return revision is not None
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try may succeed: connections refused, cut or used up, deadlocks, a server that shuts
+    down, recovers, stands by, or has no room left."""
+    if isinstance(error, NoFreeConnection):
+        return True
+    while not isinstance(error, DBAPIError):  # Optuna wraps it
+        if error.__cause__ is None:
+            return False
+        error = error.__cause__
+    passing = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)
+    return error.connection_invalidated or isinstance(error.orig, passing)
 
 
 def _one_line(url: URL, error: BaseException) -> str:
