@@ -1,14 +1,17 @@
-"""A pack: M networks of one architecture, trained on the same batches as one computation.
+"""A pack: M networks of one architecture, trained as one.
 
 The parameters of a member are one row of a matrix `(M, P)`, so that an optimizer step is a handful of
-operations whatever the network. torch.func's `vmap` turns each convolution into one grouped convolution and
-each linear layer into one batched product (by hand: Wang et al. 2021, arXiv 2102.02344). Where that does not
-pay, the members are computed one after another.
+operations whatever the network. On an accelerator torch.func's `vmap` computes all members at once: each
+convolution becomes one grouped convolution and each linear layer one batched product (by hand: Wang et al.
+2021, arXiv 2102.02344). On a CPU they are computed one after another, by the same kernels as alone, so that a
+member is the same to the last bit in every pack. On one thread `vmap` would take 0.9 of the time for 16
+LeNets at batch 16, but 1.1 times as long for 4 or at batch 32, 1.4 at batch 64, and 2 for AlexNets.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import torch
@@ -16,15 +19,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
+from hpo.dropout import Dropout, Masks, Streams
+from hpo.seeds import mixed
+
 Factory = Callable[[], nn.Module]
 Tensors = Mapping[str, Tensor]
-
-# On a CPU, `vmap` saves the overhead of operations, and loses where arithmetic and memory outweigh it. In
-# packs of 16 on one thread, LeNet gains 1.5 times at batch 16 and 1.1 at 32, and loses 1.1 at 64; at batch 16
-# ResNet loses 1.1 times, SpinalNet 1.5, AlexNet 1.8. LeNet gains from 4 members on.
-LEAST_MEMBERS = 4
-MOST_PRODUCTS = 2_000_000
-"""Parameters of a member times images of a batch, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,12 @@ class Weights:
             {name: buffer.index_select(0, members) for name, buffer in self.buffers.items()},
         )
 
+    def to(self, device: torch.device) -> "Weights":
+        """The same on `device`; those that are there already are not copied."""
+        return Weights(
+            self.parameters.to(device), {name: buffer.to(device) for name, buffer in self.buffers.items()}
+        )
+
     def overwrite(self, other: "Weights", where: Tensor) -> None:
         """Takes over the weights of `other` for the members where `where` `(M,)` bool is true."""
         for mine, theirs in zip(self._tensors(), other._tensors(), strict=True):
@@ -72,9 +77,12 @@ class Weights:
 class Pack:
     """One network for each seed, initialised under it as it would be alone, on any device the same.
 
-    A member is addressed by its place, 0 to M - 1. Networks of more than one member have to run under
-    `vmap`. One that returns `(B, heads, classes)` while training has a cross entropy for each head, and they
-    are summed.
+    A member is addressed by its place, 0 to M - 1. Networks have to update their buffers in place, and to run
+    under `vmap` where there are several on an accelerator. One that returns `(B, heads, classes)` while
+    training has a cross entropy for each head, and they are summed.
+
+    What a member's layers of dropout draw follows from its own seed alone. A network that calls
+    torch.nn.functional.dropout itself draws from torch's generator, and so depends on its pack.
     """
 
     def __init__(
@@ -85,9 +93,7 @@ class Pack:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         networks = [_initialised(factory, seed).to(dtype) for seed in seeds]
-        first = networks[0]
-        # Only their structure is used. Not on the meta device: there, layers no longer share a tensor.
-        self._training, self._evaluation = first.train(), deepcopy(first).eval()
+        self._network = first = networks[0]  # only its structure is used
         self._shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         # A state dict has a tensor that two layers share under both names, and some buffers not at all.
@@ -104,52 +110,62 @@ class Pack:
             },
         )
         self._gradients = torch.empty_like(self.weights.parameters)
-        self._losses = vmap(self._loss, in_dims=(0, 0, None, None), randomness="different")
-        self._scores = vmap(self._score, in_dims=(0, 0, None, None))
+        self._networks: list[nn.Module] = []
+        self._bound: Weights | None = None
+        self._dropout = Dropout(first)
+        self.seed_dropout([mixed(seed) for seed in seeds])
 
     def __len__(self) -> int:
         return len(self.weights.parameters)
 
-    def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses `(M,)` and gradients `(M, P)` of all members on one batch, in training mode.
+    def seed_dropout(self, seeds: Sequence[int]) -> None:
+        """Starts the members' streams of dropout anew, each from its own of the M seeds.
 
-        `images` `(B, C, H, W)`, `labels` `(B,)`. Running statistics are updated. Does not wait for the
-        device. The gradients are good until the next call.
+        Until then they follow from the seeds that the pack was made with.
         """
-        parameters, buffers = self.weights.parameters, self.weights.buffers
-        # One matrix for all steps: on a CPU, fresh memory of this size costs more than what is put into it.
-        if self._gradients.shape != parameters.shape:
-            self._gradients = torch.empty_like(parameters)
-        if self._is_vectorised(len(images)):
-            losses = self._differentiate(
-                self._losses, parameters, buffers, images, labels, out=self._gradients
+        if len(seeds) != len(self):
+            raise ValueError(
+                f"{len(seeds)} seeds of dropout: a pack of {len(self)} must have one for each member"
             )
+        parameters = self.weights.parameters
+        self._streams = Streams(seeds, parameters.device, parameters.dtype)
+
+    def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses `(M,)` and gradients `(M, P)` of all members, in training mode.
+
+        On one batch for all, `(B, C, H, W)` and `(B,)`, or on one for each, `(M, B, C, H, W)` and `(M, B)`.
+        Running statistics are updated. Does not wait for the device. The gradients are good until the next
+        call.
+        """
+        own = labels.ndim == 2
+        masks = self._draw(images[0] if own else images)
+        if self._is_vectorised:
+            losses = self._at_once(masks, images, labels, 0 if own else None)
         else:
-            losses = torch.stack(
-                [
-                    self._differentiate(self._loss, row, tensors, images, labels, out=out)
-                    for (row, tensors), out in zip(self._members(), self._gradients, strict=True)
-                ]
+            everyone = len(self)
+            losses = self._in_turn(
+                masks,
+                images if own else images.expand(everyone, *images.shape),
+                labels if own else labels.expand(everyone, -1),
             )
         return losses, self._gradients
 
     @torch.no_grad()
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Summed losses and counts of right predictions, each `(M,)` float64, on a batch in eval mode."""
-        if self._is_vectorised(len(images)):
-            parameters = self._unpacked(self.weights.parameters)
-            losses, right = self._scores(parameters, self.weights.buffers, images, labels)
+        if self._is_vectorised:
+            run = vmap(partial(_call, _in_mode(self._network, training=False)), in_dims=(0, 0, None))
+            outputs = run(self._unpacked(self.weights.parameters), self.weights.buffers, images)
+            losses, right = vmap(_score, in_dims=(0, None))(outputs, labels)
             return losses, right
-        scores = [
-            torch.stack(self._score(self._unpacked(row), tensors, images, labels))
-            for row, tensors in self._members()
-        ]
+        scores = [torch.stack(_score(member(images), labels)) for member in self._members(training=False)]
         losses, right = torch.stack(scores, dim=1)  # (2, M)
         return losses, right
 
     def keep(self, members: Tensor) -> None:
         """Shrinks to the members at `members` `(K,)` int64."""
         self.weights = self.weights.of(members)
+        self._streams.keep(members)
 
     def state_dict(self, weights: Weights, member: int) -> dict[str, Tensor]:
         """One member of `weights` as the state dict of an ordinary module, as a copy."""
@@ -157,14 +173,9 @@ class Pack:
         tensors |= {name: buffer[member] for name, buffer in weights.buffers.items()}
         return {key: tensors[name].clone() for key, name in self._keys.items()}
 
-    def _is_vectorised(self, batch: int) -> bool:
-        if len(self) == 1 or self.weights.parameters.device.type != "cpu":
-            return len(self) > 1
-        return len(self) >= LEAST_MEMBERS and sum(self._sizes) * batch <= MOST_PRODUCTS
-
-    def _members(self) -> Iterator[tuple[Tensor, Tensors]]:
-        for member, row in enumerate(self.weights.parameters):
-            yield row, {name: buffer[member] for name, buffer in self.weights.buffers.items()}
+    @property
+    def _is_vectorised(self) -> bool:
+        return len(self) > 1 and self.weights.parameters.device.type != "cpu"
 
     def _unpacked(self, parameters: Tensor) -> dict[str, Tensor]:
         """Views by name: of all members `(M, P)` to `(M, ...)`, or of one `(P,)`."""
@@ -175,36 +186,97 @@ class Pack:
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
 
-    def _differentiate(
-        self,
-        loss: Callable[[Tensors, Tensors, Tensor, Tensor], Tensor],
-        parameters: Tensor,
-        buffers: Tensors,
-        images: Tensor,
-        labels: Tensor,
-        out: Tensor,
-    ) -> Tensor:
-        """The losses of one member `(P,)` or all `(M, P)`; their gradients go to `out`, of the same shape."""
-        leaves = {name: part.requires_grad_() for name, part in self._unpacked(parameters).items()}
-        losses = loss(leaves, buffers, images, labels)
+    def _at_once(self, masks: Masks, images: Tensor, labels: Tensor, batches: int | None) -> Tensor:
+        """Losses `(M,)`; `batches` is the axis of images and labels that runs over the members, if any."""
+        network = _in_mode(self._network, training=True)
+
+        def loss(
+            parameters: Tensors, buffers: Tensors, masks: list[Tensor], images: Tensor, labels: Tensor
+        ) -> Tensor:
+            self._dropout.give(masks)
+            return _cross_entropy(_call(network, parameters, buffers, images), labels)
+
+        self._fit_gradients()
+        leaves = {
+            name: part.requires_grad_() for name, part in self._unpacked(self.weights.parameters).items()
+        }
+        losses = vmap(loss, in_dims=(0, 0, 0, batches, batches), randomness="different")(
+            leaves, self.weights.buffers, masks.all(), images, labels
+        )
         # The sum keeps the members apart: the gradient of each loss reaches its own parameters only.
         gradients = torch.autograd.grad(losses.sum(), tuple(leaves.values()), materialize_grads=True)
-        torch.cat([part.reshape(*out.shape[:-1], -1) for part in gradients], dim=-1, out=out)
+        torch.cat([part.reshape(len(self), -1) for part in gradients], dim=1, out=self._gradients)
         return losses.detach()
 
-    def _loss(self, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor) -> Tensor:
-        output = _call(self._training, parameters, buffers, images)
-        if output.ndim == 2:
-            return F.cross_entropy(output, labels)
-        heads = output.shape[1]  # of (B, heads, classes)
-        return heads * F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(heads))
+    def _in_turn(self, masks: Masks, images: Tensor, labels: Tensor) -> Tensor:
+        """Losses `(M,)` on a batch for each."""
+        members, losses = self._members(training=True), []
+        for place, member in enumerate(members):
+            self._dropout.give(masks.of(place))
+            self._gradients[place].zero_()  # the network adds to it
+            loss = _cross_entropy(member(images[place]), labels[place])
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses)
 
-    def _score(
-        self, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        output = _call(self._evaluation, parameters, buffers, images)  # (B, classes)
-        losses = F.cross_entropy(output, labels, reduction="none")  # (B,)
-        return losses.sum(dtype=torch.float64), (output.argmax(1) == labels).sum(dtype=torch.float64)
+    def _members(self, training: bool) -> list[nn.Module]:
+        """A network for each member, whose tensors are the member's rows of the weights and gradients."""
+        if self._bound is not self.weights:
+            self._fit_gradients()
+            self._networks = [self._member(place) for place in range(len(self))]
+            self._bound = self.weights
+        return [_in_mode(network, training) for network in self._networks]
+
+    def _member(self, place: int) -> nn.Module:
+        row = self._unpacked(self.weights.parameters[place])
+        gradients = self._unpacked(self._gradients[place])
+        known: dict[int, object] = {id(self._dropout): self._dropout}
+        for name, tensor in chain(self._network.named_parameters(), self._network.named_buffers()):
+            mine = row[name] if name in row else self.weights.buffers[name][place]
+            if isinstance(tensor, nn.Parameter):
+                mine = nn.Parameter(mine, requires_grad=tensor.requires_grad)
+                mine.grad = gradients.get(name)
+            known[id(tensor)] = mine
+        return deepcopy(self._network, known)  # what is known is taken, not copied
+
+    def _fit_gradients(self) -> None:
+        # One matrix for all steps: on a CPU, fresh memory of this size costs more than what is put into it.
+        if self._gradients.shape != self.weights.parameters.shape:
+            self._gradients = torch.empty_like(self.weights.parameters)
+
+    def _draw(self, images: Tensor) -> Masks:
+        """The masks of the next step, on batches like `images` `(B, C, H, W)`."""
+        layout = self._dropout.layout(images, partial(self._try, images))
+        if layout.shapes and len(self._streams) != len(self):
+            raise ValueError(
+                f"{len(self._streams)} streams of dropout for {len(self)} members: seed_dropout first"
+            )
+        return self._streams.next(layout)
+
+    @torch.no_grad()
+    def _try(self, images: Tensor) -> None:
+        """Runs the first member in training mode, and leaves no trace."""
+        row = self._unpacked(self.weights.parameters[0])
+        buffers = {name: buffer[0].clone() for name, buffer in self.weights.buffers.items()}
+        with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+            _call(_in_mode(self._network, training=True), row, buffers, images)
+
+
+def _cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    if output.ndim == 2:
+        return F.cross_entropy(output, labels)
+    heads = output.shape[1]  # of (B, heads, classes)
+    return heads * F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(heads))
+
+
+def _score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed loss and the right predictions of `output` `(B, classes)`."""
+    losses = F.cross_entropy(output, labels, reduction="none")  # (B,)
+    return losses.sum(dtype=torch.float64), (output.argmax(1) == labels).sum(dtype=torch.float64)
+
+
+def _in_mode(network: nn.Module, training: bool) -> nn.Module:
+    return network if network.training == training else network.train(training)
 
 
 def _call(network: nn.Module, parameters: Tensors, buffers: Tensors, images: Tensor) -> Tensor:

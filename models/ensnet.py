@@ -76,11 +76,11 @@ class DropConnect(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, p: float = 0.5) -> None:
         super().__init__(in_features, out_features)
-        self.p = p
+        self.dropout = nn.Dropout(p)
 
     def forward(self, input: Tensor) -> Tensor:
         """`(B, in_features)` to `(B, out_features)`."""
-        return F.linear(input, F.dropout(self.weight, self.p, self.training), self.bias)
+        return F.linear(input, self.dropout(self.weight), self.bias)
 
 
 def vote(logits: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import models
-from hpo import pack as pack_module
 from hpo.optimizer import Adam, Optimizer, Sgd, clip
-from hpo.pack import Candidate, Pack, Weights
+from hpo.pack import Candidate, Factory, Pack, Weights
+from models.ensnet import DropConnect
 
 CANDIDATES = (
     Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=1),
@@ -26,10 +27,10 @@ SMALL = ("lenet", "alexnet", "resnet", "spinalnet")
 
 @pytest.fixture(autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """All members at once, as on a GPU, or where a test asks so one after another."""
+    """All members at once, as on an accelerator, or where a test asks so in turn, as on a CPU."""
     chosen: str = getattr(request, "param", "vmap")
-    monkeypatch.setattr(pack_module, "LEAST_MEMBERS", 2 if chosen == "vmap" else 1_000_000)
-    monkeypatch.setattr(pack_module, "MOST_PRODUCTS", 1e18)
+    if chosen == "vmap":
+        monkeypatch.setattr(Pack, "_is_vectorised", property(lambda pack: len(pack) > 1))
     return chosen
 
 
@@ -37,7 +38,7 @@ BOTH_WAYS = pytest.mark.parametrize("way", ["vmap", "loop"], indirect=True)
 
 
 def network(name: str) -> nn.Module:
-    """Without dropout, whose draws depend on the pack."""
+    """Without dropout, which an ordinary network draws in another way."""
     built = models.build(name, 10)
     for module in built.modules():
         if isinstance(module, nn.Dropout):
@@ -118,6 +119,7 @@ def assert_same(pack: Pack, place: int, model: nn.Module) -> None:
         *((name, "vmap") for name in SMALL),
         pytest.param("vggnet", "vmap", marks=pytest.mark.slow),
         ("lenet", "loop"),
+        ("resnet", "loop"),
     ],
     indirect=["way"],
 )
@@ -270,22 +272,177 @@ def test_frozen_shared_and_unsaved_tensors_are_as_in_an_ordinary_run() -> None:
         assert_same(pack, place, model)
 
 
-@BOTH_WAYS
-def test_members_draw_their_own_dropout() -> None:
-    def dropping() -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(28 * 28, 10))
+def dropping(name: str, seeds: Sequence[int], dtype: torch.dtype = torch.float64) -> Pack:
+    """With dropout as the network has it."""
+    return Pack(lambda: models.build(name, 10), seeds, "cpu", dtype)
 
-    pack = Pack(dropping, [1, 1], "cpu")
-    assert torch.equal(*pack.weights.parameters)
+
+def with_last(size: int = 4) -> list[tuple[Tensor, Tensor]]:
+    """Three batches and a smaller one."""
+    return [*batches(3, size), *batches(1, size - 1)]
+
+
+def learn(pack: Pack, batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Losses `(steps, M)`."""
+    found = []
+    for images, labels in batches:
+        losses, gradients = pack.gradients(images.to(pack.weights.parameters.dtype), labels)
+        pack.weights.parameters.sub_(gradients, alpha=1e-3)
+        found.append(losses)
+    return torch.stack(found)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", ["lenet", "spinalnet"])
+def test_a_member_drops_the_same_in_every_pack(name: str) -> None:
+    together = dropping(name, [1, 2, 3])
+    losses = learn(together, with_last())
+    for place, seed in enumerate((1, 2, 3)):
+        alone = dropping(name, [seed])
+        torch.testing.assert_close(losses[:, place], learn(alone, with_last())[:, 0], rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            together.weights.parameters[place], alone.weights.parameters[0], rtol=0, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("way", ["loop"], indirect=True)
+@pytest.mark.parametrize("name", ["lenet", "resnet"])
+def test_on_a_cpu_a_member_is_the_same_to_the_bit_in_every_pack(name: str) -> None:
+    """In float32, with batches of its own too."""
+    together, given = (dropping(name, [1, 2, 3], torch.float32) for _ in range(2))
+    losses = learn(together, with_last())
+    copies = [(torch.stack([images] * 3), torch.stack([labels] * 3)) for images, labels in with_last()]
+    assert torch.equal(learn(given, copies), losses)
+    alone = dropping(name, [3], torch.float32)
+    assert torch.equal(learn(alone, with_last())[:, 0], losses[:, 2])
+    assert torch.equal(alone.weights.parameters[0], together.weights.parameters[2])
+    assert torch.equal(given.weights.parameters, together.weights.parameters)
+
+
+@BOTH_WAYS
+def test_a_batch_of_its_own_for_each_member_is_what_it_would_have_alone(way: str) -> None:
+    first, second, third = batches(3)
+    own = [
+        (torch.stack([a[0], b[0]]), torch.stack([a[1], b[1]])) for a, b in ((first, second), (third, first))
+    ]
+    together = dropping("lenet", [1, 2])
+    losses = learn(together, own)
+    for place, seed in enumerate((1, 2)):
+        alone = dropping("lenet", [seed])
+        mine = learn(alone, [(images[place], labels[place]) for images, labels in own])
+        torch.testing.assert_close(losses[:, place], mine[:, 0], rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            together.weights.parameters[place], alone.weights.parameters[0], rtol=0, atol=1e-9
+        )
+
+
+@BOTH_WAYS
+def test_dropout_starts_anew_from_its_seeds() -> None:
+    pack = dropping("lenet", [1, 1])
     ((images, labels),) = batches(1)
+
+    def losses(*seeds: int) -> list[float]:
+        pack.seed_dropout(seeds)
+        return [loss for _ in range(2) for loss in pack.gradients(images, labels)[0].tolist()]
+
+    first, second, *later = losses(5, 6)
+    assert first != second
+    assert later != [first, second]
+    assert losses(5, 6) == pytest.approx([first, second, *later], abs=1e-9)
+    assert losses(6, 5)[:2] == pytest.approx([second, first], abs=1e-9)
+    with pytest.raises(ValueError, match="3 seeds of dropout: a pack of 2 must have one for each"):
+        pack.seed_dropout([1, 2, 3])
+
+
+@BOTH_WAYS
+def test_those_who_stay_drop_as_if_nobody_had_left() -> None:
+    shrinking, alone = dropping("lenet", [1, 2, 3]), dropping("lenet", [3])
+    learn(shrinking, batches(2))
+    learn(alone, batches(2))
+    shrinking.keep(torch.tensor([2, 0]))
+    torch.testing.assert_close(
+        learn(shrinking, with_last())[:, 0], learn(alone, with_last())[:, 0], rtol=0, atol=1e-9
+    )
+
+
+def test_weights_of_more_members_than_there_are_streams_ask_for_seeds() -> None:
+    pack = dropping("lenet", [1, 2])
+    everyone = pack.weights
+    pack.keep(torch.tensor([0]))
+    pack.weights = everyone
+    with pytest.raises(ValueError, match="1 streams of dropout for 2 members"):
+        learn(pack, batches(1))
+    pack.seed_dropout([1, 2])
+    learn(pack, batches(1))
+
+
+class Dropconnected(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), DropConnect(28 * 28, 10, p=0.3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.layers(images)
+        return output
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    "factory",
+    [
+        *(pytest.param(partial(models.build, name, 10), id=name) for name in (*SMALL, "vggnet")),
+        *(
+            pytest.param(partial(models.build, name, 10), id=name, marks=pytest.mark.slow)
+            for name in ("ensnet", "ensnet-vote")
+        ),
+        Dropconnected,
+    ],
+)
+def test_networks_draw_from_the_streams_alone(factory: Factory) -> None:
+    pack = Pack(factory, [1, 1], "cpu")
+    before = torch.get_rng_state()
+    ((images, labels),) = batches(1, size=2)
+    pack.seed_dropout([1, 2])
     losses, _ = pack.gradients(images.float(), labels)
+    assert torch.equal(torch.get_rng_state(), before)
+    has_dropout = any(isinstance(module, nn.Dropout) for module in factory().modules())
+    assert (losses[0] != losses[1]) == has_dropout
+
+
+@BOTH_WAYS
+def test_networks_may_draw_by_themselves() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(28 * 28, 10)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.layer(F.dropout(images.flatten(1), 0.5, self.training))
+            return logits
+
+    pack = Pack(Functional, [1, 1], "cpu", torch.float64)
+    ((images, labels),) = batches(1)
+    losses, _ = pack.gradients(images, labels)
     assert losses[0] != losses[1]
+    summed, _ = pack.score(images, labels)
+    assert summed[0] == summed[1]
 
 
 def test_making_a_pack_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
     packed("lenet")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@BOTH_WAYS
+def test_a_pack_goes_on_with_weights_that_it_is_given() -> None:
+    pack, other = packed("resnet"), packed("resnet", CANDIDATES[:2])
+    learn(other, batches(2))
+    pack.score(*batches(1)[0])
+    pack.weights = other.weights.of(torch.tensor([1, 0]))
+    expected = learn(other, batches(2))
+    torch.testing.assert_close(learn(pack, batches(2)), expected[:, [1, 0]], rtol=0, atol=1e-9)
+    torch.testing.assert_close(pack.weights.parameters, other.weights.parameters[[1, 0]], rtol=0, atol=1e-9)
 
 
 def test_weights_are_taken_over_where_they_should_be() -> None:
