@@ -11,7 +11,22 @@ from typing import Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, null, select
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    and_,
+    case,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    values,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
@@ -20,6 +35,8 @@ from hpo.sampler import distributions
 from hpo.space import Point, SearchSpace
 
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
+TRAINED = frozenset({"seed", "accuracy"})
+"""The attributes by which one knows a trial that this service trained to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,19 @@ def study_attributes(connection: Connection, name: str) -> tuple[int, dict[str, 
         select(attribute.c.key, attribute.c.value_json).where(attribute.c.study_id == study_id)
     )
     return study_id, {key: json.loads(value) for key, value in rows}
+
+
+def read_study_attribute(connection: Connection, study_id: int, key: str) -> Any:
+    """The value of a study's attribute, None if it has none of that key."""
+    table = schema.study_attributes
+    query = select(table.c.value_json).where(table.c.study_id == study_id, table.c.key == key)
+    value = connection.execute(query).scalar()
+    return None if value is None else json.loads(value)
+
+
+def unset_study_attribute(connection: Connection, study_id: int, key: str) -> None:
+    table = schema.study_attributes
+    connection.execute(delete(table).where(table.c.study_id == study_id, table.c.key == key))
 
 
 def lock_study(connection: Connection, study_id: int) -> None:
@@ -212,23 +242,42 @@ def fixed_params(connection: Connection, trial_ids: Sequence[int]) -> dict[int, 
     }
 
 
-def claimable(connection: Connection, study_id: int, overdue: Sequence[int]) -> list[TrialRow]:
-    """The trials that may be handed out: the `overdue` ones first, then waiting ones.
+def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
+    """The trials that may be handed out: those that were begun first, then the others.
 
-    Running ones without a lease count as overdue: they were started by other means, and nothing tells
-    whether anyone still works on them.
+    Running ones without a lease count too: they were started by other means, and nothing tells whether
+    anyone still works on them.
     """
     table, lease = schema.trials, schema.leases
-    running = and_(
-        table.c.state == TrialState.RUNNING, lease.c.trial_id.is_(None) | table.c.trial_id.in_(overdue)
-    )
+    foreign = and_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_(None))
+    begun = or_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_not(None))
     query = (
         select(table.c.trial_id, table.c.number, table.c.state, null().label("value"))
         .join_from(table, lease, isouter=True)
-        .where(table.c.study_id == study_id, running | (table.c.state == TrialState.WAITING))
-        .order_by(case((table.c.state == TrialState.RUNNING, 0), else_=1), table.c.number)
+        .where(table.c.study_id == study_id, foreign | (table.c.state == TrialState.WAITING))
+        .order_by(case((begun, 0), else_=1), table.c.number)
     )
     return _with_points(connection, connection.execute(query).all())
+
+
+def count_begun(connection: Connection, study_id: int) -> int:
+    """How many open trials somebody works on, or did and lost: those a stopped stage still finishes."""
+    table, lease = schema.trials, schema.leases
+    begun = or_(
+        table.c.state == TrialState.RUNNING,
+        and_(table.c.state == TrialState.WAITING, lease.c.trial_id.is_not(None)),
+    )
+    query = (
+        select(func.count()).select_from(table.outerjoin(lease)).where(table.c.study_id == study_id, begun)
+    )
+    return connection.execute(query).scalar_one()
+
+
+def states(connection: Connection, study_id: int) -> dict[int, tuple[int, TrialState]]:
+    """By trial id, its number and its state."""
+    table = schema.trials
+    query = select(table.c.trial_id, table.c.number, table.c.state).where(table.c.study_id == study_id)
+    return {row.trial_id: (row.number, row.state) for row in connection.execute(query)}
 
 
 def count(connection: Connection, study_id: int, states: Sequence[TrialState] | None = None) -> int:
@@ -237,3 +286,83 @@ def count(connection: Connection, study_id: int, states: Sequence[TrialState] | 
     if states is not None:
         query = query.where(table.c.state.in_(states))
     return connection.execute(query).scalar_one()
+
+
+def ended(connection: Connection, study_id: int) -> list[tuple[int, TrialState, float | None]]:
+    """Number, state and value of the completed and pruned trials, in the order of their ending.
+
+    Only those that this service trained: what others added or ended lacks the seed or the accuracy.
+    """
+    table, attribute = schema.trials, schema.trial_attributes
+    ours = (
+        select(attribute.c.trial_id)
+        .where(attribute.c.key.in_(TRAINED))
+        .group_by(attribute.c.trial_id)
+        .having(func.count() == len(TRAINED))
+    )
+    query = (
+        select(table.c.number, table.c.state, schema.trial_values.c.value)
+        .join_from(table, schema.trial_values, isouter=True)
+        .where(
+            table.c.study_id == study_id,
+            table.c.state.in_((TrialState.COMPLETE, TrialState.PRUNED)),
+            table.c.trial_id.in_(ours),
+        )
+        .order_by(table.c.datetime_complete, table.c.number)
+    )
+    return [(row.number, row.state, row.value) for row in connection.execute(query)]
+
+
+def copy_ended(
+    connection: Connection, study_id: int, space: SearchSpace, trials: Sequence[tuple[TrialRow, Point]]
+) -> None:
+    """Adds copies of ended trials, at points of `space`, with their values, curves, epochs and attributes.
+
+    The study must be new: they are its first trials, numbered in the order given. `forked_from` is the number
+    of the original.
+    """
+    if not trials:
+        return
+    table = schema.trials
+    pair = values(column("number", Integer), column("origin", Integer), name="pair").data(
+        [(number, row.trial_id) for number, (row, _) in enumerate(trials)]
+    )
+    connection.execute(
+        insert(table).from_select(
+            ["study_id", "number", "state", "datetime_start", "datetime_complete"],
+            select(
+                literal(study_id),
+                pair.c.number,
+                table.c.state,
+                table.c.datetime_start,
+                table.c.datetime_complete,
+            ).join_from(pair, table, table.c.trial_id == pair.c.origin),
+        )
+    )
+    numbered = select(table.c.trial_id).where(table.c.study_id == study_id).order_by(table.c.number)
+    ids = list(connection.execute(numbered).scalars())
+    set_points(connection, space, {i: point for i, (_, point) in zip(ids, trials, strict=True)})
+    copy = table.alias("copy")
+    attribute = schema.trial_attributes
+    for results in (attribute, schema.trial_values, schema.intermediate_values, schema.epochs):
+        kept = [c for c in results.c if c.name != "trial_id" and c is not results.autoincrement_column]
+        connection.execute(
+            insert(results).from_select(
+                ["trial_id", *(c.name for c in kept)],
+                select(copy.c.trial_id, *kept)
+                .join_from(pair, copy, (copy.c.study_id == study_id) & (copy.c.number == pair.c.number))
+                .join(results, results.c.trial_id == pair.c.origin),
+            )
+        )
+    # Set last: what is copied from a fork has one already.
+    statement = upsert(attribute)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[attribute.c.trial_id, attribute.c.key],
+            set_={"value_json": statement.excluded.value_json},
+        ),
+        [
+            {"trial_id": trial_id, "key": "forked_from", "value_json": json.dumps(row.number)}
+            for trial_id, (row, _) in zip(ids, trials, strict=True)
+        ],
+    )

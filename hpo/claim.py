@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from math import ceil
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, exists, func, select, text
+from sqlalchemy import Connection, exists, func, select
 
-from hpo import catalog, ledger, schema
+from hpo import catalog, drain, ledger, schema
 from hpo.catalog import TrialRow
-from hpo.ledger import Lease
+from hpo.ledger import Lease, Saved
 from hpo.sampler import Observation, propose
 from hpo.seeds import mixed
 from hpo.space import Point
@@ -22,11 +22,13 @@ from hpo.storage import Storage
 from hpo.study import Stage, Study, search_seed
 
 LEASE_SECONDS = 30.0
-RENEW_SECONDS = 8.0
-"""How often a worker renews: three renewals may fail before a lease ends."""
 
-MOST_ATTEMPTS = 4
-"""A trial that lost its worker this often is failed: it may be what kills them."""
+MOST_LOSSES = 8
+"""A trial that lost its worker so often in a row, without a new checkpoint in between, is failed: it may be
+what kills them."""
+
+SUSPECT = 2
+"""From so many losses on a trial runs alone, so that it takes no pack mates with it."""
 
 SMALL_PACK = 4
 """Below this width a pack is not split further for the sake of workers that are busy."""
@@ -37,54 +39,142 @@ PROPOSALS = 4
 
 @dataclass(frozen=True, slots=True)
 class LeasedTrial:
-    """A trial with the right to run it. `seed` initialises its weights."""
+    """A trial with the right to run it. `seed` initialises its weights; it goes on from `checkpoint`.
+
+    `alone`: it is to have no pack mates, for it may be what kills its workers.
+    """
 
     number: int
     lease: Lease
     point: Point
     seed: int
+    checkpoint: Saved | None = None
+    alone: bool = False
 
 
-def claim(storage: Storage, study: Study, stage: Stage, worker: str, width: int) -> list[LeasedTrial]:
+def claim(
+    storage: Storage,
+    study: Study,
+    stage: Stage,
+    worker: str,
+    width: int,
+    seconds: float = LEASE_SECONDS,
+    limits: Mapping[int, int] | None = None,
+    fleet: int = 1,
+) -> list[LeasedTrial]:
     """Leases up to `width` trials of one batch size to `worker`; none if nothing can be handed out now.
 
-    In this order: trials whose lease is overdue, waiting trials, new ones from the sampler. Raises
-    `NotFoundError` if the study has been deleted.
+    `limits`: lower widths, by batch size. `seconds`: how long the leases last unless they are renewed.
+    `fleet`: how many workers there will be at least, once all have started.
+
+    In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stopped
+    stage only the first. Raises `NotFoundError` if the study has been deleted.
     """
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
         catalog.lock_study(connection, study_id)
-        overdue = ledger.overdue(connection, study_id)
-        rows = catalog.claimable(connection, study_id, overdue)
+        stopped = drain.decide(connection, study, stage) is not None
+        ledger.reap(connection, study_id)
+        rows = catalog.claimable(connection, study_id)
         if _adopt(connection, study, stage, rows):
-            rows = catalog.claimable(connection, study_id, overdue)
-        rows = _without_worn_out(connection, rows)
-        if not rows and stage == "search" and _propose(connection, study, width):
-            rows = catalog.claimable(connection, study_id, overdue)
-        width = min(width, _fair_share(connection, study, len(rows)))
-        chosen = pack_of(rows, width)
-        if not chosen:
+            rows = catalog.claimable(connection, study_id)
+        losses = ledger.losses(connection, [row.trial_id for row in rows])
+        rows = _without_worn_out(connection, rows, losses)
+        if stopped:
+            rows = _begun(rows, losses)
+        elif not rows and stage == "search" and _propose(connection, study, width):
+            rows = catalog.claimable(connection, study_id)
+        width = min(width, _fair_share(connection, study, len(rows), fleet))
+        pack = pack_of(rows, width, losses)
+        if pack and limits is not None:
+            pack = pack[: limits.get(int(pack[0].point["batch_size"]), width)]
+        return _lease(connection, pack, worker, seconds, losses)
+
+
+def claim_lost(
+    storage: Storage,
+    study: Study,
+    stage: Stage,
+    worker: str,
+    width: int,
+    batch_size: int,
+    seconds: float = LEASE_SECONDS,
+) -> list[LeasedTrial]:
+    """Leases trials that lost their worker, up to `width`, to one that trains others of their batch size.
+
+    Nothing else: what nobody has begun is better left to whoever comes free.
+    """
+    study_id = study.study_id(stage)
+    with storage.transaction() as connection:
+        # Asked often, and nearly always for nothing: so before the lock.
+        if not ledger.is_anything_lost(connection, study_id):
             return []
-        held = ledger.lease(connection, [row.trial_id for row in chosen], worker, LEASE_SECONDS)
-        return [
-            LeasedTrial(row.number, held[row.trial_id], row.point, row.attributes["seed"]) for row in chosen
+        catalog.lock_study(connection, study_id)
+        ledger.reap(connection, study_id)
+        rows = catalog.claimable(connection, study_id)
+        losses = ledger.losses(connection, [row.trial_id for row in rows])
+        fitting = [
+            row
+            for row in _begun(rows, losses)
+            if row.point.get("batch_size") == batch_size and losses.get(row.trial_id, 0) < SUSPECT
         ]
+        return _lease(connection, fitting[:width], worker, seconds, losses)
 
 
-def pack_of(rows: Sequence[TrialRow], width: int) -> list[TrialRow]:
-    """The first trial and the next ones of its batch size: what can train as one computation."""
+def pack_of(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> list[TrialRow]:
+    """The first trial and the next ones of its batch size: what can train as one computation.
+
+    One that has lost its worker again and again (`losses`, by trial id) comes alone.
+    """
     if not rows:
         return []
+    if losses.get(rows[0].trial_id, 0) >= SUSPECT:
+        return [rows[0]]
     size = rows[0].point["batch_size"]
-    return [row for row in rows if row.point["batch_size"] == size][:width]
+    fitting = [r for r in rows if r.point["batch_size"] == size and losses.get(r.trial_id, 0) < SUSPECT]
+    return fitting[:width]
+
+
+def _begun(rows: Sequence[TrialRow], losses: Mapping[int, int]) -> list[TrialRow]:
+    return [row for row in rows if row.state == TrialState.RUNNING or row.trial_id in losses]
+
+
+def _lease(
+    connection: Connection,
+    chosen: Sequence[TrialRow],
+    worker: str,
+    seconds: float,
+    losses: Mapping[int, int],
+) -> list[LeasedTrial]:
+    if not chosen:
+        return []
+    ids = [row.trial_id for row in chosen]
+    held = ledger.lease(connection, ids, worker, seconds)
+    saved = ledger.checkpoints(connection, ids)
+    return [
+        LeasedTrial(
+            row.number,
+            held[row.trial_id],
+            row.point,
+            row.attributes["seed"],
+            saved.get(row.trial_id),
+            alone=losses.get(row.trial_id, 0) >= SUSPECT,
+        )
+        for row in chosen
+    ]
 
 
 def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
-    """Whether no trial is open and, in the search, none is still to be proposed."""
+    """Whether no trial is open and, in the search, none is still to be proposed.
+
+    A stage that is stopped is finished once none is open that somebody has begun.
+    """
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
+        if drain.read(connection, study, stage) is not None:
+            return catalog.count_begun(connection, study_id) == 0
         # In this order: once all are there, none is added between the two looks.
-        if stage == "search" and catalog.count(connection, study_id) < study.spec.trials:
+        if stage == "search" and catalog.count(connection, study_id) < study.trials:
             return False
         return catalog.count(connection, study_id, catalog.OPEN) == 0
 
@@ -111,21 +201,22 @@ def _adopt(connection: Connection, study: Study, stage: Stage, rows: Sequence[Tr
     return bool(foreign)
 
 
-def _without_worn_out(connection: Connection, rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Fails the trials that were handed out too often; gives the others."""
-    lost = ledger.attempts(connection, [row.trial_id for row in rows if row.state == TrialState.RUNNING])
-    for trial_id, attempt in lost.items():
-        if attempt >= MOST_ATTEMPTS:
-            reason = f"its worker was lost {attempt} times"
-            ledger.finish(connection, trial_id, TrialState.FAIL, None, {"reason": reason})
-    return [row for row in rows if lost.get(row.trial_id, 0) < MOST_ATTEMPTS]
+def _without_worn_out(
+    connection: Connection, rows: Sequence[TrialRow], losses: Mapping[int, int]
+) -> list[TrialRow]:
+    """Fails the trials that lost their worker too often; gives the others."""
+    worn_out = [row for row in rows if losses.get(row.trial_id, 0) >= MOST_LOSSES]
+    for row in worn_out:
+        reason = f"its worker was lost {losses[row.trial_id]} times in a row"
+        ledger.finish(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason})
+    return [row for row in rows if row not in worn_out]
 
 
 def _propose(connection: Connection, study: Study, width: int) -> int:
     """Queues TPE's next points, at most as many as the budget leaves; gives their number."""
     spec = study.spec
     rows = catalog.trials(connection, study.search_id)
-    count = min(width, PROPOSALS, spec.trials - len(rows))
+    count = min(width, PROPOSALS, study.trials - len(rows))
     if count <= 0 or spec.sampler.name == "random":
         return 0
     curves = catalog.curves(connection, study.search_id)
@@ -147,15 +238,16 @@ def _observed(row: TrialRow, curve: Mapping[int, float] | None) -> Observation:
     return Observation(row.point, TrialState.FAIL if infinite else row.state, row.value, curve)
 
 
-def _fair_share(connection: Connection, study: Study, waiting: int) -> int:
+def _fair_share(connection: Connection, study: Study, waiting: int, fleet: int) -> int:
     """How many of the waiting trials one worker may take, so that none takes all and the rest idle.
 
     An equal part for each worker of the study. A part that has become small is made up to `SMALL_PACK`
     from what only busy workers would wait for: a small pack pays a step's fixed cost for few trials.
     """
     table, lease = schema.workers, schema.leases
-    alive = table.c.seen > func.now() - text("make_interval(secs => :s)").bindparams(s=LEASE_SECONDS)
+    alive = table.c.expires > func.now()
     busy = exists().where(lease.c.worker == table.c.name)
     query = select(func.count(), func.count().filter(~busy)).where(table.c.study == study.name, alive)
     workers, idle = connection.execute(query).one()
-    return max(ceil(waiting / max(1, workers)), min(SMALL_PACK, ceil(waiting / max(1, idle))))
+    starting = max(0, fleet - workers)
+    return max(ceil(waiting / (workers + starting)), min(SMALL_PACK, ceil(waiting / max(1, idle + starting))))

@@ -10,7 +10,7 @@ class EpochResult:
 
     `epoch` counts from 1 over all phases of the budget, `phase` from 0. Losses are means per example,
     accuracy is a share. `seconds` and `evaluation_seconds` are the member's share of the device time that
-    the pack took to train and to evaluate. `best`: its lowest validation loss so far. `status`: whether it
+    the pack took to train and to evaluate. `kept_epoch`: whose weights count so far. `status`: whether it
     goes on, has used up its budget, or has a loss that is no longer finite.
     """
 
@@ -23,4 +23,4 @@ class EpochResult:
     seconds: float
     evaluation_seconds: float
     status: Literal["training", "finished", "diverged"]
-    best: bool
+    kept_epoch: int

@@ -1,4 +1,4 @@
-"""The life of a running trial, as rows: leased, reported, finished.
+"""The life of a running trial, as rows: leased, reported, saved, finished.
 
 Every function takes the caller's open transaction and is one step of it; nothing here commits. A write
 about a running trial goes through `hold`, which renews the lease and locks its row until the transaction
@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
@@ -18,6 +31,7 @@ from hpo.catalog import OPEN, set_attributes
 from hpo.epoch import EpochResult
 
 UTC_NOW = func.timezone("utc", func.now())  # Optuna's columns hold UTC without a zone
+REVOKED = func.to_timestamp(0)  # the expiry of a lease whose owner is known to be gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,43 +42,61 @@ class Lease:
     token: int
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint: the epochs trained by then, and the name of its file."""
+
+    epoch: int
+    file: str
+
+
 def lease(connection: Connection, trial_ids: Sequence[int], worker: str, seconds: float) -> dict[int, Lease]:
-    """Gives the trials to `worker`; whoever held one before is fenced off by the new token.
+    """Gives waiting trials to `worker`; whoever held one before is fenced off by the new token.
 
     The study must be locked and the trials claimable.
     """
-    table = schema.leases
+    table, saved = schema.leases, checkpoints(connection, trial_ids)
     statement = upsert(table)
-    expires = _from_now(seconds)
     rows = connection.execute(
         statement.values(
             [
-                {"trial_id": i, "worker": worker, "token": schema.tokens.next_value(), "expires": expires}
+                {
+                    "trial_id": i,
+                    "worker": worker,
+                    "token": schema.tokens.next_value(),
+                    "seconds": seconds,
+                    "expires": from_now(seconds),
+                    "durable": saved[i].epoch if i in saved else 0,
+                }
                 for i in trial_ids
             ]
         )
         .on_conflict_do_update(
             index_elements=[table.c.trial_id],
             set_={
-                "worker": statement.excluded.worker,
-                "token": statement.excluded.token,
-                "expires": statement.excluded.expires,
-                "attempt": table.c.attempt + 1,
+                **{name: statement.excluded[name] for name in ("worker", "token", "seconds", "expires")},
+                "durable": statement.excluded.durable,
+                "takeovers": table.c.takeovers + 1,
             },
         )
         .returning(table.c.trial_id, table.c.token)
     )
     held = {trial_id: Lease(trial_id, token) for trial_id, token in rows}
+    trial = schema.trials
     connection.execute(
-        update(schema.trials)
-        .where(schema.trials.c.trial_id.in_(trial_ids), schema.trials.c.state == TrialState.WAITING)
-        .values(state=TrialState.RUNNING, datetime_start=UTC_NOW)
+        update(trial)
+        .where(trial.c.trial_id.in_(trial_ids), trial.c.state == TrialState.WAITING)
+        .values(state=TrialState.RUNNING, datetime_start=func.coalesce(trial.c.datetime_start, UTC_NOW))
     )
     return held
 
 
-def _from_now(seconds: float) -> ColumnElement[Any]:
-    return func.now() + text("make_interval(secs => :seconds)").bindparams(seconds=seconds)
+def from_now(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
+    return func.now() + _interval(seconds)
+
+
+def _interval(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 def _lock(connection: Connection, *conditions: ColumnElement[bool], skip_locked: bool = False) -> list[int]:
@@ -78,7 +110,7 @@ def _lock(connection: Connection, *conditions: ColumnElement[bool], skip_locked:
     return list(connection.execute(query).scalars())
 
 
-def hold(connection: Connection, leases: Iterable[Lease], seconds: float) -> set[int]:
+def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
     """Renews the leases and locks their rows; gives the ids of the trials that are still held.
 
     A trial that was ended by other means, as the dashboard can, is not held any more.
@@ -87,23 +119,58 @@ def hold(connection: Connection, leases: Iterable[Lease], seconds: float) -> set
     tokens = [(mine.trial_id, mine.token) for mine in leases]
     if not tokens:
         return set()
-    held = _lock(connection, tuple_(table.c.trial_id, table.c.token).in_(tokens))
-    connection.execute(update(table).where(table.c.trial_id.in_(held)).values(expires=_from_now(seconds)))
+    # That it has a worker is looked at again after a wait for the row, unlike the state of the trial.
+    held = _lock(connection, tuple_(table.c.trial_id, table.c.token).in_(tokens), table.c.worker.is_not(None))
+    connection.execute(
+        update(table).where(table.c.trial_id.in_(held)).values(expires=from_now(table.c.seconds))
+    )
     return set(held)
 
 
-def overdue(connection: Connection, study_id: int) -> list[int]:
-    """The ids of the study's trials whose lease has run out, locked until the transaction ends.
+def reap(connection: Connection, study_id: int) -> list[int]:
+    """Puts the study's trials whose lease has run out back into the queue; gives their ids.
 
-    The lock keeps an owner who is late but alive from finishing a trial that is about to be handed on; one
-    who is writing at this moment is alive, and its trials are passed over.
+    Their owners hold them no more from then on. One who is writing at this moment is alive, and its trials
+    are passed over: the row is locked. A server that has just started gives everyone a lease's time to come
+    back, for nobody could renew while it was away.
     """
-    return _lock(
-        connection,
-        schema.trials.c.study_id == study_id,
-        schema.leases.c.expires <= func.now(),
-        skip_locked=True,
+    table = schema.leases
+    lost = _lock(connection, schema.trials.c.study_id == study_id, _is_over(), skip_locked=True)
+    _give_up(connection, lost)
+    connection.execute(
+        update(table)
+        .where(table.c.trial_id.in_(lost))
+        .values(losses=case((_has_advanced(), 1), else_=table.c.losses + 1))
     )
+    return lost
+
+
+def _has_advanced() -> ColumnElement[bool]:
+    """Whether a leased trial has a newer checkpoint than when it was given."""
+    table, saved = schema.leases, schema.checkpoints
+    epoch = select(saved.c.epoch).where(saved.c.trial_id == table.c.trial_id).scalar_subquery()
+    return func.coalesce(epoch, 0) > table.c.durable
+
+
+def _is_over() -> ColumnElement[bool]:
+    table = schema.leases
+    started = func.pg_postmaster_start_time() + _interval(table.c.seconds)
+    return or_(table.c.expires == REVOKED, func.greatest(table.c.expires, started) <= func.now())
+
+
+def is_anything_lost(connection: Connection, study_id: int) -> bool:
+    """Whether a trial of the study was begun and has no worker, or one whose lease has run out."""
+    table, trial = schema.leases, schema.trials
+    lost = or_(trial.c.state == TrialState.WAITING, and_(trial.c.state == TrialState.RUNNING, _is_over()))
+    query = select(table.c.trial_id).join(trial).where(trial.c.study_id == study_id, lost).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _give_up(connection: Connection, trial_ids: Iterable[int]) -> None:
+    """Puts trials whose leases are locked back into the queue."""
+    trial, table = schema.trials, schema.leases
+    connection.execute(update(trial).where(trial.c.trial_id.in_(trial_ids)).values(state=TrialState.WAITING))
+    connection.execute(update(table).where(table.c.trial_id.in_(trial_ids)).values(worker=None))
 
 
 def revoke(connection: Connection, study_id: int) -> None:
@@ -114,50 +181,90 @@ def revoke(connection: Connection, study_id: int) -> None:
 
 def release(connection: Connection, leases: Iterable[Lease]) -> None:
     """Puts the trials back into the queue, for a worker that stops before they are finished."""
-    held = hold(connection, leases, 0)
-    connection.execute(
-        update(schema.trials).where(schema.trials.c.trial_id.in_(held)).values(state=TrialState.WAITING)
-    )
-    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id.in_(held)))
+    table = schema.leases
+    held = hold(connection, leases)
+    _give_up(connection, held)
+    connection.execute(update(table).where(table.c.trial_id.in_(held), _has_advanced()).values(losses=0))
 
 
 def forget_worker(connection: Connection, worker: str) -> None:
     """Ends the leases of a worker that is known to be dead, and its entry among the workers."""
     table = schema.leases
     ids = _lock(connection, table.c.worker == worker)
-    connection.execute(update(table).where(table.c.trial_id.in_(ids)).values(expires=func.now()))
-    connection.execute(delete(schema.workers).where(schema.workers.c.name == worker))
+    connection.execute(update(table).where(table.c.trial_id.in_(ids)).values(expires=REVOKED))
+    dismiss(connection, worker)
 
 
-def attempts(connection: Connection, trial_ids: Sequence[int]) -> dict[int, int]:
-    """How often each leased trial has been handed out."""
+def dismiss(connection: Connection, worker: str) -> None:
+    """Deletes the entries of a worker that has ended, and of all that have not been heard of for too long.
+
+    One of those that lives after all enters itself anew.
+    """
+    table = schema.workers
+    gone = or_(table.c.name == worker, table.c.expires <= func.now())
+    names = connection.execute(delete(table).where(gone).returning(table.c.name)).scalars()
+    connection.execute(delete(schema.deliveries).where(schema.deliveries.c.worker.in_([*names, worker])))
+
+
+def losses(connection: Connection, trial_ids: Sequence[int]) -> dict[int, int]:
+    """How often in a row each trial has lost its worker without a new checkpoint; those never leased lack."""
     table = schema.leases
+    rows = connection.execute(select(table.c.trial_id, table.c.losses).where(table.c.trial_id.in_(trial_ids)))
+    return {row.trial_id: row.losses for row in rows}
+
+
+def checkpoints(connection: Connection, trial_ids: Iterable[int]) -> dict[int, Saved]:
+    """The checkpoints of those trials that have one."""
+    table = schema.checkpoints
     rows = connection.execute(
-        select(table.c.trial_id, table.c.attempt).where(table.c.trial_id.in_(trial_ids))
+        select(table.c.trial_id, table.c.epoch, table.c.file).where(table.c.trial_id.in_(list(trial_ids)))
     )
-    return {row.trial_id: row.attempt for row in rows}
+    return {row.trial_id: Saved(row.epoch, row.file) for row in rows}
 
 
-def report(connection: Connection, results: Mapping[int, EpochResult]) -> None:
+def save(connection: Connection, saved: Mapping[int, Saved]) -> list[str]:
+    """Notes the checkpoints of trials (by id) that the caller holds; gives the files they replace."""
+    if not saved:
+        return []
+    replaced = [old.file for old in checkpoints(connection, saved).values()]
+    table = schema.checkpoints
+    statement = upsert(table)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[table.c.trial_id],
+            set_={"epoch": statement.excluded.epoch, "file": statement.excluded.file},
+        ),
+        [{"trial_id": i, "epoch": one.epoch, "file": one.file} for i, one in saved.items()],
+    )
+    return replaced
+
+
+def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
     """Writes one epoch of each trial (by id) that the caller holds; an epoch already there stays.
 
-    The losses must be finite.
+    The losses must be finite. Gives the ids of the trials whose epoch is new.
     """
     if not results:
-        return
-    connection.execute(
-        upsert(schema.epochs).on_conflict_do_nothing(),
-        [
-            {
-                "trial_id": trial_id,
-                "epoch": result.epoch,
-                "train_loss": result.train_loss,
-                "validation_loss": result.validation_loss,
-                "validation_accuracy": result.validation_accuracy,
-            }
-            for trial_id, result in results.items()
-        ],
+        return set()
+    table = schema.epochs
+    statement = (
+        upsert(table)
+        .values(
+            [
+                {
+                    "trial_id": trial_id,
+                    "epoch": result.epoch,
+                    "train_loss": result.train_loss,
+                    "validation_loss": result.validation_loss,
+                    "validation_accuracy": result.validation_accuracy,
+                }
+                for trial_id, result in results.items()
+            ]
+        )
+        .on_conflict_do_nothing()
+        .returning(table.c.trial_id)
     )
+    new = set(connection.execute(statement).scalars())
     connection.execute(
         upsert(schema.intermediate_values).on_conflict_do_nothing(),
         [
@@ -170,25 +277,89 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> None:
             for trial_id, result in results.items()
         ],
     )
+    return new
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of an epoch on record."""
+
+    validation_loss: float
+    validation_accuracy: float
+
+
+def figures(connection: Connection, trial_id: int, epoch: int) -> Figures:
+    table = schema.epochs
+    query = select(table.c.validation_loss, table.c.validation_accuracy)
+    row = connection.execute(query.where(table.c.trial_id == trial_id, table.c.epoch == epoch)).one()
+    return Figures(row.validation_loss, row.validation_accuracy)
+
+
+def is_new(connection: Connection, worker: str, number: int) -> bool:
+    """Whether a delivery of the worker is not written yet; its numbers rise.
+
+    A connection may die after a commit and before the answer, and then all of it is delivered again. What
+    only adds up asks here first.
+    """
+    table = schema.deliveries
+    statement = upsert(table).values(worker=worker, number=number)
+    row = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[table.c.worker],
+            set_={"number": statement.excluded.number},
+            where=table.c.number < statement.excluded.number,
+        ).returning(table.c.number)
+    )
+    return row.first() is not None
 
 
 def charge(connection: Connection, seconds: Mapping[int, Mapping[str, float]]) -> None:
-    """Adds device seconds, by trial id and activity."""
-    table = schema.costs
+    """Adds device seconds, by trial id and activity; those of trials that were deleted are forgotten."""
+    table, trial_id = schema.trials, schema.trials.c.trial_id
+    present = connection.execute(
+        select(trial_id)
+        .where(trial_id.in_(list(seconds)))
+        .order_by(trial_id)
+        .with_for_update(read=True, key_share=True, of=table)
+    )
+    _add(
+        connection,
+        schema.costs,
+        [
+            {"trial_id": trial, "activity": activity, "seconds": spent}
+            for trial in present.scalars()
+            for activity, spent in sorted(seconds[trial].items())
+        ],
+    )
+
+
+def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, float]) -> None:
+    """Adds device seconds of a study that belong to no trial, by activity; nothing if it was deleted."""
+    table = schema.studies
+    query = select(table.c.study_id).where(table.c.study_id == study_id)
+    if connection.execute(query.with_for_update(read=True, key_share=True)).first() is None:
+        return
+    _add(
+        connection,
+        schema.overheads,
+        [
+            {"study_id": study_id, "activity": activity, "seconds": spent}
+            for activity, spent in sorted(seconds.items())
+        ],
+    )
+
+
+def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
     statement = upsert(table)
-    rows = [
-        {"trial_id": trial_id, "activity": activity, "seconds": spent}
-        for trial_id, activities in seconds.items()
-        for activity, spent in activities.items()
-    ]
-    if rows:
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[table.c.trial_id, table.c.activity],
-                set_={"seconds": table.c.seconds + statement.excluded.seconds},
-            ),
-            rows,
-        )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=list(table.primary_key),
+            set_={"seconds": table.c.seconds + statement.excluded.seconds},
+        ),
+        rows,  # in one order everywhere, so that two that add to the same ones cannot deadlock
+    )
 
 
 def finish(
@@ -197,18 +368,32 @@ def finish(
     state: TrialState,
     value: float | None,
     attributes: Mapping[str, Any],
+    epochs: int | None = None,
 ) -> None:
-    """Ends a trial that the caller holds; its lease goes with it. One that has ended stays as it is."""
+    """Ends a trial that the caller holds; its lease and its checkpoint go with it.
+
+    With `epochs`, what is on record of later ones goes too: a former attempt may have come further before it
+    was lost. A trial that has ended already stays as it is.
+    """
     table = schema.trials
     ended = connection.execute(
         update(table)
         .where(table.c.trial_id == trial_id, table.c.state.in_(OPEN))
         .values(state=state, datetime_complete=UTC_NOW)
     )
-    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id == trial_id))
+    takeovers = connection.execute(
+        delete(schema.leases).where(schema.leases.c.trial_id == trial_id).returning(schema.leases.c.takeovers)
+    ).scalar()
+    connection.execute(delete(schema.checkpoints).where(schema.checkpoints.c.trial_id == trial_id))
     if not ended.rowcount:
         return
-    set_attributes(connection, trial_id, attributes)
+    set_attributes(connection, trial_id, {**attributes, **({"takeovers": takeovers} if takeovers else {})})
+    if epochs is not None:
+        for results, step in (
+            (schema.epochs, schema.epochs.c.epoch),
+            (schema.intermediate_values, schema.intermediate_values.c.step),
+        ):
+            connection.execute(delete(results).where(results.c.trial_id == trial_id, step > epochs))
     if value is not None:
         connection.execute(
             insert(schema.trial_values).values(
@@ -218,11 +403,23 @@ def finish(
 
 
 def device_seconds(connection: Connection, study_id: int) -> dict[str, float]:
-    """Device seconds of a study by activity."""
-    query = (
-        select(schema.costs.c.activity, func.sum(schema.costs.c.seconds).label("seconds"))
-        .join(schema.trials)
-        .where(schema.trials.c.study_id == study_id)
-        .group_by(schema.costs.c.activity)
-    )
-    return {row.activity: row.seconds for row in connection.execute(query)}
+    """Device seconds of a study by activity: of its trials, and those that belong to no trial."""
+    total: dict[str, float] = {}
+    for activities in trial_seconds(connection, study_id).values():
+        for activity, seconds in activities.items():
+            total[activity] = total.get(activity, 0.0) + seconds
+    table = schema.overheads
+    query = select(table.c.activity, table.c.seconds).where(table.c.study_id == study_id)
+    for row in connection.execute(query):
+        total[row.activity] = total.get(row.activity, 0.0) + row.seconds
+    return total
+
+
+def trial_seconds(connection: Connection, study_id: int) -> dict[int, dict[str, float]]:
+    """Device seconds by the number of the trial and by activity."""
+    table, trial = schema.costs, schema.trials
+    query = select(trial.c.number, table.c.activity, table.c.seconds).join_from(table, trial)
+    found: dict[int, dict[str, float]] = {}
+    for row in connection.execute(query.where(trial.c.study_id == study_id)):
+        found.setdefault(row.number, {})[row.activity] = row.seconds
+    return found

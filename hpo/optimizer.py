@@ -1,15 +1,22 @@
 """Optimizers of packs: each step is a few operations on the matrix of all members' parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hpo.pack import Candidate
+from hpo.pack import Candidate, Tensors
 
 
 class Optimizer(Protocol):
+    @property
+    def state(self) -> Tensors:
+        """What a step leaves for the next one, by name, each `(M, ...)`."""
+
+    def load(self, state: Tensors) -> None:
+        """Goes on from a `state` of as many members."""
+
     def step(self, parameters: Tensor, gradients: Tensor) -> None:
         """Changes `parameters` `(M, P)` by one step; `gradients` `(M, P)` are used up."""
 
@@ -22,15 +29,20 @@ class Sgd:
 
     def __init__(self, candidates: Sequence[Candidate], parameters: Tensor) -> None:
         def column(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, dtype=parameters.dtype, device=parameters.device).unsqueeze(
-                1
-            )  # (M, 1)
+            return torch.tensor(values, dtype=parameters.dtype, device=parameters.device)[:, None]  # (M, 1)
 
         self._lr = column([candidate.lr for candidate in candidates])
         self._momentum = column([candidate.momentum for candidate in candidates])
         self._weight_decay = column([candidate.weight_decay for candidate in candidates])
         # torch starts the buffer as the first gradient, which is what zeros give.
         self._velocity = torch.zeros_like(parameters)  # (M, P)
+
+    @property
+    def state(self) -> Tensors:
+        return {"velocity": self._velocity}
+
+    def load(self, state: Tensors) -> None:
+        self._velocity = state["velocity"]
 
     def step(self, parameters: Tensor, gradients: Tensor) -> None:
         gradients.addcmul_(parameters, self._weight_decay)
@@ -45,26 +57,44 @@ class Sgd:
 
 
 class Adam:
-    """torch.optim.Adam with its defaults and one learning rate (Kingma and Ba 2015, algorithm 1)."""
+    """torch.optim.Adam with its defaults and one learning rate (Kingma and Ba 2015, algorithm 1).
+
+    Members may stand at different steps.
+    """
 
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
     def __init__(self, lr: float, parameters: Tensor) -> None:
-        self._lr, self._steps = lr, 0
-        self._mean = torch.zeros_like(parameters)  # (M, P)
-        self._square = torch.zeros_like(parameters)  # (M, P)
+        self._lr = lr
+        ones = parameters.new_ones((len(parameters), 1), dtype=torch.float64)
+        self._state: Mapping[str, Tensor] = {
+            "mean": torch.zeros_like(parameters),  # (M, P)
+            "square": torch.zeros_like(parameters),  # (M, P)
+            "power1": ones,  # (M, 1): beta1 to the power of the steps so far, and the same of beta2
+            "power2": ones.clone(),
+        }
+
+    @property
+    def state(self) -> Tensors:
+        return self._state
+
+    def load(self, state: Tensors) -> None:
+        self._state = {name: state[name] for name in self._state}
 
     def step(self, parameters: Tensor, gradients: Tensor) -> None:
-        self._steps += 1
-        self._mean.lerp_(gradients, 1 - self.BETA1)
-        self._square.mul_(self.BETA2).addcmul_(gradients, gradients, value=1 - self.BETA2)
-        correction1, correction2 = 1 - self.BETA1**self._steps, 1 - self.BETA2**self._steps
-        scale = self._square.sqrt().div_(correction2**0.5).add_(self.EPSILON)
-        parameters.addcdiv_(self._mean, scale, value=-self._lr / correction1)
+        mean, square, power1, power2 = self._state.values()
+        power1 *= self.BETA1
+        power2 *= self.BETA2
+        mean.lerp_(gradients, 1 - self.BETA1)
+        square.mul_(self.BETA2).addcmul_(gradients, gradients, value=1 - self.BETA2)
+        # lr / (1 - beta1^t) goes into the denominator: so each member's is one factor and one summand.
+        per_step = (power1 - 1) / self._lr  # (M, 1), negative: the step goes downhill
+        factor = (per_step * (1 - power2).rsqrt()).to(square)
+        denominator = square.sqrt().mul_(factor).add_((per_step * self.EPSILON).to(square))
+        parameters.addcdiv_(mean, denominator)
 
     def keep(self, members: Tensor) -> None:
-        self._mean = self._mean.index_select(0, members)
-        self._square = self._square.index_select(0, members)
+        self._state = {name: tensor.index_select(0, members) for name, tensor in self._state.items()}
 
 
 def clip(gradients: Tensor, largest: float | Tensor) -> None:

@@ -23,6 +23,26 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
 not come back all at once."""
 
 
+class _Outage:
+    """Whether the storage is away, as far as this process knows: its threads say so once, not each."""
+
+    def __init__(self) -> None:
+        self._lock, self._is_on = threading.Lock(), False
+
+    def has_begun(self) -> bool:
+        with self._lock:
+            before, self._is_on = self._is_on, True
+        return not before
+
+    def has_ended(self) -> bool:
+        with self._lock:
+            before, self._is_on = self._is_on, False
+        return before
+
+
+_outage = _Outage()
+
+
 def patiently(
     call: Callable[[], T],
     stop: threading.Event,
@@ -31,12 +51,12 @@ def patiently(
 ) -> T:
     """What `call` gives, tried again with growing waits for as long as the storage cannot be reached.
 
-    The first failure is logged, and the success after it. Raises the last `UnavailableError` once `stop` is
-    set, and whatever else `call` raises at once.
+    The first failure in this process is logged, and the success that ends it. Raises the last
+    `UnavailableError` once `stop` is set, and whatever else `call` raises at once.
     """
 
     def say(state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
+        if state.outcome is not None and _outage.has_begun():
             log.warning("waiting for the storage: %s", state.outcome.exception())
 
     attempts = Retrying(
@@ -48,6 +68,6 @@ def patiently(
         reraise=True,
     )
     value = attempts(call)
-    if attempts.statistics["attempt_number"] > 1:
+    if _outage.has_ended():
         log.warning("the storage answers again")
     return value

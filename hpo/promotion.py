@@ -1,12 +1,13 @@
 """Choosing search trials and queueing them for full training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import TrialState
+from sqlalchemy import Connection
 
-from hpo import catalog
-from hpo.catalog import TrialRow
+from hpo import catalog, drain
+from hpo.catalog import TRAINED, TrialRow
 from hpo.errors import ConflictError
 from hpo.storage import Storage
 from hpo.study import Study, full_seed
@@ -31,28 +32,34 @@ def best_of(trials: Iterable[TrialRow], k: int) -> list[TrialRow]:
         for trial in trials
         if trial.state == TrialState.COMPLETE
         and trial.value is not None
-        and {"seed", "accuracy"} <= trial.attributes.keys()
+        and trial.attributes.keys() >= TRAINED
     ]
     return sorted(complete, key=lambda trial: (trial.value, trial.number))[:k]
+
+
+def named_weights(storage: Storage, study: Study) -> set[str]:
+    """The files in which the weights of the fully trained models are."""
+    with storage.transaction() as connection:
+        rows = catalog.trials(connection, study.full_id)
+    return {row.attributes["weights"] for row in rows if "weights" in row.attributes}
 
 
 def promote(storage: Storage, study: Study) -> Promotion:
     """Queues the best trials of a finished search for full training, with each seed once.
 
-    However often and by how many it is called, a search trial gets each of its seeds once. Raises
-    `ConflictError` while the search is not finished, and if none of its trials completed.
+    However often and by how many it is called, a search trial gets each of its seeds once. A search that was
+    stopped is finished once all trials are that had begun; where full training is stopped too, nothing is
+    promoted. Raises `ConflictError` while the search is not finished, and if none of its trials completed.
     """
     spec = study.spec
     with storage.transaction() as connection:
         catalog.lock_study(connection, study.search_id)
         catalog.lock_study(connection, study.full_id)
+        if drain.read(connection, study, "full") is not None:
+            # Or the best so far would be trained after what was a pause, and not the end of the search.
+            return Promotion((), 0)
         rows = catalog.trials(connection, study.search_id)
-        missing = spec.trials - sum(row.state.is_finished() for row in rows)
-        if missing > 0:
-            raise ConflictError(
-                f"study {study.name!r}: {missing} of {spec.trials} search trials are not finished; "
-                f"finish the search first: hpo workers {study.name}"
-            )
+        _check_over(connection, study, rows)
         chosen = best_of(rows, spec.promotion.top)
         if not chosen:
             raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
@@ -68,3 +75,17 @@ def promote(storage: Storage, study: Study) -> Promotion:
         new = [(point, a) for point, a in wanted if (a["promoted_from"], a["seed"]) not in present]
         catalog.enqueue(connection, study.full_id, spec.space, new)
     return Promotion(tuple(chosen), len(new))
+
+
+def _check_over(connection: Connection, study: Study, rows: Sequence[TrialRow]) -> None:
+    if drain.read(connection, study, "search") is not None:
+        if begun := catalog.count_begun(connection, study.search_id):
+            raise ConflictError(
+                f"study {study.name!r}: the search is stopped, but {begun} of its trials have begun and are "
+                f"not finished; finish them first: hpo workers {study.name}"
+            )
+    elif (missing := study.trials - sum(row.state.is_finished() for row in rows)) > 0:
+        raise ConflictError(
+            f"study {study.name!r}: {missing} of {study.trials} search trials are not finished; "
+            f"finish the search first: hpo workers {study.name}"
+        )

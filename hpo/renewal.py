@@ -2,34 +2,45 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 
 from hpo import ledger, schema
-from hpo.claim import LEASE_SECONDS, RENEW_SECONDS
+from hpo.claim import LEASE_SECONDS
 from hpo.errors import StorageError
 from hpo.ledger import Lease
+from hpo.patience import patiently
 from hpo.storage import Storage
 from hpo.study import Study
 
 log = logging.getLogger("hpo.worker")
 
+LAST_SECONDS = 1.0
+"""How long the end waits for a renewal that is under way."""
+
+RENEWALS = 4
+"""So often in the time of a lease it is renewed: one or two renewals may fail."""
+
 
 class Renewal:
-    """A thread that renews the leases in `of` every `RENEW_SECONDS`, for as long as the context is open."""
+    """A thread that renews the leases in `of` for as long as the context is open, whatever the storage does.
 
-    def __init__(self, storage: Storage, study: Study, worker: str, device: str) -> None:
+    The first renewal is the caller's, before the context is opened.
+    """
+
+    def __init__(
+        self, storage: Storage, study: Study, worker: str, device: str, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
         self._storage, self._study, self._worker, self._device = storage, study, worker, device
-        self._leases: tuple[Lease, ...] = ()
+        self._lease_seconds = lease_seconds
+        self._leases: Callable[[], Iterable[Lease]] = tuple
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_closed, name="renewal", daemon=True)
 
     def __enter__(self) -> "Renewal":
-        self.renew()
         self._thread.start()
         return self
 
@@ -37,32 +48,36 @@ class Renewal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        self._thread.join()
-        with self._storage.transaction() as connection:
-            connection.execute(delete(schema.workers).where(schema.workers.c.name == self._worker))
+        self._thread.join(LAST_SECONDS)
+        if self._thread.is_alive():
+            return  # the storage does not answer; the entry expires by itself
+        with suppress(StorageError), self._storage.transaction() as connection:
+            ledger.dismiss(connection, self._worker)
 
     @contextmanager
-    def of(self, leases: Sequence[Lease]) -> Iterator[None]:
-        """These leases are renewed inside the block. One that is finished or lost meanwhile stays so."""
-        self._leases = tuple(leases)
+    def of(self, leases: Callable[[], Iterable[Lease]]) -> Iterator[None]:
+        """The leases that `leases` gives at the time are renewed inside the block; lost ones stay lost."""
+        self._leases = leases
         try:
             yield
         finally:
-            self._leases = ()
+            self._leases = tuple
 
     def renew(self) -> None:
         table = schema.workers
         # A name may come back with another study: in a container, host and process id stay the same.
-        entry = {"study": self._study.name, "device": self._device, "seen": func.now()}
+        entry = {
+            "study": self._study.name,
+            "device": self._device,
+            "expires": ledger.from_now(self._lease_seconds),
+        }
         statement = insert(table).values(name=self._worker, **entry)
         with self._storage.transaction() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=[table.c.name], set_=entry))
-            ledger.hold(connection, self._leases, LEASE_SECONDS)
+            ledger.hold(connection, self._leases())
 
     def _renew_until_closed(self) -> None:
-        while not self._closed.wait(RENEW_SECONDS):
-            try:
-                self.renew()
-            except StorageError as error:
-                # The next round tries again; the leases last for three of them.
-                log.warning("leases not renewed: %s", error)
+        pause = self._lease_seconds / RENEWALS
+        while not self._closed.wait(pause):
+            with suppress(StorageError):  # of the last try, when it was closed meanwhile, or a refusal
+                patiently(self.renew, self._closed, log, longest_wait=pause)

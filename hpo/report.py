@@ -20,7 +20,7 @@ from hpo.best import best_params
 from hpo.catalog import TrialRow
 from hpo.promotion import best_of
 from hpo.space import Value
-from hpo.status import StageStatus, Status
+from hpo.status import ACTIVITIES, StageStatus, Status
 from hpo.storage import Storage
 from hpo.study import Stage, Study
 
@@ -32,6 +32,10 @@ ROWS = 10
 """Rows of a table of the best trials."""
 
 
+def _seconds_of(activity: str) -> Callable[[StageStatus], str]:
+    return lambda stage: f"{stage.activities[activity]:.1f}"
+
+
 STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "budget": lambda stage: str(stage.budget),
     "distinct cells": lambda stage: str(stage.distinct_cells),
@@ -39,6 +43,8 @@ STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "best loss": lambda stage: "-" if stage.best is None else f"{stage.best.value:.4f}",
     "its accuracy": lambda stage: _percent(None if stage.best is None else stage.best.accuracy),
     "device seconds": lambda stage: f"{stage.device_seconds:.1f}",
+    **{f"  {activity}": _seconds_of(activity) for activity in ACTIVITIES},
+    "stopped": lambda stage: "-" if stage.stopped is None else stage.stopped.reason,
 }
 
 
@@ -127,7 +133,7 @@ def _trials(rows: Sequence[TrialRow], title: str) -> str:
             str(row.number),
             row.state.name,
             *(_number(row.point[name]) for name in parameters),
-            str(row.attributes.get("promoted_from", "-")),
+            str(row.attributes.get("promoted_from", row.attributes.get("forked_from", "-"))),
             "-" if row.value is None else f"{row.value:.4f}",
             _percent(row.attributes.get("accuracy")),
             str(row.attributes.get("epochs", "-")),

@@ -1,36 +1,50 @@
 """What a pack tells the database after each epoch, and what it learns from it: who is pruned, who is lost."""
 
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo import catalog, ledger, rungs
-from hpo.claim import LEASE_SECONDS, LeasedTrial
+from hpo.claim import LeasedTrial
 from hpo.epoch import EpochResult
+from hpo.ledger import Lease, Saved
+from hpo.outbox import Outbox
 from hpo.rungs import Peer, Rule
 from hpo.spec import StudySpec
 from hpo.storage import Storage
 from hpo.study import Stage, Study
 
+ANSWER_SECONDS = 2.0
+"""How long training waits for the answer to an epoch. Most come within milliseconds, and without it a pruned
+member would train an epoch too much; while the storage cannot be reached it does not wait."""
+
+Attributes = Mapping[str, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a trial ends: its state, its objective if it has one, and what is noted on it."""
+    """How a trial ends: its state, its objective if it has one, what is noted on it, after which epoch."""
 
     state: TrialState
     value: float | None
-    attributes: Mapping[str, Any]
+    attributes: Attributes
+    epochs: int
 
 
 class Reporter:
     """The database side of one pack of leased trials.
 
-    `save` is called with the number of a trial that has used up its budget, before the trial ends, and
-    gives the attributes that say where its weights are.
+    `attributes`: what is noted on each trial that ends, its "worker" among them.
+
+    What it is told goes out in order, through `outbox`, and need not have arrived when a call returns. On the
+    outbox's thread, `ended` is called with the numbers of trials that have ended, once that is written, and
+    `replaced` with the names of checkpoints that nobody needs any more.
     """
 
     def __init__(
@@ -38,81 +52,193 @@ class Reporter:
         storage: Storage,
         study: Study,
         stage: Stage,
-        trials: Sequence[LeasedTrial],
-        attributes: Mapping[str, Any],
-        save: Callable[[LeasedTrial], Mapping[str, Any]],
+        attributes: Attributes,
+        outbox: Outbox,
+        ended: Callable[[Iterable[int]], None] = lambda _numbers: None,
+        replaced: Callable[[Iterable[str]], None] = lambda _names: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._storage, self._study_id, self._save = storage, study.study_id(stage), save
-        self._keep = study.spec.budget(stage).keep
+        self._storage, self._study_id, self._outbox, self._clock = (
+            storage,
+            study.study_id(stage),
+            outbox,
+            clock,
+        )
+        self._ended, self._replaced = ended, replaced
         self._rule = pruning_rule(study.spec) if stage == "search" else rungs.never
-        self._attributes = attributes
-        self._open = {trial.number: trial for trial in trials}
-        self._kept: dict[int, EpochResult] = {}
+        self._attributes, self._worker = attributes, str(attributes["worker"])
+        self._leases: dict[int, Lease] = {}  # of the trials that are open as far as the database has said
+        self._all: dict[int, int] = {}  # the trial ids of those that ever were in the pack, by number
+        self._leaving: set[int] = set()
+        self._spent: dict[int, dict[str, float]] = {}  # device seconds that are still to be charged
+        self.charged = 0.0
+        """All device seconds that were noted so far."""
 
-    def report(self, results: Sequence[EpochResult]) -> set[int]:
-        """Writes an epoch of the pack in one transaction; gives the numbers of the members that leave it.
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        return tuple(self._leases.values())
 
-        Those are the pruned, and those whose lease was lost: of these nothing is written. Finished and
-        diverged trials end here too.
+    @property
+    def open(self) -> frozenset[int]:
+        """The numbers of the trials that are open as far as the database has said."""
+        return frozenset(self._leases)
+
+    def add(self, trials: Iterable[LeasedTrial]) -> None:
+        """Takes on more trials, or new leases: before the first post to the outbox, or on its thread."""
+        for trial in trials:
+            self._leases[trial.number] = trial.lease
+            self._all[trial.number] = trial.lease.trial_id
+
+    def report(
+        self, results: Sequence[EpochResult], saved: Mapping[int, Attributes] | None = None
+    ) -> set[int]:
+        """Tells an epoch of the pack; gives the numbers of the members that are to leave it, by now.
+
+        Those whose trial has ended, by pruning say, and those whose lease was lost: of these nothing is
+        written. `saved`: the attributes that say where the weights of the finished are. Finished and diverged
+        trials end here.
         """
         for result in results:
-            if self._keep == "last" or result.best:
-                self._kept[result.member] = result
-        saved = {
-            result.member: self._save(self._open[result.member])
-            for result in results
-            if result.status == "finished"
-        }
-        leases = {trial.lease.trial_id: trial.lease for trial in self._open.values()}
-        with self._storage.transaction() as connection:
-            held = ledger.hold(connection, leases.values(), LEASE_SECONDS)
-            lost = {n for n, trial in self._open.items() if trial.lease.trial_id not in held}
-            mine = [result for result in results if result.member not in lost]
-            self._write(connection, mine)
-            endings = {
-                result.member: ending
-                for result in mine
-                if (ending := self._ending(result, saved.get(result.member, {})))
-            }
-            endings |= self._pruned(connection, [r for r in mine if r.member not in endings])
-            for number, ending in endings.items():
-                trial_id = self._open[number].lease.trial_id
-                ledger.finish(connection, trial_id, ending.state, ending.value, ending.attributes)
-        for number in lost | endings.keys():
-            del self._open[number]
-        return lost | {n for n, ending in endings.items() if ending.state == TrialState.PRUNED}
+            self.spend("training", result.seconds, [result.member])
+            self.spend("evaluation", result.evaluation_seconds, [result.member])
+        self._outbox.post(
+            partial(
+                self._send, self._outbox.next_number(), list(results), dict(saved or {}), self._take_spent()
+            )
+        )
+        self.settle(ANSWER_SECONDS)
+        return self.leaving()
 
-    def fail(self, error: Exception) -> None:
+    def leaving(self) -> set[int]:
+        """The numbers of the members that are to leave, and were not given before."""
+        leaving, self._leaving = self._leaving, set()
+        return leaving
+
+    def save(self, saved: Mapping[int, Saved]) -> None:
+        """Tells the checkpoints of trials, by number, after the epochs they hold."""
+        self._outbox.post(partial(self._send_saved, dict(saved)))
+
+    def fail(self, error: BaseException, reason: str | None = None) -> None:
         """Ends all open trials of the pack as failed, with the traceback."""
-        text = "".join(traceback.format_exception(error))
-        attributes = {"reason": f"{type(error).__name__}: {error}", "traceback": text, **self._attributes}
-        with self._storage.transaction() as connection:
-            leases = [trial.lease for trial in self._open.values()]
-            for trial_id in ledger.hold(connection, leases, LEASE_SECONDS):
-                ledger.finish(connection, trial_id, TrialState.FAIL, None, attributes)
-        self._open.clear()
+        attributes = {
+            "reason": reason or f"{type(error).__name__}: {error}",
+            "traceback": "".join(traceback.format_exception(error)),
+            **self._attributes,
+        }
+        self._outbox.post(partial(self._send_failed, attributes))
 
     def release(self) -> None:
         """Puts the open trials of the pack back into the queue."""
+        self._outbox.post(self._send_released)
+
+    def spend(self, activity: str, seconds: float, numbers: Sequence[int]) -> None:
+        """Notes device seconds that were spent for these members together."""
+        self.charged += seconds
+        for number in numbers:
+            spent = self._spent.setdefault(number, {})
+            spent[activity] = spent.get(activity, 0.0) + seconds / len(numbers)
+
+    def settle(self, seconds: float) -> bool:
+        """Waits for the database, at most so long; whether it knows everything."""
+        start = self._clock()
+        settled = self._outbox.settle(seconds)
+        if self._leases:
+            self.spend("database", self._clock() - start, list(self._leases))
+        return settled
+
+    def close(self) -> None:
+        """Charges what was spent since the last epoch."""
+        self._outbox.post(partial(self._send_spent, self._outbox.next_number(), self._take_spent()))
+
+    def _take_spent(self) -> dict[int, dict[str, float]]:
+        spent, self._spent = self._spent, {}
+        return {self._all[number]: activities for number, activities in spent.items()}
+
+    # What follows runs on the outbox's thread, and again from its beginning if the storage went away inside.
+
+    def _send(
+        self,
+        delivery: int,
+        results: Sequence[EpochResult],
+        saved: Mapping[int, Attributes],
+        spent: Mapping[int, Mapping[str, float]],
+    ) -> None:
         with self._storage.transaction() as connection:
-            ledger.release(connection, [trial.lease for trial in self._open.values()])
-        self._open.clear()
+            held = ledger.hold(connection, self._leases.values())
+            lost = {number for number, lease in self._leases.items() if lease.trial_id not in held}
+            lost |= {result.member for result in results} - self._leases.keys()
+            # A trial that has ended may have trained on for an epoch or two while the database was away.
+            mine = [r for r in results if r.member in self._leases and r.member not in lost]
+            finite = {self._all[r.member]: r for r in mine if r.status != "diverged"}
+            new = ledger.report(connection, finite)
+            self._charge(connection, delivery, spent)
+            endings = {
+                r.member: ending
+                for r in mine
+                if (ending := self._ending(connection, r, saved.get(r.member, {})))
+            }
+            # An epoch that was on record was judged when it came there.
+            undecided = [r for r in mine if r.member not in endings and self._all[r.member] in new]
+            endings |= self._pruned(connection, undecided)
+            for number, ending in endings.items():
+                ledger.finish(
+                    connection,
+                    self._all[number],
+                    ending.state,
+                    ending.value,
+                    ending.attributes,
+                    ending.epochs,
+                )
+        self._let_go(lost, endings)
 
-    def _write(self, connection: Connection, results: Sequence[EpochResult]) -> None:
-        ids = {result.member: self._open[result.member].lease.trial_id for result in results}
-        ledger.report(connection, {ids[r.member]: r for r in results if r.status != "diverged"})
-        ledger.charge(
-            connection,
-            {ids[r.member]: {"training": r.seconds, "evaluation": r.evaluation_seconds} for r in results},
-        )
+    def _send_saved(self, saved: Mapping[int, Saved]) -> None:
+        with self._storage.transaction() as connection:
+            held = ledger.hold(connection, self._leases.values())
+            mine = {self._all[number]: one for number, one in saved.items() if self._all[number] in held}
+            unused = ledger.save(connection, mine)
+        in_use = {one.file for one in mine.values()}
+        unused += [one.file for one in saved.values() if one.file not in in_use]
+        self._replaced([name for name in unused if name not in in_use])
 
-    def _ending(self, result: EpochResult, saved: Mapping[str, Any]) -> Ending | None:
+    def _send_failed(self, attributes: Attributes) -> None:
+        with self._storage.transaction() as connection:
+            held = ledger.hold(connection, self._leases.values())
+            for trial_id in held:
+                ledger.finish(connection, trial_id, TrialState.FAIL, None, attributes)
+        self._let_go((), [number for number, lease in self._leases.items() if lease.trial_id in held])
+        self._leases = {}
+
+    def _send_released(self) -> None:
+        with self._storage.transaction() as connection:
+            ledger.release(connection, self._leases.values())
+        self._leases = {}
+
+    def _send_spent(self, delivery: int, spent: Mapping[int, Mapping[str, float]]) -> None:
+        with self._storage.transaction() as connection:
+            self._charge(connection, delivery, spent)
+
+    def _charge(
+        self, connection: Connection, delivery: int, spent: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        if ledger.is_new(connection, self._worker, delivery):
+            ledger.charge(connection, spent)
+
+    def _let_go(self, lost: Iterable[int], ended: Iterable[int]) -> None:
+        gone = {*lost, *ended}
+        self._leases = {number: lease for number, lease in self._leases.items() if number not in gone}
+        self._leaving |= gone
+        self._ended(ended)
+
+    def _ending(self, connection: Connection, result: EpochResult, saved: Attributes) -> Ending | None:
         if result.status == "diverged":
             reason = f"its loss was not finite in epoch {result.epoch}"
-            return Ending(TrialState.FAIL, None, {"reason": reason, **self._attributes})
+            attributes = {"reason": reason, **self._attributes}
+            return Ending(TrialState.FAIL, None, attributes, result.epoch - 1)
         if result.status == "finished":
-            kept = self._kept[result.member]
-            return Ending(TrialState.COMPLETE, kept.validation_loss, self._noted(kept, result, saved))
+            # The record counts, not the memory: an epoch that was trained twice stays as it was first told.
+            figures = ledger.figures(connection, self._all[result.member], result.kept_epoch)
+            noted = self._noted(figures.validation_accuracy, result.kept_epoch, result.epoch)
+            return Ending(TrialState.COMPLETE, figures.validation_loss, {**noted, **saved}, result.epoch)
         return None
 
     def _pruned(self, connection: Connection, results: Sequence[EpochResult]) -> dict[int, Ending]:
@@ -121,28 +247,22 @@ class Reporter:
             return {}
         curves = catalog.curves(connection, self._study_id)
         peers = [
-            Peer(row.number, curves.get(row.trial_id, {}), row.state == TrialState.COMPLETE)
-            for row in catalog.trials(connection, self._study_id)
+            Peer(number, curves.get(trial_id, {}), state == TrialState.COMPLETE)
+            for trial_id, (number, state) in catalog.states(connection, self._study_id).items()
         ]
         endings = {}
         for result in results:
-            curve = curves[self._open[result.member].lease.trial_id]
-            # A trial that starts anew with another worker has later epochs on record already.
-            curve = {epoch: loss for epoch, loss in curve.items() if epoch <= result.epoch}
+            curve = curves[self._all[result.member]]
             others = [peer for peer in peers if peer.number != result.member]
             if self._rule(result.member, curve, others):
-                noted = self._noted(result, result, {})
-                endings[result.member] = Ending(TrialState.PRUNED, result.validation_loss, noted)
+                noted = self._noted(result.validation_accuracy, result.epoch, result.epoch)
+                endings[result.member] = Ending(
+                    TrialState.PRUNED, result.validation_loss, noted, result.epoch
+                )
         return endings
 
-    def _noted(self, kept: EpochResult, last: EpochResult, saved: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "accuracy": kept.validation_accuracy,
-            "kept_epoch": kept.epoch,
-            "epochs": last.epoch,
-            **self._attributes,
-            **saved,
-        }
+    def _noted(self, accuracy: float, kept_epoch: int, epochs: int) -> dict[str, Any]:
+        return {"accuracy": accuracy, "kept_epoch": kept_epoch, "epochs": epochs, **self._attributes}
 
 
 def pruning_rule(spec: StudySpec) -> Rule:

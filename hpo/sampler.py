@@ -3,7 +3,7 @@
 Both are functions of values (space, seed, history); nothing here reads or writes a study in a database.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +43,14 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {name: _distribution(domain) for name, domain in space.domains.items()}
 
 
-def plan(space: SearchSpace, count: int, seed: int) -> list[Point]:
-    """The first `count` points of random search, without repeats in a finite space.
+def plan(space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
+    """The first `count` points of random search; in a finite space without repeats, also of what is `taken`.
 
     One point is drawn after another, so a longer plan begins with the shorter one, and the plan does not
     depend on how many workers carry it out. A finite space ends the plan when it has no cell left.
     """
     rng = np.random.default_rng(seed)
-    return _new_points(space, count, set(), rng, lambda: space.draw(rng))
+    return _new_points(space, count, set(taken), rng, lambda: space.draw(rng))
 
 
 def propose(

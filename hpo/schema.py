@@ -26,7 +26,7 @@ from sqlalchemy import text as sql_text
 OPTUNA_REVISION = "v3.2.0.a"
 """The revision of Optuna's tables that the statements of this service are written for."""
 
-REVISION = "1"
+REVISION = "2"
 """The revision of our own tables, kept as the comment of their schema."""
 
 
@@ -69,11 +69,23 @@ leases = Table(
     "lease",
     metadata,
     _of_trial(),
-    Column("worker", Text, nullable=False),
+    Column("worker", Text, comment="null while nobody has the trial"),
     Column("token", BigInteger, nullable=False),
-    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("seconds", Float(53), nullable=False, comment="how long it lasts when it is renewed"),
     Column("expires", DateTime(timezone=True), nullable=False),
-    comment="The right of one worker to one running trial until a time by this database's clock.",
+    Column("takeovers", Integer, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0", comment="in a row without progress"),
+    Column("durable", Integer, nullable=False, server_default="0", comment="epochs saved when it was given"),
+    comment="The right of one worker to one open trial until a time by this database's clock.",
+)
+
+checkpoints = Table(
+    "checkpoint",
+    metadata,
+    _of_trial(),
+    Column("epoch", Integer, nullable=False),
+    Column("file", Text, nullable=False),
+    comment="What an open trial goes on from: a file in the artifact folder of its study.",
 )
 
 epochs = Table(
@@ -96,6 +108,29 @@ costs = Table(
     comment="Device seconds spent on each trial, by activity; a pack's seconds are shared by its members.",
 )
 
+overheads = Table(
+    "overhead",
+    metadata,
+    Column(
+        "study_id",
+        Integer,
+        ForeignKey(studies.c.study_id, ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    Column("activity", Text, primary_key=True),
+    Column("seconds", Float(53), nullable=False),
+    comment="Device seconds of a study's workers that belong to no trial.",
+)
+
+deliveries = Table(
+    "delivery",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    comment="The last report of each worker that was written: one that is made again adds nothing.",
+)
+
 workers = Table(
     "worker",
     metadata,
@@ -103,6 +138,6 @@ workers = Table(
     Column("study", Text, nullable=False),
     Column("device", Text, nullable=False),
     Column("started", DateTime(timezone=True), nullable=False, server_default=_now),
-    Column("seen", DateTime(timezone=True), nullable=False, server_default=_now),
-    comment="The worker processes and when each was last heard of.",
+    Column("expires", DateTime(timezone=True), nullable=False),
+    comment="The worker processes, and until when each counts as alive.",
 )

@@ -109,6 +109,18 @@ class SearchSection(_Section):
     epochs: int = Field(ge=1)
 
 
+class StopSection(_Section):
+    """What ends a search before its trials are used up, by `hpo.stopping`. It may change in a stored study.
+
+    `target`: a validation loss; `patience`: trials in a row without a new best; `device_hours`: of the search
+    so far.
+    """
+
+    target: float | None = None
+    patience: int | None = Field(default=None, ge=1)
+    device_hours: float | None = Field(default=None, gt=0)
+
+
 class PhaseSection(_Section):
     epochs: int = Field(ge=1)
     patience: int = Field(default=5, ge=1)
@@ -169,6 +181,7 @@ class StudySpec(_Section):
     sampler: SamplerSection = SamplerSection()
     pruner: PrunerSection = PrunerSection()
     search: SearchSection
+    stop: StopSection = StopSection()
     full: FullSection
     promotion: PromotionSection = PromotionSection()
 
@@ -217,17 +230,6 @@ class StudySpec(_Section):
             raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from error
 
     @property
-    def trials(self) -> int:
-        """How many search trials there will be: the budget, or all cells of a smaller finite space."""
-        cells = self.space.cells
-        return self.search.trials if cells is None else min(self.search.trials, cells)
-
-    @property
-    def planned(self) -> int:
-        """How many of them are drawn at random in advance."""
-        return self.trials if self.sampler.name == "random" else min(self.trials, self.sampler.startup)
-
-    @property
     def full_name(self) -> str:
         return self.name + FULL_SUFFIX
 
@@ -251,7 +253,7 @@ class StudySpec(_Section):
     def identity(self) -> dict[str, Any]:
         """The part of the spec that must not change under one name, by dotted key."""
         flat = _flatten(self.to_json())
-        return {key: value for key, value in flat.items() if key not in EXTENDABLE}
+        return {key: v for key, v in flat.items() if key not in EXTENDABLE and not key.startswith("stop.")}
 
     @property
     def fingerprint(self) -> str:

@@ -5,15 +5,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
-from hpo import catalog, ledger, schema
+from hpo import catalog, drain, ledger, schema
 from hpo.catalog import TrialRow
-from hpo.claim import LEASE_SECONDS
+from hpo.drain import Stopped
 from hpo.promotion import best_of
 from hpo.space import Point, cell
 from hpo.storage import Storage
-from hpo.study import Stage, Study
+from hpo.study import STAGES, Stage, Study
+
+ACTIVITIES = ("training", "evaluation", "database", "checkpoints", "idle")
+"""What the seconds of a device go into, in the order of tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Best:
 @dataclass(frozen=True, slots=True)
 class StageStatus:
     """`budget`: trials there will be; `states`: trials by state, each of Optuna's five; `device_seconds`:
-    spent so far, `activities` splits them."""
+    spent so far by its workers, `activities` splits them, `trial_seconds` those of each trial, by number;
+    `stopped`: why no more trials are handed out."""
 
     budget: int
     states: dict[str, int]
@@ -37,6 +41,8 @@ class StageStatus:
     best: Best | None
     device_seconds: float
     activities: dict[str, float]
+    trial_seconds: dict[int, dict[str, float]]
+    stopped: Stopped | None
 
     @property
     def finished(self) -> int:
@@ -65,10 +71,16 @@ class Status:
 
 
 def status(storage: Storage, study: Study) -> Status:
-    """The figures of this moment, all from one transaction."""
+    """The figures of this moment, all from one transaction.
+
+    Trials whose lease is overdue are put back into the queue first, so none is shown as running that nobody
+    runs.
+    """
     spec = study.spec
     with storage.transaction() as connection:
-        search = _stage(connection, study, "search", spec.trials)
+        for stage in STAGES:
+            ledger.reap(connection, study.study_id(stage))
+        search = _stage(connection, study, "search", study.trials)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
         return Status(study.name, spec.fingerprint, search, full, _workers(connection, study))
 
@@ -76,7 +88,7 @@ def status(storage: Storage, study: Study) -> Status:
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
     rows = catalog.trials(connection, study.study_id(stage))
     counts = Counter(row.state for row in rows)
-    activities = ledger.device_seconds(connection, study.study_id(stage))
+    activities = dict.fromkeys(ACTIVITIES, 0.0) | ledger.device_seconds(connection, study.study_id(stage))
     return StageStatus(
         budget=budget,
         states={state.name: counts[state] for state in TrialState},
@@ -84,6 +96,8 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
         best=_best(rows),
         device_seconds=sum(activities.values()),
         activities=activities,
+        trial_seconds=ledger.trial_seconds(connection, study.study_id(stage)),
+        stopped=drain.read(connection, study, stage),
     )
 
 
@@ -96,11 +110,10 @@ def _best(rows: list[TrialRow]) -> Best | None:
 
 def _workers(connection: Connection, study: Study) -> tuple[WorkerStatus, ...]:
     worker, lease = schema.workers, schema.leases
-    alive = worker.c.seen > func.now() - text("make_interval(secs => :s)").bindparams(s=LEASE_SECONDS)
     query = (
         select(worker.c.name, worker.c.device, func.count(lease.c.trial_id).label("running"))
         .join_from(worker, lease, lease.c.worker == worker.c.name, isouter=True)
-        .where(worker.c.study == study.name, alive)
+        .where(worker.c.study == study.name, worker.c.expires > func.now())
         .group_by(worker.c.name, worker.c.device)
         .order_by(worker.c.name)
     )

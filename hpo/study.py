@@ -3,10 +3,10 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, select
@@ -15,26 +15,46 @@ from hpo import catalog, ledger, schema
 from hpo.errors import ConflictError, NotFoundError
 from hpo.sampler import plan
 from hpo.seeds import mixed
+from hpo.space import Point, cell
 from hpo.spec import EXTENDABLE, FULL_SUFFIX, StudySpec
 from hpo.storage import Storage
 
 Stage = Literal["search", "full"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 SPEC, FINGERPRINT, STAGE, KEY = "hpo:spec", "hpo:fingerprint", "hpo:stage", "hpo:key"
+INHERITED, STOPPED = "hpo:inherited", "hpo:stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A stored study. `key` is unlike that of any other study, also of a later one with the same name."""
+    """A stored study. `key` is unlike that of any other study, also of a later one with the same name.
+
+    `inherited`: how many of its search trials, the first ones, come from the study it was forked from.
+    """
 
     spec: StudySpec
     search_id: int
     full_id: int
     key: str
+    inherited: int = 0
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def trials(self) -> int:
+        """How many search trials there will be: the inherited, and new ones as far as budget and space go."""
+        count, cells = self.inherited + self.spec.search.trials, self.spec.space.cells
+        return count if cells is None else min(count, cells)
+
+    @property
+    def planned(self) -> int:
+        """How many of them TPE does not propose: the inherited, and those drawn at random in advance."""
+        if self.spec.sampler.name == "random":
+            return self.trials
+        return min(self.trials, max(self.inherited, self.spec.sampler.startup))
 
     def study_id(self, stage: Stage) -> int:
         return self.search_id if stage == "search" else self.full_id
@@ -49,7 +69,7 @@ class Creation:
     """What `create` did; `added` is the number of search trials that the stored study gained."""
 
     study: Study
-    did: Literal["created", "extended", "unchanged"]
+    did: Literal["created", "extended", "updated", "unchanged"]
     added: int = 0
 
 
@@ -61,28 +81,39 @@ def create(storage: Storage, spec: StudySpec, source: str) -> Creation:
     comparable with those of the spec, or if the spec asks for fewer than there are.
     """
     with storage.transaction() as connection:
-        _lock_name(connection, spec.name)
-        stored = _find(connection, spec.name)
-        if stored is None:
-            study = _insert(connection, spec, source)
-            return Creation(study, "created", _fill_plan(connection, study))
-        _check_compatible(stored.spec, spec, source)
-        if stored.spec == spec:
-            return Creation(stored, "unchanged")
-        study = Study(spec, stored.search_id, stored.full_id, stored.key)
-        catalog.lock_study(connection, study.search_id)
-        for study_id in (study.search_id, study.full_id):
-            catalog.set_study_attributes(connection, study_id, {SPEC: spec.to_json()})
-        _fill_plan(connection, study)
-        return Creation(study, "extended", spec.trials - stored.spec.trials)
+        stored = find(connection, spec.name)
+        if stored is not None:
+            return bring_up(connection, stored, spec, source)
+        study = insert(connection, spec, source)
+        return Creation(study, "created", fill_plan(connection, study))
+
+
+def bring_up(connection: Connection, stored: Study, spec: StudySpec, source: str) -> Creation:
+    """Gives a stored study, found in this transaction, the spec that it has come to have.
+
+    Other rules for its end decide anew: what the former ones had ended goes on.
+    """
+    _check_compatible(stored.spec, spec, source)
+    if stored.spec == spec:
+        return Creation(stored, "unchanged")
+    study = replace(stored, spec=spec)
+    catalog.lock_study(connection, study.search_id)
+    for study_id in (study.search_id, study.full_id):
+        catalog.set_study_attributes(connection, study_id, {SPEC: spec.to_json()})
+    if stored.spec.stop != spec.stop:
+        mark = catalog.read_study_attribute(connection, study.search_id, STOPPED)
+        if mark is not None and mark["by"] == "rule":
+            catalog.unset_study_attribute(connection, study.search_id, STOPPED)
+    fill_plan(connection, study)
+    grown = any(_at(spec.to_json(), key) > _at(stored.spec.to_json(), key) for key in EXTENDABLE)
+    return Creation(study, "extended" if grown else "updated", study.trials - stored.trials)
 
 
 def load(storage: Storage, name: str) -> Study:
     """The study of that name. Raises `NotFoundError`."""
     name = name.removesuffix(FULL_SUFFIX)
     with storage.transaction() as connection:
-        _lock_name(connection, name)
-        study = _find(connection, name)
+        study = find(connection, name)
     if study is None:
         known = names(storage)
         near = get_close_matches(name, known, n=1)
@@ -125,44 +156,65 @@ def _lock_name(connection: Connection, name: str) -> None:
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"hpo:{name}"))))
 
 
-def _find(connection: Connection, name: str) -> Study | None:
+def find(connection: Connection, name: str) -> Study | None:
+    """The stored study of that name, None if there is none; holds the name until the transaction ends."""
+    _lock_name(connection, name)
     search = catalog.study_attributes(connection, name)
     if search is None or SPEC not in search[1]:
         return None
     search_id, attributes = search
     full = catalog.study_attributes(connection, name + FULL_SUFFIX)
-    # The dashboard can delete one of the two; the search is worth keeping without its full training.
-    full_id = full[0] if full else _insert_stage(connection, name + FULL_SUFFIX, "full", attributes)
+    if full is None:
+        # The dashboard can delete one of the two; the search is worth keeping without its full training.
+        kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY)}
+        full_id = _insert_stage(connection, name + FULL_SUFFIX, "full", kept)
+    else:
+        full_id = full[0]
     spec = StudySpec.parse(attributes[SPEC], source=f"stored study {name!r}")
-    return Study(spec, search_id, full_id, attributes[KEY])
+    return Study(spec, search_id, full_id, attributes[KEY], attributes.get(INHERITED, 0))
 
 
-def _insert(connection: Connection, spec: StudySpec, source: str) -> Study:
+def insert(
+    connection: Connection, spec: StudySpec, source: str, search_attributes: Mapping[str, Any] | None = None
+) -> Study:
+    """A new study without trials; its name must have been looked for. Raises `ConflictError` if a study that
+    others made has one of its names."""
     for name in (spec.name, spec.full_name):
         if catalog.study_attributes(connection, name) is not None:
             raise ConflictError(
                 f"{source}: name = {spec.name!r}: the storage has a study {name!r} that this service did not "
                 "make; give the file another name"
             )
+    search_attributes = search_attributes or {}
     key = uuid4().hex[:8]
     attributes = {SPEC: spec.to_json(), FINGERPRINT: spec.fingerprint, KEY: key}
-    search_id = _insert_stage(connection, spec.name, "search", attributes)
+    search_id = _insert_stage(connection, spec.name, "search", {**attributes, **search_attributes})
     full_id = _insert_stage(connection, spec.full_name, "full", attributes)
-    return Study(spec, search_id, full_id, key)
+    return Study(spec, search_id, full_id, key, search_attributes.get(INHERITED, 0))
 
 
 def _insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:
     return catalog.insert_study(connection, name, {**attributes, STAGE: stage})
 
 
-def _fill_plan(connection: Connection, study: Study) -> int:
+def fill_plan(connection: Connection, study: Study) -> int:
     """Queues the points of the random plan that are not there yet; gives their number."""
     spec = study.spec
     present = catalog.count(connection, study.search_id)
-    points = plan(spec.space, spec.planned, spec.seed)[present:]
+    points = _plan(connection, study)[present - study.inherited :]
     trials = [(point, {"seed": search_seed(spec, present + i)}) for i, point in enumerate(points)]
     catalog.enqueue(connection, study.search_id, spec.space, trials)
     return len(trials)
+
+
+def _plan(connection: Connection, study: Study) -> list[Point]:
+    """The random points of a study. A fork draws others than the study before it, whose seed it has."""
+    spec, inherited = study.spec, study.inherited
+    if not inherited:
+        return plan(spec.space, study.planned, spec.seed)
+    rows = catalog.trials(connection, study.search_id)
+    taken = {cell(row.point) for row in rows if row.number < inherited}
+    return plan(spec.space, study.planned - inherited, mixed(spec.seed, 4, inherited), taken)
 
 
 def search_seed(spec: StudySpec, number: int) -> int:

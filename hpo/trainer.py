@@ -3,19 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from data.augment import affine
 from data.device import DeviceImages
+from hpo.batches import batches_of_members
 from hpo.budget import Budget, Phase
 from hpo.epoch import EpochResult
+from hpo.member import MemberState, Progress
 from hpo.optimizer import Adam, Optimizer, Sgd, clip
-from hpo.pack import Candidate, Factory, Pack, Weights
+from hpo.pack import Candidate, Factory, Pack, Tensors, Weights
 from hpo.seeds import mixed
 
 EVALUATION_BATCH = 250
@@ -27,8 +28,7 @@ class Trainer:
     """How packs of one batch size are trained.
 
     `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
-    pack, and the dropout for a given pack. The last, smaller batch of an epoch is trained on too, unless it
-    is a single image, which batch normalisation cannot take.
+    pack. `interruptible` is entered where an exception may come at any moment, from a signal say.
     """
 
     factory: Factory
@@ -39,83 +39,117 @@ class Trainer:
     seed: int
     device: torch.device
     clock: Callable[[], float] = time.perf_counter
+    interruptible: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    def start(self, candidates: Mapping[int, Candidate]) -> "Training":
-        """A pack of these candidates, each with the caller's key, before its first epoch."""
-        return Training(self, candidates)
+    def start(
+        self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState] | None = None
+    ) -> "Training":
+        """A pack of these candidates, each with the caller's key, before its next epoch.
+
+        Those in `states` go on from there, the others begin.
+        """
+        training = Training(self)
+        training.join(candidates, states or {})
+        return training
+
+    def new_pack(self, seeds: Sequence[int]) -> Pack:
+        return Pack(self.factory, seeds, self.device, self.train.mean.dtype)
 
 
 @dataclass(slots=True)
 class _Member:
     key: int
     candidate: Candidate
-    epochs: int = 0
-    best: float = math.inf
-    best_of_phase: float = math.inf
-    stale: int = 0  # epochs since the best of the phase
+    progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """A member out of the computation, until the next phase or for good, with the weights that count."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A member outside of the computation, with what it goes on from."""
 
     member: _Member
-    weights: Weights  # of this one member
+    state: MemberState
 
 
 class Training:
-    """One pack on its way through the phases of the budget.
+    """A pack on its way through the phases of the budget.
 
-    A member whose patience is used up is parked until all others have ended the phase; then all that are
-    left begin the next one together, each from the weights that count.
+    Only members of one phase are computed together, the earliest that any member is in; they may be at
+    different epochs of it. All others wait. A member whose patience is used up waits until the others have
+    ended the phase, and they begin the next one together, each from the weights that count.
+
+    Between two epochs the training is whole: an epoch that raises leaves it as it was before.
     """
 
-    def __init__(self, trainer: Trainer, candidates: Mapping[int, Candidate]) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._active = [_Member(key, candidate) for key, candidate in candidates.items()]
-        seeds = [candidate.seed for candidate in candidates.values()]
-        self._pack = Pack(trainer.factory, seeds, trainer.device, trainer.train.mean.dtype)
-        self._best = self._new_best()
-        self._parked: list[_Left] = []
-        self._finished: dict[int, _Left] = {}
-        self._phase, self._epoch = 0, 0
-        self._optimizer = self._new_optimizer()
+        self._active: list[_Member] = []
+        self._waiting: list[_Waiting] = []
+        self._finished: dict[int, Weights] = {}
+        # What follows is of the active members, in their order, and not there while there are none.
+        self._pack: Pack
+        self._best: Weights | None = None  # None where the last weights count, to save the memory
+        self._optimizer: Optimizer
 
     @property
     def members(self) -> list[int]:
         """The keys of the members that are not through yet."""
-        return [member.key for member in self._active] + [left.member.key for left in self._parked]
+        return [member.key for member in self._active] + [waiting.member.key for waiting in self._waiting]
+
+    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState]) -> None:
+        """Takes on more members, from the next epoch on."""
+        fresh = [key for key in candidates if key not in states]
+        if fresh:
+            weights = self._trainer.new_pack([candidates[key].seed for key in fresh]).weights
+        for key, candidate in candidates.items():
+            state = states.get(key) or MemberState(
+                Progress(), weights.of(self._places([fresh.index(key)])), best=None, optimizer=None
+            )
+            self._waiting.append(_Waiting(_Member(key, candidate, replace(state.progress)), state))
 
     def weights(self, key: int) -> dict[str, Tensor]:
         """The state dict that counts of a member that has finished, as the budget says.
 
         Raises KeyError for any other member.
         """
-        return self._pack.state_dict(self._finished[key].weights, 0)
+        weights = self._finished[key]
+        return self._pack.state_dict(weights, 0)
+
+    def states(self) -> dict[int, MemberState]:
+        """What each member that is not through yet would go on from, with tensors on the CPU."""
+        cpu = torch.device("cpu")
+        waiting = {one.member.key: _on(one.state, cpu) for one in self._waiting}
+        return waiting | self._active_states(cpu)
 
     def drop(self, keys: Collection[int]) -> None:
         """These members leave, and nothing is kept of them."""
-        self._parked = [left for left in self._parked if left.member.key not in keys]
+        self._waiting = [waiting for waiting in self._waiting if waiting.member.key not in keys]
         self._keep([place for place, member in enumerate(self._active) if member.key not in keys])
 
     def epoch(self) -> list[EpochResult]:
-        """Trains and evaluates one epoch of the members that are active; a result for each.
+        """Trains and evaluates one epoch of the members of the earliest phase; a result for each.
 
-        The device is waited for twice, so that the clock can tell training from evaluation.
+        The device is waited for twice, so that the clock can tell training from evaluation. After an
+        exception all members are as before.
         """
         if not self.members:
             return []
-        if not self._active:
-            self._next_phase()
+        self._gather()
         clock = self._trainer.clock
-        start = clock()
-        train_losses = self._train()
-        trained = clock()
-        losses, accuracies = self._evaluate()
-        evaluated = clock()
-        self._epoch += 1
+        before = self._copy()
+        try:
+            with self._trainer.interruptible():
+                start = clock()
+                train_losses = self._train()
+                trained = clock()
+                losses, accuracies = self._evaluate()
+                evaluated = clock()
+        except BaseException:
+            self._pack.weights, optimizer = before
+            self._optimizer.load(optimizer)
+            raise
         improved = [
-            self._judge(member, train_loss, loss)
+            member.progress.count(loss if math.isfinite(train_loss) else math.nan)
             for member, train_loss, loss in zip(self._active, train_losses, losses, strict=True)
         ]
         self._remember(improved)
@@ -123,15 +157,15 @@ class Training:
         results = [
             EpochResult(
                 member=member.key,
-                epoch=member.epochs,
-                phase=self._phase,
+                epoch=member.progress.epochs,
+                phase=member.progress.phase,
                 train_loss=train_losses[place],
                 validation_loss=losses[place],
                 validation_accuracy=accuracies[place],
                 seconds=(trained - start) * share,
                 evaluation_seconds=(evaluated - trained) * share,
-                status=self._status(member, train_losses[place], losses[place]),
-                best=improved[place],
+                status=self._status(member.progress, train_losses[place], losses[place]),
+                kept_epoch=self._kept_epoch(member.progress),
             )
             for place, member in enumerate(self._active)
         ]
@@ -140,29 +174,25 @@ class Training:
 
     def _train(self) -> list[float]:
         """One pass over the training images; the mean loss per example of each active member."""
-        trainer, phase, device = self._trainer, self._current_phase, self._trainer.device
-        # Three seeds: from one, the first dropout masks would be the draws that the augmentation began with.
-        seeds = [mixed(trainer.seed, self._phase, self._epoch, purpose) for purpose in range(3)]
-        generator = torch.Generator().manual_seed(seeds[0])
-        order = torch.randperm(len(trainer.train), generator=generator).to(device)
-        transform = None
-        if phase.augmentation is not None:
-            generator = torch.Generator(device).manual_seed(seeds[1])
-            transform = partial(affine, augmentation=phase.augmentation, generator=generator)
+        trainer, device, phase = self._trainer, self._trainer.device, self._phase
+        rule = trainer.budget.phases[phase]
+        epochs = [member.progress.phase_epochs for member in self._active]
+        self._pack.seed_dropout(
+            [mixed(m.candidate.seed, phase, m.progress.phase_epochs) for m in self._active]
+        )
         sums = torch.zeros(len(self._pack), dtype=torch.float64, device=device)  # (M,)
         seen = 0
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seeds[2])  # of dropout
-            for index in torch.split(order, trainer.batch_size):
-                if seen and len(index) == 1 < trainer.batch_size:
-                    continue
-                images, labels = trainer.train.batch(index, transform)
+            torch.manual_seed(mixed(trainer.seed, phase, min(epochs), 2))  # for networks that draw themselves
+            for images, labels in batches_of_members(
+                trainer.train, trainer.batch_size, trainer.seed, phase, epochs, rule
+            ):
                 losses, gradients = self._pack.gradients(images, labels)
-                if phase.clip is not None:
-                    clip(gradients, phase.clip)
+                if rule.clip is not None:
+                    clip(gradients, rule.clip)
                 self._optimizer.step(self._pack.weights.parameters, gradients)
-                sums += losses * len(index)
-                seen += len(index)
+                sums += losses * labels.shape[-1]
+                seen += labels.shape[-1]
         means: list[float] = (sums / seen).tolist()  # waits for the device
         return means
 
@@ -176,21 +206,19 @@ class Training:
         losses, accuracies = (scores / len(validation)).tolist()
         return losses, accuracies
 
-    def _judge(self, member: _Member, train_loss: float, loss: float) -> bool:
-        """Counts the epoch; whether it is the member's best so far."""
-        member.epochs += 1
-        if not _is_finite(train_loss, loss):
-            return False
-        member.stale = 0 if loss < member.best_of_phase else member.stale + 1
-        member.best_of_phase = min(member.best_of_phase, loss)
-        better = loss < member.best
-        member.best = min(member.best, loss)
-        return better
-
-    def _status(self, member: _Member, *losses: float) -> Literal["training", "finished", "diverged"]:
-        if not _is_finite(*losses):
+    def _status(self, progress: Progress, *losses: float) -> Literal["training", "finished", "diverged"]:
+        if not all(map(math.isfinite, losses)):
             return "diverged"
-        return "finished" if self._is_last_phase and self._phase_is_over(member) else "training"
+        is_last = progress.phase == len(self._trainer.budget.phases) - 1
+        return "finished" if is_last and self._phase_is_over(progress) else "training"
+
+    def _phase_is_over(self, progress: Progress) -> bool:
+        phase = self._trainer.budget.phases[progress.phase]
+        used_up = phase.patience is not None and progress.stale >= phase.patience
+        return progress.phase_epochs == phase.epochs or used_up
+
+    def _kept_epoch(self, progress: Progress) -> int:
+        return progress.epochs if self._trainer.budget.keep == "last" else progress.best_epoch
 
     def _remember(self, improved: Sequence[bool]) -> None:
         if self._best is not None and any(improved):
@@ -203,33 +231,82 @@ class Training:
         for place, (member, result) in enumerate(zip(self._active, results, strict=True)):
             if result.status == "diverged":
                 continue
-            if not self._phase_is_over(member):
+            if not self._phase_is_over(member.progress):
                 staying.append(place)
                 continue
-            counting = self._pack.weights if self._best is None else self._best
-            left = _Left(member, counting.of(self._places([place])))
+            counting = (self._pack.weights if self._best is None else self._best).of(self._places([place]))
             if result.status == "finished":
-                self._finished[member.key] = left
+                self._finished[member.key] = counting
             else:
-                self._parked.append(left)
+                member.progress.begin_next_phase()
+                state = MemberState(replace(member.progress), counting, best=None, optimizer=None)
+                self._waiting.append(_Waiting(member, state))
         self._keep(staying)
 
-    def _next_phase(self) -> None:
-        """All who wait begin the next phase together, each from the weights that count."""
-        self._active = [left.member for left in self._parked]
-        self._pack.weights = Weights.joined([left.weights for left in self._parked])
-        self._best = self._new_best()
-        self._parked = []
-        self._phase, self._epoch = self._phase + 1, 0
-        for member in self._active:
-            member.best_of_phase, member.stale = math.inf, 0
-        self._optimizer = self._new_optimizer()
+    def _gather(self) -> None:
+        """Brings all members of the earliest phase into the computation, and only them."""
+        phases = [waiting.member.progress.phase for waiting in self._waiting]
+        if self._active:
+            if self._phase not in phases and min(phases, default=self._phase) >= self._phase:
+                return
+            phases.append(self._phase)
+        everyone = [*self._parked(), *self._waiting]
+        everyone.sort(key=lambda waiting: waiting.member.key)  # the same members make the same pack
+        chosen = [waiting for waiting in everyone if waiting.member.progress.phase == min(phases)]
+        self._compute([one.member for one in chosen], [one.state for one in chosen])
+        self._waiting = [waiting for waiting in everyone if waiting not in chosen]
 
-    def _new_optimizer(self) -> Optimizer:
-        parameters = self._pack.weights.parameters
-        if self._current_phase.optimizer == "adam":
-            return Adam(self._current_phase.lr, parameters)
-        return Sgd([member.candidate for member in self._active], parameters)
+    def _parked(self) -> list[_Waiting]:
+        states = self._active_states(self._trainer.device)
+        return [_Waiting(member, states[member.key]) for member in self._active]
+
+    def _compute(self, members: list[_Member], states: Sequence[MemberState]) -> None:
+        """Makes these the active members, each from its state. After an exception nothing has changed."""
+        device, budget = self._trainer.device, self._trainer.budget
+        states = [_on(state, device) for state in states]
+        pack = self._trainer.new_pack([members[0].candidate.seed])  # of the structure only
+        pack.weights = Weights.joined([state.weights for state in states])
+        best = None
+        if budget.keep == "best":
+            best = Weights.joined([state.best or state.weights for state in states])
+        phase = budget.phases[members[0].progress.phase]
+        optimizer = _optimizer(phase, [member.candidate for member in members], pack.weights.parameters)
+        optimizer.load(
+            {
+                name: torch.cat(
+                    [
+                        tensor[place : place + 1] if state.optimizer is None else state.optimizer[name]
+                        for place, state in enumerate(states)
+                    ]
+                )
+                for name, tensor in optimizer.state.items()
+            }
+        )
+        self._active, self._pack, self._best, self._optimizer = members, pack, best, optimizer
+
+    def _active_states(self, device: torch.device) -> dict[int, MemberState]:
+        """Copies of the states of the active members, by key, on `device`."""
+        if not self._active:
+            return {}
+        weights = self._pack.weights.to(device)
+        best = None if self._best is None else self._best.to(device)
+        optimizer = {name: tensor.to(device) for name, tensor in self._optimizer.state.items()}
+        found = {}
+        for place, member in enumerate(self._active):
+            index = torch.tensor([place], device=device)
+            found[member.key] = MemberState(
+                replace(member.progress),
+                weights.of(index),
+                None if best is None else best.of(index),
+                {name: tensor.index_select(0, index) for name, tensor in optimizer.items()},
+            )
+        return found
+
+    def _copy(self) -> tuple[Weights, Tensors]:
+        """Of what an epoch changes before it is known to have gone well."""
+        everyone = self._places(range(len(self._active)))
+        optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
+        return self._pack.weights.of(everyone), optimizer
 
     def _keep(self, places: Sequence[int]) -> None:
         if len(places) == len(self._active):
@@ -244,24 +321,20 @@ class Training:
     def _places(self, places: Iterable[int]) -> Tensor:
         return torch.tensor(list(places), dtype=torch.int64, device=self._trainer.device)
 
-    def _new_best(self) -> Weights | None:
-        """The weights at hand as the best so far; None where the last ones count, to save the memory."""
-        if self._trainer.budget.keep == "last":
-            return None
-        return self._pack.weights.of(self._places(range(len(self._pack))))
-
     @property
-    def _current_phase(self) -> Phase:
-        return self._trainer.budget.phases[self._phase]
-
-    @property
-    def _is_last_phase(self) -> bool:
-        return self._phase == len(self._trainer.budget.phases) - 1
-
-    def _phase_is_over(self, member: _Member) -> bool:
-        phase = self._current_phase
-        return self._epoch == phase.epochs or (phase.patience is not None and member.stale >= phase.patience)
+    def _phase(self) -> int:
+        """Of the active members."""
+        return self._active[0].progress.phase
 
 
-def _is_finite(*losses: float) -> bool:
-    return all(map(math.isfinite, losses))
+def _optimizer(phase: Phase, candidates: Sequence[Candidate], parameters: Tensor) -> Optimizer:
+    return Adam(phase.lr, parameters) if phase.optimizer == "adam" else Sgd(candidates, parameters)
+
+
+def _on(state: MemberState, device: torch.device) -> MemberState:
+    return MemberState(
+        replace(state.progress),
+        state.weights.to(device),
+        None if state.best is None else state.best.to(device),
+        None if state.optimizer is None else {n: tensor.to(device) for n, tensor in state.optimizer.items()},
+    )

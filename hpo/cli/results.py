@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hpo.cli.shared import as_json, command, json_result, opened, result, study_name, words
+from hpo.cli.shared import as_json, command, is_stopped, json_result, opened, result, study_name, words
 
 
 @command("hpo promote lenet && hpo workers lenet")
@@ -18,6 +18,8 @@ def promote(name: str) -> None:
     from hpo import promotion
 
     _, storage, study = opened(name)
+    if is_stopped(storage, study):
+        return
     done = promotion.promote(storage, study)
     chosen = ", ".join(f"{row.number} (loss {row.value:.4f})" for row in done.chosen)
     words(f"best of the search: {chosen}")

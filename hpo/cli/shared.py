@@ -72,6 +72,16 @@ def opened(name: str) -> tuple[Settings, Storage, Study]:
     return found, storage, load(storage, name)
 
 
+def is_stopped(storage: Storage, study: Study) -> bool:
+    """Whether the whole study is stopped; says so."""
+    from hpo.drain import stopped
+
+    mark = stopped(storage, study, "full")
+    if mark is not None:
+        words(f"study {study.name}: {mark.reason}; to go on: hpo study resume {study.name}")
+    return mark is not None
+
+
 def device_options(function: F) -> F:
     """`--gpus`, `--per-device` and `--width`, for commands that start workers."""
     for option in (

@@ -12,10 +12,11 @@ from typing import Any, NoReturn, TypeVar
 from unittest.mock import patch
 
 from optuna.trial import TrialState
-from sqlalchemy import URL, insert, inspect
+from sqlalchemy import URL, func, insert, inspect
 
-from hpo import ledger, schema
+from hpo import catalog, drain, ledger, schema
 from hpo.claim import LeasedTrial, claim, is_finished
+from hpo.fork import fork
 from hpo.ledger import Lease
 from hpo.promotion import promote
 from hpo.space import Point
@@ -66,7 +67,9 @@ def embedded(folder: Path, place: int) -> URL:
     """The URL of the embedded server in `folder`, to whose storage this process adds a worker."""
     url = embedded_url(folder)
     with open_url(url).transaction() as connection:
-        connection.execute(insert(schema.workers).values(name=str(place), study="none", device="cpu"))
+        connection.execute(
+            insert(schema.workers).values(name=str(place), study="none", device="cpu", expires=func.now())
+        )
     return url
 
 
@@ -76,10 +79,25 @@ def create_study(url: URL, raw: Mapping[str, Any], _place: int) -> tuple[str, in
     return creation.did, creation.study.search_id, creation.study.key
 
 
+def fork_study(url: URL, old: str, raw: Mapping[str, Any], _place: int) -> tuple[str, int, int]:
+    """What the fork did, the number of its search study, how many trials it inherited."""
+    storage = open_url(url)
+    creation = fork(storage, load(storage, old), StudySpec.parse(raw, "test"), "test").creation
+    return creation.did, creation.study.search_id, creation.study.inherited
+
+
 def promote_study(url: URL, name: str, _place: int) -> int:
     """The number of full trainings that this process added."""
     storage = open_url(url)
     return promote(storage, load(storage, name)).added
+
+
+def reap_study(url: URL, name: str, _place: int) -> list[int]:
+    """The search trials, by id, that this process puts back into the queue."""
+    storage = open_url(url)
+    study = load(storage, name)
+    with storage.transaction() as connection:
+        return ledger.reap(connection, study.search_id)
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,7 @@ def serve(url: URL, name: str, width: int, place: int) -> Share:
     while not is_finished(storage, study, "search"):
         trials = claim(storage, study, "search", f"worker-{place}", width)
         with storage.transaction() as connection:
-            held = ledger.hold(connection, [trial.lease for trial in trials], 30)
+            held = ledger.hold(connection, [trial.lease for trial in trials])
             assert held == {trial.lease.trial_id for trial in trials}
             for trial in trials:
                 ledger.finish(
@@ -109,6 +127,23 @@ def serve(url: URL, name: str, width: int, place: int) -> Share:
         if trials:
             packs.append(tuple(trials))
     return Share(tuple(packs))
+
+
+def serve_or_fork(url: URL, old: str, raw: Mapping[str, Any], place: int) -> tuple[str, int, int] | Share:
+    """The first process forks the study that the others serve."""
+    return serve(url, old, 2, place) if place else fork_study(url, old, raw, place)
+
+
+def serve_or_stop(url: URL, name: str, place: int) -> int | Share:
+    """The first process stops the study that the others serve; it gives how many trials had begun by then."""
+    if place:
+        return serve(url, name, 2, place)
+    storage = open_url(url)
+    study = load(storage, name)
+    drain.stop(storage, study)
+    with storage.transaction() as connection:
+        open_still = catalog.count(connection, study.search_id, (TrialState.WAITING,))
+        return catalog.count(connection, study.search_id) - open_still
 
 
 def stop_inside_claim(url: URL, name: str, inside: Event) -> None:

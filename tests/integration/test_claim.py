@@ -15,9 +15,10 @@ from integration.crowd import PROCESSES, at_once, loss, serve, stop_inside_claim
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
-from hpo import catalog, ledger
+from hpo import catalog, drain, ledger
 from hpo.catalog import TrialRow
-from hpo.claim import MOST_ATTEMPTS, PROPOSALS, LeasedTrial, claim, is_finished
+from hpo.claim import MOST_LOSSES, PROPOSALS, SUSPECT, LeasedTrial, claim, claim_lost, is_finished
+from hpo.ledger import Saved
 from hpo.promotion import promote
 from hpo.sampler import distributions, plan
 from hpo.space import Point, cell
@@ -45,10 +46,24 @@ def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
             )
 
 
-def expire(storage: Storage) -> None:
-    """Lets all leases run out."""
+def expire(storage: Storage, worker: str = "%") -> None:
+    """Lets leases run out, on a server that may have started just now."""
     with storage.transaction() as connection:
-        connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))
+        connection.execute(
+            text(
+                "UPDATE hpo.lease SET seconds = 0, expires = now() - interval '1 second' "
+                "WHERE worker LIKE :worker"
+            ),
+            {"worker": worker},
+        )
+
+
+def lose(storage: Storage, study: Study, width: int, times: int) -> list[LeasedTrial]:
+    """A worker that is killed so often with the same trials."""
+    for _ in range(times):
+        trials = claim(storage, study, "search", "victim", width)
+        expire(storage, "victim")
+    return trials
 
 
 def add_workers(storage: Storage, count: int, seconds_ago: float = 0) -> None:
@@ -56,8 +71,8 @@ def add_workers(storage: Storage, count: int, seconds_ago: float = 0) -> None:
         for number in range(count):
             connection.execute(
                 text(
-                    "INSERT INTO hpo.worker (name, study, device, seen) "
-                    "VALUES (:name, 'small', 'cpu', now() - make_interval(secs => :ago))"
+                    "INSERT INTO hpo.worker (name, study, device, expires) "
+                    "VALUES (:name, 'small', 'cpu', now() + interval '30 s' - make_interval(secs => :ago))"
                 ),
                 {"name": f"{number}-{seconds_ago}", "ago": seconds_ago},
             )
@@ -107,7 +122,7 @@ def test_eight_processes_share_a_search(
     assert len({cell(row.point) for row in found}) == budget
     assert all(row.point in study.spec.space for row in found)
     assert [row.attributes["seed"] for row in found] == [search_seed(study.spec, n) for n in range(budget)]
-    planned = study.spec.planned
+    planned = study.planned
     assert [row.point for row in found[:planned]] == plan(study.spec.space, planned, 1)
     assert is_finished(storage, study, "search")
     assert claim(storage, study, "search", "late", 3) == []
@@ -157,27 +172,39 @@ def test_a_killed_claim_leaves_nothing_and_blocks_nobody(
     other.join(20)
     assert claimed[0].number == 0
     with storage.transaction() as connection:
-        owners = connection.execute(text("SELECT worker, attempt FROM hpo.lease")).all()
-    assert owners == [("alive", 1)] * len(claimed)
+        owners = connection.execute(text("SELECT worker, takeovers, losses FROM hpo.lease")).all()
+    assert owners == [("alive", 0, 0)] * len(claimed)
 
 
 # Order
 
 
-def test_overdue_trials_come_first_and_get_a_higher_token(storage: Storage, spec: SpecOf) -> None:
+def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     first = claim(storage, study, "search", "dead", 3)
+    with storage.transaction() as connection:
+        ledger.save(connection, {first[1].lease.trial_id: Saved(4, "four")})
     expire(storage)
     second = claim(storage, study, "search", "alive", 5)
     assert [t.number for t in first] == [0, 1, 2]
     assert [t.number for t in second] == [0, 1, 2, 3, 4]
     assert [t.point for t in second[:3]] == [t.point for t in first]
     assert [t.seed for t in second[:3]] == [t.seed for t in first]
+    assert [t.checkpoint for t in first] == [None] * 3
+    assert [t.checkpoint for t in second] == [None, Saved(4, "four"), None, None, None]
     assert min(t.lease.token for t in second) > max(t.lease.token for t in first)
     with storage.transaction() as connection:
-        assert ledger.attempts(connection, [t.lease.trial_id for t in second]) == {
-            t.lease.trial_id: 2 if t.number < 3 else 1 for t in second
+        assert ledger.losses(connection, [t.lease.trial_id for t in second]) == {
+            t.lease.trial_id: int(t.number < 3) for t in second
         }
+
+
+def test_trials_that_were_handed_back_come_first_too(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    pack = claim(storage, study, "search", "one", 6)
+    with storage.transaction() as connection:
+        ledger.release(connection, [t.lease for t in pack if t.number in (3, 5)])
+    assert [t.number for t in claim(storage, study, "search", "two", 3)] == [3, 5, 6]
 
 
 def test_a_trial_under_way_is_not_handed_out(storage: Storage, spec: SpecOf) -> None:
@@ -193,7 +220,8 @@ def test_an_owner_that_is_late_but_writing_keeps_its_trial(storage: Storage, spe
     (trial,) = claim(storage, study, "search", "late", 1)
     expire(storage)
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease], 30)
+        connection.execute(text("UPDATE hpo.lease SET seconds = 30"))
+        assert ledger.hold(connection, [trial.lease])
         assert claim(storage, study, "search", "other", 1) == []  # and does not wait
     assert claim(storage, study, "search", "other", 1) == []
 
@@ -209,7 +237,7 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
 
     def finish_late() -> None:
         with storage.transaction() as connection:
-            held.append(ledger.hold(connection, [trial.lease], 30))
+            held.append(ledger.hold(connection, [trial.lease]))
             for trial_id in held[0]:
                 ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
 
@@ -232,23 +260,155 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
 
 def test_a_trial_that_was_lost_too_often_fails(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}, space={"batch_size": 16}), "test").study
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MOST_LOSSES):
         assert [t.number for t in claim(storage, study, "search", "victim", 1)] == [0]
         expire(storage)
     assert [t.number for t in claim(storage, study, "search", "next", 2)] == [1]
     failed = rows(storage, study.search_id)[0]
     assert failed.state == TrialState.FAIL
-    assert failed.attributes["reason"] == f"its worker was lost {MOST_ATTEMPTS} times"
+    assert failed.attributes["reason"] == f"its worker was lost {MOST_LOSSES} times in a row"
+
+
+def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    for epoch in range(1, MOST_LOSSES + 3):
+        (trial,) = claim(storage, study, "search", "victim", 1)
+        with storage.transaction() as connection:
+            ledger.save(connection, {trial.lease.trial_id: Saved(epoch, str(epoch))})
+        expire(storage)
+    (trial,) = claim(storage, study, "search", "next", 1)
+    assert trial.checkpoint == Saved(MOST_LOSSES + 2, str(MOST_LOSSES + 2))
 
 
 def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
-    for _ in range(2 * MOST_ATTEMPTS + 2):
-        claim(storage, study, "search", "victim", 1)
-        expire(storage)
+    lose(storage, study, 1, 2 * MOST_LOSSES + 2)
     assert claim(storage, study, "search", "next", 1) == []
     assert is_finished(storage, study, "search")
     assert status(storage, study).search.states["FAIL"] == 2
+
+
+def test_a_suspect_trial_is_run_alone(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}, search={"trials": 4}), "test").study
+    assert [t.number for t in lose(storage, study, 2, SUSPECT)] == [0, 1]
+    packs = [claim(storage, study, "search", "next", 4) for _ in range(3)]
+    assert [[t.number for t in pack] for pack in packs] == [[0], [1], [2, 3]]
+
+
+def test_a_suspect_trial_is_no_pack_mate_of_others(storage: Storage, spec: SpecOf) -> None:
+    """It is not the first of the queue here, for another one was lost less often."""
+    study = create(storage, spec(space={"batch_size": 16}, search={"trials": 4}), "test").study
+    pack = claim(storage, study, "search", "victim", 3)
+    with storage.transaction() as connection:
+        connection.execute(
+            text("UPDATE hpo.lease SET losses = :losses WHERE trial_id = :trial_id"),
+            {"losses": SUSPECT - 1, "trial_id": pack[1].lease.trial_id},
+        )
+    expire(storage)
+    packs = [claim(storage, study, "search", "next", 4) for _ in range(2)]
+    assert [[t.number for t in pack] for pack in packs] == [[0, 2, 3], [1]]
+
+
+def test_narrower_packs_for_some_batch_sizes(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    assert len(claim(storage, study, "search", "one", 5, limits={16: 2})) == 2
+    assert len(claim(storage, study, "search", "one", 5, limits={32: 2})) == 5
+    assert len(claim(storage, study, "search", "one", 5, limits={16: 8})) == 5
+
+
+def test_a_lease_lasts_as_long_as_the_claim_says(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    claim(storage, study, "search", "one", 1, seconds=1000)
+    with storage.transaction() as connection:
+        remaining = connection.execute(text("SELECT expires - now() FROM hpo.lease")).scalar_one()
+    assert 900 < remaining.total_seconds() <= 1000
+
+
+# Lost trials, for a pack with room
+
+
+def sizes(trials: list[LeasedTrial]) -> set[float]:
+    return {trial.point["batch_size"] for trial in trials}
+
+
+def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    assert claim_lost(storage, study, "search", "one", 4, 16) == []  # all of it is new
+    lost = claim(storage, study, "search", "dead", 3)
+    handed_back = claim(storage, study, "search", "stopped", 1)
+    assert claim_lost(storage, study, "search", "one", 9, 16) == []
+    with storage.transaction() as connection:
+        ledger.release(connection, [trial.lease for trial in handed_back])
+        ledger.save(connection, {lost[0].lease.trial_id: Saved(2, "two")})
+    expire(storage, "dead")
+    first = claim_lost(storage, study, "search", "one", 3, 16, seconds=1000)
+    second = claim_lost(storage, study, "search", "one", 9, 16)
+    assert [t.number for t in first + second] == [0, 1, 2, 3]
+    assert [t.point for t in first] == [t.point for t in lost]
+    assert first[0].checkpoint == Saved(2, "two")
+    assert first[0].lease.token > lost[0].lease.token
+    assert claim_lost(storage, study, "search", "one", 9, 16) == []
+    with storage.transaction() as connection:
+        remaining = connection.execute(text("SELECT max(expires) - now() FROM hpo.lease")).scalar_one()
+    assert remaining.total_seconds() > 900
+
+
+def test_a_pack_takes_in_only_its_batch_size(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    dead = [t for _ in range(12) for t in claim(storage, study, "search", "dead", 1)]
+    assert sizes(dead) == {16, 32}
+    expire(storage)
+    taken = claim_lost(storage, study, "search", "one", 16, 32)
+    assert [t.number for t in taken] == [t.number for t in dead if t.point["batch_size"] == 32]
+    assert claim_lost(storage, study, "search", "one", 16, 8) == []
+
+
+def test_a_pack_takes_in_no_suspect(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    lose(storage, study, 2, SUSPECT)
+    assert claim_lost(storage, study, "search", "one", 4, 16) == []
+
+
+def test_a_pack_of_full_training_takes_in_no_search_trial(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    claim(storage, study, "search", "dead", 3)
+    expire(storage)
+    assert claim_lost(storage, study, "full", "one", 4, 16) == []
+
+
+def test_a_look_for_lost_trials_that_finds_none_waits_for_nobody(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    claim(storage, study, "search", "alive", 3)
+    with storage.transaction() as connection:
+        catalog.lock_study(connection, study.search_id)
+        assert claim_lost(storage, study, "search", "one", 4, 16) == []
+
+
+# A stage that is stopped
+
+
+def test_a_stopped_stage_hands_out_only_what_was_begun(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    running = claim(storage, study, "search", "alive", 1)
+    lost = claim(storage, study, "search", "dead", 2)
+    drain.stop(storage, study)
+    assert claim(storage, study, "search", "one", 4) == []
+    assert not is_finished(storage, study, "search")
+    expire(storage, "dead")
+    again = claim(storage, study, "search", "one", 4)
+    assert [t.number for t in again] == [t.number for t in lost]
+    finish(storage, again)
+    assert not is_finished(storage, study, "search")
+    with storage.transaction() as connection:
+        ledger.release(connection, [running[0].lease])
+    assert not is_finished(storage, study, "search")  # it waits, but was begun
+    finish(storage, claim_lost(storage, study, "search", "one", 4, 16))
+    assert is_finished(storage, study, "search")
+    assert claim(storage, study, "search", "one", 4) == []
+    assert status(storage, study).search.states["WAITING"] == 9
+
+
+# Shares
 
 
 def test_workers_share_what_waits_evenly(storage: Storage, spec: SpecOf) -> None:
@@ -297,7 +457,7 @@ POINT: Point = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 0
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_an_enqueued_point_of_the_space_is_run(storage: Storage, spec: SpecOf, sampler: str) -> None:
     study = create(storage, spec(sampler={"name": sampler, "startup": 3}, search={"trials": 8}), "test").study
-    planned = study.spec.planned
+    planned = study.planned
     # Whole numbers and any order, as people write them.
     storage.study("small").enqueue_trial(
         {"weight_decay": 0, "momentum": 0.9, "batch_size": 32, "lr": 0.01}, user_attrs={"by": "me"}
@@ -393,7 +553,7 @@ def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage,
     # They were faster: what they say stands, and our worker has lost it.
     storage.study("small").tell(0, 0.125)
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease], 30) == set()
+        assert ledger.hold(connection, [trial.lease]) == set()
         ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"late": True})
     found = rows(storage, study.search_id)[0]
     assert (found.state, found.value) == (TrialState.COMPLETE, 0.125)

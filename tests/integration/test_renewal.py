@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from hpo import ledger, renewal
+from hpo import ledger
 from hpo.claim import LeasedTrial, claim
-from hpo.errors import StorageError
+from hpo.errors import StorageError, UnavailableError
 from hpo.renewal import Renewal
 from hpo.spec import StudySpec
 from hpo.status import status
@@ -30,95 +30,142 @@ def expire(storage: Storage) -> None:
         connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))
 
 
-def overdue(storage: Storage, study: Study) -> list[int]:
+def overdue(storage: Storage) -> list[int]:
+    """The trials whose lease has run out, by id."""
     with storage.transaction() as connection:
-        return ledger.overdue(connection, study.search_id)
+        query = "SELECT trial_id FROM hpo.lease WHERE expires <= now() ORDER BY trial_id"
+        return list(connection.execute(text(query)).scalars())
 
 
-def expire_and_renew(
-    storage: Storage, study: Study, renewing: Renewal, trials: list[LeasedTrial]
-) -> list[int]:
+def expire_and_renew(storage: Storage, renewing: Renewal, trials: list[LeasedTrial]) -> list[int]:
     """The trials that one renewal of `trials` leaves overdue."""
     expire(storage)
-    with renewing.of([trial.lease for trial in trials]):
+    with renewing.of(lambda: [trial.lease for trial in trials]):
         renewing.renew()
-    return overdue(storage, study)
+    return overdue(storage)
 
 
 def test_a_worker_is_listed_while_it_serves(storage: Storage, study: Study) -> None:
-    with Renewal(storage, study, "one", "cuda:0"):
+    renewing = Renewal(storage, study, "one", "cuda:0")
+    renewing.renew()
+    with renewing:
         trials = claim(storage, study, "search", "one", 2)
         (worker,) = status(storage, study).workers
         assert (worker.name, worker.device, worker.running) == ("one", "cuda:0", len(trials))
+        with storage.transaction() as connection:
+            assert ledger.is_new(connection, "one", 1)
     assert status(storage, study).workers == ()
+    with storage.transaction() as connection:
+        assert connection.execute(text("SELECT count(*) FROM hpo.delivery")).scalar_one() == 0
 
 
 def test_a_worker_that_fell_silent_is_not_listed(storage: Storage, study: Study) -> None:
     with Renewal(storage, study, "one", "cpu") as renewing:
+        renewing.renew()
         with storage.transaction() as connection:
-            connection.execute(text("UPDATE hpo.worker SET seen = now() - interval '1 hour'"))
+            connection.execute(text("UPDATE hpo.worker SET expires = now() - interval '1 second'"))
         assert status(storage, study).workers == ()
         renewing.renew()
         assert [worker.name for worker in status(storage, study).workers] == ["one"]
+
+
+def test_an_entry_lasts_as_long_as_a_lease(storage: Storage, study: Study) -> None:
+    Renewal(storage, study, "one", "cpu", lease_seconds=1000).renew()
+    with storage.transaction() as connection:
+        remaining = connection.execute(text("SELECT expires - now() FROM hpo.worker")).scalar_one()
+    assert 900 < remaining.total_seconds() <= 1000
 
 
 def test_a_name_that_comes_back_serves_its_new_study(storage: Storage, study: Study, spec: SpecOf) -> None:
     """In a container, host and process id are the same each time; the entry of a killed worker stays."""
     Renewal(storage, study, "host-7", "cpu").renew()
     other = create(storage, spec(name="other"), "test").study
-    with Renewal(storage, other, "host-7", "cuda:0"):
-        assert status(storage, study).workers == ()
-        assert [(w.name, w.device) for w in status(storage, other).workers] == [("host-7", "cuda:0")]
+    Renewal(storage, other, "host-7", "cuda:0").renew()
+    assert status(storage, study).workers == ()
+    assert [(w.name, w.device) for w in status(storage, other).workers] == [("host-7", "cuda:0")]
 
 
 def test_it_renews_the_leases_it_is_told_and_no_other(storage: Storage, study: Study) -> None:
     one, two = claim(storage, study, "search", "one", 2)
     with Renewal(storage, study, "one", "cpu") as renewing:
-        assert expire_and_renew(storage, study, renewing, [one, two]) == []
-        assert expire_and_renew(storage, study, renewing, [one]) == [two.lease.trial_id]
+        assert expire_and_renew(storage, renewing, [one, two]) == []
+        assert expire_and_renew(storage, renewing, [one]) == [two.lease.trial_id]
         expire(storage)
         renewing.renew()  # outside of `of`
-        assert overdue(storage, study) == [one.lease.trial_id, two.lease.trial_id]
+        assert overdue(storage) == [one.lease.trial_id, two.lease.trial_id]
+
+
+def test_it_renews_the_leases_that_there_are_at_the_time(storage: Storage, study: Study) -> None:
+    one, two = claim(storage, study, "search", "one", 2)
+    held = [one.lease]
+    with Renewal(storage, study, "one", "cpu") as renewing, renewing.of(lambda: held):
+        held.append(two.lease)
+        expire(storage)
+        renewing.renew()
+        assert overdue(storage) == []
 
 
 def test_it_does_not_take_back_what_was_lost(storage: Storage, study: Study) -> None:
     old = claim(storage, study, "search", "one", 2)
-    expire(storage)
+    with storage.transaction() as connection:
+        ledger.forget_worker(connection, "one")
     new = claim(storage, study, "search", "two", 2)
     with Renewal(storage, study, "one", "cpu") as renewing:
-        left = expire_and_renew(storage, study, renewing, old)
+        left = expire_and_renew(storage, renewing, old)
         assert left == [trial.lease.trial_id for trial in new]
 
 
-def test_the_thread_goes_on_after_a_failure(
-    storage: Storage, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            UnavailableError("it restarts"),
+            ["waiting for the storage: it restarts", "the storage answers again"],
+        ),
+        (StorageError("it refuses"), []),
+    ],
+)
+def test_the_thread_goes_on_after_failures(
+    storage: Storage,
+    study: Study,
+    error: StorageError,
+    says: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """One failure of the database must not end the renewing for good."""
-    monkeypatch.setattr(renewal, "RENEW_SECONDS", 0)
     calls, renewed = iter(range(100_000)), threading.Event()
     real = ledger.hold
 
     def fail_twice(*arguments: object) -> set[int]:
         call = next(calls)
-        if call in (1, 2):  # the first one is at the start, in the worker's own thread
-            raise StorageError("the server restarts")
-        if call > 2:
+        if call < 2:
+            raise error
+        if call > 2:  # the third one has come through
             renewed.set()
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ledger, "hold", fail_twice)
-    with Renewal(storage, study, "one", "cpu"):
+    with Renewal(storage, study, "one", "cpu", lease_seconds=0.01):
         assert renewed.wait(20)
-    assert caplog.text.count("leases not renewed: the server restarts") == 2
+    assert caplog.messages == says
 
 
-def test_a_worker_does_not_start_where_it_cannot_renew(
+def test_it_ends_while_the_storage_is_away(
     storage: Storage, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = threading.Event()
+
     def fail(*_arguments: object) -> set[int]:
-        raise StorageError("the server is gone")
+        asked.set()
+        raise UnavailableError("it is gone")
 
     monkeypatch.setattr(ledger, "hold", fail)
-    with pytest.raises(StorageError), Renewal(storage, study, "one", "cpu"):
-        pass
-    assert status(storage, study).workers == ()
+    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1000)
+    with Renewal(storage, study, "one", "cpu", lease_seconds=0.01):
+        assert asked.wait(20)
+
+
+def test_the_first_renewal_is_not_the_thread_s(storage: Storage, study: Study) -> None:
+    """It belongs to the caller, who may wait for it or fail with it."""
+    with Renewal(storage, study, "one", "cpu", lease_seconds=1000):
+        assert status(storage, study).workers == ()

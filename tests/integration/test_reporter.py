@@ -1,33 +1,37 @@
-"""What a pack writes after each epoch, and who leaves it."""
+"""What a pack tells the database after each epoch, and who leaves it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from hpo import catalog, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import LeasedTrial, claim
 from hpo.epoch import EpochResult
-from hpo.errors import StorageError
+from hpo.errors import StorageError, UnavailableError
+from hpo.ledger import Saved
+from hpo.outbox import Outbox
 from hpo.promotion import promote
 from hpo.reporter import Reporter
 from hpo.spec import StudySpec
 from hpo.status import status
 from hpo.storage import Storage
-from hpo.study import Stage, Study, create
+from hpo.study import Stage, Study, create, remove
 
 SpecOf = Callable[..., StudySpec]
 State = Literal["training", "finished", "diverged"]
 Make = Callable[..., tuple[Study, list[LeasedTrial], Reporter]]
 
-
-def nothing(_trial: LeasedTrial) -> Mapping[str, Any]:
-    return {}
+LONG = 30.0
+"""Seconds within which all is delivered, also on a machine that is busy."""
 
 
 def epoch(
@@ -36,22 +40,33 @@ def epoch(
     loss: float,
     state: State = "training",
     *,
-    best: bool = True,
+    kept: int | None = None,
     accuracy: float = 0.5,
 ) -> EpochResult:
-    return EpochResult(member, number, 0, 2 * loss, loss, accuracy, 1.0, 0.25, state, best)
+    return EpochResult(member, number, 0, 2 * loss, loss, accuracy, 1.0, 0.25, state, kept or number)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has its answer when it returns; a delivery that fails is tried again at once."""
+    monkeypatch.setattr("hpo.reporter.ANSWER_SECONDS", LONG)
+    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
 
 
 @pytest.fixture
-def make(storage: Storage, spec: SpecOf) -> Make:
+def outbox() -> Iterator[Outbox]:
+    with Outbox() as opened:
+        yield opened
+
+
+@pytest.fixture
+def make(storage: Storage, spec: SpecOf, outbox: Outbox) -> Make:
     """`make(pruner=...)`: a study whose trials have one batch size, all its trials, and their reporter."""
 
-    def made(
-        save: Callable[[LeasedTrial], Mapping[str, Any]] = nothing, **changes: Any
-    ) -> tuple[Study, list[LeasedTrial], Reporter]:
+    def made(**changes: Any) -> tuple[Study, list[LeasedTrial], Reporter]:
         study = create(storage, spec(space={"batch_size": 16}, **changes), "test").study
         trials = claim(storage, study, "search", "one", 16)
-        return study, trials, reporter(storage, study, "search", trials, save)
+        return study, trials, reporter(storage, study, "search", trials, outbox)
 
     return made
 
@@ -61,14 +76,64 @@ def reporter(
     study: Study,
     stage: Stage,
     trials: list[LeasedTrial],
-    save: Callable[[LeasedTrial], Mapping[str, Any]] = nothing,
+    outbox: Outbox,
+    clock: Callable[[], float] = lambda: 0.0,
+    **callbacks: Callable[[Iterable[Any]], None],
 ) -> Reporter:
-    return Reporter(storage, study, stage, trials, {"worker": "one", "device": "cpu"}, save)
+    made = Reporter(
+        storage, study, stage, {"worker": "one", "device": "cpu"}, outbox, clock=clock, **callbacks
+    )
+    made.add(trials)
+    return made
+
+
+class Away:
+    """Cuts the outbox off from the storage."""
+
+    def __init__(self) -> None:
+        self.refused, self._back = threading.Event(), threading.Event()
+        self._back.set()
+        self.commits_unheard = 0
+
+    def go(self) -> None:
+        self.refused.clear()
+        self._back.clear()
+
+    def come_back(self) -> None:
+        self._back.set()
+
+    def check(self) -> None:
+        if not self._back.is_set():
+            self.refused.set()
+            raise UnavailableError("it is away")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Away:
+    cut, whole = Away(), Storage.transaction
+
+    @contextmanager
+    def transaction(self: Storage) -> Iterator[Connection]:
+        concerned = threading.current_thread().name == "outbox"
+        if concerned:
+            cut.check()
+        with whole(self) as connection:
+            yield connection
+        if concerned and cut.commits_unheard:
+            cut.commits_unheard -= 1
+            raise UnavailableError("the connection died after the commit")
+
+    monkeypatch.setattr(Storage, "transaction", transaction)
+    return cut
 
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
         return catalog.trials(connection, study_id)
+
+
+def states(storage: Storage, study: Study) -> list[str]:
+    return [row.state.name for row in rows(storage, study.search_id)]
 
 
 def curves(storage: Storage, study: Study) -> dict[int, dict[int, float]]:
@@ -77,8 +142,10 @@ def curves(storage: Storage, study: Study) -> dict[int, dict[int, float]]:
 
 
 def lease_count(storage: Storage) -> int:
+    """Of leases that somebody holds."""
     with storage.transaction() as connection:
-        count: int = connection.execute(text("SELECT count(*) FROM hpo.lease")).scalar_one()
+        query = text("SELECT count(*) FROM hpo.lease WHERE worker IS NOT NULL")
+        count: int = connection.execute(query).scalar_one()
     return count
 
 
@@ -87,7 +154,7 @@ def take_over(storage: Storage, study: Study, stage: Stage, number: int) -> Leas
     with storage.transaction() as connection:
         connection.execute(
             text(
-                "UPDATE hpo.lease SET expires = now() - interval '1 second' FROM trials "
+                "UPDATE hpo.lease SET expires = to_timestamp(0) FROM trials "
                 "WHERE trials.trial_id = lease.trial_id AND number = :number AND study_id = :study_id"
             ),
             {"number": number, "study_id": study.study_id(stage)},
@@ -97,17 +164,24 @@ def take_over(storage: Storage, study: Study, stage: Stage, number: int) -> Leas
     return taken
 
 
+def seconds(storage: Storage, study: Study) -> dict[str, float]:
+    spent = status(storage, study).search.activities
+    return {activity: found for activity, found in spent.items() if found}
+
+
 # Epochs and ends
 
 
 def test_a_pack_from_its_first_epoch_to_its_last(storage: Storage, make: Make) -> None:
     study, trials, pack = make(search={"trials": 3})
     assert [t.number for t in trials] == [0, 1, 2]
+    assert pack.leases == tuple(trial.lease for trial in trials)
     assert pack.report([epoch(n, 1, 0.5 + n) for n in range(3)]) == set()
     assert curves(storage, study) == {0: {1: 0.5}, 1: {1: 1.5}, 2: {1: 2.5}}
     ends = [epoch(0, 2, 0.25, "finished", accuracy=0.75), epoch(1, 2, 0.5), epoch(2, 2, 0.5)]
-    assert pack.report(ends) == set()  # the trainer knows that a finished member has left
-    assert pack.report([epoch(n, 3, 0.375, "finished") for n in (1, 2)]) == set()
+    assert pack.report(ends) == {0}
+    assert pack.leases == tuple(trial.lease for trial in trials[1:])
+    assert pack.report([epoch(n, 3, 0.375, "finished") for n in (1, 2)]) == {1, 2}
 
     found = rows(storage, study.search_id)
     assert [row.state for row in found] == [TrialState.COMPLETE] * 3
@@ -122,38 +196,44 @@ def test_a_pack_from_its_first_epoch_to_its_last(storage: Storage, make: Make) -
     }
     assert curves(storage, study)[1] == {1: 1.5, 2: 0.5, 3: 0.375}
     assert lease_count(storage) == 0
-    spent = status(storage, study).search
-    assert spent.activities == {"training": 8.0, "evaluation": 2.0}
-    assert spent.device_seconds == 10.0
+    assert seconds(storage, study) == {"training": 8.0, "evaluation": 2.0}
 
 
 def test_the_search_keeps_the_last_epoch(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 1})
     pack.report([epoch(0, 1, 0.125)])
-    pack.report([epoch(0, 2, 0.5, "finished", best=False)])
+    pack.report([epoch(0, 2, 0.5, "finished")])
     (row,) = rows(storage, study.search_id)
     assert (row.value, row.attributes["kept_epoch"], row.attributes["epochs"]) == (0.5, 2, 2)
 
 
-def test_full_training_keeps_the_best_epoch(storage: Storage, make: Make) -> None:
+def test_full_training_keeps_the_best_epoch(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, search = make(search={"trials": 1})
     search.report([epoch(0, 1, 0.5, "finished")])
     promote(storage, study)
     trials = claim(storage, study, "full", "one", 1)
-    pack = reporter(storage, study, "full", trials)
+    pack = reporter(storage, study, "full", trials, outbox)
     pack.report([epoch(0, 1, 0.5)])
     pack.report([epoch(0, 2, 0.125, accuracy=0.875)])
-    pack.report([epoch(0, 3, 0.25, "finished", best=False)])
+    pack.report([epoch(0, 3, 0.25, "finished", kept=2)], {0: {"weights": "0.safetensors"}})
     (row,) = rows(storage, study.full_id)
     assert row.value == 0.125
-    kept = {name: row.attributes[name] for name in ("accuracy", "kept_epoch", "epochs", "promoted_from")}
-    assert kept == {"accuracy": 0.875, "kept_epoch": 2, "epochs": 3, "promoted_from": 0}
+    noted = {**row.attributes}
+    assert (noted.pop("promoted_from"), noted.pop("seed")) == (0, trials[0].seed)
+    assert noted == {
+        "accuracy": 0.875,
+        "kept_epoch": 2,
+        "epochs": 3,
+        "weights": "0.safetensors",
+        "worker": "one",
+        "device": "cpu",
+    }
 
 
 def test_a_diverged_member_fails_and_the_others_go_on(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 2})
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
-    assert pack.report([epoch(0, 2, float("nan"), "diverged", best=False), epoch(1, 2, 0.25)]) == set()
+    assert pack.report([epoch(0, 2, float("nan"), "diverged", kept=1), epoch(1, 2, 0.25)]) == {0}
     pack.report([epoch(1, 3, 0.125, "finished")])
     failed, complete = rows(storage, study.search_id)
     assert (failed.state, failed.value) == (TrialState.FAIL, None)
@@ -164,32 +244,23 @@ def test_a_diverged_member_fails_and_the_others_go_on(storage: Storage, make: Ma
     assert status(storage, study).search.device_seconds == 5 * 1.25  # the lost epoch was paid for, too
 
 
-def test_weights_are_saved_before_the_end_and_noted(storage: Storage, make: Make) -> None:
-    seen: list[tuple[int, TrialState]] = []
+def test_the_ended_are_told_once_it_is_written(storage: Storage, make: Make, outbox: Outbox) -> None:
+    study, trials, _ = make(search={"trials": 5}, pruner={"name": "median", "startup_trials": 1})
+    told: list[tuple[int, str]] = []
 
-    def save(trial: LeasedTrial) -> Mapping[str, Any]:
-        (row,) = (r for r in rows(storage, study.search_id) if r.number == trial.number)
-        seen.append((trial.number, row.state))
-        return {"weights": f"{trial.number}.safetensors"}
+    def ended(numbers: Iterable[int]) -> None:
+        found = states(storage, study)
+        told.extend((number, found[number]) for number in numbers)
 
-    study, _, pack = make(save, search={"trials": 2})
-    pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
-    assert seen == []
-    pack.report([epoch(0, 2, 0.5, "finished"), epoch(1, 2, float("inf"), "diverged")])
-    assert seen == [(0, TrialState.RUNNING)]
-    assert rows(storage, study.search_id)[0].attributes["weights"] == "0.safetensors"
-
-
-def test_weights_that_cannot_be_saved_leave_the_trial_open(storage: Storage, make: Make) -> None:
-    def save(_trial: LeasedTrial) -> Mapping[str, Any]:
-        raise OSError("No space left on device")
-
-    study, _, pack = make(save, search={"trials": 1})
-    with pytest.raises(OSError, match="No space left"):
-        pack.report([epoch(0, 1, 0.5, "finished")])
-    assert rows(storage, study.search_id)[0].state == TrialState.RUNNING
-    pack.fail(OSError("No space left on device"))
-    assert rows(storage, study.search_id)[0].attributes["reason"] == "OSError: No space left on device"
+    pack = reporter(storage, study, "search", trials, outbox, ended=ended)
+    pack.report([epoch(n, 1, 9.0) for n in range(5)])
+    pack.report([epoch(0, 2, 0.1, "finished")])
+    take_over(storage, study, "search", 2)
+    ill = epoch(1, 2, float("nan"), "diverged")
+    pack.report([ill, epoch(2, 2, 0.1), epoch(3, 2, 9.0), epoch(4, 2, 0.05)])
+    pack.fail(ValueError("why"))
+    assert outbox.wait(LONG)
+    assert sorted(told) == [(0, "COMPLETE"), (1, "FAIL"), (3, "PRUNED"), (4, "FAIL")]  # 2 is another's
 
 
 # Pruning
@@ -198,9 +269,9 @@ def test_weights_that_cannot_be_saved_leave_the_trial_open(storage: Storage, mak
 def test_median_prunes_what_is_worse_than_half_of_the_completed(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 5}, pruner={"name": "median", "startup_trials": 3})
     assert pack.report([epoch(n, 1, 1.0 + n) for n in range(5)]) == set()  # nothing is complete yet
-    assert pack.report([epoch(n, 2, 1.0 + n, "finished") for n in range(3)]) == set()
+    pack.report([epoch(n, 2, 1.0 + n, "finished") for n in range(3)])
     assert pack.report([epoch(3, 2, 1.5), epoch(4, 2, 4.0, accuracy=0.25)]) == {4}
-    assert pack.report([epoch(3, 3, 1.5, "finished")]) == set()
+    pack.report([epoch(3, 3, 1.5, "finished")])
     pruned = rows(storage, study.search_id)[4]
     assert (pruned.state, pruned.value) == (TrialState.PRUNED, 4.0)
     assert pruned.attributes == {
@@ -221,9 +292,8 @@ def test_asha_lets_the_best_third_of_a_pack_pass_a_rung(storage: Storage, make: 
     assert pack.report([epoch(n, 1, loss) for n, loss in enumerate(losses)]) == {0, 2, 4, 5}
     assert pack.report([epoch(n, 2, losses[n]) for n in (1, 3)]) == set()  # no rung
     assert pack.report([epoch(1, 3, 0.3), epoch(3, 3, 0.2)]) == {1}
-    assert pack.report([epoch(3, 4, 0.2, "finished")]) == set()
-    states = [row.state.name for row in rows(storage, study.search_id)]
-    assert states == ["PRUNED", "PRUNED", "PRUNED", "COMPLETE", "PRUNED", "PRUNED"]
+    pack.report([epoch(3, 4, 0.2, "finished")])
+    assert states(storage, study) == ["PRUNED", "PRUNED", "PRUNED", "COMPLETE", "PRUNED", "PRUNED"]
 
 
 def test_hyperband_never_stops_all_of_a_bracket(storage: Storage, make: Make) -> None:
@@ -233,60 +303,107 @@ def test_hyperband_never_stops_all_of_a_bracket(storage: Storage, make: Make) ->
         left -= pack.report([epoch(n, number, 1.0 + n) for n in sorted(left)])
     assert 0 in left
     assert 1 < len(left) < 12  # the last bracket has no rung before the end
-    assert pack.report([epoch(n, 9, 1.0 + n, "finished") for n in sorted(left)]) == set()
-    states = status(storage, study).search.states
-    assert (states["COMPLETE"], states["PRUNED"]) == (len(left), 12 - len(left))
+    pack.report([epoch(n, 9, 1.0 + n, "finished") for n in sorted(left)])
+    found = states(storage, study)
+    assert (found.count("COMPLETE"), found.count("PRUNED")) == (len(left), 12 - len(left))
 
 
 def test_a_member_in_its_last_epoch_is_not_pruned(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 4}, pruner={"name": "median", "startup_trials": 1})
     pack.report([epoch(n, 1, 0.1, "finished") for n in range(3)])
-    assert pack.report([epoch(3, 1, 9.0, "finished")]) == set()
+    pack.report([epoch(3, 1, 9.0, "finished")])
     assert rows(storage, study.search_id)[3].state == TrialState.COMPLETE
 
 
-def test_full_training_is_not_pruned(storage: Storage, make: Make) -> None:
+def test_full_training_is_not_pruned(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, search = make(
         search={"trials": 4}, pruner={"name": "median", "startup_trials": 1}, promotion={"top": 4}
     )
     search.report([epoch(n, 1, 0.1, "finished") for n in range(4)])
     promote(storage, study)
     trials = claim(storage, study, "full", "one", 4)
-    pack = reporter(storage, study, "full", trials)
+    pack = reporter(storage, study, "full", trials, outbox)
     pack.report([epoch(0, 1, 0.1, "finished")])
     assert pack.report([epoch(n, 1, 9.0) for n in (1, 2, 3)]) == set()
 
 
-def test_a_trial_that_starts_anew_is_judged_by_the_epoch_it_is_in(storage: Storage, make: Make) -> None:
-    """Its earlier owner had come further, and what it reported stays."""
+# Trials that another had begun
+
+
+def taken_over(
+    storage: Storage, make: Make, outbox: Outbox, former: list[EpochResult], **changes: Any
+) -> tuple[Study, Reporter]:
+    """A study whose only open trial, number 0, was lost after the epochs `former`; its new reporter."""
+    study, _, pack = make(**changes)
+    for result in former:
+        pack.report([result])
+    taken = take_over(storage, study, "search", 0)
+    return study, reporter(storage, study, "search", [taken], outbox)
+
+
+def test_what_is_on_record_stays_and_counts(storage: Storage, make: Make, outbox: Outbox) -> None:
+    """Epochs that are trained again may differ in their last digits, on another device more."""
+    former = [epoch(0, 1, 0.5), epoch(0, 2, 0.25, accuracy=0.75)]
+    study, pack = taken_over(storage, make, outbox, former, search={"trials": 1})
+    pack.report([epoch(0, 1, 0.51)])
+    pack.report([epoch(0, 2, 0.26, "finished", accuracy=0.74)])
+    (row,) = rows(storage, study.search_id)
+    assert (row.state, row.value, row.attributes["accuracy"]) == (TrialState.COMPLETE, 0.25, 0.75)
+    assert curves(storage, study) == {0: {1: 0.5, 2: 0.25}}
+
+
+def test_one_who_goes_on_reports_only_what_comes_after(storage: Storage, make: Make, outbox: Outbox) -> None:
+    study, pack = taken_over(storage, make, outbox, [epoch(0, 1, 0.5)], search={"trials": 1})
+    pack.report([epoch(0, 2, 0.25)])
+    pack.report([epoch(0, 3, 0.375, "finished", kept=2)])
+    (row,) = rows(storage, study.search_id)
+    assert (row.value, row.attributes["epochs"], row.attributes["takeovers"]) == (0.25, 3, 1)
+    assert curves(storage, study) == {0: {1: 0.5, 2: 0.25, 3: 0.375}}
+
+
+def test_an_epoch_is_judged_once(storage: Storage, make: Make) -> None:
+    """A trial that is trained again is not pruned for an epoch that it had passed; others have come since."""
     study, _, pack = make(search={"trials": 3}, pruner={"name": "median", "startup_trials": 2})
     pack.report([epoch(n, 1, 0.5) for n in range(3)])
     pack.report([epoch(2, 2, 0.25)])
-    taken = take_over(storage, study, "search", 2)
-    for number in (2, 3):  # meanwhile others complete, and were better at the second epoch
-        state: State = "finished" if number == 3 else "training"
-        pack.report([epoch(n, number, 0.125, state) for n in (0, 1)])
-    again = reporter(storage, study, "search", [taken])
-    assert again.report([epoch(2, 1, 0.5)]) == set()  # as good as the others at the first
-    assert again.report([epoch(2, 2, 0.25)]) == {2}
+    for number in (2, 3):  # they were better at the second epoch
+        pack.report([epoch(n, number, 0.125, "finished" if number == 3 else "training") for n in (0, 1)])
+    assert pack.report([epoch(2, 1, 0.5)]) == set()
+    assert pack.report([epoch(2, 2, 0.25)]) == set()
+    assert pack.report([epoch(2, 3, 0.25)]) == {2}
     pruned = rows(storage, study.search_id)[2]
-    assert (pruned.value, pruned.attributes["epochs"]) == (0.25, 2)
+    assert (pruned.state, pruned.value, pruned.attributes["epochs"]) == (TrialState.PRUNED, 0.25, 3)
+
+
+@pytest.mark.parametrize("state", ["finished", "diverged"])
+def test_later_epochs_of_a_former_attempt_go(
+    storage: Storage, make: Make, outbox: Outbox, state: State
+) -> None:
+    former = [epoch(0, number, 1 / number) for number in (1, 2, 3, 4)]
+    study, pack = taken_over(storage, make, outbox, former, search={"trials": 1})
+    pack.report([epoch(0, 1, 1.0)])
+    pack.report([epoch(0, 2, float("nan") if state == "diverged" else 0.5, state)])
+    kept = {1: 1.0} if state == "diverged" else {1: 1.0, 2: 0.5}
+    assert curves(storage, study) == {0: kept}
+    with storage.transaction() as connection:
+        epochs = connection.execute(text("SELECT epoch FROM hpo.epoch ORDER BY epoch")).scalars().all()
+    assert epochs == list(kept)
 
 
 # Lost leases, failures, release
 
 
 def test_a_lost_member_leaves_and_nothing_of_it_is_written(storage: Storage, make: Make) -> None:
-    study, _, pack = make(search={"trials": 2})
+    study, trials, pack = make(search={"trials": 2})
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
     taken = take_over(storage, study, "search", 1)
     assert pack.report([epoch(0, 2, 0.25), epoch(1, 2, 0.25)]) == {1}
+    assert pack.leases == (trials[0].lease,)
     assert curves(storage, study) == {0: {1: 0.5, 2: 0.25}, 1: {1: 0.5}}
-    assert status(storage, study).search.device_seconds == 3 * 1.25
-    assert pack.report([epoch(0, 3, 0.125, "finished")]) == set()
+    pack.report([epoch(0, 3, 0.125, "finished")])
     assert rows(storage, study.search_id)[1].state == TrialState.RUNNING
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [taken.lease], 30) == {taken.lease.trial_id}
+        assert ledger.hold(connection, [taken.lease]) == {taken.lease.trial_id}
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged"])
@@ -298,23 +415,47 @@ def test_a_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state:
     assert (row.state, row.value, set(row.attributes)) == (TrialState.RUNNING, None, {"seed"})
 
 
-def test_a_pack_that_lost_all_writes_nothing(storage: Storage, make: Make) -> None:
+def test_a_report_of_nothing_tells_who_has_lost_its_lease(storage: Storage, make: Make) -> None:
+    study, _, pack = make(search={"trials": 2})
+    take_over(storage, study, "search", 1)
+    assert pack.report([]) == {1}
+
+
+def test_a_pack_that_lost_all_writes_nothing(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 1})
-    take_over(storage, study, "search", 0)
+    taken = take_over(storage, study, "search", 0)
     pack.fail(RuntimeError("too late"))
     pack.release()
+    assert outbox.wait(LONG)
     assert rows(storage, study.search_id)[0].state == TrialState.RUNNING
-    assert lease_count(storage) == 1
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [taken.lease]) == {taken.lease.trial_id}
 
 
 def test_a_trial_that_others_ended_leaves_the_pack(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 2})
     storage.study("small").tell(0, state=TrialState.FAIL)
-    assert pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5, "finished")]) == {0}
-    assert [row.state.name for row in rows(storage, study.search_id)] == ["FAIL", "COMPLETE"]
+    assert pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)]) == {0}
+    assert states(storage, study) == ["FAIL", "RUNNING"]
 
 
-def test_an_error_ends_the_open_trials_with_its_traceback(storage: Storage, make: Make) -> None:
+def test_a_trial_that_joins_is_reported_like_the_others(storage: Storage, make: Make, outbox: Outbox) -> None:
+    study, trials, _ = make(search={"trials": 2})
+    pack = reporter(storage, study, "search", trials[:1], outbox)
+    pack.report([epoch(0, 1, 0.5)])
+    outbox.post(lambda: pack.add(trials[1:]))
+    assert outbox.wait(LONG)
+    assert pack.leases == tuple(trial.lease for trial in trials)
+    pack.report([epoch(0, 2, 0.5), epoch(1, 1, 0.25)])
+    assert curves(storage, study) == {0: {1: 0.5, 2: 0.5}, 1: {1: 0.25}}
+    pack.release()
+    assert outbox.wait(LONG)
+    assert states(storage, study) == ["WAITING", "WAITING"]
+
+
+def test_an_error_ends_the_open_trials_with_its_traceback(
+    storage: Storage, make: Make, outbox: Outbox
+) -> None:
     study, _, pack = make(search={"trials": 3})
     pack.report([epoch(0, 1, 0.5, "finished"), epoch(1, 1, 0.5), epoch(2, 1, 0.5)])
 
@@ -324,6 +465,7 @@ def test_an_error_ends_the_open_trials_with_its_traceback(storage: Storage, make
     with pytest.raises(ValueError, match="shape") as caught:
         explode()
     pack.fail(caught.value)
+    assert outbox.wait(LONG)
     complete, *failed = rows(storage, study.search_id)
     assert complete.state == TrialState.COMPLETE
     for row in failed:
@@ -332,41 +474,210 @@ def test_an_error_ends_the_open_trials_with_its_traceback(storage: Storage, make
         assert "in explode" in row.attributes["traceback"]
         assert row.attributes["device"] == "cpu"
     assert lease_count(storage) == 0
+    assert pack.leases == ()
 
 
-def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make) -> None:
+def test_an_error_may_come_with_a_better_reason(storage: Storage, make: Make, outbox: Outbox) -> None:
+    study, _, pack = make(search={"trials": 1})
+    pack.fail(MemoryError("37"), "too large")
+    assert outbox.wait(LONG)
+    (row,) = rows(storage, study.search_id)
+    assert row.attributes["reason"] == "too large"
+    assert "MemoryError: 37" in row.attributes["traceback"]
+
+
+def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, trials, pack = make(search={"trials": 3})
     pack.report([epoch(0, 1, 0.5, "finished"), epoch(1, 1, 0.5), epoch(2, 1, 0.5)])
     pack.release()
-    assert [row.state.name for row in rows(storage, study.search_id)] == ["COMPLETE", "WAITING", "WAITING"]
+    assert outbox.wait(LONG)
+    assert states(storage, study) == ["COMPLETE", "WAITING", "WAITING"]
     again = claim(storage, study, "search", "two", 16)
     assert [(t.number, t.seed) for t in again] == [(t.number, t.seed) for t in trials[1:]]
     pack.release()  # they are no longer this pack's
+    assert outbox.wait(LONG)
     assert lease_count(storage) == 2
 
 
-def test_a_report_that_failed_can_be_made_again(
+# Checkpoints
+
+
+def saved_files(storage: Storage, trials: list[LeasedTrial]) -> dict[int, Saved]:
+    """By number."""
+    with storage.transaction() as connection:
+        found = ledger.checkpoints(connection, [trial.lease.trial_id for trial in trials])
+    return {t.number: found[t.lease.trial_id] for t in trials if t.lease.trial_id in found}
+
+
+def test_checkpoints_are_noted_and_those_they_replace_given_back(
+    storage: Storage, make: Make, outbox: Outbox
+) -> None:
+    study, trials, _ = make(search={"trials": 2})
+    replaced: list[str] = []
+    pack = reporter(storage, study, "search", trials, outbox, replaced=replaced.extend)
+    pack.save({0: Saved(1, "0 after 1"), 1: Saved(1, "1 after 1")})
+    assert outbox.wait(LONG)
+    assert saved_files(storage, trials) == {0: Saved(1, "0 after 1"), 1: Saved(1, "1 after 1")}
+    assert replaced == []
+    pack.save({0: Saved(2, "0 after 2")})
+    pack.save({0: Saved(2, "0 after 2")})  # a file is not given back while it is the one that counts
+    assert outbox.wait(LONG)
+    assert saved_files(storage, trials) == {0: Saved(2, "0 after 2"), 1: Saved(1, "1 after 1")}
+    assert replaced == ["0 after 1"]
+
+
+def test_checkpoints_of_what_was_lost_or_has_ended_are_given_back(
+    storage: Storage, make: Make, outbox: Outbox
+) -> None:
+    study, trials, _ = make(search={"trials": 3})
+    replaced: list[str] = []
+    pack = reporter(storage, study, "search", trials, outbox, replaced=replaced.extend)
+    take_over(storage, study, "search", 0)
+    pack.report([epoch(1, 1, 0.5, "finished"), epoch(2, 1, 0.5)])
+    pack.save({n: Saved(1, f"{n} after 1") for n in range(3)})
+    assert outbox.wait(LONG)
+    assert saved_files(storage, trials) == {2: Saved(1, "2 after 1")}
+    assert sorted(replaced) == ["0 after 1", "1 after 1"]
+
+
+# Device seconds
+
+
+def test_seconds_are_shared_and_add_up(storage: Storage, make: Make, outbox: Outbox) -> None:
+    study, trials, _ = make(search={"trials": 2})
+    ticks = iter(range(1000))
+    pack = reporter(storage, study, "search", trials, outbox, clock=lambda: next(ticks))
+    pack.spend("checkpoints", 6.0, [0, 1])
+    pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])  # and a second for the answer, in the next delivery
+    pack.report([epoch(0, 2, 0.5)])
+    pack.spend("checkpoints", 1.0, [1])
+    pack.close()
+    assert outbox.wait(LONG)
+    assert pack.charged == 6.0 + 3 * 1.25 + 1.0 + 2 * 1.0
+    assert status(storage, study).search.trial_seconds == {
+        0: {"training": 2.0, "evaluation": 0.5, "checkpoints": 3.0, "database": 1.0},
+        1: {"training": 1.0, "evaluation": 0.25, "checkpoints": 4.0, "database": 1.0},
+    }
+
+
+def test_what_was_spent_for_the_lost_was_spent(storage: Storage, make: Make) -> None:
+    study, _, pack = make(search={"trials": 2})
+    take_over(storage, study, "search", 1)
+    pack.report([epoch(0, 1, 0.25), epoch(1, 1, 0.25)])
+    assert seconds(storage, study) == {"training": 2.0, "evaluation": 0.5}
+
+
+# A storage that goes away
+
+
+def test_training_goes_on_while_the_storage_is_away(
+    storage: Storage, make: Make, outbox: Outbox, away: Away
+) -> None:
+    study, _, pack = make(search={"trials": 2})
+    away.go()
+    for number in (1, 2, 3):
+        assert pack.report([epoch(0, number, 1 / number), epoch(1, number, 0.5)]) == set()
+        assert away.refused.is_set()
+    assert not pack.settle(LONG)
+    assert not outbox.reachable
+    assert curves(storage, study) == {0: {}, 1: {}}
+    away.come_back()
+    assert outbox.wait(LONG)
+    assert outbox.reachable
+    assert curves(storage, study) == {0: {1: 1.0, 2: 1 / 2, 3: 1 / 3}, 1: dict.fromkeys((1, 2, 3), 0.5)}
+
+
+def test_who_ends_in_an_outage_may_have_trained_on(
+    storage: Storage, make: Make, outbox: Outbox, away: Away
+) -> None:
+    """Who is pruned can only be told once the storage is back; what it did since is ignored."""
+    study, trials, pack = make(search={"trials": 3}, pruner={"name": "median", "startup_trials": 1})
+    pack.report([epoch(n, 1, 9.0) for n in range(3)])
+    pack.report([epoch(0, 2, 0.1, "finished")])
+    away.go()
+    assert pack.report([epoch(1, 2, 9.0), epoch(2, 2, 0.1)]) == set()
+    pack.save({n: Saved(2, f"{n} after 2") for n in (1, 2)})
+    assert pack.report([epoch(1, 3, 0.05, "finished"), epoch(2, 3, 0.1)]) == set()
+    away.come_back()
+    assert outbox.wait(LONG)
+    assert pack.report([]) >= {1}
+    assert pack.report([]) == set()
+    assert states(storage, study) == ["COMPLETE", "PRUNED", "RUNNING"]
+    assert curves(storage, study)[1] == {1: 9.0, 2: 9.0}
+    assert curves(storage, study)[2] == {1: 9.0, 2: 0.1, 3: 0.1}
+    assert saved_files(storage, trials) == {2: Saved(2, "2 after 2")}
+
+
+def test_a_report_that_failed_in_the_middle_is_made_again(
+    storage: Storage, make: Make, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _, pack = make(search={"trials": 1})
+    finish, calls = ledger.finish, iter(range(100))
+
+    def break_off(*arguments: Any) -> None:
+        finish(*arguments)
+        if next(calls) == 0:
+            raise UnavailableError("the connection is gone")
+
+    monkeypatch.setattr(ledger, "finish", break_off)
+    pack.report([epoch(0, 1, 0.5, "finished")])
+    pack.close()
+    assert outbox.wait(LONG)
+    assert rows(storage, study.search_id)[0].value == 0.5
+    assert curves(storage, study) == {0: {1: 0.5}}
+    assert status(storage, study).search.device_seconds == 1.25
+
+
+def test_a_commit_that_was_not_heard_of_does_no_harm(
+    storage: Storage, make: Make, outbox: Outbox, away: Away
+) -> None:
+    """The connection died after it: all of it is sent again, and has been written already."""
+    study, trials, pack = make(search={"trials": 4}, pruner={"name": "median", "startup_trials": 1})
+    pack.report([epoch(n, 1, 9.0) for n in range(4)])
+    pack.report([epoch(2, 2, 0.5), epoch(3, 2, 0.5, "finished")])
+    away.commits_unheard = 1
+    pack.report([epoch(0, 2, 0.1, "finished"), epoch(1, 2, 9.0)])
+    assert outbox.wait(LONG)
+    assert pack.report([]) >= {0, 1}
+    for post in (lambda: pack.save({2: Saved(2, "two")}), pack.release):
+        away.commits_unheard = 1
+        post()
+        assert outbox.wait(LONG)
+    assert away.commits_unheard == 0
+    assert states(storage, study) == ["COMPLETE", "PRUNED", "WAITING", "COMPLETE"]
+    assert [row.value for row in rows(storage, study.search_id)] == [0.1, 9.0, None, 0.5]
+    assert [found[2] for found in curves(storage, study).values()] == [0.1, 9.0, 0.5, 0.5]
+    assert saved_files(storage, trials) == {2: Saved(2, "two")}
+
+
+def test_seconds_of_a_commit_that_was_not_heard_of_count_once(
+    storage: Storage, make: Make, outbox: Outbox, away: Away
+) -> None:
+    study, _, pack = make(search={"trials": 1})
+    away.commits_unheard = 1
+    pack.report([epoch(0, 1, 0.5)])
+    assert outbox.wait(LONG)
+    assert seconds(storage, study) == {"training": 1.0, "evaluation": 0.25}
+
+
+def test_a_refusal_is_raised_by_the_next_call(
     storage: Storage, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, _, pack = make(search={"trials": 1})
-    results = [epoch(0, 1, 0.5, "finished")]
-    with monkeypatch.context() as patch:
 
-        def break_off(*_arguments: object) -> None:
-            raise StorageError("the connection is gone")
+    def refuse(*_arguments: object) -> None:
+        raise StorageError("no such column")
 
-        patch.setattr(ledger, "finish", break_off)
-        with pytest.raises(StorageError):
-            pack.report(results)
+    monkeypatch.setattr(ledger, "charge", refuse)
+    with pytest.raises(StorageError, match="no such column"):
+        pack.report([epoch(0, 1, 0.5)])
     assert curves(storage, study) == {0: {}}
-    assert pack.report(results) == set()
-    assert rows(storage, study.search_id)[0].value == 0.5
-    assert status(storage, study).search.device_seconds == 1.25
 
 
-def test_a_report_that_was_committed_unheard_is_not_written_twice(storage: Storage, make: Make) -> None:
-    """The connection died after the commit: to the pack its trial looks lost, and it is complete."""
-    study, trials, pack = make(search={"trials": 1})
-    reporter(storage, study, "search", trials).report([epoch(0, 1, 0.5, "finished")])
-    assert pack.report([epoch(0, 1, 0.5, "finished")]) == {0}
-    assert status(storage, study).search.device_seconds == 1.25
+def test_the_trials_of_a_study_that_was_deleted_leave(storage: Storage, make: Make, tmp_path: Path) -> None:
+    study, _, pack = make(search={"trials": 2})
+    pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
+    remove(storage, study, tmp_path)
+    assert pack.report([epoch(0, 2, 0.5), epoch(1, 2, 0.5)]) == {0, 1}
+    pack.close()
+    assert pack.settle(LONG)

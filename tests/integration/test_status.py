@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from hpo import ledger
 from hpo.claim import LeasedTrial, claim
 from hpo.promotion import promote
 from hpo.renewal import Renewal
 from hpo.spec import StudySpec
-from hpo.status import status
+from hpo.status import ACTIVITIES, status
 from hpo.storage import Storage
 from hpo.study import Study, create
 
@@ -36,7 +37,13 @@ def test_a_new_study(storage: Storage, spec: SpecOf) -> None:
     wanted = spec(promotion={"top": 3, "seeds": 2})
     study = create(storage, wanted, "test").study
     nothing = {"COMPLETE": 0, "FAIL": 0, "PRUNED": 0, "RUNNING": 0, "WAITING": 0}
-    empty: dict[str, object] = {"best": None, "device_seconds": 0, "activities": {}}
+    empty: dict[str, object] = {
+        "best": None,
+        "device_seconds": 0,
+        "activities": dict.fromkeys(ACTIVITIES, 0),
+        "trial_seconds": {},
+        "stopped": None,
+    }
     assert status(storage, study).to_json() == {
         "study": "small",
         "fingerprint": wanted.fingerprint,
@@ -54,12 +61,17 @@ def test_a_study_under_way(storage: Storage, spec: SpecOf) -> None:
     finish(storage, trials[2], 0.25)
     finish(storage, trials[3], 0.125, TrialState.PRUNED)
     finish(storage, trials[4], None, TrialState.FAIL)
-    with Renewal(storage, study, "one", "cpu"):
-        now = status(storage, study)
+    with storage.transaction() as connection:
+        ledger.charge_study(connection, study.search_id, {"database": 0.75, "idle": 3.0})
+    Renewal(storage, study, "one", "cpu").renew()
+    now = status(storage, study)
     assert now.search.states == {"COMPLETE": 3, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 6}
     assert (now.search.finished, now.search.distinct_cells) == (5, 12)
-    assert now.search.device_seconds == 12.5
-    assert now.search.activities == {"training": 10.0, "evaluation": 2.5}
+    assert now.search.device_seconds == 16.25
+    spent = {"training": 10.0, "evaluation": 2.5, "database": 0.75, "checkpoints": 0.0, "idle": 3.0}
+    assert now.search.activities == spent
+    assert tuple(now.search.activities) == ACTIVITIES
+    assert now.search.trial_seconds == {n: {"training": 2.0, "evaluation": 0.5} for n in range(5)}
     found = json.loads(json.dumps(now.to_json()))
     assert found["search"]["best"] == {
         "trial": 1,
@@ -99,8 +111,36 @@ def test_studies_do_not_count_for_each_other(storage: Storage, spec: SpecOf) -> 
     study = create(storage, spec(), "test").study
     other = create(storage, spec(name="other"), "test").study
     finish(storage, next_trial(storage, other), 0.5)
-    with Renewal(storage, other, "theirs", "cpu"):
-        now = status(storage, study)
+    with storage.transaction() as connection:
+        ledger.charge_study(connection, other.search_id, {"idle": 100.0})
+    Renewal(storage, other, "theirs", "cpu").renew()
+    now = status(storage, study)
     assert now.workers == ()
     assert now.search.best is None
     assert now.search.device_seconds == 0
+    assert now.search.trial_seconds == {}
+
+
+def test_what_nobody_runs_is_not_shown_as_running(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    finish(storage, next_trial(storage, study), 0.5)
+    finish(storage, next_trial(storage, study), 0.25)
+    promote(storage, study)
+    larger = create(storage, spec(search={"trials": 3}), "test").study
+    next_trial(storage, larger)
+    claim(storage, larger, "full", "one", 1)
+    Renewal(storage, study, "one", "cpu").renew()
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE hpo.lease SET seconds = 0, expires = now() - interval '1 second'"))
+    now = status(storage, study)
+    assert (now.search.states["RUNNING"], now.search.states["WAITING"]) == (0, 1)
+    assert (now.full.states["RUNNING"], now.full.states["WAITING"]) == (0, 1)
+    assert [worker.running for worker in now.workers] == [0]
+
+
+def test_a_trial_under_way_stays_under_way(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    trial = next_trial(storage, study)
+    assert status(storage, study).search.states["RUNNING"] == 1
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [trial.lease]) == {trial.lease.trial_id}

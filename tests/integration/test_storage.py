@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -18,12 +21,13 @@ from sqlalchemy import URL, create_engine, text
 from hpo import ledger, schema
 from hpo.claim import claim
 from hpo.errors import InputError, StorageError
+from hpo.patience import patiently
 from hpo.settings import Settings
 from hpo.spec import StudySpec
 from hpo.storage import SILENCE_MS, Storage, embedded_url, open_storage, open_url, parse_url
 from hpo.study import create
 
-OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker"}
+OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker", "hpo.checkpoint", "hpo.overhead", "hpo.delivery"}
 
 
 def settings(url: str | None, **others: object) -> Settings:
@@ -71,8 +75,27 @@ def test_opening_again_changes_nothing(storage: Storage, spec: Callable[..., Stu
 
 def test_tables_of_another_version_of_the_service_are_refused(storage: Storage) -> None:
     execute(storage.url, "COMMENT ON SCHEMA hpo IS '0'")
-    with pytest.raises(StorageError, match=r"schema hpo is of revision 0; this version works with 1$"):
+    with pytest.raises(StorageError, match=r"schema hpo is of revision 0; this version works with 2$"):
         open_url(storage.url)
+
+
+def test_tables_of_the_first_revision_are_brought_up_with_their_trials(
+    storage: Storage, spec: Callable[..., StudySpec]
+) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    claim(storage, study, "search", "of the past", 2)
+    execute(
+        storage.url,
+        "DROP TABLE hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
+        "CREATE TABLE hpo.lease (trial_id int PRIMARY KEY, worker text, token bigint, expires timestamptz)",
+        "CREATE TABLE hpo.worker (name text PRIMARY KEY, study text, device text, started timestamptz)",
+        "COMMENT ON SCHEMA hpo IS '1'",
+    )
+    storage.engine.dispose()
+    again = open_url(storage.url)
+    taken = claim(again, study, "search", "one", 1) + claim(again, study, "search", "one", 1)
+    assert [trial.number for trial in taken] == [0, 1]
+    again.engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -248,6 +271,24 @@ def test_the_embedded_server_is_shared_and_outlives_who_started_it(home: Path) -
         get_server(folder, cleanup_mode=None).stop()
 
 
+def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Path) -> None:
+    storage = open_storage(settings(None, home=home))
+    folder = home / "postgres"
+    try:
+        server = int((folder / "postmaster.pid").read_text().split()[0])
+        os.kill(server, signal.SIGKILL)
+
+        def count() -> int:
+            with storage.transaction() as connection:
+                return connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one()
+
+        assert patiently(count, threading.Event(), logging.getLogger("test")) == 0
+        assert int((folder / "postmaster.pid").read_text().split()[0]) != server
+        storage.engine.dispose()
+    finally:
+        get_server(folder, cleanup_mode=None).stop()
+
+
 def test_an_embedded_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "postgres").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"cannot start the embedded PostgreSQL in .*postgres: ") as caught:
@@ -274,13 +315,13 @@ def connections(storage: Storage) -> int:
 def test_an_error_inside_a_transaction_undoes_it(storage: Storage) -> None:
     def divide() -> None:
         with storage.transaction() as connection:
-            connection.execute(text("INSERT INTO hpo.worker (name, study, device) VALUES ('a', 'b', 'cpu')"))
+            connection.execute(text("INSERT INTO hpo.delivery VALUES ('a', 1)"))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         divide()
     with storage.transaction() as connection:
-        assert connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM hpo.delivery")).scalar_one() == 0
 
 
 def test_a_process_needs_three_connections_at_the_most(
@@ -293,7 +334,7 @@ def test_a_process_needs_three_connections_at_the_most(
 
     def renew() -> None:
         with storage.transaction() as connection:
-            ledger.hold(connection, [trial.lease for trial in trials], 30)
+            ledger.hold(connection, [trial.lease for trial in trials])
             inside.set()
             assert counted.wait(20)
 

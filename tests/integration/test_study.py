@@ -121,6 +121,45 @@ def test_a_plan_of_56_begins_with_that_of_28(storage: Storage, spec: SpecOf) -> 
     assert points(storage, short) == points(storage, long)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "momentum", "trials", "inherited", "expected", "planned"),
+    [
+        ("random", [0.0, 0.9], 6, 0, 6, 6),
+        ("random", [0.0, 0.9], 100, 0, 24, 24),  # all cells
+        ("random", [0.0, 0.9], 6, 5, 11, 11),
+        ("random", [0.0, 0.9], 20, 5, 24, 24),
+        ("random", [0.0, 0.9], 6, 24, 24, 24),
+        ("random", {"low": 0, "high": 0.9}, 100, 5, 105, 105),
+        ("tpe", [0.0, 0.9], 100, 0, 24, 4),
+        ("tpe", [0.0, 0.9], 100, 3, 24, 4),
+        ("tpe", [0.0, 0.9], 100, 7, 24, 7),
+        ("tpe", {"low": 0, "high": 0.9}, 100, 0, 100, 4),
+        ("tpe", {"low": 0, "high": 0.9}, 3, 0, 3, 3),
+        ("tpe", {"low": 0, "high": 0.9}, 3, 7, 10, 7),
+    ],
+)
+def test_how_many_trials_there_will_be(
+    spec: SpecOf, sampler: str, momentum: object, trials: int, inherited: int, expected: int, planned: int
+) -> None:
+    wanted = spec(
+        space={"momentum": momentum}, sampler={"name": sampler, "startup": 4}, search={"trials": trials}
+    )
+    study = Study(wanted, 1, 2, "key", inherited)
+    assert (study.trials, study.planned) == (expected, planned)
+
+
+def test_rules_for_stopping_may_change_freely(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"target": 0.5, "patience": 9}), "test").study
+    before = rows(storage, study.search_id)
+    for rules in ({"target": 0.1}, {"patience": 3, "device_hours": 2.0}, {}):
+        creation = create(storage, spec(stop=rules), "test")
+        assert (creation.did, creation.added) == ("updated", 0)
+        assert load(storage, "small").spec == spec(stop=rules)
+    assert rows(storage, study.search_id) == before
+    creation = create(storage, spec(stop={"target": 0.2}, search={"trials": 14}), "test")
+    assert (creation.did, creation.added) == ("extended", 2)
+
+
 def test_more_promotions_extend_a_study_without_new_trials(storage: Storage, spec: SpecOf) -> None:
     create(storage, spec(), "test")
     creation = create(storage, spec(promotion={"top": 3, "seeds": 2}), "test")
@@ -263,7 +302,7 @@ def test_the_study_of_others_is_not_found(storage: Storage) -> None:
 
 
 def report(number: int, epoch: int, loss: float) -> EpochResult:
-    return EpochResult(number, epoch, 0, 2 * loss, loss, 0.9, 1.0, 0.5, "training", best=True)
+    return EpochResult(number, epoch, 0, 2 * loss, loss, 0.9, 1.0, 0.5, "training", kept_epoch=epoch)
 
 
 @pytest.fixture
@@ -282,7 +321,7 @@ def test_optuna_reads_what_was_written(storage: Storage, spec: SpecOf) -> None:
     trials = [t for _ in range(6) for t in claim(storage, study, "search", "one", 1)]
     ids = [trial.lease.trial_id for trial in trials]
     with storage.transaction() as connection:
-        ledger.hold(connection, [trial.lease for trial in trials], 30)
+        ledger.hold(connection, [trial.lease for trial in trials])
         for epoch in (1, 2):
             ledger.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
         ledger.finish(connection, ids[0], TrialState.COMPLETE, 0.5, {"accuracy": 0.8, "device": "cpu"})
@@ -412,14 +451,14 @@ def test_removal_waits_for_a_worker_that_writes_and_stops_it(
     trial_id = trial.lease.trial_id
     removal = threading.Thread(target=remove, args=(storage, study, tmp_path))
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease], 30) == {trial_id}
+        assert ledger.hold(connection, [trial.lease]) == {trial_id}
         removal.start()
         until_blocked()
         ledger.report(connection, {trial_id: report(0, 1, 0.5)})
     removal.join(20)
     assert counts(storage) == {}
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease], 30) == set()
+        assert ledger.hold(connection, [trial.lease]) == set()
     for stage in ("search", "full"):
         with pytest.raises(NotFoundError, match="the study has been deleted"):
             claim(storage, study, stage, "one", 1)

@@ -1,25 +1,42 @@
 """A worker in this process, on real Postgres and real digits."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from integration.small_worker import (
+    DIGITS,
+    STEPS,
+    Steps,
+    Works,
+    checkpoint_files,
+    figures,
+    lose,
+    outcome,
+    prepare,
+    states,
+    trials,
+)
 from optuna.trial import TrialState
 from safetensors.torch import load_file
+from sqlalchemy import text
 from torch import nn
 
 import models
-from hpo import catalog
-from hpo.errors import TrainingError
+from hpo import ledger
+from hpo.errors import NotFoundError, TrainingError, UnavailableError
+from hpo.pack import Pack
 from hpo.spec import StudySpec
+from hpo.status import status
 from hpo.storage import Storage
-from hpo.study import Study, create
+from hpo.study import create, remove
 from hpo.worker import MOST_FAILURES, Worker
 from hpo.workload import Workload
-
-DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
 
 pytestmark = pytest.mark.slow
 
@@ -51,15 +68,24 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
     return worker
 
 
-def rows(storage: Storage, study: Study, stage: str) -> list[catalog.TrialRow]:
-    with storage.transaction() as connection:
-        return catalog.trials(connection, study.study_id(stage))
+@pytest.fixture
+def works(
+    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Works:
+    """The same, of a network that trains in milliseconds."""
+    prepare(monkeypatch)
+    return Works(storage, spec, tmp_path)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps.watched(monkeypatch)
 
 
 def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callable[..., Worker]) -> None:
     worker = work(promotes=True)
     worker.run()
-    search, full = rows(storage, worker.study, "search"), rows(storage, worker.study, "full")
+    search, full = trials(storage, worker.study), trials(storage, worker.study, "full")
     assert [row.state for row in search] == [TrialState.COMPLETE] * 4
     (trained,) = full
     assert trained.state == TrialState.COMPLETE
@@ -77,7 +103,7 @@ def test_one_that_diverges_fails_with_the_epoch_and_the_others_go_on(
 ) -> None:
     worker = work(space={"lr": [0.01, 1e30], "batch_size": 32}, search={"trials": 8, "epochs": 2})
     worker.run()
-    for row in rows(storage, worker.study, "search"):
+    for row in trials(storage, worker.study):
         if row.point["lr"] > 1:
             assert row.state == TrialState.FAIL
             assert row.attributes["reason"] == "its loss was not finite in epoch 1"
@@ -86,7 +112,10 @@ def test_one_that_diverges_fails_with_the_epoch_and_the_others_go_on(
 
 
 def test_code_that_raises_fails_its_trials_and_ends_the_worker_at_last(
-    storage: Storage, work: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+    storage: Storage,
+    work: Callable[..., Worker],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("models.resolve", lambda _name: Broken)
     monkeypatch.setattr("models.build", lambda _name, classes, channels: Broken(classes, channels))
@@ -94,11 +123,14 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_at_last(
     worker.width = 1
     with pytest.raises(TrainingError, match=r"3 packs in a row failed; the last: .*no such luck"):
         worker.run()
-    failed = [row for row in rows(storage, worker.study, "search") if row.state == TrialState.FAIL]
+    failed = [row for row in trials(storage, worker.study) if row.state == TrialState.FAIL]
     assert len(failed) == MOST_FAILURES
     assert all("RuntimeError: no such luck" in row.attributes["traceback"] for row in failed)
-    waiting = rows(storage, worker.study, "search")
-    assert sum(row.state == TrialState.WAITING for row in waiting) == 8 - MOST_FAILURES
+    assert all("in forward" in row.attributes["traceback"] for row in failed)
+    assert states(storage, worker.study).count("WAITING") == 8 - MOST_FAILURES
+    said = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in said] == [f"search: training {n} failed" for n in range(3)]
+    assert all(record.exc_info and "no such luck" in str(record.exc_info[1]) for record in said)
 
 
 def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
@@ -108,8 +140,262 @@ def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
     score = "hpo.pack.Pack.score"
     monkeypatch.setattr(score, lambda *_arguments: worker.stop_now())  # as a signal would, in the middle
     worker.run()
-    assert {row.state for row in rows(storage, worker.study, "search")} == {TrialState.WAITING}
+    assert states(storage, worker.study) == ["WAITING"] * 4
     monkeypatch.undo()
     worker.stop.clear()
     worker.run()
-    assert {row.state for row in rows(storage, worker.study, "search")} == {TrialState.COMPLETE}
+    assert states(storage, worker.study) == ["COMPLETE"] * 4
+
+
+# Memory
+
+
+def too_large(most: int, error: Exception, from_step: int, steps: Steps) -> Callable[[Pack], None]:
+    """A device on which a pack of more members than `most` does not fit."""
+
+    def allocate(pack: Pack) -> None:
+        if len(pack) > most and steps.count >= from_step:
+            raise error
+
+    return allocate
+
+
+MEMORY_ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
+@pytest.mark.parametrize("from_step", [1, STEPS + 5])
+def test_a_pack_that_does_not_fit_is_halved_until_it_does(
+    works: Works,
+    storage: Storage,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    from_step: int,
+) -> None:
+    calm = works("calm", search={"trials": 9, "epochs": 3})
+    calm.run()
+    reaped: list[int] = []
+    whole = ledger.reap
+
+    def reap(*arguments: Any) -> list[int]:
+        found = whole(*arguments)
+        reaped.extend(found)
+        return found
+
+    monkeypatch.setattr(ledger, "reap", reap)
+    worker = works(search={"trials": 9, "epochs": 3})
+    steps.count, steps.widths, steps.each = 0, [], too_large(2, error, from_step, steps)
+    worker.run()
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert [w for place, w in enumerate(steps.widths, start=1) if w > 2 and place >= from_step] == [9, 4]
+    assert reaped == []
+    said = [m for m in caplog.messages if "does not fit" in m]
+    assert [m.split(" does not fit")[0] for m in said] == [
+        "search: a pack of 9 at batch size 32",
+        "search: a pack of 4 at batch size 32",
+    ]
+    assert [m.rsplit("; ", 1)[1] for m in said] == ["from now on 4", "from now on 2"]
+    assert all(" MiB used" in m for m in said)
+
+
+def test_other_batch_sizes_keep_their_width(works: Works, storage: Storage, steps: Steps) -> None:
+    worker = works(space={"batch_size": [16, 32]}, search={"trials": 12, "epochs": 1})
+    sizes = [row.point["batch_size"] for row in trials(storage, worker.study)]
+
+    def allocate(pack: Pack) -> None:
+        if len(pack) > 2 and worker_size(storage) == 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    steps.each = allocate
+    worker.run()
+    assert states(storage, worker.study) == ["COMPLETE"] * 12
+    assert max(steps.widths) == max(sizes.count(16), sizes.count(32))
+    assert sizes.count(32) in steps.widths
+
+
+def worker_size(storage: Storage) -> float:
+    """The batch size of the trials that are leased."""
+    with storage.transaction() as connection:
+        numbers = (
+            connection.execute(
+                text(
+                    "SELECT DISTINCT param_value FROM hpo.lease JOIN trial_params USING (trial_id) "
+                    "WHERE param_name = 'batch_size' AND worker IS NOT NULL"
+                )
+            )
+            .scalars()
+            .all()
+        )
+    (index,) = numbers
+    return (16, 32)[int(index)]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
+def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
+    works: Works, storage: Storage, steps: Steps, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    worker = works(search={"trials": MOST_FAILURES + 1, "epochs": 1})
+    steps.each = too_large(0, error, 1, steps)
+    worker.run()  # it is no fault of the code, so it does not end the worker
+    for row in trials(storage, worker.study):
+        assert row.state == TrialState.FAIL
+        reason = row.attributes["reason"]
+        assert reason.startswith("out of memory: alone at batch size 32 it needs more than cpu has (")
+        assert reason.endswith(" MiB used)")
+        assert type(error).__name__ in row.attributes["traceback"]
+    assert sum("out of memory: alone" in message for message in caplog.messages) == MOST_FAILURES + 1
+
+
+def test_a_broken_device_ends_the_worker_and_not_its_trials(
+    works: Works, storage: Storage, steps: Steps
+) -> None:
+    calm = works("calm")
+    calm.run()
+
+    def fault() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    worker = works()
+    steps.count, steps.at = 0, {STEPS + 5: fault}
+    with pytest.raises(torch.AcceleratorError):
+        worker.run()
+    assert states(storage, worker.study) == ["RUNNING"] * 4
+    lose(storage, worker.name)  # as the launcher does
+    works(worker="next").run()
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+
+
+def test_one_failure_does_not_end_the_worker(works: Works, storage: Storage, steps: Steps) -> None:
+    def fail() -> None:
+        raise ValueError("a shape is wrong")
+
+    worker = works(search={"trials": 4, "epochs": 2})
+    worker.width = 1
+    steps.at = {5: fail, STEPS + 10: fail}
+    worker.run()
+    found = trials(storage, worker.study)
+    assert [row.state.name for row in found] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert found[1].attributes["reason"] == "ValueError: a shape is wrong"
+    assert {n: len(epochs) for n, epochs in figures(storage, worker.study).items()} == {1: 1, 2: 2, 3: 2}
+
+
+# Its end
+
+
+def test_nothing_is_left_of_checkpoints_at_the_end(works: Works, storage: Storage, steps: Steps) -> None:
+    worker = works(promotes=True, search={"trials": 4, "epochs": 3})
+    seen: list[int] = []
+    steps.at = {2 * STEPS + 5: lambda: seen.append(len(checkpoint_files(worker)))}
+    worker.run()
+    assert seen[0] > 0
+    folder = worker.study.artifacts(worker.artifacts)
+    assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
+
+
+def test_a_study_that_is_deleted_ends_its_worker(
+    works: Works, storage: Storage, steps: Steps, tmp_path: Path
+) -> None:
+    worker = works()
+    steps.at = {STEPS + 5: lambda: remove(storage, worker.study, worker.artifacts)}
+    with pytest.raises(NotFoundError, match="the study has been deleted"):
+        worker.run()
+
+
+def test_told_to_stop_while_the_storage_is_away_it_ends(
+    works: Works, storage: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = works("calm")
+    calm.run()
+    worker = works()
+    for place in ("hpo.shift.RELEASE_SECONDS", "hpo.worker.DELIVER_SECONDS"):
+        monkeypatch.setattr(place, 0.01)
+
+    def refuse(_storage: Storage) -> Any:
+        raise UnavailableError("it is away")
+
+    with monkeypatch.context() as patch:
+        steps.count, steps.at = (
+            0,
+            {
+                STEPS + 5: lambda: patch.setattr(Storage, "transaction", refuse),
+                2 * STEPS + 5: worker.stop_now,
+            },
+        )
+        worker.run()
+    assert states(storage, worker.study) == ["RUNNING"] * 4  # until its leases end
+    lose(storage, worker.name)
+    works(worker="next").run()
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+
+
+def test_told_to_stop_while_it_waits_for_the_storage_it_ends(
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = works()
+    calls = count()
+
+    def refuse(_storage: Storage) -> Any:
+        if next(calls) == 5:
+            worker.stop.set()
+        raise UnavailableError("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "transaction", refuse)
+        worker.run()
+    assert states(storage, worker.study) == ["WAITING"] * 4
+
+
+# Device seconds
+
+
+def ticking(worker: Worker) -> Callable[[], float]:
+    """Each look at the clock takes a second; it gives how long the worker has run by now."""
+    ticks = count()
+    worker.clock = lambda: float(next(ticks))
+    return lambda: float(next(ticks)) - 1
+
+
+def by_activity(storage: Storage, worker: Worker) -> dict[str, float]:
+    now = status(storage, worker.study)
+    return {a: now.search.activities[a] + now.full.activities[a] for a in now.search.activities}
+
+
+def test_the_seconds_of_a_worker_are_all_accounted_for(works: Works, storage: Storage) -> None:
+    worker = works(promotes=True)
+    elapsed = ticking(worker)
+    worker.run()
+    spent = by_activity(storage, worker)
+    assert set(spent) == {"training", "evaluation", "database", "checkpoints", "idle"}
+    assert all(seconds > 0 for seconds in spent.values())
+    assert sum(spent.values()) == pytest.approx(elapsed(), abs=2)
+    now = status(storage, worker.study).search
+    assert set(now.trial_seconds) == {0, 1, 2, 3}
+    assert {t["training"] for t in now.trial_seconds.values()} == {3 / 4}  # a second an epoch, of four
+    assert {t["evaluation"] for t in now.trial_seconds.values()} == {3 / 4}
+
+
+def fault_memory(pack: Pack) -> None:
+    if len(pack) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def fault_code(pack: Pack) -> None:
+    if len(pack) > 2:
+        raise ValueError("a shape is wrong")
+
+
+@pytest.mark.parametrize("fault", [fault_memory, fault_code])
+def test_so_are_those_of_a_pack_that_failed(
+    works: Works, storage: Storage, steps: Steps, fault: Callable[[Pack], None]
+) -> None:
+    worker = works(search={"trials": 4, "epochs": 3})
+    elapsed = ticking(worker)
+    steps.at = {STEPS + 5: lambda: setattr(steps, "each", fault)}
+    worker.run()
+    assert sum(by_activity(storage, worker).values()) == pytest.approx(elapsed(), abs=2)

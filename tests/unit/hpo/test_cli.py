@@ -74,7 +74,9 @@ def test_an_example_parses(path: tuple[str, ...]) -> None:
             command: click.Command = cli
             while isinstance(command, click.Group):
                 command = command.commands[words.pop(0)]
-            command.make_context("hpo", words)  # raises for options or arguments that do not exist
+            # Under the context of `hpo`: click keeps the help options that a command first had.
+            parent = click.Context(cli, **cli.context_settings)
+            command.make_context("hpo", words, parent)  # raises for options or arguments that do not exist
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=title)
@@ -168,6 +170,7 @@ RAISED = [
     (errors.ConflictError("changed"), 2, ["changed"]),
     (errors.NotFoundError("no study"), 2, ["no study"]),
     (errors.StorageError("refused"), 1, ["refused"]),
+    (errors.UnavailableError("away"), 1, ["away"]),
     (errors.TrainingError("diverged"), 1, ["diverged"]),
     (ModelError("no model"), 2, ["no model"]),
     (DataError("damaged"), 1, ["damaged"]),
@@ -298,7 +301,8 @@ def test_completion_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     }.items():
         monkeypatch.setenv(name, value)
     assert ending(monkeypatch) == 0
-    assert capsys.readouterr().out.split() == ["plain,create", "plain,list", "plain,show", "plain,delete"]
+    commands = ["create", "fork", "list", "show", "stop", "resume", "delete"]
+    assert capsys.readouterr().out.split() == [f"plain,{name}" for name in commands]
 
 
 def test_data_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

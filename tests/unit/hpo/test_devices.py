@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from hpo import devices
-from hpo.devices import MOST_CPU_WORKERS, Slot, slots
+from hpo.devices import MOST_CPU_WORKERS, Slot, common_environment, slots
 from hpo.errors import InputError
 
 Machine = Callable[..., None]
@@ -140,3 +140,10 @@ def test_cores_are_counted_where_affinity_is_unknown(
     assert len(slots("cpu", None)) == 3
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert len(slots("cpu", None)) == 1
+
+
+def test_the_common_environment_pins_to_a_gpu_only_if_all_slots_do(machine: Machine) -> None:
+    machine(gpus=2)
+    assert common_environment(slots("all", None)) == {}
+    assert common_environment(slots("1", 2)) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert common_environment(slots("cpu", 2)) == slots("cpu", 2)[0].environment

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from hpo.errors import InputError
 from hpo.settings import Settings, child_environment, visible_devices
 
-VARIABLES = ("STORAGE_URL", "STORAGE_PASSWORD_FILE", "HOME", "DATA_DIR", "ARTIFACTS")
+VARIABLES = ("STORAGE_URL", "STORAGE_PASSWORD_FILE", "HOME", "DATA_DIR", "ARTIFACTS", "LEASE_SECONDS")
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +110,10 @@ def test_a_child_has_this_environment_with_changes(monkeypatch: pytest.MonkeyPat
     child = child_environment(CUDA_VISIBLE_DEVICES="1", OMP_NUM_THREADS="3")
     assert child == {**os.environ, "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "3"}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+@pytest.mark.parametrize("value", ["0.5", "4000", "soon"])
+def test_a_bad_value_is_named_with_its_rule(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HPO_LEASE_SECONDS", value)
+    with pytest.raises(InputError, match=f"^HPO_LEASE_SECONDS: Input should be .*; it is '{value}'$"):
+        Settings.from_environment()

@@ -14,6 +14,7 @@ import models
 from hpo.budget import Augmentation, Budget, Phase
 from hpo.errors import SpecError
 from hpo.parameters import PARAMETERS
+from hpo.sampler import plan
 from hpo.spec import EXTENDABLE, StudySpec
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.toml"))
@@ -84,7 +85,8 @@ MISTAKES = {
     "section unknown": (
         "[search]",
         "[gpu]\ncount = 1\n[search]",
-        "gpu: unknown key; known: name, seed, model, data, space, sampler, pruner, search, full, promotion",
+        "gpu: unknown key; known: name, seed, model, data, space, sampler, pruner, search, stop, full, "
+        "promotion",
     ),
     "section is a list": (
         "[promotion]\ntop = 2",
@@ -194,6 +196,29 @@ MISTAKES = {
         '"asha"',
         '"asha"\nwarmup_epochs = -1',
         "pruner.warmup_epochs = -1: must be at least 0",
+    ),
+    # stopping
+    "target is infinite": (
+        "[full]",
+        "[stop]\ntarget = inf\n[full]",
+        "stop.target = Infinity: must be a finite number",
+    ),
+    "target is text": ("[full]", '[stop]\ntarget = "low"\n[full]', 'stop.target = "low": must be a number'),
+    "no patience in the search": (
+        "[full]",
+        "[stop]\npatience = 0\n[full]",
+        "stop.patience = 0: must be at least 1",
+    ),
+    "half a trial": (
+        "[full]",
+        "[stop]\npatience = 2.5\n[full]",
+        "stop.patience = 2.5: must be a whole number",
+    ),
+    "no hours": ("[full]", "[stop]\ndevice_hours = 0\n[full]", "stop.device_hours = 0: must be above 0.0"),
+    "hours misspelt": (
+        "[full]",
+        "[stop]\ndevice_hour = 1\n[full]",
+        "stop.device_hour: unknown key; did you mean 'device_hours'?",
     ),
     # budgets
     "no trials": ("trials = 12", "trials = 0", "search.trials = 0: must be at least 1"),
@@ -363,7 +388,7 @@ def test_a_model_of_ones_own_is_named_and_not_imported(name: str) -> None:
 def test_the_studies_of_the_project_parse(file: Path) -> None:
     spec = StudySpec.load(file)
     assert spec.name == file.stem
-    if spec.name != "quickstart":
+    if spec.name in models.names():
         assert (spec.model.name, spec.data.name) == (file.stem, "emnist-byclass")
         # The paper's grid, search and normalisation.
         assert (spec.space.cells, spec.search.trials, spec.search.epochs) == (144, 28, 5)
@@ -372,7 +397,14 @@ def test_the_studies_of_the_project_parse(file: Path) -> None:
 
 
 def test_every_network_has_a_study() -> None:
-    assert {file.stem for file in STUDIES} == {*models.names(), "quickstart"}
+    assert {file.stem for file in STUDIES} == {*models.names(), "quickstart", "lenet-wide"}
+
+
+def test_the_wide_study_can_be_forked_from_that_of_the_paper() -> None:
+    paper, wide = (StudySpec.load(STUDIES[0].with_name(f"{name}.toml")) for name in ("lenet", "lenet-wide"))
+    assert (wide.model, wide.data, wide.seed) == (paper.model, paper.data, paper.seed)
+    assert wide.search.epochs == paper.search.epochs
+    assert all(point in wide.space for point in plan(paper.space, paper.search.trials, paper.seed))
 
 
 def test_the_budget_of_the_search_is_sgd_on_the_mini_split() -> None:
@@ -401,28 +433,6 @@ def test_full_training_without_augmentation() -> None:
     assert [phase.augmentation for phase in budget.phases] == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("sampler", "momentum", "trials", "expected", "planned"),
-    [
-        ("random", [0, 0.9], 6, 6, 6),
-        ("random", [0, 0.9], 100, 8, 8),  # all cells
-        ("random", {"low": 0, "high": 0.9}, 100, 100, 100),
-        ("tpe", [0, 0.9], 100, 8, 4),
-        ("tpe", {"low": 0, "high": 0.9}, 100, 100, 4),
-        ("tpe", {"low": 0, "high": 0.9}, 3, 3, 3),
-    ],
-)
-def test_how_many_trials_there_will_be(
-    sampler: str, momentum: object, trials: int, expected: int, planned: int
-) -> None:
-    raw = load().to_json()
-    raw["space"]["momentum"] = momentum
-    raw |= {"sampler": {"name": sampler, "startup": 4}, "search": {"trials": trials, "epochs": 9}}
-    raw["promotion"]["top"] = 1
-    spec = StudySpec.parse(raw, "test")
-    assert (spec.trials, spec.planned) == (expected, planned)
-
-
 # For each key of a study file a value other than that of `WHOLE`.
 OTHER: dict[str, object] = {
     "name": "other",
@@ -446,6 +456,9 @@ OTHER: dict[str, object] = {
     "pruner.reduction": 4,
     "search.trials": 13,
     "search.epochs": 4,
+    "stop.target": 0.3,
+    "stop.patience": 6,
+    "stop.device_hours": 1.5,
     "full.pretrain.epochs": 9,
     "full.pretrain.patience": 9,
     "full.finetune.epochs": 9,
@@ -460,9 +473,9 @@ OTHER: dict[str, object] = {
     "promotion.seeds": 3,
 }
 WHOLE = load(
-    TEXT.replace("mini = 0.5", "mini = 0.5\nmean = 0.1\nstd = 0.3").replace(
-        "weight_decay = 0", "weight_decay = { low = 1e-4, high = 1e-2, log = true }"
-    )
+    TEXT.replace("mini = 0.5", "mini = 0.5\nmean = 0.1\nstd = 0.3")
+    .replace("[full]", "[stop]\ntarget = 0.25\npatience = 5\ndevice_hours = 1\n[full]")
+    .replace("weight_decay = 0", "weight_decay = { low = 1e-4, high = 1e-2, log = true }")
 ).to_json()
 
 
@@ -495,12 +508,13 @@ def test_the_cases_below_are_complete() -> None:
 
 
 @pytest.mark.parametrize("key", OTHER)
-def test_the_fingerprint_covers_every_key_but_those_that_may_grow(key: str) -> None:
+def test_the_fingerprint_covers_every_key_but_those_that_may_change(key: str) -> None:
     before, after = StudySpec.parse(WHOLE, "test"), changed(key, OTHER[key])
     assert before != after
-    assert (before.fingerprint == after.fingerprint) == (key in EXTENDABLE)
+    may_change = key in EXTENDABLE or key.startswith("stop.")
+    assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
-    assert differing == ({key} - EXTENDABLE)
+    assert differing == (set() if may_change else {key})
 
 
 def test_what_may_grow() -> None:
@@ -601,6 +615,7 @@ RAW = st.fixed_dictionaries(
             min_epochs=st.integers(1, 99),
             reduction=st.integers(2, 9),
         ),
+        "stop": optional(target=st.floats(-1e3, 1e3), patience=WHOLE_NUMBERS, device_hours=RATES),
         "promotion": optional(top=st.integers(1, 99), seeds=WHOLE_NUMBERS),
     },
 )

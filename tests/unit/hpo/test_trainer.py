@@ -1,6 +1,10 @@
 """Training under a budget: epochs, phases, early stopping, who leaves when, and what is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from data.dataset import Labelled
 from data.device import DeviceImages
 from hpo.budget import Augmentation, Budget, Phase
 from hpo.epoch import EpochResult
-from hpo.pack import Candidate
+from hpo.pack import Candidate, Pack
 from hpo.trainer import Trainer, Training
 
 GOOD = Candidate(lr=0.05, momentum=0.9, weight_decay=0.0, seed=1)
@@ -135,7 +139,7 @@ def test_the_pruned_leave_and_the_rest_are_as_if_they_had_not_been_there() -> No
 
 def test_one_that_diverges_says_so_and_leaves_the_others_alone() -> None:
     found = to_the_end(trainer(SEARCH).start({0: GOOD, 1: WILD}))
-    assert (found[1][-1].status, found[1][-1].best) == ("diverged", False)
+    assert found[1][-1].status == "diverged"
     alone = to_the_end(trainer(SEARCH).start({0: GOOD}))[0]
     mine = [result.validation_loss for result in found[0]]
     assert mine == pytest.approx([result.validation_loss for result in alone], abs=1e-6)
@@ -209,7 +213,7 @@ def test_early_stopping_compares_with_the_best_and_keeps_it() -> None:
     factory = scripted(3.0, 1.0, 2.0, 1.5, 1.2, 0.1)
     training = one_batch(Budget("full", (Phase("sgd", 6, patience=3),), "best"), factory).start({0: GOOD})
     results = to_the_end(training)[0]
-    assert [result.best for result in results] == [True, True, False, False, False]
+    assert [result.kept_epoch for result in results] == [1, 2, 2, 2, 2]
     assert results[-1].status == "finished"
     assert training.weights(0)["epochs"].item() == 2
 
@@ -221,7 +225,7 @@ def test_the_next_phase_begins_from_the_best_weights() -> None:
     results = to_the_end(training)[0]
     assert [(result.epoch, result.phase) for result in results] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
     # Phase 1 stopped after epoch 3; phase 2 went on from epoch 1's weights: its places are 2 and 3.
-    assert [result.best for result in results] == [True, False, False, False, False]
+    assert [result.kept_epoch for result in results] == [1, 1, 1, 1, 1]
     assert training.weights(0)["epochs"].item() == 1
 
 
@@ -273,3 +277,110 @@ def test_the_pack_s_seconds_are_shared_by_its_members() -> None:
     ticks = iter([0.0, 6.0, 8.0])
     training = trainer(SEARCH, clock=lambda: next(ticks)).start({0: GOOD, 1: SLOW})
     assert [(result.seconds, result.evaluation_seconds) for result in training.epoch()] == [(3.0, 1.0)] * 2
+
+
+FULL = Budget(
+    "full",
+    (
+        Phase("sgd", 4, patience=2, clip=1.0, augmentation=Augmentation(10, 0.1, (0.9, 1.1), 3)),
+        Phase("adam", 3, patience=2, clip=1.0),
+    ),
+    "best",
+)
+
+
+def lenet() -> nn.Module:
+    return models.build("lenet", 10)
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_training_cut_between_epochs_goes_on_to_the_bit(cut: int) -> None:
+    candidates = {0: GOOD, 4: SLOW, 2: Candidate(0.5, 0.9, 0.0, 7)}
+    whole = trainer(FULL, lenet).start(candidates)
+    expected = to_the_end(whole)
+
+    first = trainer(FULL, lenet).start(candidates)
+    found: dict[int, list[EpochResult]] = {key: [] for key in candidates}
+    for _ in range(cut):
+        for result in first.epoch():
+            found[result.member].append(result)
+    states = first.states()
+    again = trainer(FULL, lenet).start({key: candidates[key] for key in states}, states)
+    for key, results in to_the_end(again).items():
+        found[key] += results
+
+    assert found == expected
+    for key in states:
+        mine, theirs = again.weights(key), whole.weights(key)
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_members_at_different_epochs_and_phases_share_a_pack() -> None:
+    doubles = partial(trainer, FULL, dtype=torch.float64)
+    alone = {key: to_the_end(doubles().start({key: who}))[key] for key, who in {0: GOOD, 1: SLOW}.items()}
+    ahead = doubles().start({0: GOOD})
+    early = [result for _ in range(5) for result in ahead.epoch()]
+    late = doubles().start({1: SLOW})
+    late_results = [*late.epoch(), *late.epoch()]
+    together = doubles().start({0: GOOD, 1: SLOW, 2: SLOW}, {**ahead.states(), **late.states()})
+    found = to_the_end(together)
+    for results, expected in (
+        (early + found[0], alone[0]),
+        (late_results + found[1], alone[1]),
+        (found[2], alone[1]),
+    ):
+        assert [r.epoch for r in results] == [r.epoch for r in expected]
+        assert [r.phase for r in results] == [r.phase for r in expected]
+        mine = [r.validation_loss for r in results]
+        assert mine == pytest.approx([r.validation_loss for r in expected], abs=1e-9)
+
+
+def test_who_joins_between_epochs_has_its_own_curve() -> None:
+    alone = to_the_end(trainer(SEARCH, dtype=torch.float64).start({1: SLOW}))[1]
+    training = trainer(SEARCH, dtype=torch.float64).start({0: GOOD})
+    training.epoch()
+    training.join({1: SLOW}, {})
+    found = to_the_end(training)
+    assert [len(found[0]), len(found[1])] == [2, 3]
+    mine = [result.validation_loss for result in found[1]]
+    assert mine == pytest.approx([result.validation_loss for result in alone], abs=1e-9)
+
+
+@pytest.mark.parametrize("place", ["hpo.pack.Pack.score", "hpo.pack.Pack.gradients"])
+def test_an_epoch_that_raises_leaves_all_as_it_was(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = to_the_end(trainer(FULL, lenet).start({0: GOOD, 1: SLOW}))
+    training = trainer(FULL, lenet).start({0: GOOD, 1: SLOW})
+    found = {result.member: [result] for result in training.epoch()}
+    calls = iter(range(100))
+    whole = Pack.score if place.endswith("score") else Pack.gradients
+
+    def fails_the_second_time(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    # Batches of 16 of 100 images, and of 40 of 70: the failure comes inside the epoch.
+    monkeypatch.setattr("hpo.trainer.EVALUATION_BATCH", 40)
+    with monkeypatch.context() as patched:
+        patched.setattr(place, fails_the_second_time)
+        with pytest.raises(KeyboardInterrupt):
+            training.epoch()
+    monkeypatch.undo()
+    for key, results in to_the_end(training).items():
+        found[key] += results
+    assert found == expected
+
+
+def test_only_the_epoch_itself_is_interruptible() -> None:
+    entered: list[str] = []
+
+    @contextmanager
+    def interruptible() -> Iterator[None]:
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    training = replace(trainer(SEARCH), interruptible=interruptible).start({0: GOOD})
+    assert entered == []
+    training.epoch()
+    assert entered == ["in", "out"]

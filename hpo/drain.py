@@ -1,0 +1,129 @@
+"""Stopping a stage of a study: it hands out nothing new, and what is running is finished.
+
+A user stops a stage, or a rule of the study file does; both leave the same mark on its Optuna study, and
+waiting trials stay as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+
+from hpo import catalog, ledger, stopping
+from hpo.spec import StopSection
+from hpo.stopping import Ended
+from hpo.storage import Storage
+from hpo.study import SPEC, STAGES, STOPPED, Stage, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """That a stage is stopped, and why."""
+
+    by: Literal["rule", "user"]
+    reason: str
+
+
+BY_USER = Stopped("user", "stopped by hand")
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """What `stop` or `resume` did to the stages it was about, if anything, and what is left in them.
+
+    `running`: trials that are still finished, also those whose worker was lost; `waiting`: those not begun,
+    also what TPE has not proposed yet. `again`: the rule by which the search ends anew as soon as a
+    worker asks for trials.
+    """
+
+    changed: tuple[Stage, ...]
+    running: int
+    waiting: int
+    again: str | None = None
+
+
+def stopped(storage: Storage, study: Study, stage: Stage) -> Stopped | None:
+    """Why the stage hands out nothing new, None if it does."""
+    with storage.transaction() as connection:
+        return read(connection, study, stage)
+
+
+def read(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
+    """`stopped`, as a step of the caller's transaction."""
+    mark = catalog.read_study_attribute(connection, study.study_id(stage), STOPPED)
+    return None if mark is None else Stopped(**mark)
+
+
+def decide(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
+    """`read`, after a rule of the study file that holds by now has stopped the search.
+
+    The study must be locked: each claim decides before it hands out anything, so none comes between.
+    """
+    mark = read(connection, study, stage)
+    if mark is None and stage == "search" and (reason := _reason(connection, study)) is not None:
+        mark = Stopped("rule", reason)
+        _mark(connection, study, stage, mark)
+    return mark
+
+
+def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> Draining:
+    """Stops the stages, for as long as no user resumes them.
+
+    It waits for a claim that is under way, and every later one sees the mark: once this returns, nothing new
+    is handed out. What a rule has ended becomes the user's, so that other rules do not open it again.
+    """
+    with storage.transaction() as connection:
+        changed = []
+        for stage in stages:
+            catalog.lock_study(connection, study.study_id(stage))
+            if read(connection, study, stage) != BY_USER:
+                _mark(connection, study, stage, BY_USER)
+                changed.append(stage)
+        return _draining(connection, study, stages, changed)
+
+
+def resume(storage: Storage, study: Study) -> Draining:
+    """Lets both stages hand out trials again, whoever or whatever stopped them."""
+    with storage.transaction() as connection:
+        changed = []
+        for stage in STAGES:
+            catalog.lock_study(connection, study.study_id(stage))
+            if read(connection, study, stage) is not None:
+                catalog.unset_study_attribute(connection, study.study_id(stage), STOPPED)
+                changed.append(stage)
+        return _draining(connection, study, STAGES, changed, _reason(connection, study))
+
+
+def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> None:
+    catalog.set_study_attributes(connection, study.study_id(stage), {STOPPED: asdict(mark)})
+
+
+def _reason(connection: Connection, study: Study) -> str | None:
+    """What the rules that are stored say: a worker may have been started before they changed."""
+    stored = catalog.read_study_attribute(connection, study.search_id, SPEC)
+    rules = StopSection(**stored.get("stop", {}))
+    if rules == StopSection():
+        return None
+    ended = [
+        Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
+        for number, state, value in catalog.ended(connection, study.search_id)
+    ]
+    spent = ledger.device_seconds(connection, study.search_id)
+    return stopping.reason(rules, ended, sum(spent.values()))
+
+
+def _draining(
+    connection: Connection,
+    study: Study,
+    stages: Sequence[Stage],
+    changed: Sequence[Stage],
+    again: str | None = None,
+) -> Draining:
+    ids = [study.study_id(stage) for stage in stages]
+    running = sum(catalog.count_begun(connection, study_id) for study_id in ids)
+    waiting = sum(catalog.count(connection, study_id, catalog.OPEN) for study_id in ids) - running
+    if "search" in stages:
+        waiting += max(0, study.trials - catalog.count(connection, study.search_id))
+    return Draining(tuple(changed), running, waiting, again)

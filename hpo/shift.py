@@ -1,0 +1,195 @@
+"""A worker's work on one pack, from its claim to the end of its last trial."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+from hpo.artifacts import Artifacts, CheckpointError
+from hpo.checkpointer import RETRY_SECONDS, Checkpointer
+from hpo.claim import LeasedTrial
+from hpo.epoch import EpochResult
+from hpo.ledger import Saved
+from hpo.member import MemberState
+from hpo.outbox import Outbox
+from hpo.pack import Candidate
+from hpo.reporter import Reporter
+from hpo.study import Stage
+from hpo.trainer import Trainer, Training
+
+log = logging.getLogger("hpo.worker")
+
+JOIN_SECONDS = 1.0
+"""How often a pack with room looks for trials that lost their worker."""
+
+PARK_SECONDS, RELEASE_SECONDS = 4.0, 2.0
+"""How long a worker that is told to stop may write checkpoints, and wait for the database. What is not saved
+by then goes on from an older checkpoint, what is not released is free when its lease ends."""
+
+
+class Stopped(BaseException):
+    """Raised in the training loop when the process was told to stop."""
+
+
+class ClaimLost(Protocol):
+    def __call__(self, width: int) -> list[LeasedTrial]:
+        """Trials of this pack's stage and batch size that lost their worker, at most so many."""
+
+
+class Shift:
+    """The loop around a `Training`: epochs, reports, checkpoints, and what to do about what others did.
+
+    It ends when all trials have ended and the database knows, or when `stop` is set: then the trials are
+    saved and handed back. What an epoch raises goes through, with the training as it was before that epoch.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        trials: Sequence[LeasedTrial],
+        stage: Stage,
+        reporter: Reporter,
+        outbox: Outbox,
+        artifacts: Artifacts,
+        checkpointer: Checkpointer,
+        claim_lost: ClaimLost,
+        width: int,
+        stop: threading.Event,
+        clock: Callable[[], float],
+        tell: Callable[[Sequence[EpochResult]], None],
+    ) -> None:
+        self._trainer, self._stage, self._reporter, self._outbox = trainer, stage, reporter, outbox
+        self._artifacts, self._checkpointer, self._claim_lost = artifacts, checkpointer, claim_lost
+        self._width, self._stop, self._clock, self._tell = width, stop, clock, tell
+        self._trials = {trial.number: trial for trial in trials}
+        self._durable: dict[int, int] = {}  # the epoch of the last checkpoint, by number
+        self._unsaved: dict[int, EpochResult] = {}  # finished, and their weights are not written yet
+        self._joining: deque[LeasedTrial] = deque()  # claimed on the outbox's thread
+        self._next_look, self._is_looking = clock() + JOIN_SECONDS, False
+        self._training: Training = trainer.start(_candidates(trials), self._states(trials))
+
+    @property
+    def width(self) -> int:
+        """How many members it has."""
+        return len(self._training.members)
+
+    def run(self) -> None:
+        try:
+            while not self._stop.is_set() and self._step():
+                pass
+        except Stopped:
+            pass
+        if self._stop.is_set():
+            self.park()
+
+    def park(self) -> None:
+        """Saves the trials, as of their last whole epoch, and hands them back."""
+        self._save(PARK_SECONDS)
+        self._reporter.release()
+        self._outbox.wait(RELEASE_SECONDS)
+
+    def _step(self) -> bool:
+        """Whether there is more to do."""
+        self._take_in()
+        if self._training.members:
+            results = self._training.epoch()
+            self._tell(results)
+            self._report(results)
+            if self._checkpointer.is_due:
+                self._save()
+            return True
+        if self._unsaved:
+            self._stop.wait(RETRY_SECONDS)
+            self._report([])
+            return True
+        return not self._outbox.wait(RETRY_SECONDS) or bool(self._joining)
+
+    def _report(self, results: Sequence[EpochResult]) -> None:
+        """A trial in full training ends only once its weights are safe."""
+        if self._stage == "full":
+            self._unsaved |= {result.member: result for result in results if result.status == "finished"}
+        saved = {}
+        for number in self._unsaved:
+            name = self._checkpointer.save_weights(self._trials[number], self._training.weights(number))
+            if name is None:
+                break
+            saved[number] = {"weights": name}
+        ready = [result for result in results if result.member not in self._unsaved]
+        ready += [self._unsaved.pop(number) for number in saved]
+        self._look_for_lost()
+        self._drop(self._reporter.report(ready, saved))
+
+    def _drop(self, leaving: Collection[int]) -> None:
+        self._training.drop(leaving)
+        for number in leaving:
+            self._unsaved.pop(number, None)
+
+    def _save(self, seconds: float = float("inf")) -> None:
+        start = self._clock()
+        states = self._training.states()
+        saved = self._checkpointer.save(self._trials, states, self._durable, seconds)
+        if not saved:
+            return
+        self._durable |= {number: one.epoch for number, one in saved.items()}
+        self._reporter.spend("checkpoints", self._clock() - start, list(saved))
+        self._reporter.save(saved)
+
+    def _look_for_lost(self) -> None:
+        room = self._width - self.width
+        if room <= 0 or not self.width or self._joining or any(t.alone for t in self._trials.values()):
+            return
+        if self._is_looking or self._clock() < self._next_look:
+            return
+        self._next_look, self._is_looking = self._clock() + JOIN_SECONDS, True
+
+        def claim() -> None:
+            trials = self._claim_lost(room)
+            # This worker itself may have been away for too long: then its own trials are among the lost ones,
+            # and a member that is here still has lost nothing but its lease.
+            here = self._reporter.open
+            self._reporter.add(trials)
+            self._trials |= {trial.number: trial for trial in trials}
+            self._joining.extend(trial for trial in trials if trial.number not in here)
+            self._is_looking = False
+
+        self._outbox.post(claim)
+
+    def _take_in(self) -> None:
+        """Those who have joined; what they were here before leaves first."""
+        if not self._joining:
+            return
+        joining = [self._joining.popleft() for _ in range(len(self._joining))]
+        self._drop(self._reporter.leaving())
+        trials = [trial for trial in joining if trial.number in self._reporter.open]
+        if not trials:
+            return
+        log.info("%s: joined by %s", self._stage, ", ".join(str(trial.number) for trial in trials))
+        self._training.join(_candidates(trials), self._states(trials))
+
+    def _states(self, trials: Iterable[LeasedTrial]) -> dict[int, MemberState]:
+        """What those with a checkpoint go on from."""
+        states = {}
+        for trial in trials:
+            if trial.checkpoint is not None and (state := self._load(trial, trial.checkpoint)) is not None:
+                states[trial.number] = state
+                self._durable[trial.number] = trial.checkpoint.epoch
+        return states
+
+    def _load(self, trial: LeasedTrial, saved: Saved) -> MemberState | None:
+        try:
+            like = self._trainer.new_pack([trial.seed]).weights
+            return self._artifacts.load_checkpoint(saved.file, like)
+        except CheckpointError as error:
+            log.warning("trial %d starts over, its checkpoint does not load: %s", trial.number, error)
+            self._artifacts.set_aside(saved.file)
+            return None
+
+
+def _candidates(trials: Iterable[LeasedTrial]) -> dict[int, Candidate]:
+    return {
+        trial.number: Candidate(
+            trial.point["lr"], trial.point["momentum"], trial.point["weight_decay"], trial.seed
+        )
+        for trial in trials
+    }

@@ -1,0 +1,52 @@
+"""When a search has gone on long enough: rules over how its trials ended. Pure; they keep no state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from hpo.spec import StopSection
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A search trial that is over. `value`: its validation loss if it completed, None if it was pruned.
+
+    `inherited`: it comes from the study that this one was forked from.
+    """
+
+    number: int
+    value: float | None
+    inherited: bool = False
+
+
+def reason(rules: StopSection, ended: Sequence[Ended], device_seconds: float) -> str | None:
+    """Why the search ends now, with the figures; None while it goes on.
+
+    `ended`: in the order of ending. `device_seconds`: what the search has spent.
+    """
+    completed = [(trial.value, trial.number) for trial in ended if trial.value is not None]
+    value, number = min(completed, default=(inf, None))
+    if rules.target is not None and value <= rules.target:
+        return f"target {rules.target:g} reached by trial {number} ({value:.4g})"
+    if rules.patience is not None and (count := _in_vain(ended)) >= rules.patience:
+        best = "none completed" if number is None else f"the best is trial {number} ({value:.4g})"
+        return f"no improvement for {count} trials (patience {rules.patience}): {best}"
+    if rules.device_hours is not None and device_seconds >= rules.device_hours * HOUR:
+        return f"{device_seconds / HOUR:.3g} device hours spent of {rules.device_hours:g}"
+    return None
+
+
+def _in_vain(ended: Sequence[Ended]) -> int:
+    """How many trials in a row, up to the last, brought no new best.
+
+    What is inherited sets the mark and is not counted: a fork has not tried anything yet.
+    """
+    best, count = inf, 0
+    for trial in ended:
+        if trial.value is not None and trial.value < best:
+            best, count = trial.value, 0
+        elif not trial.inherited:
+            count += 1
+    return count

@@ -1,0 +1,186 @@
+"""Workers in this process, on real Postgres and real digits, with a network that trains in milliseconds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sqlalchemy import text
+from torch import Tensor, nn
+
+from hpo import catalog, ledger
+from hpo.pack import Pack
+from hpo.spec import StudySpec
+from hpo.storage import Storage
+from hpo.study import Stage, Study, create
+from hpo.worker import Worker
+from hpo.workload import Workload
+
+DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
+
+STEPS = 14
+"""Of an epoch of the search at batch size 32."""
+
+
+class Small(nn.Module):
+    """What a network can have: trained weights, running statistics, layers that draw."""
+
+    def __init__(self, classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.AvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(7 * 7 * in_channels, 16),
+            nn.BatchNorm1d(16),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(16, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.network(images)
+        return output
+
+
+class StopsWhenIdle(threading.Event):
+    """Tells a worker to stop as soon as it finds nothing to do and trials that others have."""
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        self.set()
+        return True
+
+
+@dataclass
+class Works:
+    """Makes studies and workers for them; `works(search={"trials": 2})`."""
+
+    storage: Storage
+    spec: Callable[..., StudySpec]
+    folder: Path
+    _workload: Workload | None = None
+
+    def __call__(
+        self, name: str = "small", worker: str = "w", promotes: bool = False, **changes: Any
+    ) -> Worker:
+        small: dict[str, Any] = {
+            "name": name,
+            "data": DIGITS,
+            "space": {"batch_size": 32},
+            "search": {"trials": 4, "epochs": 3},
+            **changes,
+        }
+        study = create(self.storage, self.spec(**small), "test").study
+        if self._workload is None:
+            self._workload = Workload(study.spec, self.folder)
+        return Worker(
+            self.storage, study, self._workload, worker, "cpu", self.folder / "artifacts", promotes=promotes
+        )
+
+
+@dataclass
+class Steps:
+    """What happens in the middle of training: before step number n of all packs together."""
+
+    at: dict[int, Callable[[], object]] = field(default_factory=dict)
+    each: Callable[[Pack], object] | None = None
+    count: int = 0
+    widths: list[int] = field(default_factory=list)
+
+    def before(self, pack: Pack) -> None:
+        self.count += 1
+        self.widths.append(len(pack))
+        if self.each is not None:
+            self.each(pack)
+        if (act := self.at.pop(self.count, None)) is not None:
+            act()
+
+    @classmethod
+    def watched(cls, monkeypatch: pytest.MonkeyPatch) -> Steps:
+        steps, whole = cls(), Pack.gradients
+
+        def gradients(pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            steps.before(pack)
+            return whole(pack, images, labels)
+
+        monkeypatch.setattr(Pack, "gradients", gradients)
+        return steps
+
+
+def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small network; and waits that do not depend on how busy the machine is."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr("models.resolve", lambda _name: Small)
+    monkeypatch.setattr("models.build", lambda _name, classes, channels: Small(classes, channels))
+    monkeypatch.setattr("hpo.reporter.ANSWER_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
+    monkeypatch.setattr("hpo.worker.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("hpo.shift.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("hpo.shift.PARK_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.shift.RELEASE_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.worker.DELIVER_SECONDS", 30.0)
+
+
+def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[catalog.TrialRow]:
+    with storage.transaction() as connection:
+        return catalog.trials(connection, study.study_id(stage))
+
+
+def states(storage: Storage, study: Study, stage: Stage = "search") -> list[str]:
+    return [row.state.name for row in trials(storage, study, stage)]
+
+
+def figures(storage: Storage, study: Study, stage: Stage = "search") -> dict[int, list[tuple[Any, ...]]]:
+    """By number, all that is on record of each epoch."""
+    with storage.transaction() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT number, epoch, train_loss, validation_loss, validation_accuracy, intermediate_value "
+                "FROM hpo.epoch JOIN trials USING (trial_id) LEFT JOIN trial_intermediate_values v "
+                "ON v.trial_id = epoch.trial_id AND v.step = epoch "
+                "WHERE study_id = :study_id ORDER BY number, epoch"
+            ),
+            {"study_id": study.study_id(stage)},
+        ).all()
+    found: dict[int, list[tuple[Any, ...]]] = {row.number: [] for row in rows}
+    for number, *rest in rows:
+        found[number].append(tuple(rest))
+    return found
+
+
+def outcome(storage: Storage, study: Study, stage: Stage = "search") -> list[tuple[Any, ...]]:
+    """All that a trial gives, but for who trained it and when."""
+    epochs = figures(storage, study, stage)
+    return [
+        (
+            row.number,
+            row.state.name,
+            row.point,
+            row.value,
+            {k: v for k, v in row.attributes.items() if k not in ("worker", "weights", "takeovers")},
+            epochs.get(row.number),
+        )
+        for row in trials(storage, study, stage)
+    ]
+
+
+def weights(worker: Worker) -> dict[int, Mapping[str, Tensor]]:
+    """The saved weights of full trainings, by number."""
+    folder = worker.study.artifacts(worker.artifacts)
+    rows = trials(worker.storage, worker.study, "full")
+    return {row.number: load_file(folder / row.attributes["weights"]) for row in rows}
+
+
+def checkpoint_files(worker: Worker) -> list[Path]:
+    return sorted((worker.study.artifacts(worker.artifacts) / "checkpoints").glob("*"))
+
+
+def lose(storage: Storage, worker: str) -> None:
+    """The worker is known to be dead."""
+    with storage.transaction() as connection:
+        ledger.forget_worker(connection, worker)

@@ -1,0 +1,586 @@
+"""A database that goes away and comes back under a worker that trains."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import pytest
+import torch
+from shell import SMALL_STUDY, Shell, until, wait_for
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+import hpo.storage
+from benchmarks.chaos.server import Server, Shutdown, connection
+from hpo import catalog, ledger
+from hpo.catalog import TrialRow
+from hpo.claim import LeasedTrial, claim, claim_lost
+from hpo.epoch import EpochResult
+from hpo.errors import UnavailableError
+from hpo.outbox import Outbox
+from hpo.reporter import Reporter
+from hpo.spec import StudySpec
+from hpo.storage import Storage, open_url
+from hpo.study import Study, create, load
+from hpo.trainer import Training
+from hpo.worker import Worker
+from hpo.workload import Workload
+
+SpecOf = Callable[..., StudySpec]
+WorkerOf = Callable[..., Worker]
+
+DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
+EPOCHS = 6
+PATIENCE = 60
+"""Seconds after which what a test waits for is not to come any more."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of this module's own, that the tests may stop."""
+    with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as folder:
+        started = Server(Path(folder) / "postgres")
+        started.start()
+        started.create_database("template")
+        open_url(started.url("template")).engine.dispose()
+        yield started
+        started.stop("immediate")
+
+
+@pytest.fixture
+def storage(server: Server) -> Iterator[Storage]:
+    """An opened storage on that server, which runs again afterwards."""
+    name = f"test_{uuid4().hex[:12]}"
+    with connection(server.url("postgres")) as admin:
+        admin.execute(text(f"CREATE DATABASE {name} TEMPLATE template"))
+    opened = open_url(server.url(name))
+    yield opened
+    opened.engine.dispose()
+    if not is_up(server):
+        server.start()
+
+
+def is_up(server: Server) -> bool:
+    try:
+        with connection(server.url("postgres")):
+            return True
+    except OperationalError:
+        return False
+
+
+@pytest.fixture
+def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
+    """`worker(search={"trials": 2})`: one that trains the digits, in this process, for a study so changed."""
+
+    def made(**changes: Any) -> Worker:
+        torch.set_num_threads(1)
+        small = {"data": DIGITS, "space": {"batch_size": 16}, "search": {"trials": 2, "epochs": EPOCHS}}
+        study = create(storage, spec(**{**small, **changes}), "test").study
+        return Worker(storage, study, Workload(study.spec, tmp_path), "w", "cpu", tmp_path)
+
+    return made
+
+
+class Loop:
+    """The training loop of a worker in this process: what is to be done before which of its epochs."""
+
+    def __init__(self) -> None:
+        self.trained = 0
+        self._actions: dict[int, Callable[[], object]] = {}
+
+    def before(self, epoch: int, act: Callable[[], object]) -> None:
+        self._actions[epoch] = act
+
+    def enter(self) -> None:
+        self._actions.get(self.trained + 1, lambda: None)()
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    watched, train = Loop(), Training.epoch
+
+    def epoch(training: Training) -> list[EpochResult]:
+        watched.enter()
+        results = train(training)
+        watched.trained += 1
+        return results
+
+    monkeypatch.setattr(Training, "epoch", epoch)
+    return watched
+
+
+@pytest.fixture
+def on_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], object]], None]:
+    """`on_wait(act)`: `act` is called, with how many there have been, when a worker begins to wait for all to
+    be delivered: it has nothing to train."""
+    wait, count = Outbox.wait, iter(range(1, 1000))
+
+    def install(act: Callable[[int], object]) -> None:
+        def wait_and_act(outbox: Outbox, seconds: float) -> bool:
+            act(next(count))
+            return wait(outbox, seconds)
+
+        monkeypatch.setattr(Outbox, "wait", wait_and_act)
+
+    return install
+
+
+class FirstWords(logging.Handler):
+    """Acts when a worker first says that it waits for the storage."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._act: Callable[[], object] | None = act
+
+    def emit(self, record: logging.LogRecord) -> None:
+        act = self._act
+        if act is not None and record.getMessage().startswith("waiting for the storage"):
+            self._act = None
+            act()
+
+
+@contextmanager
+def once_it_waits(act: Callable[[], object]) -> Iterator[None]:
+    log, handler = logging.getLogger("hpo.worker"), FirstWords(act)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def execute(storage: Storage, statement: str) -> list[Any]:
+    """What comes of it on a connection of its own."""
+    with connection(storage.url) as opened:
+        result = opened.execute(text(statement))
+        return list(result.all()) if result.returns_rows else []
+
+
+@contextmanager
+def another(storage: Storage) -> Iterator[Storage]:
+    """The same storage as another process sees it."""
+    opened = open_url(storage.url)
+    try:
+        yield opened
+    finally:
+        opened.engine.dispose()
+
+
+def rows(storage: Storage, study: Study) -> list[TrialRow]:
+    with storage.transaction() as opened:
+        return catalog.trials(opened, study.search_id)
+
+
+def epochs(storage: Storage, trial_id: int) -> list[int]:
+    """In the order in which they were written."""
+    query = f"SELECT epoch FROM hpo.epoch WHERE trial_id = {trial_id} ORDER BY ctid"
+    return [row.epoch for row in execute(storage, query)]
+
+
+def assert_as_if_nothing_had_happened(worker: Worker) -> None:
+    """Every trial is complete, in the hands that began it, with all its epochs in order."""
+    found = rows(worker.storage, worker.study)
+    assert len(found) == worker.study.trials
+    for row in found:
+        assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "w"), row
+        assert "takeovers" not in row.attributes
+        everything = list(range(1, worker.study.spec.search.epochs + 1))
+        assert epochs(worker.storage, row.trial_id) == everything
+        shown = worker.storage.study(worker.study.name).trials[row.number]
+        assert list(shown.intermediate_values) == everything
+        assert shown.value == shown.intermediate_values[everything[-1]]
+    assert execute(worker.storage, "SELECT * FROM hpo.lease") == []
+
+
+# Short ones: the training does not notice
+
+
+@pytest.mark.slow
+def test_connections_that_are_cut_one_by_one_cost_nothing(worker: WorkerOf, loop: Loop) -> None:
+    serving = worker()
+    cuts: list[int] = []
+
+    def cut() -> None:
+        query = (
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = "
+            "current_database() AND pid <> pg_backend_pid() ORDER BY backend_start LIMIT 1"
+        )
+        cuts.append(len(execute(serving.storage, query)))
+
+    for epoch in range(1, EPOCHS + 1):
+        loop.before(epoch, cut)
+    serving.run()
+    assert cuts == [1] * EPOCHS
+    assert_as_if_nothing_had_happened(serving)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["fast", "immediate"])
+def test_a_restart_costs_nothing(worker: WorkerOf, loop: Loop, server: Server, how: Shutdown) -> None:
+    """After an immediate one the server recovers from its log, as after a loss of power."""
+    serving = worker()
+    loop.before(3, lambda: server.restart(how))
+    serving.run()
+    assert loop.trained == EPOCHS
+    assert_as_if_nothing_had_happened(serving)
+
+
+# Long ones: the training goes on without
+
+
+@pytest.mark.slow
+def test_training_goes_on_while_the_database_is_away_and_all_is_told_afterwards(
+    worker: WorkerOf, loop: Loop, server: Server
+) -> None:
+    """Nobody takes the trials over meanwhile, although their leases have run out: nobody could renew."""
+    serving = worker()
+    claimed: list[list[LeasedTrial]] = []
+
+    def stop() -> None:
+        execute(serving.storage, "UPDATE hpo.lease SET expires = now()")
+        server.stop()
+
+    def come_back() -> None:
+        server.start()
+        with another(serving.storage) as elsewhere:
+            claimed.append(claim(elsewhere, serving.study, "search", "another", 16))
+
+    loop.before(3, stop)
+    loop.before(5, come_back)
+    serving.run()
+    assert loop.trained == EPOCHS  # two of them without a database, and none again
+    assert claimed == [[]]
+    assert_as_if_nothing_had_happened(serving)
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_trained_all_waits_for_the_database_and_delivers(
+    worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
+) -> None:
+    serving = worker()
+
+    def come_back(wait: int) -> None:
+        if wait == 2:  # the first one was in vain
+            assert loop.trained == EPOCHS
+            assert not is_up(server)
+            server.start()
+
+    on_wait(come_back)
+    loop.before(EPOCHS, server.stop)
+    serving.run()
+    assert is_up(server)
+    assert loop.trained == EPOCHS
+    assert_as_if_nothing_had_happened(serving)
+
+
+@pytest.mark.slow
+def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_end(
+    worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
+) -> None:
+    serving = worker(search={"trials": 1, "epochs": 1})
+    serving.promotes = True
+
+    def come_back(_wait: int) -> None:
+        if not is_up(server):
+            server.start()
+
+    on_wait(come_back)
+    loop.before(4, server.stop)  # one epoch of search, three of full training
+    serving.run()
+    assert loop.trained == 4
+    with serving.storage.transaction() as opened:
+        (full,) = catalog.trials(opened, serving.study.full_id)
+    assert full.state.name == "COMPLETE"
+    assert epochs(serving.storage, full.trial_id) == [1, 2, 3]
+    folder = serving.study.artifacts(serving.artifacts)
+    assert [file.name for file in folder.iterdir()] == [full.attributes["weights"]]
+
+
+@pytest.mark.slow
+def test_a_trial_pruned_unheard_ends_at_its_rung_though_it_has_trained_on(
+    worker: WorkerOf, loop: Loop, server: Server
+) -> None:
+    serving = worker(
+        search={"trials": 6, "epochs": EPOCHS}, pruner={"name": "asha", "min_epochs": 3, "reduction": 3}
+    )
+    loop.before(3, server.stop)
+    loop.before(5, server.start)
+    serving.run()
+    found = rows(serving.storage, serving.study)
+    assert sorted(row.state.name for row in found) == ["COMPLETE"] * 2 + ["PRUNED"] * 4
+    for row in found:
+        last = 3 if row.state.name == "PRUNED" else EPOCHS
+        assert epochs(serving.storage, row.trial_id) == list(range(1, last + 1))
+        assert row.attributes["epochs"] == last
+
+
+@pytest.mark.slow
+def test_a_failure_while_the_database_is_away_is_told_afterwards(
+    worker: WorkerOf, loop: Loop, server: Server
+) -> None:
+    serving = worker()
+
+    def fail() -> NoReturn:
+        server.stop()
+        raise ValueError("a shape is wrong")
+
+    loop.before(3, fail)
+    with once_it_waits(server.start):
+        serving.run()
+    for row in rows(serving.storage, serving.study):
+        assert (row.state.name, row.attributes["reason"]) == ("FAIL", "ValueError: a shape is wrong")
+        assert epochs(serving.storage, row.trial_id) == [1, 2]
+
+
+def test_a_server_that_has_just_started_gives_every_owner_time_to_come_back(
+    storage: Storage, spec: SpecOf, server: Server
+) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    trials = claim(storage, study, "search", "one", 12)
+    execute(storage, "UPDATE hpo.lease SET expires = now() - interval '1 hour'")
+    server.restart("fast")
+    assert claim(storage, study, "search", "another", 12) == []
+    with storage.transaction() as opened:
+        assert len(ledger.hold(opened, [trial.lease for trial in trials])) == 12
+    # One whose worker is known to be gone need not be waited for.
+    with storage.transaction() as opened:
+        ledger.forget_worker(opened, "one")
+    assert len(claim(storage, study, "search", "another", 12)) == 12
+
+
+# Stopping and freezing
+
+
+@pytest.fixture
+def shell(storage: Storage, tmp_path: Path) -> Iterator[Shell]:
+    """A user of the server that comes and goes, with a small study whose trials train for long."""
+    url = storage.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    shell = Shell(tmp_path, {"HPO_STORAGE_URL": url, "HPO_LEASE_SECONDS": "1", "OMP_NUM_THREADS": "1"})
+    raw = SMALL_STUDY.replace("batch_size = [16, 32, 64]", "batch_size = 16")
+    shell.write("small.toml", raw.replace("trials = 12\nepochs = 3", "trials = 3\nepochs = 20"))
+    yield shell
+    shell.close()
+
+
+def stored(shell: Shell, storage: Storage) -> Study:
+    create(storage, StudySpec.load(shell.folder / "small.toml"), "test")
+    return load(storage, "small")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
+    shell: Shell, storage: Storage, server: Server
+) -> None:
+    study = stored(shell, storage)
+    process = shell.start("worker", "small", "--name", "w")
+    until("an epoch", lambda: execute(storage, "SELECT 1 FROM hpo.epoch") or None)
+    server.stop()
+    wait_for(process, "waiting for the storage")
+    process.terminate()
+    said, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    server.start()
+    assert {row.state.name for row in rows(storage, study)} == {"RUNNING"}
+    # The next one carries on; of what could not be told, nothing stands in its way.
+    execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
+    artifacts = shell.folder / "home" / "artifacts"
+    Worker(storage, study, Workload(study.spec, shell.folder), "next", "cpu", artifacts).run()
+    for row in rows(storage, study):
+        assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "next")
+        assert epochs(storage, row.trial_id) == list(range(1, 21))
+    assert not (study.artifacts(artifacts) / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_between_two_packs_is_stopped_while_it_waits_for_the_database(
+    worker: WorkerOf, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = worker(search={"trials": 2, "epochs": 1})
+    serving.width = 1
+    asked = threading.Event()
+
+    def ask(*_arguments: object) -> NoReturn:
+        asked.set()
+        raise UnavailableError("nobody answers")
+
+    loop.before(1, lambda: monkeypatch.setattr("hpo.worker.claim", ask))
+    thread = threading.Thread(target=serving.run)
+    thread.start()
+    assert asked.wait(PATIENCE)
+    serving.stop.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert [row.state.name for row in rows(serving.storage, serving.study)] == ["COMPLETE", "WAITING"]
+
+
+def freeze_in_training(process: subprocess.Popen[str], storage: Storage) -> None:
+    """Freezes a worker that has a trial with an epoch on record, outside of a transaction: inside of one it
+    would keep its locks, and the trial would count as in good hands until the server ends that."""
+    training = "SELECT 1 FROM hpo.lease JOIN hpo.epoch USING (trial_id)"
+    busy = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND application_name = 'hpo' AND state <> 'idle'"
+    )
+
+    def frozen() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        if execute(storage, training) and not execute(storage, busy):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    until("an epoch", lambda: execute(storage, training) or None)
+    until("a freeze in the midst of a trial", lambda: frozen() or None)
+
+
+@pytest.mark.slow
+def test_a_frozen_worker_that_lost_its_trial_writes_nothing_of_it_and_goes_on(
+    shell: Shell, storage: Storage
+) -> None:
+    study = stored(shell, storage)
+    process = shell.start("worker", "small", "--name", "frozen", "--width", "1")
+    freeze_in_training(process, storage)
+    (trial,) = until(
+        "the end of its lease", lambda: claim_lost(storage, study, "search", "another", 1, 16) or None
+    )
+    known = epochs(storage, trial.lease.trial_id)
+    assert known == list(range(1, len(known) + 1))
+    assert len(known) < 20
+
+    process.send_signal(signal.SIGCONT)
+    complete = f"SELECT 1 FROM trials WHERE state = 'COMPLETE' AND study_id = {study.search_id}"
+    until("the end of the two others", lambda: len(execute(storage, complete)) == 2 or None)
+    assert epochs(storage, trial.lease.trial_id) == known
+    last = len(known) + 1
+    result = EpochResult(trial.number, last, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "finished", kept_epoch=last)
+    with Outbox() as outbox:
+        mine = Reporter(storage, study, "search", {"worker": "another"}, outbox)
+        mine.add([trial])
+        assert mine.report([result]) == {trial.number}
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    found = rows(storage, study)
+    assert [row.state.name for row in found] == ["COMPLETE"] * 3
+    ours = found.pop(trial.number)
+    assert (ours.attributes["worker"], ours.attributes["takeovers"], ours.value) == ("another", 1, 0.5)
+    assert epochs(storage, ours.trial_id) == [*known, last]
+    assert [row.attributes["worker"] for row in found] == ["frozen", "frozen"]
+
+
+def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_that(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(storage, spec(space={"batch_size": 16}), "test").study
+    trials = claim(storage, study, "search", "frozen", 12)
+    execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
+    taken: list[list[LeasedTrial]] = []
+
+    def freeze() -> None:
+        with another(storage) as elsewhere, ExitStack() as stack:
+            with monkeypatch.context() as patch:
+                patch.setattr(hpo.storage, "SILENCE_MS", 200)
+                frozen = stack.enter_context(storage.transaction())
+            leases = [trial.lease for trial in trials]
+            ledger.hold(frozen, leases)
+            taken.append(claim(elsewhere, study, "search", "another", 12))  # and it does not wait
+            again = until("the end of it", lambda: claim(elsewhere, study, "search", "another", 12) or None)
+            taken.append(again)
+            ledger.release(frozen, leases)
+
+    with pytest.raises(UnavailableError):
+        freeze()
+    assert [len(claimed) for claimed in taken] == [0, 12]
+    assert {row.state.name for row in rows(storage, study)} == {"RUNNING"}
+
+
+# What hangs
+
+
+@contextmanager
+def stalled(storage: Storage) -> Iterator[None]:
+    """The server answers nothing and refuses nothing, as one does whose disk or machine has stalled."""
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    (file,) = execute(storage, "SELECT current_setting('data_directory') || '/postmaster.pid' AS name")
+    accepting = int(Path(file.name).read_text().split()[0])
+    processes = [accepting, *(row.pid for row in execute(storage, query))]
+    try:
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_in_training_while_the_database_hangs_ends_in_time(
+    shell: Shell, storage: Storage
+) -> None:
+    stored(shell, storage)
+    process = shell.start("worker", "small", "--name", "w")
+    until("an epoch", lambda: execute(storage, "SELECT 1 FROM hpo.epoch") or None)
+    with stalled(storage):
+        process.terminate()
+        said, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, said
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_while_its_claim_waits_for_a_lock_ends_in_time(
+    shell: Shell, storage: Storage
+) -> None:
+    """One that is frozen inside of its own claim keeps the lock for as long as the server lets it."""
+    study = stored(shell, storage)
+    with storage.transaction() as frozen:
+        catalog.lock_study(frozen, study.search_id)
+        process = shell.start("worker", "small", "--name", "w")
+        blocked = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        until("a claim that waits", lambda: execute(storage, blocked) or None)
+        process.terminate()
+        said, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, said
+
+
+# What was committed, and not heard of
+
+
+def test_what_was_committed_unheard_is_charged_once(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is cut after the commit and before the answer, so the report is made again."""
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    trials = claim(storage, study, "search", "one", 1)
+    transaction, unheard = Storage.transaction, iter([True])
+
+    @contextmanager
+    def cut(of: Storage) -> Iterator[Connection]:
+        with transaction(of) as opened:
+            yield opened
+        if threading.current_thread().name == "outbox" and next(unheard, False):
+            raise UnavailableError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Storage, "transaction", cut)
+    with Outbox() as outbox:
+        pack = Reporter(storage, study, "search", {"worker": "one"}, outbox)
+        pack.add(trials)
+        pack.report([EpochResult(0, 1, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "training", kept_epoch=1)])
+        assert outbox.wait(PATIENCE)
+    assert epochs(storage, trials[0].lease.trial_id) == [1]
+    with storage.transaction() as opened:
+        spent = ledger.device_seconds(opened, study.search_id)
+    assert (spent["training"], spent["evaluation"]) == (1.0, 0.25)

@@ -1,0 +1,693 @@
+"""Fourteen ways of Optuna that surprise a service, in numbered order: what ours does in each case.
+
+Where it costs little, a test also shows what Optuna does; such a line fails when Optuna comes to behave
+otherwise, and then the reason for our own way is to be thought over.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import optuna
+import pytest
+import torch
+from integration.crowd import at_once, create_study, serve
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.samplers import TPESampler
+from optuna.storages import GrpcStorageProxy, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat, HeartbeatThread
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+from pydantic import SecretStr
+from sqlalchemy import Connection, create_engine, text
+
+import hpo.claim
+from hpo import catalog, ledger
+from hpo.catalog import TrialRow
+from hpo.claim import LeasedTrial, claim, is_finished
+from hpo.epoch import EpochResult
+from hpo.errors import InputError, StorageError, UnavailableError
+from hpo.outbox import Outbox
+from hpo.pack import Pack
+from hpo.renewal import Renewal
+from hpo.reporter import Reporter
+from hpo.sampler import Observation, propose
+from hpo.settings import Settings
+from hpo.space import Point, SearchSpace, cell
+from hpo.spec import StudySpec
+from hpo.storage import Storage, open_url, parse_url
+from hpo.study import Study, create, load
+from hpo.trainer import Training
+from hpo.worker import Worker
+from hpo.workload import Workload
+
+SpecOf = Callable[..., StudySpec]
+ReporterOf = Callable[[Study, list[LeasedTrial]], Reporter]
+WorkerOf = Callable[..., Worker]
+BeforeEpoch = Callable[[int, Callable[[], object]], None]
+
+DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
+ASHA = {"name": "asha", "min_epochs": 1, "reduction": 3}
+TPE = {"name": "tpe", "startup": 10}
+ONE_PACK = {"batch_size": 16}  # 12 of the 24 cells, all of one batch size
+CELLS_768: Mapping[str, list[float]] = {
+    "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3],
+    "batch_size": [16, 32, 64, 128],
+    "momentum": [0.0, 0.5, 0.9, 0.99],
+    "weight_decay": [0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
+}
+
+
+def rows(storage: Storage, study: Study) -> list[TrialRow]:
+    with storage.transaction() as connection:
+        return catalog.trials(connection, study.search_id)
+
+
+def states(storage: Storage, study: Study) -> list[str]:
+    return [row.state.name for row in rows(storage, study)]
+
+
+def curve(storage: Storage, study: Study, number: int) -> dict[int, float]:
+    return storage.study(study.name).trials[number].intermediate_values
+
+
+def lose(storage: Storage, *trials: LeasedTrial) -> None:
+    """Lets the leases of these trials run out."""
+    with storage.transaction() as connection:
+        for trial in trials:
+            connection.execute(
+                text(
+                    "UPDATE hpo.lease SET seconds = 0, expires = now() - interval '1 s' WHERE trial_id = :id"
+                ),
+                {"id": trial.lease.trial_id},
+            )
+
+
+def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
+    with storage.transaction() as connection:
+        for trial_id in ledger.hold(connection, [trial.lease for trial in trials]):
+            ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
+
+
+def cut_connections(storage: Storage) -> None:
+    """Ends every connection to the database, as a failing network or an administrator does."""
+    engine = create_engine(storage.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    engine.dispose()
+
+
+def losses(epoch: int, by_number: Mapping[int, float]) -> list[EpochResult]:
+    return [
+        EpochResult(number, epoch, 0, loss, loss, 0.5, 1.0, 0.25, "training", kept_epoch=epoch)
+        for number, loss in by_number.items()
+    ]
+
+
+@pytest.fixture
+def reporter(storage: Storage) -> Iterator[ReporterOf]:
+    with Outbox() as outbox:
+        yield lambda study, trials: _added(
+            Reporter(storage, study, "search", {"worker": "x"}, outbox), trials
+        )
+
+
+def _added(reporter: Reporter, trials: list[LeasedTrial]) -> Reporter:
+    reporter.add(trials)
+    return reporter
+
+
+@pytest.fixture
+def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
+    """`worker(search={"trials": 2})`: one that trains the digits, in this process, for a study so changed."""
+
+    def made(**changes: Any) -> Worker:
+        torch.set_num_threads(1)
+        small = {"data": DIGITS, "space": ONE_PACK, "search": {"trials": 3, "epochs": 3}, **changes}
+        study = create(storage, spec(**small), "test").study
+        return Worker(storage, study, Workload(study.spec, tmp_path), "w", "cpu", tmp_path)
+
+    return made
+
+
+@pytest.fixture
+def before_epoch(monkeypatch: pytest.MonkeyPatch) -> BeforeEpoch:
+    """`before_epoch(2, act)`: `act` is called in the midst of training, before the second epoch of a pack."""
+
+    def install(number: int, act: Callable[[], object]) -> None:
+        train, calls = Training.epoch, iter(range(1, 1000))
+
+        def epoch(training: Training) -> list[EpochResult]:
+            if next(calls) == number:
+                act()
+            return train(training)
+
+        monkeypatch.setattr(Training, "epoch", epoch)
+
+    return install
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Optuna's heartbeat warns that it is experimental, and the tests make an error of that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+@pytest.fixture
+def theirs(storage: Storage) -> Iterator[Callable[..., RDBStorage]]:
+    """`theirs(heartbeat_interval=60)`: Optuna's storage with its own defaults, on the same database."""
+    made = []
+
+    def opened(**options: Any) -> RDBStorage:
+        url = storage.url.render_as_string(hide_password=False)
+        with experimental():
+            made.append(RDBStorage(url, skip_table_creation=True, **options))
+        return made[-1]
+
+    yield opened
+    for one in made:
+        one.engine.dispose()
+
+
+# 1
+
+
+def test_a_trial_that_was_taken_over_is_pruned_at_its_rung_as_any_other(
+    storage: Storage, spec: SpecOf, reporter: ReporterOf
+) -> None:
+    """The retry of Optuna's callback inherits the notes that rungs are passed, and no rung before the last of
+    them prunes it. Ours stays one trial whatever happens, and its curve alone is judged."""
+    study = create(storage, spec(space=ONE_PACK, pruner=ASHA), "test").study
+    trials = claim(storage, study, "search", "one", 12)
+    pack = reporter(study, trials)
+    assert pack.report(losses(1, {n: 1.0 + n for n in range(12)})) == set(range(4, 12))
+    lose(storage, trials[0])
+    (taken,) = claim(storage, study, "search", "another", 12)
+    assert taken.number == 0
+    again = reporter(study, [taken])
+    assert again.report(losses(1, {0: 9e9})) == set()  # it passed this rung, and what is on record stays
+    assert pack.report(losses(3, {n: 1.0 + n for n in (1, 2, 3)})) == {0, 2, 3}  # 0 is theirs no more
+    assert again.report(losses(2, {0: 9e9})) == set()  # no rung
+    assert again.report(losses(3, {0: 9e9})) == {0}
+    assert curve(storage, study, 0) == {1: 1.0, 2: 9e9, 3: 9e9}
+    assert states(storage, study) == ["PRUNED", "RUNNING"] + ["PRUNED"] * 10
+
+
+def test_a_trial_that_was_lost_before_its_first_rung_is_pruned_there(
+    storage: Storage, spec: SpecOf, reporter: ReporterOf
+) -> None:
+    study = create(storage, spec(space=ONE_PACK, pruner={**ASHA, "min_epochs": 2}), "test").study
+    trials = claim(storage, study, "search", "one", 12)
+    pack = reporter(study, trials)
+    for epoch in (1, 2):
+        pack.report(losses(epoch, {n: 1.0 + n for n in range(1, 12)}))
+    lose(storage, trials[0])
+    (taken,) = claim(storage, study, "search", "another", 12)
+    again = reporter(study, [taken])
+    assert again.report(losses(1, {0: 9e9})) == set()
+    assert again.report(losses(2, {0: 9e9})) == {0}
+
+
+def test_the_retry_of_optuna_passes_a_rung_with_the_worst_loss_ever() -> None:
+    study = optuna.create_study(pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=3))
+    for loss in range(9):
+        trial = study.ask()
+        trial.report(float(loss), 1)
+        trial.should_prune()
+    with experimental():
+        RetryHeartbeatStaleTrialCallback()(study, study.trials[0])
+    retry = study.ask()
+    retry.report(9e9, 1)
+    assert not retry.should_prune()
+
+
+# 2
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used with")
+def test_a_running_trial_that_nobody_leases_does_not_stay_so(
+    storage: Storage, spec: SpecOf, theirs: Callable[..., RDBStorage]
+) -> None:
+    """Optuna's `ask` records no heartbeat, and what has none is never found stale. A claim of ours takes such
+    a trial over if it is a point of the space, and fails it with the reason if it is none."""
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    their_study = optuna.load_study(study_name="small", storage=theirs(heartbeat_interval=60))
+    planned = [their_study.ask() for _ in range(2)]
+    invented = their_study.ask()
+    with storage.transaction() as connection:
+        assert connection.execute(text("SELECT count(*) FROM trial_heartbeats")).scalar_one() == 0
+    assert states(storage, study) == ["RUNNING"] * 3
+
+    taken = [trial for name in "ab" for trial in claim(storage, study, "search", name, 1)]
+    assert [trial.number for trial in taken] == [trial.number for trial in planned]
+    finish(storage, taken)
+    assert states(storage, study) == ["COMPLETE", "COMPLETE", "FAIL"]
+    failed = rows(storage, study)[invented.number]
+    assert failed.attributes["reason"].startswith("was not added by this service")
+    assert is_finished(storage, study, "search")
+
+
+# 3
+
+
+@pytest.mark.slow
+def test_a_worker_drops_a_trial_that_others_failed_and_goes_on(
+    storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch
+) -> None:
+    """Optuna's process dies of `AssertionError: Should not reach`, with `catch=(Exception,)` too. Our worker
+    lets go of that trial, finishes the others and ends as always."""
+    serving = worker()
+    before_epoch(2, lambda: storage.study("small").tell(1, state=TrialState.FAIL))
+    serving.run()
+    assert states(storage, serving.study) == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert set(curve(storage, serving.study, 1)) == {1}
+    assert rows(storage, serving.study)[1].attributes.keys() == {"seed"}
+    assert set(curve(storage, serving.study, 2)) == {1, 2, 3}
+
+
+def test_optuna_dies_of_a_trial_that_others_failed() -> None:
+    study = optuna.create_study()
+
+    def objective(trial: optuna.Trial) -> float:
+        study.tell(trial.number, state=TrialState.FAIL)
+        return 0.0
+
+    with pytest.raises(AssertionError, match="Should not reach"):
+        study.optimize(objective, n_trials=1, catch=(Exception,))
+
+
+# 4
+
+
+def test_an_epoch_that_is_told_twice_stays_as_it_was_first_told(
+    storage: Storage, spec: SpecOf, reporter: ReporterOf
+) -> None:
+    """As in Optuna, where the second report of a step is ignored with a warning."""
+    theirs = optuna.create_study().ask()
+    theirs.report(1.0, 1)
+    with pytest.warns(UserWarning, match="already reported"):
+        theirs.report(0.5, 1)
+    assert theirs.study.trials[0].intermediate_values == {1: 1.0}
+
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    pack = reporter(study, claim(storage, study, "search", "one", 1))
+    for loss in (1.0, 0.5):
+        pack.report(losses(1, {0: loss}))
+    assert curve(storage, study, 0) == {1: 1.0}
+    with storage.transaction() as connection:
+        told = connection.execute(text("SELECT epoch, validation_loss FROM hpo.epoch")).all()
+    assert told == [(1, 1.0)]
+
+
+@pytest.mark.slow
+def test_no_epoch_is_told_twice_when_a_worker_stops_and_another_carries_on(
+    storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial goes on after its last checkpoint, which a worker that is to stop writes before it ends."""
+    told: list[tuple[int, int]] = []
+    report = ledger.report
+
+    def spy(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
+        told.extend((trial_id, result.epoch) for trial_id, result in results.items())
+        return report(connection, results)
+
+    monkeypatch.setattr(ledger, "report", spy)
+    serving = worker(search={"trials": 2, "epochs": 4})
+    before_epoch(3, serving.stop_now)
+    serving.run()
+    assert states(storage, serving.study) == ["WAITING", "WAITING"]
+    serving.stop.clear()
+    serving.run()
+    assert states(storage, serving.study) == ["COMPLETE", "COMPLETE"]
+    ids = [row.trial_id for row in rows(storage, serving.study)]
+    assert sorted(told) == [(trial_id, epoch) for trial_id in ids for epoch in (1, 2, 3, 4)]
+
+
+# 5
+
+
+@pytest.mark.parametrize("kind", [UnavailableError, StorageError])
+def test_renewal_outlives_errors_of_the_storage(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, kind: type[StorageError]
+) -> None:
+    """Optuna's heartbeat thread ends for good with the first error. Ours tries on until the worker ends."""
+    study = create(storage, spec(space=ONE_PACK, search={"trials": 2}), "test").study
+    trials = claim(storage, study, "search", "one", 2)
+    lose(storage, *trials)
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE hpo.lease SET seconds = 60"))
+    transaction, failures, renewed = Storage.transaction, iter(range(5)), threading.Event()
+
+    @contextmanager
+    def flaky(of: Storage) -> Iterator[Connection]:
+        mine = threading.current_thread().name == "renewal"
+        if mine and next(failures, None) is not None:
+            raise kind("the server restarts")
+        with transaction(of) as connection:
+            yield connection
+        if mine:
+            renewed.set()
+
+    monkeypatch.setattr(Storage, "transaction", flaky)
+    renewal = Renewal(storage, study, "one", "cpu", lease_seconds=0.1)
+    with renewal, renewal.of(lambda: [trial.lease for trial in trials]):
+        assert renewed.wait(20)
+    assert next(failures, None) is None
+    with storage.transaction() as connection:
+        left = connection.execute(text("SELECT bool_and(expires > now()) FROM hpo.lease")).scalar_one()
+    assert left
+    assert claim(storage, study, "search", "another", 2) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_heartbeat_of_optuna_ends_with_the_first_error(
+    theirs: Callable[..., RDBStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_storage: RDBStorage, _trial_id: int) -> NoReturn:
+        raise StorageInternalError("the server restarts")
+
+    monkeypatch.setattr(RDBStorage, "record_heartbeat", fail)
+    heartbeat = HeartbeatThread(0, theirs(heartbeat_interval=1))
+    heartbeat.start()
+    assert heartbeat._thread is not None
+    heartbeat._thread.join(20)  # nobody told it to stop
+    assert not heartbeat._thread.is_alive()
+
+
+# 6
+
+
+@pytest.mark.slow
+def test_a_training_that_raises_fails_with_its_traceback(
+    storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Optuna too; its retry callback hears of lost workers only. A fault of the code would come back, so
+    ours does not try again either."""
+
+    def break_down(*_arguments: object) -> NoReturn:
+        raise ValueError("a shape is wrong")
+
+    monkeypatch.setattr(Pack, "gradients", break_down)
+    serving = worker()
+    serving.run()
+    for row in rows(storage, serving.study):
+        assert row.state == TrialState.FAIL
+        assert row.attributes["reason"] == "ValueError: a shape is wrong"
+        assert "in break_down" in row.attributes["traceback"]
+    assert len(rows(storage, serving.study)) == 3
+
+
+def test_the_retry_of_optuna_does_not_hear_of_an_objective_that_raises(
+    theirs: Callable[..., RDBStorage],
+) -> None:
+    retried: list[int] = []
+    storage = theirs(
+        heartbeat_interval=60,
+        heartbeat_stale_trial_callback=lambda _study, trial: retried.append(trial.number),
+    )
+    study = optuna.create_study(study_name="theirs", storage=storage)
+
+    def objective(_trial: optuna.Trial) -> float:
+        raise MemoryError
+
+    study.optimize(objective, n_trials=2, catch=(Exception,))
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
+    assert retried == []
+
+
+def test_a_trial_that_lost_its_worker_runs_again(storage: Storage, spec: SpecOf) -> None:
+    """The same trial with the same seed, and not a copy of it under a new number."""
+    study = create(storage, spec(space=ONE_PACK, search={"trials": 3}), "test").study
+    first = claim(storage, study, "search", "dead", 3)
+    lose(storage, *first)
+    second = claim(storage, study, "search", "alive", 3)
+    assert [(t.number, t.point, t.seed) for t in second] == [(t.number, t.point, t.seed) for t in first]
+    finish(storage, first)
+    assert states(storage, study) == ["RUNNING"] * 3  # the dead one writes nothing any more
+    finish(storage, second)
+    assert states(storage, study) == ["COMPLETE"] * 3
+
+
+@pytest.mark.slow
+def test_trials_that_did_not_fit_into_memory_together_run_again_in_smaller_packs(
+    storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients, widths = Pack.gradients, []
+
+    def run_out(pack: Pack, *arguments: Any) -> Any:
+        widths.append(len(pack))
+        if len(pack) > 1:
+            raise torch.OutOfMemoryError("tried to allocate too much")
+        return gradients(pack, *arguments)
+
+    monkeypatch.setattr(Pack, "gradients", run_out)
+    serving = worker(search={"trials": 4, "epochs": 1})
+    serving.run()
+    assert states(storage, serving.study) == ["COMPLETE"] * 4
+    assert list(Counter(widths)) == [4, 2, 1]
+
+
+# 7
+
+
+@pytest.mark.parametrize("sampler", [{"name": "random"}, {"name": "tpe", "startup": 2}])
+def test_a_finished_study_runs_no_further_trial_whoever_asks(
+    storage: Storage, spec: SpecOf, sampler: dict[str, Any]
+) -> None:
+    """`MaxTrialsCallback` looks after a trial, so each worker of Optuna runs one beyond the budget. A claim
+    counts under the study's lock."""
+    study = create(storage, spec(sampler=sampler, search={"trials": 5}), "test").study
+    shares = at_once(8, serve, storage.url, "small", 1)
+    numbers = [trial.number for share in shares for pack in share.packs for trial in pack]
+    assert sorted(numbers) == [0, 1, 2, 3, 4]
+
+    with ThreadPoolExecutor(8) as pool:
+        late = [pool.submit(claim, storage, study, "search", f"late-{n}", 4) for n in range(16)]
+    assert [one.result() for one in late] == [[]] * 16
+    assert states(storage, study) == ["COMPLETE"] * 5
+
+
+def test_optuna_runs_a_trial_beyond_the_budget() -> None:
+    study = optuna.create_study()
+    study.optimize(lambda _trial: 0.0, n_trials=5)
+    study.optimize(lambda _trial: 0.0, callbacks=[MaxTrialsCallback(5)])
+    assert len(study.trials) == 6
+
+
+# 8
+
+
+@pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
+def test_a_space_of_24_cells_is_searched_once_and_the_search_ends(
+    storage: Storage, spec: SpecOf, sampler: dict[str, Any]
+) -> None:
+    """Optuna spends a budget of 60 on the 24 cells, one and the same again and again."""
+    study = create(storage, spec(sampler=sampler, search={"trials": 60}), "test").study
+    serve(storage.url, "small", 16, 0)
+    found = rows(storage, study)
+    assert len(found) == len({cell(row.point) for row in found}) == 24
+    assert is_finished(storage, study, "search")
+
+
+def test_200_trials_of_tpe_are_200_cells_of_768(storage: Storage, spec: SpecOf) -> None:
+    """Of Optuna's, a third and more repeat a cell."""
+    study = create(storage, spec(space=CELLS_768, sampler=TPE, search={"trials": 200}), "test").study
+    assert study.spec.space.cells == 768
+    serve(storage.url, "small", 16, 0)
+    found = rows(storage, study)
+    assert len(found) == len({cell(row.point) for row in found}) == 200
+    assert {row.state for row in found} == {TrialState.COMPLETE}
+
+
+def test_200_trials_of_optuna_repeat_cells_of_768() -> None:
+    study = optuna.create_study(sampler=TPESampler(seed=1))
+
+    def objective(trial: optuna.Trial) -> float:
+        return sum(trial.suggest_categorical(name, values) for name, values in CELLS_768.items())
+
+    study.optimize(objective, n_trials=200)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) < 180
+
+
+# 9
+
+
+@pytest.mark.parametrize("startup", [1, 4])
+def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, startup: int
+) -> None:
+    """Two workers of Optuna with `TPESampler(seed=42)` begin with the same trial. Here a claim draws its seed
+    from the study and the number of the trial, whoever makes it."""
+    seeds: list[int] = []
+
+    def spy(
+        space: SearchSpace, history: list[Observation], count: int, seed: int, random_first: int
+    ) -> list[Point]:
+        seeds.append(seed)
+        return propose(space, history, count, seed, random_first)
+
+    monkeypatch.setattr(hpo.claim, "propose", spy)
+    sampler = {"name": "tpe", "startup": startup}
+    space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
+    study = create(storage, spec(sampler=sampler, space=space, search={"trials": 16}), "test").study
+    held = [claim(storage, study, "search", name, 1) for _ in range(8) for name in ("one", "two")]
+    trials = [trial for pack in held for trial in pack]
+    assert len(trials) == len({cell(trial.point) for trial in trials}) == 16
+    assert len({trial.seed for trial in trials}) == 16
+    assert len(seeds) == len(set(seeds)) == 16 - startup
+
+
+def test_two_processes_that_begin_at_once_get_different_trials(storage: Storage, spec: SpecOf) -> None:
+    create(storage, spec(sampler={"name": "tpe", "startup": 1}, search={"trials": 8}), "test")
+    shares = at_once(2, serve, storage.url, "small", 1)
+    points = [cell(pack[0].point) for share in shares for pack in share.packs]
+    assert len(points) == len(set(points)) == 8
+
+
+def test_two_workers_of_optuna_with_one_seed_begin_with_one_trial() -> None:
+    first = []
+    for _worker in range(2):
+        trial = optuna.create_study(sampler=TPESampler(seed=42)).ask()
+        first.append({name: trial.suggest_categorical(name, values) for name, values in CELLS_768.items()})
+    assert first[0] == first[1]
+
+
+# 10
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///studies.db",
+        "journal.log",
+        "redis://localhost:6379",
+        "grpc://localhost:13000",
+        "localhost:13000",
+    ],
+)
+def test_a_storage_on_which_leases_would_not_work_is_refused_in_one_line(url: str) -> None:
+    """On a journal or behind the gRPC proxy Optuna's heartbeats are off, and nothing says so."""
+    with pytest.raises(InputError, match=r"^HPO_STORAGE_URL: .*postgresql://") as caught:
+        parse_url(Settings(storage_url=SecretStr(url)))
+    assert "\n" not in str(caught.value)
+    assert issubclass(RDBStorage, BaseHeartbeat)
+    assert not issubclass(JournalStorage, BaseHeartbeat)
+    assert not issubclass(GrpcStorageProxy, BaseHeartbeat)
+
+
+def test_every_trial_that_is_handed_out_has_a_lease(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 12}), "test").study
+    trials = [trial for name in "abc" for trial in claim(storage, study, "search", name, 2)]
+    with storage.transaction() as connection:
+        query = text("SELECT trial_id FROM hpo.lease WHERE expires > now() AND worker IS NOT NULL")
+        leased = set(connection.execute(query).scalars())
+    assert leased == {trial.lease.trial_id for trial in trials}
+    running = {row.trial_id for row in rows(storage, study) if row.state == TrialState.RUNNING}
+    assert leased == running
+
+
+# 11
+
+
+def test_asha_prunes_none_of_the_first_and_never_the_best(
+    storage: Storage, spec: SpecOf, reporter: ReporterOf
+) -> None:
+    """With `bootstrap_count=5` Optuna prunes the first five whatever they are. Ours has no such option: a
+    trial is compared with those that came to the rung before, the first with none, and the best goes on."""
+    study = create(storage, spec(space=ONE_PACK, pruner={"name": "asha"}), "test").study
+    pack = reporter(study, claim(storage, study, "search", "one", 12))
+    assert pack.report(losses(1, {0: 5.0})) == set()
+    for number, loss in [(1, 4.0), (2, 0.0001), (3, 3.0), (4, 2.0), (5, 0.00001)]:
+        assert pack.report(losses(1, {number: loss})) == ({number} if loss > 1 and number > 2 else set())
+    for epoch in range(2, 9):
+        assert 5 not in pack.report(losses(epoch, {5: 0.00001}))
+
+
+def test_asha_of_optuna_prunes_the_first_five_the_best_by_far_included() -> None:
+    pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=3, bootstrap_count=5)
+    study = optuna.create_study(pruner=pruner)
+    for loss in (5.0, 4.0, 0.0001, 3.0, 2.0):
+        trial = study.ask()
+        trial.report(loss, 1)
+        assert trial.should_prune()
+
+
+# 12
+
+
+def test_eight_processes_create_one_study_on_an_empty_database(
+    database: Any, raw: Callable[..., dict[str, Any]]
+) -> None:
+    """Of eight that call Optuna's `create_study(load_if_exists=True)`, most die of a violated unique index.
+    Ours wait for each other: one makes the tables, one the study, and the others find them."""
+    results = at_once(8, create_study, database, raw())
+    assert Counter(did for did, _, _ in results) == {"created": 1, "unchanged": 7}
+    assert len({(study_id, key) for _, study_id, key in results}) == 1
+    storage = open_url(database)
+    assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(storage=storage.backend)] == [
+        ("small", 12),
+        ("small-full", 0),
+    ]
+    storage.engine.dispose()
+
+
+# 13
+
+
+def test_eight_workers_get_200_queued_trials_each_once(storage: Storage, spec: SpecOf) -> None:
+    """As in Optuna on Postgres. Ours hands them out in packs, and a lost one again."""
+    create(storage, spec(space=CELLS_768, search={"trials": 200}), "test")
+    study = load(storage, "small")
+    assert states(storage, study) == ["WAITING"] * 200
+    shares = at_once(8, serve, storage.url, "small", 4)
+    numbers = Counter(trial.number for share in shares for pack in share.packs for trial in pack)
+    assert numbers == Counter(range(200))
+    assert states(storage, study) == ["COMPLETE"] * 200
+
+
+# 14
+
+
+@pytest.mark.slow
+def test_a_trial_whose_connections_are_cut_completes_in_the_same_hands(
+    storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch
+) -> None:
+    """By default Optuna's worker dies of it. Ours connects anew and tells what it has to tell again."""
+    serving = worker()
+    before_epoch(2, lambda: cut_connections(storage))
+    serving.run()
+    assert states(storage, serving.study) == ["COMPLETE"] * 3
+    for row in rows(storage, serving.study):
+        assert row.attributes["worker"] == "w"
+        assert "takeovers" not in row.attributes
+        assert set(curve(storage, serving.study, row.number)) == {1, 2, 3}
+
+
+def test_optuna_dies_of_a_connection_that_is_cut_inside_a_trial(
+    storage: Storage, theirs: Callable[..., RDBStorage]
+) -> None:
+    study = optuna.create_study(study_name="theirs", storage=theirs())
+
+    def objective(trial: optuna.Trial) -> float:
+        cut_connections(storage)
+        trial.report(0.5, 1)
+        return 0.5
+
+    with pytest.raises(StorageInternalError):
+        study.optimize(objective, n_trials=1)

@@ -1,0 +1,441 @@
+"""Training that is cut off, goes on elsewhere, and meets full disks, lost leases and trials of others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from integration.small_worker import (
+    STEPS,
+    Steps,
+    StopsWhenIdle,
+    Works,
+    checkpoint_files,
+    figures,
+    lose,
+    outcome,
+    prepare,
+    states,
+    trials,
+    weights,
+)
+from sqlalchemy import Connection, text
+
+from hpo import ledger
+from hpo.artifacts import Artifacts
+from hpo.claim import SUSPECT, LeasedTrial, claim
+from hpo.errors import UnavailableError
+from hpo.pack import Pack
+from hpo.spec import StudySpec
+from hpo.storage import Storage
+from hpo.worker import Worker
+
+pytestmark = pytest.mark.slow
+
+FULL = {"pretrain": {"epochs": 3, "patience": 2}, "finetune": {"epochs": 2}}
+
+
+@pytest.fixture
+def works(
+    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Works:
+    prepare(monkeypatch)
+    # However slow the disk is.
+    monkeypatch.setattr("hpo.checkpointer.SHARE", 1e9)
+    return Works(storage, spec, tmp_path)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps.watched(monkeypatch)
+
+
+def serve(worker: Worker) -> None:
+    """Until there is nothing left to do but what others have."""
+    worker.stop = StopsWhenIdle()
+    worker.run()
+
+
+# Cut off and gone on with
+
+
+class Killed(BaseException):
+    """A process that is killed writes nothing any more."""
+
+
+@pytest.mark.parametrize(("place", "limit"), [("gradients", 30), ("score", 4)])
+def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch, place: str, limit: int
+) -> None:
+    """Each worker is told to stop, as by a signal, in the middle of its second or third epoch: they take 14
+    steps in the search and 23 in full training, and two batches of validation."""
+    calm = works("calm", promotes=True, full=FULL)
+    calm.run()
+    cuts, calls, whole = 0, 0, getattr(Pack, place)
+
+    def cut(pack: Pack, *arguments: Any) -> Any:
+        nonlocal calls, cuts
+        calls += 1
+        if calls == limit:
+            cuts += 1
+            worker.stop_now()
+        return whole(pack, *arguments)
+
+    monkeypatch.setattr(Pack, place, cut)
+    while True:
+        worker, calls, before = works(promotes=True, full=FULL), 0, cuts
+        worker.run()
+        if cuts == before:
+            break
+        assert "RUNNING" not in states(storage, worker.study)
+    assert cuts >= 4
+    for stage in ("search", "full"):
+        assert outcome(storage, worker.study, stage) == outcome(storage, calm.study, stage)
+        assert any("takeovers" in row.attributes for row in trials(storage, worker.study, stage))
+    (mine,), (theirs,) = weights(worker).values(), weights(calm).values()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    assert not (worker.study.artifacts(worker.artifacts) / "checkpoints").exists()
+
+
+def test_what_a_killed_worker_had_saved_is_not_trained_again(
+    works: Works, storage: Storage, steps: Steps
+) -> None:
+    calm = works("calm")
+    calm.run()
+    assert steps.count == 3 * STEPS
+
+    def kill() -> None:
+        raise Killed
+
+    worker = works()
+    steps.count, steps.at = 0, {2 * STEPS + 5: kill}
+    with pytest.raises(Killed):
+        worker.run()
+    assert states(storage, worker.study) == ["RUNNING"] * 4
+    lose(storage, worker.name)
+    steps.count = 0
+    works(worker="next").run()
+    assert steps.count == STEPS  # the last epoch alone
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+
+
+def test_a_checkpoint_that_does_not_load_costs_its_epochs_and_nothing_else(
+    works: Works, storage: Storage, steps: Steps, caplog: pytest.LogCaptureFixture
+) -> None:
+    calm = works("calm")
+    calm.run()
+    worker = works()
+    steps.at = {steps.count + 2 * STEPS + 5: worker.stop_now}
+    worker.run()
+    damaged, *others = checkpoint_files(worker)
+    assert len(others) == 3
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    works(worker="next").run()
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    (aside,) = checkpoint_files(worker)
+    assert aside.name == f"{damaged.name}.damaged"
+    said = [message for message in caplog.messages if "does not load" in message]
+    assert len(said) == 1
+    assert said[0].startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
+    assert "\n" not in said[0]
+
+
+def test_told_to_stop_before_the_first_epoch_is_whole_there_is_nothing_to_save(
+    works: Works, storage: Storage, steps: Steps
+) -> None:
+    worker = works()
+    steps.at = {3: worker.stop_now}
+    worker.run()
+    assert states(storage, worker.study) == ["WAITING"] * 4
+    assert checkpoint_files(worker) == []
+    assert figures(storage, worker.study) == {}
+
+
+# Files that cannot be written
+
+
+def spoil(worker: Worker) -> None:
+    """Puts a file where the folder of the study's artifacts is, or is to be."""
+    folder = worker.study.artifacts(worker.artifacts)
+    if folder.exists():
+        folder.rename(folder.with_name("aside"))
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("not a folder")
+
+
+def repair(worker: Worker) -> None:
+    folder = worker.study.artifacts(worker.artifacts)
+    folder.unlink()
+    if folder.with_name("aside").exists():
+        folder.with_name("aside").rename(folder)
+
+
+def test_training_goes_on_while_checkpoints_cannot_be_written(
+    works: Works,
+    storage: Storage,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("hpo.checkpointer.RETRY_SECONDS", 0)
+    calm = works("calm", search={"trials": 4, "epochs": 6})
+    calm.run()
+    worker = works(search={"trials": 4, "epochs": 6})
+    found: list[int] = []
+
+    def count_files() -> None:
+        assert worker._outbox.wait(30)  # those that were replaced are deleted by then
+        found.append(len(checkpoint_files(worker)))
+
+    steps.count, steps.at = (
+        0,
+        {
+            STEPS + 5: lambda: spoil(worker),
+            4 * STEPS + 5: lambda: repair(worker),
+            5 * STEPS + 5: count_files,
+        },
+    )
+    worker.run()
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert found == [4]
+    said = [m for m in caplog.messages if "saved" in m]
+    assert [m.split(" (")[0] for m in said] == [
+        "not saved: the checkpoint of trial 0",
+        "saved again: the checkpoint of trial 0",
+    ]
+
+
+def test_a_full_training_ends_once_its_weights_are_safe(
+    works: Works,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calm = works("calm", promotes=True, full=FULL, promotion={"top": 2})
+    calm.run()
+    worker = works(full=FULL, promotes=True, promotion={"top": 2})
+    whole, seen = Artifacts.save_weights, list[list[str]]()
+
+    def save_weights(files: Artifacts, *arguments: Any) -> str:
+        if not seen:
+            spoil(worker)
+        if len(seen) == 5:
+            repair(worker)
+        seen.append(states(storage, worker.study, "full"))
+        return whole(files, *arguments)
+
+    monkeypatch.setattr(Artifacts, "save_weights", save_weights)
+    worker.run()
+    assert len(seen) > 6
+    assert seen[:6] == [["RUNNING", "RUNNING"]] * 6
+    assert outcome(storage, worker.study, "full") == outcome(storage, calm.study, "full")
+    mine, theirs = weights(worker), weights(calm)
+    for number in (0, 1):
+        assert all(torch.equal(mine[number][name], theirs[number][name]) for name in theirs[number])
+    assert [m.split(" (")[0] for m in caplog.messages if "saved" in m] == [
+        "not saved: the weights of trial 0",
+        "saved again: the weights of trial 0",
+    ]
+
+
+def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = works("calm", promotes=True, full=FULL)
+    calm.run()
+    worker = works(full=FULL, promotes=True)
+
+    def refuse(*_arguments: object) -> str:
+        worker.stop.set()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifacts, "save_weights", refuse)
+        worker.run()
+    assert states(storage, worker.study, "full") == ["WAITING"]
+    works(worker="next", full=FULL, promotes=True).run()
+    assert outcome(storage, worker.study, "full") == outcome(storage, calm.study, "full")
+
+
+def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = works(full=FULL, promotes=True)
+    taken: list[LeasedTrial] = []
+
+    def refuse(*_arguments: object) -> str:
+        lose(storage, worker.name)
+        taken.extend(claim(storage, worker.study, "full", "another", 1))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Artifacts, "save_weights", refuse)
+    serve(worker)
+    assert len(taken) == 1  # and it was not tried again
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
+
+
+# What others do
+
+
+def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
+    works: Works, storage: Storage, steps: Steps
+) -> None:
+    calm = works("calm")
+    calm.run()
+    worker, taken = works(), list[LeasedTrial]()
+
+    def take_over() -> None:
+        with storage.transaction() as connection:
+            connection.execute(
+                text(
+                    "UPDATE hpo.lease SET expires = to_timestamp(0) FROM trials "
+                    "WHERE trials.trial_id = lease.trial_id AND number = 1 AND study_id = :study_id"
+                ),
+                {"study_id": worker.study.search_id},
+            )
+        taken.extend(claim(storage, worker.study, "search", "another", 1))
+
+    steps.count, steps.at, steps.widths = 0, {STEPS + 5: take_over}, []
+    serve(worker)
+    assert [trial.number for trial in taken] == [1]
+    assert steps.widths == [4] * 2 * STEPS + [3] * STEPS
+    assert states(storage, worker.study) == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
+    mine, theirs = outcome(storage, worker.study), outcome(storage, calm.study)
+    assert [mine[number] for number in (0, 2, 3)] == [theirs[number] for number in (0, 2, 3)]
+    assert [epoch[0] for epoch in figures(storage, worker.study)[1]] == [1]
+    with storage.transaction() as connection:
+        assert ledger.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
+
+
+def of_two(works: Works, storage: Storage, width: int, theirs: int, **changes: Any) -> Worker:
+    """A worker for what is left after another one, that dies later, has taken `theirs` trials."""
+    worker = works(**changes)
+    worker.width = width
+    assert len(claim(storage, worker.study, "search", "dead", theirs)) == theirs
+    return worker
+
+
+@pytest.fixture
+def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.shift.JOIN_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_trials_that_others_lost_join_a_pack_with_room(
+    works: Works, storage: Storage, steps: Steps, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hpo.worker")
+    calm = works("calm", search={"trials": 5, "epochs": 3})
+    calm.run()
+    worker = of_two(works, storage, 4, 3, search={"trials": 5, "epochs": 3})
+    steps.count, steps.at, steps.widths = 0, {STEPS + 5: lambda: lose(storage, "dead")}, []
+    worker.run()
+    # Two of the three in the second epoch of its own two; the last one once these have left.
+    assert steps.widths[: 3 * STEPS] == [2] * 2 * STEPS + [4] * STEPS
+    assert max(steps.widths) == 4
+    assert "search: joined by 0, 1" in caplog.messages
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_who_joins_goes_on_from_its_checkpoint(works: Works, storage: Storage, steps: Steps) -> None:
+    calm = works("calm", search={"trials": 3, "epochs": 3})
+    calm.run()
+    first = works(search={"trials": 3, "epochs": 3})
+    first.width = 1
+    steps.count, steps.at = 0, {2 * STEPS + 5: first.stop_now}
+    first.run()  # leaves trial 0 after two epochs
+    second = works(worker="second", search={"trials": 3, "epochs": 3})
+    (handed_back,) = claim(storage, second.study, "search", "dead", 1)
+    assert handed_back.checkpoint is not None
+    steps.count, steps.at, steps.widths = 0, {5: lambda: lose(storage, "dead")}, []
+    second.run()
+    assert steps.widths == [2] * STEPS + [3] * STEPS + [2] * STEPS
+    assert outcome(storage, second.study) == outcome(storage, calm.study)
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_nobody_joins_a_suspect(works: Works, storage: Storage, steps: Steps) -> None:
+    """It may kill its worker again, and would take them with it."""
+    worker = works()
+    for _ in range(SUSPECT):
+        claim(storage, worker.study, "search", "victim", 1)
+        lose(storage, "victim")
+    claim(storage, worker.study, "search", "alone with the suspect", 1)
+    claim(storage, worker.study, "search", "dead", 3)
+    lose(storage, "alone with the suspect")
+    steps.at = {5: lambda: lose(storage, "dead")}
+    worker.run()
+    assert steps.widths[: 3 * STEPS] == [1] * 3 * STEPS
+
+
+@contextmanager
+def cut_off(monkeypatch: pytest.MonkeyPatch, *threads: str) -> Iterator[threading.Event]:
+    """While the event is set, these threads cannot reach the storage."""
+    away, whole = threading.Event(), Storage.transaction
+
+    @contextmanager
+    def transaction(self: Storage) -> Iterator[Connection]:
+        if away.is_set() and threading.current_thread().name in threads:
+            raise UnavailableError("it is away")
+        with whole(self) as connection:
+            yield connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "transaction", transaction)
+        yield away
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_looks_that_waited_for_the_storage_do_not_overfill_the_pack(
+    works: Works, storage: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = of_two(works, storage, 4, 6, search={"trials": 8, "epochs": 6})
+    with cut_off(monkeypatch, "outbox") as away:
+
+        def leave() -> None:
+            lose(storage, "dead")
+            away.set()
+
+        steps.at = {1: leave, 3 * STEPS + 5: away.clear}
+        worker.run()
+    assert states(storage, worker.study) == ["COMPLETE"] * 8
+    assert max(steps.widths) <= 4
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_who_gets_its_own_trials_back_has_each_once(works: Works, storage: Storage, steps: Steps) -> None:
+    """After a sleep of the machine, say, the first that looks for lost trials may be their former owner."""
+    calm = works("calm")
+    calm.run()
+    worker = works()
+    worker.width = 8
+
+    def oversleep() -> None:
+        with storage.transaction() as connection:
+            connection.execute(text("UPDATE hpo.lease SET expires = to_timestamp(0)"))
+
+    steps.count, steps.at, steps.widths = 0, {STEPS + 5: oversleep}, []
+    worker.run()
+    assert max(steps.widths) == 4
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+
+
+def test_training_goes_on_while_the_storage_is_away(
+    works: Works, storage: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = works("calm", search={"trials": 4, "epochs": 6})
+    calm.run()
+    worker = works(search={"trials": 4, "epochs": 6})
+    with cut_off(monkeypatch, "outbox", "renewal", "MainThread") as away:
+        steps.count, steps.at = 0, {STEPS + 5: away.set, 4 * STEPS + 5: away.clear}
+        worker.run()
+    assert steps.count == 6 * STEPS
+    assert outcome(storage, worker.study) == outcome(storage, calm.study)

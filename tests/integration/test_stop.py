@@ -1,0 +1,326 @@
+"""Stopping a study, by hand and by the rules of its file: nothing new begins, what is running is finished."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+import optuna
+import pytest
+from integration.crowd import Share, at_once, serve_or_stop
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from hpo import catalog, claim, ledger
+from hpo.claim import LeasedTrial, is_finished
+from hpo.drain import BY_USER, Draining, Stopped, resume, stop, stopped
+from hpo.errors import ConflictError, NotFoundError
+from hpo.fork import fork
+from hpo.promotion import Promotion, promote
+from hpo.spec import StudySpec
+from hpo.status import status
+from hpo.storage import Storage
+from hpo.study import STAGES, Study, create, load
+
+SpecOf = Callable[..., StudySpec]
+
+TPE = {"name": "tpe", "startup": 3}
+
+
+def next_trials(storage: Storage, study: Study, width: int = 1) -> list[LeasedTrial]:
+    return claim.claim(storage, study, "search", "one", width)
+
+
+def finish(
+    storage: Storage,
+    trials: Iterable[LeasedTrial],
+    value: float = 0.5,
+    state: TrialState = TrialState.COMPLETE,
+    seconds: float = 0,
+) -> None:
+    with storage.transaction() as connection:
+        for trial in trials:
+            ledger.charge(connection, {trial.lease.trial_id: {"training": seconds}})
+            ledger.finish(connection, trial.lease.trial_id, state, value, {"accuracy": 0.5})
+
+
+def serve(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
+    """Ends one trial after the other with these values, None for a pruned one; gives how many there were
+    before the search ended."""
+    for count, value in enumerate(values):
+        trials = next_trials(storage, study)
+        if not trials:
+            return count
+        if value is None:
+            finish(storage, trials, 0.01, TrialState.PRUNED)
+        else:
+            finish(storage, trials, value)
+    raise AssertionError("the search did not end")
+
+
+def lose(storage: Storage) -> None:
+    """Lets all leases run out."""
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE hpo.lease SET expires = to_timestamp(0)"))
+
+
+def states(storage: Storage, study: Study) -> list[str]:
+    with storage.transaction() as connection:
+        return [row.state.name for row in catalog.trials(connection, study.search_id)]
+
+
+# By hand
+
+
+@pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
+def test_what_is_running_is_finished_and_nothing_new_begins(
+    storage: Storage, spec: SpecOf, sampler: dict[str, object]
+) -> None:
+    study = create(storage, spec(sampler=sampler), "test").study
+    running = [t for _ in range(3) for t in next_trials(storage, study)]
+    assert stop(storage, study) == Draining(("search", "full"), 3, 9)
+    before = states(storage, study)
+    assert next_trials(storage, study, 16) == []
+    assert not is_finished(storage, study, "search")
+    assert is_finished(storage, study, "full")
+    finish(storage, running)
+    assert next_trials(storage, study, 16) == []
+    assert is_finished(storage, study, "search")
+    assert states(storage, study) == ["COMPLETE"] * 3 + before[3:]
+    assert stop(storage, study) == Draining((), 0, 9)
+    assert resume(storage, study) == Draining(("search", "full"), 0, 9)
+    assert resume(storage, study) == Draining((), 0, 9)
+    assert not is_finished(storage, study, "search")
+    while trials := next_trials(storage, study, 16):
+        finish(storage, trials)
+    assert states(storage, study) == ["COMPLETE"] * 12
+
+
+def test_a_trial_that_lost_its_worker_is_finished_by_another(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    (first,) = next_trials(storage, study)
+    stop(storage, study)
+    lose(storage)
+    (again,) = next_trials(storage, study, 16)
+    assert again.number == first.number
+    assert again.lease.token > first.lease.token
+    assert not is_finished(storage, study, "search")
+    finish(storage, [again])
+    assert is_finished(storage, study, "search")
+
+
+def test_the_marks_are_those_of_the_stages(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    assert [stopped(storage, study, stage) for stage in STAGES] == [None, None]
+    assert stop(storage, study, ("search",)).changed == ("search",)
+    assert [stopped(storage, study, stage) for stage in STAGES] == [BY_USER, None]
+    now = status(storage, study)
+    assert (now.search.stopped, now.full.stopped) == (BY_USER, None)
+    assert now.to_json()["search"]["stopped"] == {"by": "user", "reason": "stopped by hand"}
+    assert stop(storage, study).changed == ("full",)
+    assert storage.study("small-full").user_attrs["hpo:stopped"]["by"] == "user"
+    assert resume(storage, study).changed == ("search", "full")
+    assert "hpo:stopped" not in storage.study("small").user_attrs
+
+
+def test_full_training_goes_on_after_a_search_that_was_stopped(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(promotion={"top": 2}), "test").study
+    first, second, third = (t for _ in range(3) for t in next_trials(storage, study))
+    finish(storage, [first], 0.5)
+    finish(storage, [second], 0.25)
+    stop(storage, study, ("search",))
+    with pytest.raises(ConflictError) as caught:
+        promote(storage, study)
+    assert str(caught.value) == (
+        "study 'small': the search is stopped, but 1 of its trials have begun and are not finished; "
+        "finish them first: hpo workers small"
+    )
+    finish(storage, [third], 0.75)
+    promotion = promote(storage, study)
+    assert ([row.number for row in promotion.chosen], promotion.added) == ([1, 0], 2)
+    assert len(claim.claim(storage, study, "full", "one", 1)) == 1
+    assert not is_finished(storage, study, "full")
+
+
+def test_a_stopped_study_promotes_nothing_until_it_is_resumed(storage: Storage, spec: SpecOf) -> None:
+    """Its workers see a finished search when they end, and must not take the pause for it."""
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    finish(storage, next_trials(storage, study), 0.5)
+    stop(storage, study)
+    assert promote(storage, study) == Promotion((), 0)
+    assert is_finished(storage, study, "full")
+    resume(storage, study)
+    finish(storage, next_trials(storage, study), 0.25)
+    promotion = promote(storage, study)
+    assert ([row.number for row in promotion.chosen], promotion.added) == ([1], 1)
+    assert stop(storage, study, ("full",)) == Draining(("full",), 0, 1)
+    assert claim.claim(storage, study, "full", "one", 1) == []
+    assert is_finished(storage, study, "full")
+
+
+def test_a_stopped_search_without_a_result_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    stop(storage, study, ("search",))
+    with pytest.raises(ConflictError, match="none of its 12 search trials completed"):
+        promote(storage, study)
+
+
+def test_a_study_that_was_deleted_cannot_be_stopped(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    optuna.delete_study(study_name="small", storage=storage.backend)
+    for act in (stop, resume):
+        with pytest.raises(NotFoundError, match="deleted"):
+            act(storage, study)
+
+
+def test_the_full_training_made_anew_is_not_stopped(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    stop(storage, study, ("search",))
+    optuna.delete_study(study_name="small-full", storage=storage.backend)
+    anew = load(storage, "small")
+    assert [stopped(storage, anew, stage) for stage in STAGES] == [BY_USER, None]
+
+
+# By rules
+
+
+@pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
+@pytest.mark.parametrize(
+    ("rules", "values", "reason"),
+    [
+        ({"target": 0.3}, [0.5, None, 0.4, 0.25], "target 0.3 reached by trial 3 (0.25)"),
+        (
+            {"patience": 2},
+            [0.5, 0.4, None, 0.6],
+            "no improvement for 2 trials (patience 2): the best is trial 1 (0.4)",
+        ),
+    ],
+)
+def test_a_rule_ends_the_search(
+    storage: Storage,
+    spec: SpecOf,
+    rules: dict[str, float],
+    values: list[float | None],
+    reason: str,
+    sampler: dict[str, object],
+) -> None:
+    study = create(storage, spec(stop=rules, sampler=sampler), "test").study
+    assert serve(storage, study, [*values, 0.1]) == len(values)
+    assert stopped(storage, study, "search") == Stopped("rule", reason)
+    assert stopped(storage, study, "full") is None
+    assert is_finished(storage, study, "search")
+    promote(storage, study)
+    assert len(claim.claim(storage, study, "full", "one", 1)) == 1
+
+
+def test_device_hours_end_the_search(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"device_hours": 1}), "test").study
+    for seconds in (1800, 1700):
+        finish(storage, next_trials(storage, study), seconds=seconds)
+    (running,) = next_trials(storage, study)
+    with storage.transaction() as connection:  # a running trial's seconds are spent too
+        ledger.charge(connection, {running.lease.trial_id: {"evaluation": 136.0}})
+    assert next_trials(storage, study) == []
+    assert stopped(storage, study, "search") == Stopped("rule", "1.01 device hours spent of 1")
+    assert not is_finished(storage, study, "search")
+    finish(storage, [running])
+    assert is_finished(storage, study, "search")
+
+
+def test_what_others_added_ends_nothing(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"target": 0.3}), "test").study
+    storage.study("small").add_trial(optuna.trial.create_trial(value=0.0))
+    assert next_trials(storage, study)
+
+
+def test_a_search_without_rules_asks_for_none(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(storage, spec(), "test").study
+    monkeypatch.setattr(catalog, "ended", lambda *_: 1 / 0)
+    assert next_trials(storage, study)
+
+
+def test_other_rules_decide_anew(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"target": 0.3}), "test").study
+    assert serve(storage, study, [0.25, 0.1]) == 1
+    assert create(storage, spec(stop={"target": 0.3}), "test").did == "unchanged"
+    assert stopped(storage, study, "search") is not None
+    creation = create(storage, spec(stop={"target": 0.2}), "test")
+    assert (creation.did, creation.added) == ("updated", 0)
+    assert stopped(storage, study, "search") is None
+    # By one that was started before.
+    assert serve(storage, study, [0.22, 0.15, 0.1]) == 2
+    assert stopped(storage, study, "search") == Stopped("rule", "target 0.2 reached by trial 2 (0.15)")
+    assert create(storage, spec(search={"trials": 13}), "test").did == "extended"
+    assert next_trials(storage, study)
+
+
+def test_more_trials_do_not_lift_a_rule(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"target": 0.3}), "test").study
+    serve(storage, study, [0.25, 0.1])
+    longer = create(storage, spec(stop={"target": 0.3}, search={"trials": 20}), "test").study
+    assert next_trials(storage, longer) == []
+
+
+def test_other_rules_do_not_lift_what_a_user_stopped(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"target": 0.3}), "test").study
+    serve(storage, study, [0.25, 0.1])
+    assert stop(storage, study).changed == ("search", "full")
+    create(storage, spec(), "test")
+    assert stopped(storage, study, "search") == BY_USER
+
+
+def test_a_rule_that_holds_ends_a_resumed_search_again(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(stop={"target": 0.3}), "test").study
+    serve(storage, study, [0.25, 0.1])
+    reason = "target 0.3 reached by trial 0 (0.25)"
+    assert resume(storage, study) == Draining(("search",), 0, 11, again=reason)
+    assert stopped(storage, study, "search") is None
+    assert next_trials(storage, study) == []
+    assert stopped(storage, study, "search") == Stopped("rule", reason)
+
+
+def test_inherited_trials_count_for_a_target_and_not_for_patience(storage: Storage, spec: SpecOf) -> None:
+    old = create(storage, spec(), "test").study
+    for value in (0.4, 0.5, 0.6, 0.7):
+        finish(storage, next_trials(storage, old), value)
+    patient = fork(storage, old, spec(name="patient", stop={"patience": 2}), "test").creation.study
+    assert serve(storage, patient, [0.45, 0.41, 0.1]) == 2
+    there = fork(storage, old, spec(name="there", stop={"target": 0.4}), "test").creation.study
+    assert next_trials(storage, there) == []
+    assert promote(storage, there).added == 1
+
+
+# At once with claims
+
+
+def test_a_stop_waits_for_a_claim_that_is_under_way(
+    storage: Storage, spec: SpecOf, until_blocked: Callable[[], None]
+) -> None:
+    study = create(storage, spec(), "test").study
+    done: list[Draining] = []
+    stopping = threading.Thread(target=lambda: done.append(stop(storage, study)))
+    with storage.transaction() as connection:
+        catalog.lock_study(connection, study.search_id)
+        stopping.start()
+        until_blocked()
+        (first, *_) = catalog.claimable(connection, study.search_id)
+        ledger.lease(connection, [first.trial_id], "one", 30)
+    stopping.join(20)
+    assert done == [Draining(("search", "full"), 1, 11)]
+
+
+@pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
+def test_nothing_begins_once_a_stop_has_returned(
+    storage: Storage, spec: SpecOf, sampler: dict[str, object]
+) -> None:
+    space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
+    create(storage, spec(space=space, sampler=sampler, search={"trials": 400}), "test")
+    begun, *shares = at_once(5, serve_or_stop, storage.url, "small")
+    served = sum(len(pack) for share in shares if isinstance(share, Share) for pack in share.packs)
+    assert served == begun
+    study = load(storage, "small")
+    found = states(storage, study)
+    assert found.count("COMPLETE") == begun < 400
+    assert found.count("RUNNING") == 0
