@@ -1,7 +1,7 @@
 """Which devices workers run on: slots, each a device with the environment that pins a process to it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpo.errors import InputError
@@ -36,6 +36,11 @@ def slots(gpus: str, per_device: int | None) -> list[Slot]:
         for gpu in chosen
         for _ in range(per_device or 1)
     ]
+
+
+def common_environment(slots: Sequence[Slot]) -> dict[str, str]:
+    """What the environments of all the slots agree on."""
+    return dict(set.intersection(*(set(slot.environment.items()) for slot in slots)))
 
 
 def _cpu_slots(workers: int | None) -> list[Slot]:

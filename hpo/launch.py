@@ -1,152 +1,204 @@
-"""Starts worker processes, one per slot, and keeps them: logs, restarts, the end of all."""
+"""Starts worker processes, one per slot, and keeps them: logs, restarts, a standby, the end of all."""
 
 import logging
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from uuid import uuid4
 
-from hpo import ledger
-from hpo.devices import Slot
-from hpo.errors import StorageError
-from hpo.settings import child_environment
-from hpo.storage import Storage
+from hpo.child import Child
+from hpo.devices import Slot, common_environment
+from hpo.errors import HpoError
+from hpo.patience import patiently
+from hpo.restarts import Restarts
+from hpo.standby import Assignment
 
 log = logging.getLogger("hpo.launch")
 
-MOST_RESTARTS = 3
-"""How often the worker of one slot is started anew."""
-
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 10.0
-"""How long workers get to hand back their trials before they are killed."""
+
+GRACE_SECONDS = 12.0
+"""How long workers get to save where they are and hand back their trials before they are killed."""
+
+SETTLE_SECONDS = 3.0
+"""How long the end of all waits for the storage to take back the trials of those that were killed."""
+
+START_SECONDS = 20.0
+"""A worker that has said nothing for so long has started, and found nothing to train."""
 
 
 @dataclass
-class _Child:
-    """The worker process of a slot; `starts` counts how often one was started there."""
+class _Place:
+    """Where a worker runs: a slot, and what became of the workers there.
+
+    `settled` follows the end of `child`: whether trials are left to do.
+    """
 
     slot: Slot
     label: str
-    process: subprocess.Popen[str]
-    worker: str
-    starts: int
+    child: Child | None = None
+    settled: Future[bool] | None = None
+    restarts: Restarts = field(default_factory=Restarts)
 
 
 class Launcher:
-    """Worker processes for one study.
+    """Worker processes for one study, and one more that takes the place of the first one that dies.
 
-    A worker's standard input is a pipe that this process holds: when this process ends, however it ends,
-    the pipe closes and the worker stops (see `hpo worker --lifeline`).
+    Nothing here waits for the storage but threads of its own, so workers are watched while it is away.
     """
 
     def __init__(
-        self, storage: Storage, command: Sequence[str], slots: Sequence[Slot], write: Callable[[str], None]
+        self,
+        command: Sequence[str],
+        slots: Sequence[Slot],
+        settle: Callable[[str], bool],
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`command`: the arguments of `hpo` that start a worker, without device and name. `write` takes
-        the workers' lines."""
-        self._storage, self._command, self._write = storage, list(command), write
-        self._stopping = threading.Event()
-        self._children: list[_Child] = []
-        self._readers: list[threading.Thread] = []
-        self._slots = slots
+        """`command`: what starts a worker, without device and name. `settle` takes the name of a worker that
+        has ended: it frees its trials and gives whether trials are left to do. `write` takes lines."""
+        self._command, self._settle, self._write, self._clock = list(command), settle, write, clock
+        self._places = [_Place(slot, f"{slot.label}/{number}") for number, slot in enumerate(slots)]
+        self._environment = common_environment(slots)
+        self._standby: Child | None = None
+        self._standby_restarts: Restarts | None = Restarts()  # None: there is no use in another one
+        self._children: list[Child] = []
+        self._changed, self._stopping = threading.Event(), threading.Event()
 
-    def run(self, on_poll: Callable[[], None] = lambda: None) -> bool:
-        """Runs all workers to their end; gives whether every slot ended well.
-
-        `on_poll` is called about five times a second. On an interrupt all workers are stopped, and
-        `KeyboardInterrupt` is raised.
-        """
+    def run(self) -> None:
+        """Runs all workers to their end. Stops them on an interrupt, which raises `KeyboardInterrupt`."""
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            for number, slot in enumerate(self._slots):
-                self._children.append(self._start(slot, f"{slot.label}/{number}", starts=1))
-            running, good = list(self._children), True
-            while running:
-                self._stopping.wait(POLL_SECONDS)
-                on_poll()
-                for child in [c for c in running if c.process.poll() is not None]:
-                    running.remove(child)
-                    again = self._ended(child)
-                    if again is not None:
-                        running.append(again)
-                        self._children.append(again)
-                    elif child.process.returncode != 0:
-                        good = False
-            return good
+            for place in self._places:
+                place.child = self._start(place)
+            while any(place.child for place in self._places):
+                self._changed.wait(POLL_SECONDS)
+                self._changed.clear()
+                for place in self._places:
+                    self._tend(place)
+                self._keep_standby()
         finally:
-            self._stop_all()
-            for reader in self._readers:  # the last words of the workers
-                reader.join(GRACE_SECONDS)
+            self._stop()
             signal.signal(signal.SIGTERM, previous)
 
-    def _start(self, slot: Slot, label: str, starts: int) -> _Child:
+    def _start(self, place: _Place) -> Child:
+        return self._spawn(place.label, place.slot.environment, "--device", place.slot.device)
+
+    def _spawn(self, label: str, environment: Mapping[str, str], *options: str) -> Child:
         worker = f"{label}-{uuid4().hex[:8]}"
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "hpo", *self._command),
-                *("--device", slot.device, "--name", worker, "--lifeline"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=child_environment(**slot.environment),
-            # An interrupt from the terminal is for this process, which then stops them in order.
-            start_new_session=True,
+        child = Child(
+            worker,
+            label,
+            [*self._command, "--name", worker, "--lifeline", *options],
+            environment,
+            self._write,
+            self._changed,
+            self._clock(),
         )
-        assert process.stdout is not None
-        reader = threading.Thread(target=self._copy, args=(label, process.stdout), daemon=True)
-        reader.start()
-        self._readers.append(reader)
-        return _Child(slot, label, process, worker, starts)
+        self._children.append(child)
+        return child
 
-    def _copy(self, label: str, stream: IO[str]) -> None:
-        for line in stream:
-            self._write(f"[{label}] {line.rstrip()}")
+    def _tend(self, place: _Place) -> None:
+        """Settles the end of a worker, then starts its successor: it is to find the trials free."""
+        if place.child is None or place.child.code is None:
+            return
+        if place.settled is None:
+            place.settled = self._settled(place.child)
+        elif place.settled.done():
+            place.child, place.settled = self._successor(place, place.child, place.settled), None
 
-    def _ended(self, child: _Child) -> _Child | None:
-        """The successor of a worker that died, if it gets one."""
-        code = child.process.returncode
-        if code == 0:
-            return None
-        self._free_trials(child)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if code in NO_USE_TO_RESTART or child.starts > MOST_RESTARTS:
-            self._write(f"[{child.label}] worker {how}; it is not started again")
-            return None
-        self._write(f"[{child.label}] worker {how}; starting it again ({child.starts} of {MOST_RESTARTS})")
-        return self._start(child.slot, child.label, child.starts + 1)
+    def _settled(self, child: Child) -> Future[bool]:
+        future: Future[bool] = Future()
+        future.add_done_callback(lambda _: self._changed.set())
 
-    def _free_trials(self, child: _Child) -> None:
-        """A dead worker's trials are claimable at once, not only when its leases run out."""
-        try:
-            with self._storage.transaction() as connection:
-                ledger.forget_worker(connection, child.worker)
-        except StorageError as error:
-            log.warning("the trials of %s wait for their leases to end: %s", child.worker, error)
-
-    def _stop_all(self) -> None:
-        alive = [child for child in self._children if child.process.poll() is None]
-        for child in alive:
-            child.process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for child in alive:
+        def settle() -> None:
             try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-                self._free_trials(child)
+                future.set_result(patiently(lambda: self._settle(child.worker), self._stopping, log))
+            except BaseException as error:
+                future.set_exception(error)
+
+        # A daemon: at the end of all, nobody waits for a connection that does not come about.
+        threading.Thread(target=settle, name=f"end of {child.worker}", daemon=True).start()
+        return future
+
+    def _successor(self, place: _Place, child: Child, settled: Future[bool]) -> Child | None:
+        code = child.code
+        assert code is not None
+        if not _is_open(child, settled):
+            if code != 0:
+                self._write(f"[{place.label}] worker {_how(code)}; nothing is left to do")
+            return None
+        again = place.restarts.after(code, self._clock() - child.since)
+        if again is None:
+            self._write(f"[{place.label}] worker {_how(code)}; it is not started again")
+            return None
+        standby, self._standby = self._standby, None
+        assignment = Assignment(place.slot.device, place.slot.environment)
+        if standby is not None and standby.assign(assignment, place.label, self._clock()):
+            self._write(f"[{place.label}] worker {_how(code)}; {standby.worker} takes its place ({again})")
+            return standby
+        self._write(f"[{place.label}] worker {_how(code)}; starting it again ({again})")
+        return self._start(place)
+
+    def _keep_standby(self) -> None:
+        """Sees to it that there is a standby, but not while workers start: they have work to do."""
+        if self._standby is not None and self._standby.code is not None:
+            self._lose_standby(self._standby, self._standby.code)
+        running = [place.child for place in self._places if place.child is not None]
+        if self._standby is None and self._standby_restarts is not None and running:
+            now = self._clock()
+            if all(child.said or now - child.since >= START_SECONDS for child in running):
+                self._standby = self._spawn("standby", self._environment, "--standby")
+
+    def _lose_standby(self, child: Child, code: int) -> None:
+        assert self._standby_restarts is not None
+        again = self._standby_restarts.after(code, self._clock() - child.since)
+        if again is None:
+            self._standby_restarts = None
+        then = "it is not started again" if again is None else f"starting it again ({again})"
+        self._write(f"[standby] {_how(code)}; {then}")
+        self._standby = None
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        if self._standby is not None:
+            self._standby.kill()
+        left = [(place, place.child) for place in self._places if place.child is not None]
+        for _, child in left:
+            child.stop()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for _, child in left:
+            if not child.wait(max(0.0, deadline - time.monotonic())):
+                self._write(f"[{child.label}] worker did not stop in {GRACE_SECONDS:.0f} s and is killed")
+                child.kill()
+        settled = {place.settled or self._settled(child): child for place, child in left}
+        wait(settled, SETTLE_SECONDS)
+        unsettled = [child for future, child in settled.items() if not future.done() or future.exception()]
+        if unsettled:
+            names = ", ".join(child.worker for child in unsettled)
+            log.warning(
+                "the storage cannot be reached: the trials of %s are free when their leases end", names
+            )
+        for child in self._children:
+            child.hear_out(SETTLE_SECONDS)
 
 
-NO_USE_TO_RESTART = (2,)
-"""Exit codes of mistakes in what the user wrote: another try would end the same way."""
+def _is_open(child: Child, settled: Future[bool]) -> bool:
+    """Whether trials are left to do; where that cannot be known, a worker will see."""
+    try:
+        return settled.result()
+    except HpoError as error:
+        log.warning("after the end of %s: %s", child.worker, error)
+        return True
+
+
+def _how(code: int) -> str:
+    if code == 0:
+        return "was told to stop"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -1,23 +1,32 @@
 """Shows how far a study is: bars on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
-import time
+import threading
 from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from hpo.errors import HpoError
+from hpo.patience import patiently
 from hpo.status import StageStatus, Status
+
+log = logging.getLogger("hpo.progress")
 
 LOOK_SECONDS = 1.0
 
 
 class StudyProgress:
-    """A context that follows a study on stderr; `poll` may be called as often as one likes."""
+    """A context that follows a study on stderr, on a thread of its own: a look may have to wait long for the
+    storage, and none that fails ends anything."""
 
-    def __init__(self, look: Callable[[], Status], clock: Callable[[], float] = time.monotonic) -> None:
-        self._look, self._clock, self._next = look, clock, 0.0
+    def __init__(self, look: Callable[[], Status]) -> None:
+        self._look = look
+        self._away = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._console = Console(file=sys.stderr)
         self._bars: dict[str, TaskID] = {}
         self._lines: dict[str, str] = {}
@@ -33,24 +42,43 @@ class StudyProgress:
 
     def __enter__(self) -> "StudyProgress":
         self._progress.start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._show(self._look())
-        self._progress.stop()
+        self._closed.set()
+        try:
+            if kind is None:
+                self._thread.join()  # or it shows what it saw before the end
+                self._show(patiently(self._look, threading.Event(), log))
+        finally:
+            self._progress.stop()
 
     def write(self, line: str) -> None:
         """Prints a line above the bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def poll(self) -> None:
-        """Looks again if `LOOK_SECONDS` have passed."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + LOOK_SECONDS
-            self._show(self._look())
+    def look(self) -> None:
+        """Looks and shows, or says once that it cannot, and once that it can again."""
+        try:
+            status = self._look()
+        except HpoError as error:
+            if not self._away:
+                self.write(f"waiting for the storage: {error}")
+            self._away = True
+            return
+        if self._away:
+            self.write("the storage answers again")
+        self._away = False
+        if not self._closed.is_set():
+            self._show(status)
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            self.look()
+            self._closed.wait(LOOK_SECONDS)
 
     def _show(self, status: Status) -> None:
         self._show_stage("search", status.search)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +46,7 @@ class Shell:
 
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,18 +67,56 @@ class Shell:
         assert expect is None or done.returncode == expect, f"hpo {arguments}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts `hpo` and leaves it running; its two streams come as one."""
-        return subprocess.Popen(
+    def start(self, *arguments: str, lifeline: bool = False) -> subprocess.Popen[str]:
+        """Starts `hpo` and leaves it running, at most until the test ends; its two streams come as one.
+
+        `lifeline`: whether its standard input is a pipe.
+        """
+        process = subprocess.Popen(
             [sys.executable, "-m", "hpo", *arguments],
             cwd=self.folder,
             env=self.environment,
             text=True,
+            stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Ends what a test that failed left running: workers end with their launcher."""
+        for process in self._started:
+            process.kill()
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
         path.write_text(text)
         return path
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> str:
+    """The next line of the process that contains `words`."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            return line
+    raise AssertionError(f"it ended without saying {words!r}:\n{''.join(said)}")
+
+
+def until(what: str, look: Callable[[], T | None], seconds: float = 60) -> T:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.05)
+    return found
+
+
+def children(process: subprocess.Popen[str]) -> dict[int, str]:
+    """The command lines of the processes it started, by process id, in the order they were started in."""
+    listed = ["pgrep", "-P", str(process.pid), "-a"]
+    lines = subprocess.run(listed, text=True, capture_output=True, check=False).stdout.splitlines()
+    return {int(pid): command for pid, _, command in (line.partition(" ") for line in lines)}

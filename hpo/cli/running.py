@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from hpo.cli.shared import command, device_options, opened, result, settings, study_name, words
+from hpo.cli.shared import command, device_options, is_stopped, opened, result, settings, study_name, words
 from hpo.errors import TrainingError
 
 if TYPE_CHECKING:
     from hpo.devices import Slot
     from hpo.storage import Storage
     from hpo.study import Study
+
+log = logging.getLogger("hpo.launch")
+
+T = TypeVar("T")
 
 
 @command("hpo run studies/quickstart.toml")
@@ -62,15 +69,17 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
         + (f", {creation.added} trials queued" if creation.added else "")
     )
     trained = _launch(storage, study, ["worker", study.name, "--promote", *_width(width)], chosen)
-    best = best_params(storage, study, "full")
+    if _patiently(lambda: is_stopped(storage, study)):
+        return
+    best = _patiently(lambda: best_params(storage, study, "full"))
     directory = bundle or study.artifacts(found.artifacts_path) / "bundle"
     if not trained and is_exported(study, best, directory):
         words("nothing to do: every trial is finished and the best model is exported")
         metrics = load_bundle(directory).metrics
     else:
         words("testing the best model on the test images")
-        metrics = export_bundle(storage, study, workload, found.artifacts_path, directory)
-    result(final_table(storage, study, metrics, directory))
+        metrics = _patiently(lambda: export_bundle(storage, study, workload, found.artifacts_path, directory))
+    result(_patiently(lambda: final_table(storage, study, metrics, directory)))
 
 
 @command("hpo workers lenet --gpus 0,1 --per-device 2")
@@ -86,7 +95,10 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
 
     chosen = slots(gpus, per_device)
     _, storage, study = opened(name)
-    if not _launch(storage, study, ["worker", study.name, *_width(width)], chosen):
+    trained = _launch(storage, study, ["worker", study.name, *_width(width)], chosen)
+    if _patiently(lambda: is_stopped(storage, study)):
+        return
+    if not trained:
         words(f"nothing to do: study {study.name} has no open trial")
     _say_next(storage, study)
 
@@ -98,31 +110,53 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
 @click.option("--promote", is_flag=True, help="Queue the best trials once the search is finished.")
 @click.option("--name", "worker_name", hidden=True, help="What leases and logs call this worker.")
 @click.option("--lifeline", is_flag=True, hidden=True, help="Stop when standard input is closed.")
+@click.option("--fleet", type=int, default=1, hidden=True, help="How many workers its launcher starts.")
+@click.option("--standby", is_flag=True, hidden=True, help="Take the device from standard input, once ready.")
 def worker(
-    name: str, device: str, width: int | None, promote: bool, worker_name: str | None, lifeline: bool
+    name: str,
+    device: str,
+    width: int | None,
+    promote: bool,
+    worker_name: str | None,
+    lifeline: bool,
+    fleet: int,
+    standby: bool,
 ) -> None:
     """Be one worker, in the foreground.
 
     For containers and schedulers. It ends when the study has no open trial left. On SIGTERM it hands its
     trials back and ends.
     """
-    if lifeline:
-        _stop_with_parent()
+    if standby:
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
+    lines = _follow_launcher() if lifeline else None
     import socket
 
+    from hpo.standby import Assignment
     from hpo.worker import WIDTH, Worker
     from hpo.workload import Workload, usable_device
 
-    found, storage, study = opened(name)
+    # Whoever starts it by hand wants to know at once that there is no storage.
+    found, storage, study = _patiently(lambda: opened(name)) if lifeline else opened(name)
+    workload = Workload(study.spec, found.data_path)
+    if standby and lines is not None:
+        workload.check()
+        _ = workload.mean, workload.std
+        storage.engine.dispose()
+        assignment = Assignment.from_line(lines.get())
+        assignment.take_on()
+        device = assignment.device
     server = Worker(
         storage,
         study,
-        Workload(study.spec, found.data_path),
+        workload,
         name=worker_name or f"{socket.gethostname()}-{os.getpid()}",
         device=usable_device(device),
         artifacts=found.artifacts_path,
         width=width or WIDTH,
         promotes=promote,
+        lease_seconds=found.lease_seconds,
+        fleet=fleet,
     )
     server.listen_to_signals()
     server.run()
@@ -133,6 +167,7 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
 
     Raises `TrainingError` if workers ended badly and left trials behind.
     """
+    from hpo import ledger
     from hpo.claim import is_finished
     from hpo.launch import Launcher
     from hpo.progress import StudyProgress
@@ -141,15 +176,22 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
     def finished() -> bool:
         return is_finished(storage, study, "search") and is_finished(storage, study, "full")
 
-    promoting = "--promote" in arguments
-    if finished() and not (promoting and _promoted_more(storage, study)):
+    def is_open() -> bool:
+        return not finished() or ("--promote" in arguments and _promoted_more(storage, study))
+
+    def settle(worker: str) -> bool:
+        with storage.transaction() as connection:
+            ledger.forget_worker(connection, worker)
+        return is_open()
+
+    if not is_open():
         return False
     labels = ", ".join(sorted({slot.label for slot in chosen}))
     words(f"{len(chosen)} worker{'s' * (len(chosen) > 1)} on {labels}; stop with Ctrl-C, nothing is lost")
     with StudyProgress(lambda: status(storage, study)) as progress:
-        launcher = Launcher(storage, arguments, chosen, progress.write)
-        launcher.run(progress.poll)
-    if not finished():
+        fleet = ["--fleet", str(len(chosen))]
+        Launcher([sys.executable, "-m", "hpo", *arguments, *fleet], chosen, settle, progress.write).run()
+    if not _patiently(finished):
         raise TrainingError(
             f"study {study.name!r}: its workers ended before all trials were finished; their log says why"
         )
@@ -166,22 +208,35 @@ def _promoted_more(storage: Storage, study: Study) -> bool:
 def _say_next(storage: Storage, study: Study) -> None:
     from hpo.status import status
 
-    now = status(storage, study)
+    now = _patiently(lambda: status(storage, study))
     if not any(now.full.states.values()):
         words(f"search finished; next: hpo promote {study.name}, then hpo workers {study.name}")
     else:
         words(f"finished; next: hpo export {study.name} --bundle DIR")
 
 
+def _patiently(call: Callable[[], T]) -> T:
+    """What `call` gives, once the storage can be reached."""
+    from hpo.patience import patiently
+
+    return patiently(call, threading.Event(), log)
+
+
 def _width(width: int | None) -> list[str]:
     return [] if width is None else ["--width", str(width)]
 
 
-def _stop_with_parent() -> None:
-    """Ends this process, as SIGTERM does, when the launcher's end of the pipe on stdin is closed."""
+def _follow_launcher() -> SimpleQueue[str]:
+    """Gives the lines that the launcher sends on stdin; when its end of the pipe is closed, this process ends
+    as after SIGTERM."""
+    lines = SimpleQueue[str]()
+    main = threading.main_thread().ident
+    assert main is not None
 
-    def wait() -> None:
-        sys.stdin.read()
-        os.kill(os.getpid(), signal.SIGTERM)
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        signal.pthread_kill(main, signal.SIGTERM)
 
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    threading.Thread(target=read, name="lifeline", daemon=True).start()
+    return lines

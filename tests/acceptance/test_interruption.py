@@ -6,14 +6,22 @@ import signal
 import subprocess
 
 import pytest
-from shell import Shell
+from shell import SMALL_STUDY, Shell, children, until, wait_for
 
 pytestmark = pytest.mark.slow
+
+LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
+"""None of its trials ends while a test looks."""
 
 
 def search_of(shell: Shell) -> dict[str, object]:
     search: dict[str, object] = json.loads(shell.hpo("status", "small", "--json").stdout)["search"]
     return search
+
+
+def number_in(line: str) -> int:
+    """The trial in a line like `search: training 3 (batch size 16, pack of 1)`."""
+    return int(line.partition("training ")[2].split()[0])
 
 
 def assert_search_is_whole(shell: Shell) -> None:
@@ -23,15 +31,6 @@ def assert_search_is_whole(shell: Shell) -> None:
     assert states["COMPLETE"] + states["PRUNED"] + states["FAIL"] == search["budget"] == 12
     assert states["WAITING"] == states["RUNNING"] == 0
     assert search["distinct_cells"] == 12
-
-
-def wait_for(process: subprocess.Popen[str], words: str) -> str:
-    """The first line of the process that contains `words`."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if words in line:
-            return line
-    raise AssertionError(f"it ended without saying {words!r}")
 
 
 def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -> None:
@@ -49,16 +48,54 @@ def test_a_worker_killed_is_replaced_and_its_trials_run_again(shell: Shell) -> N
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for(workers, "search: training")
-    children = subprocess.run(
-        ["pgrep", "-P", str(workers.pid)], text=True, capture_output=True, check=True
-    ).stdout
-    victim = int(children.split()[0])
-    os.kill(victim, signal.SIGKILL)
-    assert "was killed by SIGKILL; starting it again" in wait_for(workers, "was killed")
+    os.kill(next(iter(children(workers))), signal.SIGKILL)
+    assert "was killed by SIGKILL; " in wait_for(workers, "was killed")
     assert workers.stdout is not None
     workers.stdout.read()
     assert workers.wait() == 0
     assert_search_is_whole(shell)
+
+
+def standby_of(workers: subprocess.Popen[str], after: int = 0) -> int:
+    """The process id of the standby, once there is one that was started after that process."""
+
+    def look() -> int | None:
+        return next((p for p, line in children(workers).items() if "--standby" in line and p > after), None)
+
+    return until("a standby", look)
+
+
+def test_a_standby_goes_on_with_the_trials_of_a_worker_that_is_killed(shell: Shell) -> None:
+    shell.write("long.toml", LONG_STUDY)
+    shell.hpo("study", "create", "long.toml")
+    workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "1", "--width", "1")
+    trial = number_in(wait_for(workers, "search: training"))
+    standby = standby_of(workers)
+    os.kill(next(iter(children(workers))), signal.SIGKILL)
+    assert "takes its place (1 of 20)" in wait_for(workers, "was killed by SIGKILL")
+    assert number_in(wait_for(workers, "search: training")) == trial
+    assert standby_of(workers, after=standby)
+    workers.send_signal(signal.SIGINT)
+    workers.communicate(timeout=60)
+    assert workers.returncode == 130
+    assert not children(workers)
+
+
+def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> None:
+    shell.write("long.toml", LONG_STUDY)
+    shell.hpo("study", "create", "long.toml")
+    workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "2", "--width", "1")
+    for _ in range(2):
+        wait_for(workers, "search: training")
+    frozen = next(iter(children(workers)))
+    os.kill(frozen, signal.SIGSTOP)
+    standby_of(workers)  # the launcher goes on
+    assert frozen in children(workers)
+    workers.send_signal(signal.SIGTERM)
+    said = workers.communicate(timeout=60)[0]
+    assert workers.returncode == 130, said
+    with pytest.raises(ProcessLookupError):
+        os.kill(frozen, 0)
 
 
 def test_two_shells_serve_one_study(shell: Shell) -> None:

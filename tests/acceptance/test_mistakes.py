@@ -17,6 +17,7 @@ MISTAKES = {
     "unknown model": ('name = "lenet"', 'name = "lenett"', "lenett"),
     "unknown data set": ('name = "digits"', 'name = "digit"', "digit"),
     "unknown sampler": ("[search]", '[sampler]\nname = "grid"\n[search]', 'sampler.name = "grid"'),
+    "impatient": ("[search]", "[stop]\npatience = 0\n[search]", "stop.patience = 0: must be at least 1"),
     "empty choices": ("lr = [1e-3, 1e-2, 1e-1]", "lr = []", "space.lr: needs at least one choice"),
     "reversed range": ("lr = [1e-3, 1e-2, 1e-1]", "lr = { low = 1, high = 0.1 }", "space.lr: low (1.0)"),
     "missing parameter": ("momentum = [0, 0.9]\n", "", "space.momentum: is missing"),
@@ -104,6 +105,44 @@ def test_a_changed_study_is_refused_with_the_way_out(shell: Shell) -> None:
     assert json.loads(shell.hpo("status", "small", "--json").stdout)["search"]["budget"] == 14
     shell.hpo("study", "delete", "small", "--yes")
     assert_one_line(shell.hpo("status", "small", expect=2).stderr, "no study 'small'")
+
+
+def test_a_fork_is_refused_with_its_reason(shell: Shell) -> None:
+    shell.hpo("study", "create", "small.toml")
+    assert_one_line(
+        shell.hpo("study", "fork", "smal", "small.toml", expect=2).stderr, "did you mean 'small'?"
+    )
+    done = shell.hpo("study", "fork", "small", "small.toml", expect=2)
+    assert_one_line(done.stderr, "small.toml: name = 'small': is the study to fork")
+    shell.write("deep.toml", SMALL_STUDY.replace("epochs = 3", "epochs = 4"))
+    done = shell.hpo("study", "fork", "small", "deep.toml", expect=2)
+    assert_one_line(done.stderr, "deep.toml: search.epochs = 4: the study 'small' has 3")
+    shell.write("bad.toml", SMALL_STUDY.replace("trials = 12", "trials = 0"))
+    done = shell.hpo("study", "fork", "small", "bad.toml", expect=2)
+    assert_one_line(done.stderr, "bad.toml: search.trials = 0: must be at least 1")
+    assert [entry["study"] for entry in json.loads(shell.hpo("study", "list", "--json").stdout)] == ["small"]
+    shell.write("wide.toml", SMALL_STUDY.replace("lr = [1e-3, 1e-2, 1e-1]", "lr = [1e-2, 1e-1, 0.5]"))
+    done = shell.hpo("study", "fork", "small", "wide.toml")
+    assert_one_line(
+        done.stderr, "study wide: created; 0 finished trials of small fit, 0 do not; 12 trials queued"
+    )
+
+
+def test_stopping_and_resuming_say_what_they_did(shell: Shell) -> None:
+    for command in ("stop", "resume"):
+        assert_one_line(shell.hpo("study", command, "small", expect=2).stderr, "no study 'small'")
+    shell.hpo("study", "create", "small.toml")
+    stopped = "study small stopped; 0 trials are running, 12 waiting\nto go on: hpo study resume small\n"
+    assert shell.hpo("study", "stop", "small").stderr == stopped
+    again = shell.hpo("study", "stop", "small", "--search").stderr
+    assert again.startswith(
+        "the search of study small was stopped already; 0 trials are running, 12 waiting\n"
+    )
+    assert "small: all stopped: stopped by hand" in shell.hpo("study", "list").stdout
+    assert "# search stopped: stopped by hand" in shell.hpo("study", "show", "small").stdout
+    resumed = "study small resumed; 0 trials are running, 12 waiting\nnext: hpo workers small\n"
+    assert shell.hpo("study", "resume", "small").stderr == resumed
+    assert shell.hpo("study", "resume", "small").stderr == resumed.replace("resumed", "was not stopped")
 
 
 def test_a_device_that_is_not_there(shell: Shell) -> None:

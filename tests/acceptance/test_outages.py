@@ -1,0 +1,114 @@
+"""A database that goes away while a study runs, and comes back."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shell import SMALL_STUDY, Shell, children, wait_for
+
+from benchmarks.chaos.server import Server
+
+pytestmark = pytest.mark.slow
+
+LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
+"""None of its trials ends while a test looks."""
+
+WORKERS = ("--gpus", "cpu", "--per-device", "2", "--width", "1")
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[Server]:
+    server = Server(home / "postgres")
+    server.start()
+    yield server
+    server.stop("immediate")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, server: Server) -> Iterator[Shell]:
+    """A user of the test's own server, who has stored `small.toml` and `long.toml`."""
+    server.create_database("studies")
+    url = server.url("studies").set(drivername="postgresql").render_as_string(hide_password=False)
+    shell = Shell(tmp_path, {"HPO_STORAGE_URL": url, "HPO_LEASE_SECONDS": "3"})
+    for name, text in (("small", SMALL_STUDY), ("long", LONG_STUDY)):
+        shell.write(f"{name}.toml", text)
+        shell.hpo("study", "create", f"{name}.toml")
+    yield shell
+    shell.close()
+
+
+def states(shell: Shell, study: str) -> dict[str, int]:
+    found: dict[str, int] = json.loads(shell.hpo("status", study, "--json").stdout)["search"]["states"]
+    return found
+
+
+@pytest.mark.parametrize("how", ["fast", "immediate"])
+def test_a_study_goes_on_after_a_restart(shell: Shell, server: Server, how: str) -> None:
+    workers = shell.start("workers", "small", *WORKERS)
+    wait_for(workers, "search: training")
+    server.restart("fast" if how == "fast" else "immediate")
+    said = workers.communicate(timeout=240)[0]
+    assert workers.returncode == 0, said
+    assert states(shell, "small")["COMPLETE"] == 12
+
+
+def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, server: Server) -> None:
+    workers = shell.start("workers", "long", *WORKERS)
+    for _ in range(2):
+        wait_for(workers, "search: training")
+    server.stop()
+    wait_for(workers, "waiting for the storage")
+    os.kill(next(iter(children(workers))), signal.SIGKILL)
+    assert workers.poll() is None
+    server.start()
+    wait_for(workers, "was killed by SIGKILL")
+    wait_for(workers, "search: training")
+    workers.send_signal(signal.SIGINT)
+    said = workers.communicate(timeout=60)[0]
+    assert workers.returncode == 130, said
+    assert states(shell, "long")["RUNNING"] == 0
+    assert sum(states(shell, "long").values()) == 12
+
+
+def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: Server) -> None:
+    workers = shell.start("workers", "long", *WORKERS)
+    for _ in range(2):
+        wait_for(workers, "search: training")
+    server.stop()
+    wait_for(workers, "waiting for the storage")
+    workers.send_signal(signal.SIGINT)
+    said = workers.communicate(timeout=60)[0]
+    assert workers.returncode == 130, said
+    assert not children(workers)
+    server.start()
+    assert sum(states(shell, "long").values()) == 12
+
+
+def test_a_worker_of_a_launcher_waits_for_the_database(shell: Shell, server: Server) -> None:
+    server.stop()
+    refused = shell.hpo("worker", "small", expect=1).stderr
+    assert refused.count("\n") == 1
+    worker = shell.start("worker", "small", "--lifeline", lifeline=True)
+    wait_for(worker, "waiting for the storage")
+    server.start()
+    wait_for(worker, "search: training")
+    worker.communicate(timeout=60)  # closes its lifeline
+    assert worker.returncode == 0
+
+
+def test_a_standby_that_is_not_needed_ends_well(shell: Shell, server: Server) -> None:
+    worker = shell.start("worker", "small", "--lifeline", "--standby", lifeline=True)
+    said = worker.communicate(timeout=60)[0]
+    assert (worker.returncode, said) == (0, "")
+
+
+def test_a_standby_that_waits_for_the_database_ends_with_its_launcher(shell: Shell, server: Server) -> None:
+    server.stop()
+    worker = shell.start("worker", "small", "--lifeline", "--standby", lifeline=True)
+    wait_for(worker, "waiting for the storage")
+    worker.communicate(timeout=60)  # closes its lifeline
+    assert worker.returncode == 0
+    server.start()
