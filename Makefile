@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TEST_PROCESSES ?= 2
 
-.PHONY: install quickstart test lint clean
+.PHONY: install quickstart test chaos lint clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ lint: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+
+# Some 240 faults against running studies, in a quarter of an hour; at the end a table.
+chaos: install
+	$(BIN)/python -m benchmarks.chaos
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

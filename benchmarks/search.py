@@ -11,14 +11,12 @@ Both run the same cells on the same images and store their trials in the same Po
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import optuna
@@ -26,6 +24,7 @@ import tomli_w
 import torch
 from torch import nn
 
+from benchmarks import hardware
 from data.device import DeviceImages
 from hpo.sampler import plan
 from hpo.settings import Settings
@@ -41,7 +40,7 @@ def with_optuna(spec: StudySpec, workload: Workload, storage: Storage) -> float:
     """Runs the cells in a loop; gives the best validation loss."""
     train, validation = workload.images("search", "cpu")
     study = optuna.create_study(storage=storage.backend)
-    for point in plan(spec.space, spec.trials, spec.seed):
+    for point in plan(spec.space, spec.search.trials, spec.seed):
         study.enqueue_trial(point)
 
     def objective(trial: optuna.Trial) -> float:
@@ -49,7 +48,7 @@ def with_optuna(spec: StudySpec, workload: Workload, storage: Storage) -> float:
         point = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
         return train_one(spec, workload, train, validation, point)
 
-    study.optimize(objective, n_trials=spec.trials)
+    study.optimize(objective, n_trials=spec.search.trials)
     best = study.best_value
     optuna.delete_study(study_name=study.study_name, storage=storage.backend)
     return best
@@ -131,17 +130,17 @@ def report(
     losses: dict[str, list[float]],
 ) -> None:
     ratios = [a / b for a, b in zip(seconds["optuna"], seconds["hpo"], strict=True)]
-    hardware = f"{os.cpu_count()} cores, {platform.machine()}"
-    packages = ", ".join(f"{name} {version(name)}" for name in ("hpo", "torch", "optuna"))
-    print(f"{spec.trials} trials of {spec.search.epochs} epochs, {spec.model.name} on {spec.data.name}")
-    print(f"{hardware}; Python {platform.python_version()}, {packages}; n = {options.runs}")
+    print(
+        f"{spec.search.trials} trials of {spec.search.epochs} epochs, {spec.model.name} on {spec.data.name}"
+    )
+    print(f"{hardware.line()}; n = {options.runs}")
     print(f"{'':10}{'median s':>10}{'min':>8}{'max':>8}{'best loss':>12}")
     for way, values in seconds.items():
         middle, loss = statistics.median(values), statistics.median(losses[way])
         print(f"{way:10}{middle:10.1f}{min(values):8.1f}{max(values):8.1f}{loss:12.4f}")
     print(f"optuna / hpo: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     if options.json:
-        figures = {"seconds": seconds, "losses": losses, "ratios": ratios, "hardware": hardware}
+        figures = {"seconds": seconds, "losses": losses, "ratios": ratios, "hardware": hardware.line()}
         options.json.write_text(json.dumps(figures, indent=2))
 
 
