@@ -6,7 +6,7 @@ lease it was written under, so that a worker that lost its trial cannot overwrit
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -83,17 +83,21 @@ class Artifacts:
                 for path in self._checkpoints.glob(f"{stage}-{number:04d}-*.safetensors"):
                     path.unlink()
 
-    def sweep(self, weights: Collection[str]) -> None:
-        """Deletes what is left over, once no trial is open: checkpoints, but for those set aside, and weights
-        other than these, which were written by workers that lost their trial before they could say so."""
+    def leftovers(self) -> list[Path]:
+        """The files that belong to open trials or to nobody, unless a trial names them as its weights.
+
+        Those of checkpoints, but for the ones set aside, weights, and what was being written when a worker
+        was killed.
+        """
+        found = [*self.folder.glob("*.safetensors"), *self.folder.glob(".trial-*")]
+        return [*found, *(path for path in self._checkpoints.glob("*") if path.suffix != ".damaged")]
+
+    def sweep(self, leftovers: Iterable[Path]) -> None:
+        """Deletes these files, and the folder of checkpoints once it is empty."""
+        for path in leftovers:
+            with suppress(OSError):
+                path.unlink()
         with suppress(OSError):
-            for path in self.folder.glob("*.safetensors"):
-                if path.name not in weights:
-                    path.unlink()
-        with suppress(OSError):
-            for path in self._checkpoints.iterdir():
-                if path.suffix != ".damaged":
-                    path.unlink()
             self._checkpoints.rmdir()
 
 
@@ -103,6 +107,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] |
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             file.write(data)
+            os.fchmod(file.fileno(), 0o644)  # workers of other users may take over
             file.flush()
             os.fsync(file.fileno())
             Path(file.name).replace(path)

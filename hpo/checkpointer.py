@@ -40,16 +40,18 @@ class Checkpointer:
     def save(
         self,
         trials: Mapping[int, LeasedTrial],
-        states: Mapping[int, MemberState],
+        states: Callable[[], Mapping[int, MemberState]],
         known: Mapping[int, int],
         seconds: float = math.inf,
     ) -> dict[int, Saved]:
         """Writes the states of trials, by number, that are past the epoch in `known`; gives what was written.
 
+        To take the states from the device is a part of the time that counts.
+
         Begins no file after `seconds`.
         """
         start, saved = self._clock(), {}
-        for number, state in states.items():
+        for number, state in states().items():
             epochs = state.progress.epochs
             if epochs == known.get(number, 0) or self._clock() > start + seconds:
                 continue

@@ -77,7 +77,6 @@ class Child:
 
     def kill(self) -> None:
         self._process.kill()
-        self.wait(REAP_SECONDS)
 
     def hear_out(self, seconds: float) -> None:
         """Waits for its last words, at most so long."""

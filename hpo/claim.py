@@ -19,7 +19,7 @@ from hpo.sampler import Observation, propose
 from hpo.seeds import mixed
 from hpo.space import Point
 from hpo.storage import Storage
-from hpo.study import Stage, Study, search_seed
+from hpo.study import STAGES, Stage, Study, current, search_seed
 
 LEASE_SECONDS = 30.0
 
@@ -73,6 +73,7 @@ def claim(
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
         catalog.lock_study(connection, study_id)
+        study = current(connection, study)
         stopped = drain.decide(connection, study, stage) is not None
         ledger.reap(connection, study_id)
         rows = catalog.claimable(connection, study_id)
@@ -107,7 +108,7 @@ def claim_lost(
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
         # Asked often, and nearly always for nothing: so before the lock.
-        if not ledger.is_anything_lost(connection, study_id):
+        if not ledger.is_anything_lost(connection, study_id, SUSPECT):
             return []
         catalog.lock_study(connection, study_id)
         ledger.reap(connection, study_id)
@@ -115,8 +116,9 @@ def claim_lost(
         losses = ledger.losses(connection, [row.trial_id for row in rows])
         fitting = [
             row
-            for row in _begun(rows, losses)
-            if row.point.get("batch_size") == batch_size and losses.get(row.trial_id, 0) < SUSPECT
+            for row in rows
+            # What others started through Optuna has never been leased, and may lack what ours have.
+            if losses.get(row.trial_id, SUSPECT) < SUSPECT and row.point["batch_size"] == batch_size
         ]
         return _lease(connection, fitting[:width], worker, seconds, losses)
 
@@ -171,12 +173,24 @@ def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
     """
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
+        study = current(connection, study)
         if drain.read(connection, study, stage) is not None:
             return catalog.count_begun(connection, study_id) == 0
         # In this order: once all are there, none is added between the two looks.
         if stage == "search" and catalog.count(connection, study_id) < study.trials:
             return False
         return catalog.count(connection, study_id, catalog.OPEN) == 0
+
+
+def weights_at_rest(storage: Storage, study: Study) -> set[str] | None:
+    """The files that hold the weights of fully trained models; None while a trial is begun that writes."""
+    with storage.transaction() as connection:
+        for stage in STAGES:
+            catalog.lock_study(connection, study.study_id(stage))
+            if catalog.count_begun(connection, study.study_id(stage)):
+                return None
+        rows = catalog.trials(connection, study.full_id)
+    return {row.attributes["weights"] for row in rows if "weights" in row.attributes}
 
 
 def _adopt(connection: Connection, study: Study, stage: Stage, rows: Sequence[TrialRow]) -> bool:

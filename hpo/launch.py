@@ -9,7 +9,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from hpo.child import Child
+from hpo.child import REAP_SECONDS, Child
 from hpo.devices import Slot, common_environment
 from hpo.errors import HpoError
 from hpo.patience import patiently
@@ -25,6 +25,9 @@ GRACE_SECONDS = 12.0
 
 SETTLE_SECONDS = 3.0
 """How long the end of all waits for the storage to take back the trials of those that were killed."""
+
+LAST_WORDS_SECONDS = 3.0
+"""How long the end waits for the last lines of each process."""
 
 START_SECONDS = 20.0
 """A worker that has said nothing for so long has started, and found nothing to train."""
@@ -70,7 +73,8 @@ class Launcher:
 
     def run(self) -> None:
         """Runs all workers to their end. Stops them on an interrupt, which raises `KeyboardInterrupt`."""
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             for place in self._places:
                 place.child = self._start(place)
@@ -82,7 +86,8 @@ class Launcher:
                 self._keep_standby()
         finally:
             self._stop()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _start(self, place: _Place) -> Child:
         return self._spawn(place.label, place.slot.environment, "--device", place.slot.device)
@@ -163,27 +168,31 @@ class Launcher:
         self._standby = None
 
     def _stop(self) -> None:
+        """Ends all, once: an interrupt in the middle of it would leave processes behind."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self._stopping.set()
-        if self._standby is not None:
-            self._standby.kill()
         left = [(place, place.child) for place in self._places if place.child is not None]
         for _, child in left:
             child.stop()
+        if self._standby is not None:
+            self._standby.kill()
         deadline = time.monotonic() + GRACE_SECONDS
-        for _, child in left:
-            if not child.wait(max(0.0, deadline - time.monotonic())):
-                self._write(f"[{child.label}] worker did not stop in {GRACE_SECONDS:.0f} s and is killed")
-                child.kill()
+        late = [child for _, child in left if not child.wait(max(0.0, deadline - time.monotonic()))]
+        for child in late:
+            self._write(f"[{child.label}] worker did not stop in {GRACE_SECONDS:.0f} s and is killed")
+            child.kill()
+        deadline = time.monotonic() + REAP_SECONDS
+        for child in [*late, *([self._standby] if self._standby else [])]:
+            child.wait(max(0.0, deadline - time.monotonic()))
         settled = {place.settled or self._settled(child): child for place, child in left}
         wait(settled, SETTLE_SECONDS)
-        unsettled = [child for future, child in settled.items() if not future.done() or future.exception()]
-        if unsettled:
-            names = ", ".join(child.worker for child in unsettled)
-            log.warning(
-                "the storage cannot be reached: the trials of %s are free when their leases end", names
-            )
+        for future, child in settled.items():
+            error = future.exception() if future.done() else "the storage does not answer"
+            if error is not None:
+                log.warning("the trials of %s are free when their leases end: %s", child.worker, error)
         for child in self._children:
-            child.hear_out(SETTLE_SECONDS)
+            child.hear_out(LAST_WORDS_SECONDS)
 
 
 def _is_open(child: Child, settled: Future[bool]) -> bool:
@@ -197,7 +206,7 @@ def _is_open(child: Child, settled: Future[bool]) -> bool:
 
 def _how(code: int) -> str:
     if code == 0:
-        return "was told to stop"
+        return "ended early"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 

@@ -135,6 +135,7 @@ def reap(connection: Connection, study_id: int) -> list[int]:
     back, for nobody could renew while it was away.
     """
     table = schema.leases
+    _forget_ended(connection, study_id)
     lost = _lock(connection, schema.trials.c.study_id == study_id, _is_over(), skip_locked=True)
     _give_up(connection, lost)
     connection.execute(
@@ -143,6 +144,14 @@ def reap(connection: Connection, study_id: int) -> list[int]:
         .values(losses=case((_has_advanced(), 1), else_=table.c.losses + 1))
     )
     return lost
+
+
+def _forget_ended(connection: Connection, study_id: int) -> None:
+    """Deletes the leases and checkpoints of trials that were ended by other means, as the dashboard can."""
+    trial = schema.trials
+    ended = select(trial.c.trial_id).where(trial.c.study_id == study_id, trial.c.state.not_in(OPEN))
+    for table in (schema.leases, schema.checkpoints):
+        connection.execute(delete(table).where(table.c.trial_id.in_(ended)))
 
 
 def _has_advanced() -> ColumnElement[bool]:
@@ -158,12 +167,17 @@ def _is_over() -> ColumnElement[bool]:
     return or_(table.c.expires == REVOKED, func.greatest(table.c.expires, started) <= func.now())
 
 
-def is_anything_lost(connection: Connection, study_id: int) -> bool:
-    """Whether a trial of the study was begun and has no worker, or one whose lease has run out."""
+def is_anything_lost(connection: Connection, study_id: int, losses: int) -> bool:
+    """Whether a trial of the study was begun and has no worker, or one whose lease has run out; only trials
+    with fewer `losses` in a row count."""
     table, trial = schema.leases, schema.trials
     lost = or_(trial.c.state == TrialState.WAITING, and_(trial.c.state == TrialState.RUNNING, _is_over()))
-    query = select(table.c.trial_id).join(trial).where(trial.c.study_id == study_id, lost).limit(1)
-    return connection.execute(query).first() is not None
+    query = (
+        select(table.c.trial_id)
+        .join(trial)
+        .where(trial.c.study_id == study_id, table.c.losses < losses, lost)
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _give_up(connection: Connection, trial_ids: Iterable[int]) -> None:
@@ -289,9 +303,11 @@ class Figures:
 
 
 def figures(connection: Connection, trial_id: int, epoch: int) -> Figures:
+    """Those of the epoch, or of the best one on record where it is not there; some epoch must be."""
     table = schema.epochs
-    query = select(table.c.validation_loss, table.c.validation_accuracy)
-    row = connection.execute(query.where(table.c.trial_id == trial_id, table.c.epoch == epoch)).one()
+    query = select(table.c.validation_loss, table.c.validation_accuracy).where(table.c.trial_id == trial_id)
+    query = query.order_by(table.c.epoch != epoch, table.c.validation_loss).limit(1)
+    row = connection.execute(query).one()
     return Figures(row.validation_loss, row.validation_accuracy)
 
 

@@ -63,7 +63,10 @@ class Outbox:
     def settle(self, seconds: float) -> bool:
         """Waits at most so long until all is delivered, and no longer once the storage cannot be reached;
         whether it is delivered."""
-        return self._wait_for(lambda: not self._queue or self._failing, seconds)
+        settled = self._wait_for(lambda: not self._queue or self._failing, seconds)
+        if not settled:
+            self._failing = True  # also a server that says nothing is away, until it answers
+        return settled
 
     def wait(self, seconds: float) -> bool:
         """Waits at most so long until all is delivered; whether it is."""

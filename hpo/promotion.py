@@ -10,7 +10,7 @@ from hpo import catalog, drain
 from hpo.catalog import TRAINED, TrialRow
 from hpo.errors import ConflictError
 from hpo.storage import Storage
-from hpo.study import Study, full_seed
+from hpo.study import Study, current, full_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,6 @@ def best_of(trials: Iterable[TrialRow], k: int) -> list[TrialRow]:
     return sorted(complete, key=lambda trial: (trial.value, trial.number))[:k]
 
 
-def named_weights(storage: Storage, study: Study) -> set[str]:
-    """The files in which the weights of the fully trained models are."""
-    with storage.transaction() as connection:
-        rows = catalog.trials(connection, study.full_id)
-    return {row.attributes["weights"] for row in rows if "weights" in row.attributes}
-
-
 def promote(storage: Storage, study: Study) -> Promotion:
     """Queues the best trials of a finished search for full training, with each seed once.
 
@@ -51,10 +44,11 @@ def promote(storage: Storage, study: Study) -> Promotion:
     stopped is finished once all trials are that had begun; where full training is stopped too, nothing is
     promoted. Raises `ConflictError` while the search is not finished, and if none of its trials completed.
     """
-    spec = study.spec
     with storage.transaction() as connection:
         catalog.lock_study(connection, study.search_id)
         catalog.lock_study(connection, study.full_id)
+        study = current(connection, study)
+        spec = study.spec
         if drain.read(connection, study, "full") is not None:
             # Or the best so far would be trained after what was a pause, and not the end of the search.
             return Promotion((), 0)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from hpo import ledger, schema
 from hpo.claim import LEASE_SECONDS
-from hpo.errors import StorageError
+from hpo.errors import StorageError, UnavailableError
 from hpo.ledger import Lease
 from hpo.patience import patiently
 from hpo.storage import Storage
@@ -19,7 +19,7 @@ from hpo.study import Study
 log = logging.getLogger("hpo.worker")
 
 LAST_SECONDS = 1.0
-"""How long the end waits for a renewal that is under way."""
+"""How long the end waits for the thread."""
 
 RENEWALS = 4
 """So often in the time of a lease it is renewed: one or two renewals may fail."""
@@ -49,10 +49,6 @@ class Renewal:
     ) -> None:
         self._closed.set()
         self._thread.join(LAST_SECONDS)
-        if self._thread.is_alive():
-            return  # the storage does not answer; the entry expires by itself
-        with suppress(StorageError), self._storage.transaction() as connection:
-            ledger.dismiss(connection, self._worker)
 
     @contextmanager
     def of(self, leases: Callable[[], Iterable[Lease]]) -> Iterator[None]:
@@ -73,11 +69,18 @@ class Renewal:
         }
         statement = insert(table).values(name=self._worker, **entry)
         with self._storage.transaction() as connection:
+            ledger.hold(connection, self._leases())  # in the order of `ledger.forget_worker`
             connection.execute(statement.on_conflict_do_update(index_elements=[table.c.name], set_=entry))
-            ledger.hold(connection, self._leases())
 
     def _renew_until_closed(self) -> None:
         pause = self._lease_seconds / RENEWALS
         while not self._closed.wait(pause):
-            with suppress(StorageError):  # of the last try, when it was closed meanwhile, or a refusal
+            try:
                 patiently(self.renew, self._closed, log, longest_wait=pause)
+            except UnavailableError:
+                break  # it was closed meanwhile
+            except Exception:
+                log.exception("the leases of %s were not renewed", self._worker)
+        # Here, where nobody waits for a storage that does not answer: the entry expires by itself.
+        with suppress(StorageError), self._storage.transaction() as connection:
+            ledger.dismiss(connection, self._worker)

@@ -2,7 +2,8 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,7 +70,8 @@ class Reporter:
         self._attributes, self._worker = attributes, str(attributes["worker"])
         self._leases: dict[int, Lease] = {}  # of the trials that are open as far as the database has said
         self._all: dict[int, int] = {}  # the trial ids of those that ever were in the pack, by number
-        self._leaving: set[int] = set()
+        self._gone: set[int] = set()  # those whose results do not count until they are back
+        self._leaving: deque[int] = deque()  # filled on the outbox's thread, emptied on the other
         self._spent: dict[int, dict[str, float]] = {}  # device seconds that are still to be charged
         self.charged = 0.0
         """All device seconds that were noted so far."""
@@ -82,6 +84,11 @@ class Reporter:
     def open(self) -> frozenset[int]:
         """The numbers of the trials that are open as far as the database has said."""
         return frozenset(self._leases)
+
+    @property
+    def here(self) -> frozenset[int]:
+        """Those of them that are members, and not about to leave or to join."""
+        return self.open - self._gone
 
     def add(self, trials: Iterable[LeasedTrial]) -> None:
         """Takes on more trials, or new leases: before the first post to the outbox, or on its thread."""
@@ -109,23 +116,27 @@ class Reporter:
         self.settle(ANSWER_SECONDS)
         return self.leaving()
 
+    def welcome(self, numbers: Collection[int]) -> None:
+        """Members that had left are back: what is told from now on is theirs."""
+        self._outbox.post(lambda: self._gone.difference_update(numbers))
+
     def leaving(self) -> set[int]:
         """The numbers of the members that are to leave, and were not given before."""
-        leaving, self._leaving = self._leaving, set()
-        return leaving
+        return {self._leaving.popleft() for _ in range(len(self._leaving))}
 
     def save(self, saved: Mapping[int, Saved]) -> None:
         """Tells the checkpoints of trials, by number, after the epochs they hold."""
         self._outbox.post(partial(self._send_saved, dict(saved)))
 
-    def fail(self, error: BaseException, reason: str | None = None) -> None:
-        """Ends all open trials of the pack as failed, with the traceback."""
+    def fail(self, error: BaseException, numbers: Collection[int], reason: str | None = None) -> None:
+        """Ends these trials as failed, with the traceback; the other open ones go back into the queue."""
         attributes = {
             "reason": reason or f"{type(error).__name__}: {error}",
             "traceback": "".join(traceback.format_exception(error)),
             **self._attributes,
         }
-        self._outbox.post(partial(self._send_failed, attributes))
+        self._outbox.post(partial(self._send_failed, frozenset(numbers), attributes))
+        self.release()
 
     def release(self) -> None:
         """Puts the open trials of the pack back into the queue."""
@@ -140,10 +151,10 @@ class Reporter:
 
     def settle(self, seconds: float) -> bool:
         """Waits for the database, at most so long; whether it knows everything."""
-        start = self._clock()
+        start, numbers = self._clock(), list(self._leases)  # before the last of them have ended
         settled = self._outbox.settle(seconds)
-        if self._leases:
-            self.spend("database", self._clock() - start, list(self._leases))
+        if numbers:
+            self.spend("database", self._clock() - start, numbers)
         return settled
 
     def close(self) -> None:
@@ -168,7 +179,8 @@ class Reporter:
             lost = {number for number, lease in self._leases.items() if lease.trial_id not in held}
             lost |= {result.member for result in results} - self._leases.keys()
             # A trial that has ended may have trained on for an epoch or two while the database was away.
-            mine = [r for r in results if r.member in self._leases and r.member not in lost]
+            gone = lost | self._gone
+            mine = [r for r in results if r.member in self._leases and r.member not in gone]
             finite = {self._all[r.member]: r for r in mine if r.status != "diverged"}
             new = ledger.report(connection, finite)
             self._charge(connection, delivery, spent)
@@ -194,19 +206,25 @@ class Reporter:
     def _send_saved(self, saved: Mapping[int, Saved]) -> None:
         with self._storage.transaction() as connection:
             held = ledger.hold(connection, self._leases.values())
-            mine = {self._all[number]: one for number, one in saved.items() if self._all[number] in held}
-            unused = ledger.save(connection, mine)
-        in_use = {one.file for one in mine.values()}
-        unused += [one.file for one in saved.values() if one.file not in in_use]
+            mine = {
+                self._all[number]: one
+                for number, one in saved.items()
+                if self._all[number] in held and number not in self._gone
+            }
+            unused = ledger.save(connection, mine) + [one.file for one in saved.values()]
+            # Looked up, for this may be told a second time, when others have the trial already.
+            named = ledger.checkpoints(connection, [self._all[number] for number in saved])
+        in_use = {one.file for one in named.values()}
         self._replaced([name for name in unused if name not in in_use])
 
-    def _send_failed(self, attributes: Attributes) -> None:
+    def _send_failed(self, numbers: Collection[int], attributes: Attributes) -> None:
+        failing = {number: lease for number, lease in self._leases.items() if number in numbers}
         with self._storage.transaction() as connection:
-            held = ledger.hold(connection, self._leases.values())
+            held = ledger.hold(connection, failing.values())
             for trial_id in held:
                 ledger.finish(connection, trial_id, TrialState.FAIL, None, attributes)
-        self._let_go((), [number for number, lease in self._leases.items() if lease.trial_id in held])
-        self._leases = {}
+        ended = [number for number, lease in failing.items() if lease.trial_id in held]
+        self._let_go(failing.keys() - ended, ended)
 
     def _send_released(self) -> None:
         with self._storage.transaction() as connection:
@@ -226,7 +244,8 @@ class Reporter:
     def _let_go(self, lost: Iterable[int], ended: Iterable[int]) -> None:
         gone = {*lost, *ended}
         self._leases = {number: lease for number, lease in self._leases.items() if number not in gone}
-        self._leaving |= gone
+        self._gone |= gone
+        self._leaving.extend(gone)
         self._ended(ended)
 
     def _ending(self, connection: Connection, result: EpochResult, saved: Attributes) -> Ending | None:

@@ -28,7 +28,7 @@ PARK_SECONDS, RELEASE_SECONDS = 4.0, 2.0
 by then goes on from an older checkpoint, what is not released is free when its lease ends."""
 
 
-class Stopped(BaseException):
+class ToldToStop(BaseException):
     """Raised in the training loop when the process was told to stop."""
 
 
@@ -70,16 +70,21 @@ class Shift:
         self._training: Training = trainer.start(_candidates(trials), self._states(trials))
 
     @property
+    def members(self) -> list[int]:
+        """The numbers of the trials in the training."""
+        return self._training.members
+
+    @property
     def width(self) -> int:
         """How many members it has."""
-        return len(self._training.members)
+        return len(self.members)
 
     def run(self) -> None:
         try:
             while not self._stop.is_set() and self._step():
                 pass
-        except Stopped:
-            pass
+        except ToldToStop:
+            self._stop.set()
         if self._stop.is_set():
             self.park()
 
@@ -96,7 +101,8 @@ class Shift:
             results = self._training.epoch()
             self._tell(results)
             self._report(results)
-            if self._checkpointer.is_due:
+            # A checkpoint counts once the database knows it, so there is no use in one while it is away.
+            if self._checkpointer.is_due and self._outbox.reachable and not self._stop.is_set():
                 self._save()
             return True
         if self._unsaved:
@@ -109,45 +115,52 @@ class Shift:
         """A trial in full training ends only once its weights are safe."""
         if self._stage == "full":
             self._unsaved |= {result.member: result for result in results if result.status == "finished"}
-        saved = {}
+        # First what can be told at once: if something goes wrong with the weights, it is on record.
+        self._look_for_lost()
+        self._drop(self._reporter.report([r for r in results if r.member not in self._unsaved]))
+        saved, start = {}, self._clock()
         for number in self._unsaved:
             name = self._checkpointer.save_weights(self._trials[number], self._training.weights(number))
             if name is None:
                 break
             saved[number] = {"weights": name}
-        ready = [result for result in results if result.member not in self._unsaved]
-        ready += [self._unsaved.pop(number) for number in saved]
-        self._look_for_lost()
-        self._drop(self._reporter.report(ready, saved))
+        if self._unsaved:
+            self._reporter.spend("checkpoints", self._clock() - start, list(self._unsaved))
+        if saved:
+            self._drop(self._reporter.report([self._unsaved.pop(number) for number in saved], saved))
 
     def _drop(self, leaving: Collection[int]) -> None:
         self._training.drop(leaving)
         for number in leaving:
             self._unsaved.pop(number, None)
+            self._durable.pop(number, None)
 
     def _save(self, seconds: float = float("inf")) -> None:
-        start = self._clock()
-        states = self._training.states()
-        saved = self._checkpointer.save(self._trials, states, self._durable, seconds)
-        if not saved:
+        start, members = self._clock(), self._training.members
+        if not members:
             return
-        self._durable |= {number: one.epoch for number, one in saved.items()}
-        self._reporter.spend("checkpoints", self._clock() - start, list(saved))
-        self._reporter.save(saved)
+        saved = self._checkpointer.save(self._trials, self._training.states, self._durable, seconds)
+        self._reporter.spend("checkpoints", self._clock() - start, members)
+        if saved:
+            self._durable |= {number: one.epoch for number, one in saved.items()}
+            self._reporter.save(saved)
 
     def _look_for_lost(self) -> None:
+        # `_trials` changes while a look is under way, so that comes first.
+        if self._is_looking or self._joining or self._clock() < self._next_look:
+            return
         room = self._width - self.width
-        if room <= 0 or not self.width or self._joining or any(t.alone for t in self._trials.values()):
+        if room <= 0 or not self.width or any(trial.alone for trial in self._trials.values()):
             return
-        if self._is_looking or self._clock() < self._next_look:
-            return
+        if self._training.phase > 0:
+            return  # all would wait until those who join have come as far
         self._next_look, self._is_looking = self._clock() + JOIN_SECONDS, True
 
         def claim() -> None:
             trials = self._claim_lost(room)
             # This worker itself may have been away for too long: then its own trials are among the lost ones,
             # and a member that is here still has lost nothing but its lease.
-            here = self._reporter.open
+            here = self._reporter.here
             self._reporter.add(trials)
             self._trials |= {trial.number: trial for trial in trials}
             self._joining.extend(trial for trial in trials if trial.number not in here)
@@ -161,6 +174,7 @@ class Shift:
             return
         joining = [self._joining.popleft() for _ in range(len(self._joining))]
         self._drop(self._reporter.leaving())
+        self._reporter.welcome([trial.number for trial in joining])
         trials = [trial for trial in joining if trial.number in self._reporter.open]
         if not trials:
             return
@@ -182,7 +196,8 @@ class Shift:
             return self._artifacts.load_checkpoint(saved.file, like)
         except CheckpointError as error:
             log.warning("trial %d starts over, its checkpoint does not load: %s", trial.number, error)
-            self._artifacts.set_aside(saved.file)
+            if not isinstance(error.__cause__, OSError):  # otherwise nothing is known about what is in it
+                self._artifacts.set_aside(saved.file)
             return None
 
 

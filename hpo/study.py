@@ -122,6 +122,14 @@ def load(storage: Storage, name: str) -> Study:
     return study
 
 
+def current(connection: Connection, study: Study) -> Study:
+    """The study with the spec that is stored by now: since a worker loaded it, it may have been extended."""
+    stored = catalog.read_study_attribute(connection, study.search_id, SPEC)
+    if stored is None or stored == study.spec.to_json():
+        return study
+    return replace(study, spec=StudySpec.parse(stored, source=f"stored study {study.name!r}"))
+
+
 def names(storage: Storage) -> list[str]:
     """The names of all stored studies, sorted."""
     study, attribute = schema.studies, schema.study_attributes

@@ -16,7 +16,7 @@ from hpo.budget import Budget, Phase
 from hpo.epoch import EpochResult
 from hpo.member import MemberState, Progress
 from hpo.optimizer import Adam, Optimizer, Sgd, clip
-from hpo.pack import Candidate, Factory, Pack, Tensors, Weights
+from hpo.pack import Candidate, Factory, Pack, Weights
 from hpo.seeds import mixed
 
 EVALUATION_BATCH = 250
@@ -48,7 +48,7 @@ class Trainer:
 
         Those in `states` go on from there, the others begin.
         """
-        training = Training(self)
+        training = Training(self, self.new_pack([0]))
         training.join(candidates, states or {})
         return training
 
@@ -81,13 +81,13 @@ class Training:
     Between two epochs the training is whole: an epoch that raises leaves it as it was before.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, pack: Pack) -> None:
+        """Without members; `pack` gives the structure only."""
+        self._trainer, self._pack = trainer, pack
         self._active: list[_Member] = []
         self._waiting: list[_Waiting] = []
         self._finished: dict[int, Weights] = {}
-        # What follows is of the active members, in their order, and not there while there are none.
-        self._pack: Pack
+        # What follows is of the active members, in their order, and of no meaning while there are none.
         self._best: Weights | None = None  # None where the last weights count, to save the memory
         self._optimizer: Optimizer
 
@@ -95,6 +95,12 @@ class Training:
     def members(self) -> list[int]:
         """The keys of the members that are not through yet."""
         return [member.key for member in self._active] + [waiting.member.key for waiting in self._waiting]
+
+    @property
+    def phase(self) -> int:
+        """The phase that is computed next, for which all members of later ones wait."""
+        members = [*self._active, *(waiting.member for waiting in self._waiting)]
+        return min((member.progress.phase for member in members), default=0)
 
     def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState]) -> None:
         """Takes on more members, from the next epoch on."""
@@ -124,6 +130,7 @@ class Training:
     def drop(self, keys: Collection[int]) -> None:
         """These members leave, and nothing is kept of them."""
         self._waiting = [waiting for waiting in self._waiting if waiting.member.key not in keys]
+        self._finished = {key: weights for key, weights in self._finished.items() if key not in keys}
         self._keep([place for place, member in enumerate(self._active) if member.key not in keys])
 
     def epoch(self) -> list[EpochResult]:
@@ -135,19 +142,22 @@ class Training:
         if not self.members:
             return []
         self._gather()
-        clock = self._trainer.clock
-        before = self._copy()
+        before = self._parked(), list(self._waiting), dict(self._finished)
         try:
-            with self._trainer.interruptible():
-                start = clock()
-                train_losses = self._train()
-                trained = clock()
-                losses, accuracies = self._evaluate()
-                evaluated = clock()
+            return self._epoch()
         except BaseException:
-            self._pack.weights, optimizer = before
-            self._optimizer.load(optimizer)
+            parked, waiting, self._finished = before
+            self._active, self._waiting = [], [*parked, *waiting]
             raise
+
+    def _epoch(self) -> list[EpochResult]:
+        clock = self._trainer.clock
+        with self._trainer.interruptible():
+            start = clock()
+            train_losses = self._train()
+            trained = clock()
+            losses, accuracies = self._evaluate()
+            evaluated = clock()
         improved = [
             member.progress.count(loss if math.isfinite(train_loss) else math.nan)
             for member, train_loss, loss in zip(self._active, train_losses, losses, strict=True)
@@ -258,19 +268,21 @@ class Training:
 
     def _parked(self) -> list[_Waiting]:
         states = self._active_states(self._trainer.device)
-        return [_Waiting(member, states[member.key]) for member in self._active]
+        return [
+            _Waiting(replace(member, progress=replace(member.progress)), states[member.key])
+            for member in self._active
+        ]
 
     def _compute(self, members: list[_Member], states: Sequence[MemberState]) -> None:
         """Makes these the active members, each from its state. After an exception nothing has changed."""
         device, budget = self._trainer.device, self._trainer.budget
         states = [_on(state, device) for state in states]
-        pack = self._trainer.new_pack([members[0].candidate.seed])  # of the structure only
-        pack.weights = Weights.joined([state.weights for state in states])
+        weights = Weights.joined([state.weights for state in states])
         best = None
         if budget.keep == "best":
             best = Weights.joined([state.best or state.weights for state in states])
         phase = budget.phases[members[0].progress.phase]
-        optimizer = _optimizer(phase, [member.candidate for member in members], pack.weights.parameters)
+        optimizer = _optimizer(phase, [member.candidate for member in members], weights.parameters)
         optimizer.load(
             {
                 name: torch.cat(
@@ -282,7 +294,7 @@ class Training:
                 for name, tensor in optimizer.state.items()
             }
         )
-        self._active, self._pack, self._best, self._optimizer = members, pack, best, optimizer
+        self._active, self._pack.weights, self._best, self._optimizer = members, weights, best, optimizer
 
     def _active_states(self, device: torch.device) -> dict[int, MemberState]:
         """Copies of the states of the active members, by key, on `device`."""
@@ -302,21 +314,16 @@ class Training:
             )
         return found
 
-    def _copy(self) -> tuple[Weights, Tensors]:
-        """Of what an epoch changes before it is known to have gone well."""
-        everyone = self._places(range(len(self._active)))
-        optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
-        return self._pack.weights.of(everyone), optimizer
-
     def _keep(self, places: Sequence[int]) -> None:
+        """Shrinks to the active members at these places."""
         if len(places) == len(self._active):
             return
-        self._active = [self._active[place] for place in places]
-        index = self._places(places)
-        self._pack.keep(index)
-        if self._best is not None:
-            self._best = self._best.of(index)
-        self._optimizer.keep(index)
+        staying = [self._active[place] for place in places]
+        if staying:
+            states = self._active_states(self._trainer.device)
+            self._compute(staying, [states[member.key] for member in staying])
+        else:
+            self._active = []
 
     def _places(self, places: Iterable[int]) -> Tensor:
         return torch.tensor(list(places), dtype=torch.int64, device=self._trainer.device)

@@ -1,11 +1,12 @@
 """One process on one device that claims trials, trains them and reports, until the budget is spent."""
 
 import logging
-import resource
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,16 +19,17 @@ from data.device import DeviceImages
 from hpo import ledger
 from hpo.artifacts import Artifacts
 from hpo.checkpointer import Checkpointer
-from hpo.claim import LEASE_SECONDS, LeasedTrial, claim, claim_lost, is_finished
+from hpo.claim import LEASE_SECONDS, LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
 from hpo.epoch import EpochResult
-from hpo.errors import ConflictError, StorageError, TrainingError, UnavailableError
+from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
+from hpo.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
 from hpo.outbox import Outbox
 from hpo.patience import patiently
-from hpo.promotion import named_weights, promote
+from hpo.promotion import promote
 from hpo.renewal import Renewal
 from hpo.reporter import Reporter
 from hpo.seeds import mixed
-from hpo.shift import Shift, Stopped
+from hpo.shift import Shift, ToldToStop
 from hpo.storage import Storage
 from hpo.study import STAGES, Stage, Study
 from hpo.trainer import Trainer
@@ -52,8 +54,11 @@ MOST_FAILURES = 3
 LOCK_SECONDS = 3.0
 """How long a worker waits for a lock that another one holds, before it waits without the database."""
 
+HEAR_SECONDS = 0.5
+"""How soon a worker that waits for an answer looks whether it was told to stop."""
+
 DELIVER_SECONDS = 1.0
-"""How long a worker waits for the database to hear its last words."""
+"""How long a worker that was told to stop waits for an answer, and for its last words to be heard."""
 
 
 @dataclass
@@ -84,11 +89,13 @@ class Worker:
     _marked: float = 0.0
     _database_seconds: float = 0.0
     _narrowed: dict[tuple[Stage, int], int] = field(default_factory=dict)
+    _checkpointers: dict[Stage, Checkpointer] = field(init=False)
     _images: dict[Stage, tuple[DeviceImages, DeviceImages]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A signal is heard only between two calls of the driver: none may wait for a lock for long.
         self.storage = replace(self.storage, lock_seconds=LOCK_SECONDS)
+        self._checkpointers = {stage: Checkpointer(self._files, stage, self.clock) for stage in STAGES}
 
     def run(self) -> None:
         """Works until no trial of the study is open, or it is told to stop.
@@ -110,15 +117,28 @@ class Worker:
                 raise  # otherwise: it was told to stop while it waited
 
     def listen_to_signals(self) -> None:
+        """SIGTERM and SIGINT tell it to stop."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write)
+
+        def hear() -> None:
+            os.read(read, 1)
+            self.stop.set()  # not in the handler, which may interrupt a wait that holds the event's lock
+
+        threading.Thread(target=hear, name="signals", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _signal, _frame: self.stop_now())
+            signal.signal(number, lambda _signal, _frame: self._cut_off())
 
     def stop_now(self) -> None:
         """An epoch is cut off where it stands; anything else is let finish, and the flag ends the loop."""
         self.stop.set()
+        self._cut_off()
+
+    def _cut_off(self) -> None:
         if self._interruptible:
             self._interruptible = False
-            raise Stopped
+            raise ToldToStop
 
     def _serve(self, renewal: Renewal) -> None:
         while not self.stop.is_set():
@@ -130,12 +150,19 @@ class Worker:
             if trials:
                 self._train(stage, trials, renewal)
             elif searched and self._ask(lambda: is_finished(self.storage, self.study, "full")):
-                self._files.sweep(self._ask(lambda: named_weights(self.storage, self.study)))
-                self._charge(stage)
+                self._sweep()
+                self._charge("full")
                 return
             else:
                 self.stop.wait(IDLE_SECONDS)
-            self._charge(stage)
+            self._charge("full" if searched else "search")
+
+    def _sweep(self) -> None:
+        """Deletes what workers that were killed or lost their trials have left, if nobody works by now."""
+        found = self._files.leftovers()  # before the look: what is written later is not among them
+        named = self._ask(lambda: weights_at_rest(self.storage, self.study))
+        if named is not None:
+            self._files.sweep(path for path in found if path.name not in named)
 
     def _promote(self) -> bool:
         """Whether the search was finished still: a user may have resumed it since it was looked at."""
@@ -193,16 +220,17 @@ class Worker:
                 shift = self._shift(stage, size, trials, reporter)
                 shift.run()
                 self._failures = 0
-            except StorageError:
+            except HpoError:
                 raise  # no fault of the trials: they are free again when the leases end, or this process
             except Exception as error:
-                if _is_broken_device(error):
-                    raise  # nothing can be computed in this process any more; another one takes over
-                narrowed = _is_out_of_memory(error)
-                if narrowed:
-                    self._out_of_memory(error, stage, size, shift, reporter, len(trials))
+                narrowed = is_out_of_memory(error)
+                if is_broken(error) or (narrowed and shift is None):
+                    raise  # nothing, or nothing more, can be computed in this process; another one takes over
+                if narrowed and shift is not None:
+                    self._out_of_memory(error, stage, size, shift, reporter)
                 else:
-                    self._fail(error, stage, numbers, reporter)
+                    members = [trial.number for trial in trials] if shift is None else shift.members
+                    self._fail(error, stage, members, reporter)
             finally:
                 reporter.close()
                 self._marked += reporter.charged
@@ -219,7 +247,7 @@ class Worker:
             reporter,
             self._outbox,
             self._files,
-            Checkpointer(self._files, stage, self.clock),
+            self._checkpointers[stage],
             lambda room: claim_lost(
                 self.storage, self.study, stage, self.name, room, size, self.lease_seconds
             ),
@@ -230,17 +258,13 @@ class Worker:
         )
 
     def _out_of_memory(
-        self,
-        error: Exception,
-        stage: Stage,
-        size: int,
-        shift: Shift | None,
-        reporter: Reporter,
-        members: int,
+        self, error: Exception, stage: Stage, size: int, shift: Shift, reporter: Reporter
     ) -> None:
-        """Half of the pack may fit. The trials go back into the queue as of their last whole epoch."""
-        used = _memory_used(self.device)
-        width = shift.width if shift is not None else members
+        """Half of the pack may fit. The trials go back into the queue as of their last whole epoch.
+
+        Raises `TrainingError` if one alone does not fit because others fill the device: not its fault.
+        """
+        used, width = memory_used(self.device), shift.width
         if width > 1:
             self._narrowed[stage, size] = width // 2
             log.warning(
@@ -252,21 +276,19 @@ class Worker:
                 used,
                 width // 2,
             )
-            if shift is not None:
-                shift.park()
-            else:
-                reporter.release()
-        else:
-            reason = (
-                f"out of memory: alone at batch size {size} it needs more than {self.device} has ({used})"
-            )
-            log.error("%s: %s", stage, reason)
-            reporter.fail(error, reason)
+            shift.park()
+            return
+        if is_taken_by_others(self.device):
+            shift.park()
+            raise TrainingError(f"{self.device} has no memory for a trial: others use it ({used})") from error
+        reason = f"out of memory: alone at batch size {size} it needs more than {self.device} has ({used})"
+        log.error("%s: %s", stage, reason)
+        reporter.fail(error, shift.members, reason)
 
-    def _fail(self, error: Exception, stage: Stage, numbers: str, reporter: Reporter) -> None:
+    def _fail(self, error: Exception, stage: Stage, members: Sequence[int], reporter: Reporter) -> None:
         self._failures += 1
-        log.error("%s: training %s failed", stage, numbers, exc_info=error)
-        reporter.fail(error)
+        log.error("%s: training %s failed", stage, ", ".join(map(str, members)), exc_info=error)
+        reporter.fail(error, members)
         if self._failures == MOST_FAILURES:
             raise TrainingError(f"{self._failures} packs in a row failed; the last: {error}") from error
 
@@ -304,16 +326,30 @@ class Worker:
         self._interruptible = True
         try:
             if self.stop.is_set():  # since the loop looked
-                raise Stopped
+                raise ToldToStop
             yield
         finally:
             self._interruptible = False
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """What the storage answers, however long it is away."""
-        start = self.clock()
+        """What the storage answers, however long it is away.
+
+        On a thread: the driver hears no signal while it waits for a server that says nothing.
+        """
+        start, answer = self.clock(), Future[T]()
+
+        def ask() -> None:
+            try:
+                answer.set_result(patiently(question, self.stop, log))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, name="question", daemon=True).start()
         try:
-            return patiently(question, self.stop, log)
+            while not wait([answer], HEAR_SECONDS).done:
+                if self.stop.is_set() and not wait([answer], DELIVER_SECONDS).done:
+                    raise UnavailableError("told to stop while the storage did not answer")
+            return answer.result()
         finally:
             self._database_seconds += self.clock() - start
 
@@ -337,24 +373,3 @@ class Worker:
 
 def _title(trial: LeasedTrial) -> str:
     return str(trial.number) + (f" from epoch {trial.checkpoint.epoch + 1}" if trial.checkpoint else "")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU torch raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def _is_broken_device(error: Exception) -> bool:
-    """After an error of CUDA itself, such as an illegal address, every further call in the process fails."""
-    return isinstance(error, torch.AcceleratorError) and not _is_out_of_memory(error)
-
-
-def _memory_used(device: str) -> str:
-    if torch.device(device).type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        return f"{_mebibytes(torch.cuda.max_memory_allocated(device))} of {_mebibytes(total)} used"
-    return f"{_mebibytes(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)} used"
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL, create_engine, text
 
+from hpo import patience
 from hpo.storage import Storage, embedded_url, open_url
 
 EMNIST = (
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, (missing, reason) in absent.items():
             if missing and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a process of its own as far as outages of the storage are concerned."""
+    monkeypatch.setattr(patience, "_outage", patience._Outage())
 
 
 @contextmanager

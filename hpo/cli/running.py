@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from hpo.cli.shared import command, device_options, is_stopped, opened, result, settings, study_name, words
-from hpo.errors import TrainingError
+from hpo.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from hpo.devices import Slot
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("hpo.launch")
 
 T = TypeVar("T")
+
+ORPHAN_SECONDS = 20.0
+"""How long a worker whose launcher is gone gets to save and hand back its trials."""
 
 
 @command("hpo run studies/quickstart.toml")
@@ -55,6 +59,7 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     from hpo.best import best_params
     from hpo.bundle import load_bundle
     from hpo.export import export_bundle, is_exported
+    from hpo.promotion import promote
     from hpo.report import final_table
     from hpo.study import create
     from hpo.workload import Workload
@@ -71,6 +76,7 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     trained = _launch(storage, study, ["worker", study.name, "--promote", *_width(width)], chosen)
     if _patiently(lambda: is_stopped(storage, study)):
         return
+    _patiently(lambda: promote(storage, study))  # says so where there is nothing to promote
     best = _patiently(lambda: best_params(storage, study, "full"))
     directory = bundle or study.artifacts(found.artifacts_path) / "bundle"
     if not trained and is_exported(study, best, directory):
@@ -134,7 +140,7 @@ def worker(
 
     from hpo.standby import Assignment
     from hpo.worker import WIDTH, Worker
-    from hpo.workload import Workload, usable_device
+    from hpo.workload import Workload
 
     # Whoever starts it by hand wants to know at once that there is no storage.
     found, storage, study = _patiently(lambda: opened(name)) if lifeline else opened(name)
@@ -143,7 +149,10 @@ def worker(
         workload.check()
         _ = workload.mean, workload.std
         storage.engine.dispose()
-        assignment = Assignment.from_line(lines.get())
+        line = lines.get()
+        if line is None:
+            return
+        assignment = Assignment.from_line(line)
         assignment.take_on()
         device = assignment.device
     server = Worker(
@@ -151,7 +160,7 @@ def worker(
         study,
         workload,
         name=worker_name or f"{socket.gethostname()}-{os.getpid()}",
-        device=usable_device(device),
+        device=_device(device, lifeline),
         artifacts=found.artifacts_path,
         width=width or WIDTH,
         promotes=promote,
@@ -160,6 +169,19 @@ def worker(
     )
     server.listen_to_signals()
     server.run()
+
+
+def _device(name: str, launched: bool) -> str:
+    """`name`, if torch can compute there. Raises `InputError`, or `TrainingError` where a launcher chose it:
+    then another process is worth a try."""
+    from hpo.workload import usable_device
+
+    try:
+        return usable_device(name)
+    except InputError as error:
+        if not launched:
+            raise
+        raise TrainingError(str(error)) from error
 
 
 def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[Slot]) -> bool:
@@ -226,17 +248,23 @@ def _width(width: int | None) -> list[str]:
     return [] if width is None else ["--width", str(width)]
 
 
-def _follow_launcher() -> SimpleQueue[str]:
-    """Gives the lines that the launcher sends on stdin; when its end of the pipe is closed, this process ends
-    as after SIGTERM."""
-    lines = SimpleQueue[str]()
+def _follow_launcher() -> SimpleQueue[str | None]:
+    """Gives the lines that the launcher sends on stdin, None after the last.
+
+    When its end of the pipe is closed, this process ends as after SIGTERM, or is killed if it does not.
+    """
+    lines = SimpleQueue[str | None]()
     main = threading.main_thread().ident
     assert main is not None
 
     def read() -> None:
         for line in sys.stdin:
             lines.put(line)
+        lines.put(None)
         signal.pthread_kill(main, signal.SIGTERM)
+        time.sleep(ORPHAN_SECONDS)
+        # The main thread does not hear: it waits in a driver, and there is no launcher left to see to it.
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=read, name="lifeline", daemon=True).start()
     return lines

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from hpo import reporter
 from hpo.spec import StudySpec
 from hpo.storage import Storage
 
@@ -48,6 +49,12 @@ def raw() -> Callable[..., dict[str, Any]]:
 def spec(raw: Callable[..., dict[str, Any]]) -> Callable[..., StudySpec]:
     """`spec(search={"trials": 5})`: the spec of a small study with these values changed."""
     return lambda **changes: StudySpec.parse(raw(**changes), "test")
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is. What does not wait while the storage is away goes on without."""
+    monkeypatch.setattr(reporter, "ANSWER_SECONDS", 30.0)
 
 
 @pytest.fixture

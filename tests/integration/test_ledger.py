@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 
 from hpo import catalog, ledger
 from hpo.catalog import TrialRow
-from hpo.claim import LeasedTrial, claim
+from hpo.claim import SUSPECT, LeasedTrial, claim
 from hpo.epoch import EpochResult
 from hpo.ledger import Figures, Lease, Saved
 from hpo.spec import StudySpec
@@ -373,7 +373,7 @@ def test_a_checkpoint_ends_the_row_of_losses_also_of_one_who_hands_the_trial_bac
 def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     def is_anything_lost() -> bool:
         with storage.transaction() as connection:
-            return ledger.is_anything_lost(connection, study.search_id)
+            return ledger.is_anything_lost(connection, study.search_id, SUSPECT)
 
     assert not is_anything_lost()  # nobody has begun
     (trial,) = claim(storage, study, "search", "one", 1, seconds=3600)

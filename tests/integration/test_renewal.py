@@ -122,7 +122,7 @@ def test_it_does_not_take_back_what_was_lost(storage: Storage, study: Study) -> 
             UnavailableError("it restarts"),
             ["waiting for the storage: it restarts", "the storage answers again"],
         ),
-        (StorageError("it refuses"), []),
+        (StorageError("it refuses"), 2 * ["the leases of one were not renewed"]),
     ],
 )
 def test_the_thread_goes_on_after_failures(

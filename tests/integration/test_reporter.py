@@ -258,7 +258,7 @@ def test_the_ended_are_told_once_it_is_written(storage: Storage, make: Make, out
     take_over(storage, study, "search", 2)
     ill = epoch(1, 2, float("nan"), "diverged")
     pack.report([ill, epoch(2, 2, 0.1), epoch(3, 2, 9.0), epoch(4, 2, 0.05)])
-    pack.fail(ValueError("why"))
+    pack.fail(ValueError("why"), range(5))
     assert outbox.wait(LONG)
     assert sorted(told) == [(0, "COMPLETE"), (1, "FAIL"), (3, "PRUNED"), (4, "FAIL")]  # 2 is another's
 
@@ -424,7 +424,7 @@ def test_a_report_of_nothing_tells_who_has_lost_its_lease(storage: Storage, make
 def test_a_pack_that_lost_all_writes_nothing(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 1})
     taken = take_over(storage, study, "search", 0)
-    pack.fail(RuntimeError("too late"))
+    pack.fail(RuntimeError("too late"), [0])
     pack.release()
     assert outbox.wait(LONG)
     assert rows(storage, study.search_id)[0].state == TrialState.RUNNING
@@ -464,7 +464,7 @@ def test_an_error_ends_the_open_trials_with_its_traceback(
 
     with pytest.raises(ValueError, match="shape") as caught:
         explode()
-    pack.fail(caught.value)
+    pack.fail(caught.value, [0, 1, 2])
     assert outbox.wait(LONG)
     complete, *failed = rows(storage, study.search_id)
     assert complete.state == TrialState.COMPLETE
@@ -479,11 +479,42 @@ def test_an_error_ends_the_open_trials_with_its_traceback(
 
 def test_an_error_may_come_with_a_better_reason(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 1})
-    pack.fail(MemoryError("37"), "too large")
+    pack.fail(MemoryError("37"), [0], "too large")
     assert outbox.wait(LONG)
     (row,) = rows(storage, study.search_id)
     assert row.attributes["reason"] == "too large"
     assert "MemoryError: 37" in row.attributes["traceback"]
+
+
+def test_who_had_no_part_in_an_error_goes_back_into_the_queue(
+    storage: Storage, make: Make, outbox: Outbox
+) -> None:
+    study, _, pack = make(search={"trials": 3})
+    pack.fail(ValueError("why"), [1])
+    assert outbox.wait(LONG)
+    assert states(storage, study) == ["WAITING", "FAIL", "WAITING"]
+
+
+def test_what_one_that_left_has_to_tell_does_not_count_until_it_is_back(
+    storage: Storage, make: Make, outbox: Outbox
+) -> None:
+    """A worker that was cut off tells of a trial that it lost, and has claimed again meanwhile."""
+    study, _, pack = make(search={"trials": 1})
+    taken = take_over(storage, study, "search", 0)
+    assert pack.report([epoch(0, 1, 0.5)]) == {0}
+    with storage.transaction() as connection:
+        ledger.release(connection, [taken.lease])
+    again = claim(storage, study, "search", "me", 1)
+    outbox.post(lambda: pack.add(again))
+    pack.report([epoch(0, 2, 0.4)])  # of its former stay: epoch 1 is not on record
+    pack.save({0: Saved(2, "old")})
+    assert curves(storage, study) == {0: {}}
+    pack.welcome([0])
+    pack.report([epoch(0, 1, 0.5)])
+    assert outbox.wait(LONG)
+    assert curves(storage, study) == {0: {1: 0.5}}
+    with storage.transaction() as connection:
+        assert ledger.checkpoints(connection, [again[0].lease.trial_id]) == {}
 
 
 def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make, outbox: Outbox) -> None:

@@ -242,15 +242,16 @@ def test_a_sweep_leaves_the_weights_that_are_named_and_no_folder_of_checkpoints(
     kept, _left_over = artifacts.save_weights(trial(1), {}), artifacts.save_weights(trial(2), {})
     for number in range(3):
         artifacts.save_checkpoint("search", trial(number), state())
-    artifacts.sweep([kept])
+    (artifacts.folder / ".trial-0003-1.safetensors.half").touch()
+    artifacts.sweep(path for path in artifacts.leftovers() if path.name != kept)
     assert [path.name for path in artifacts.folder.iterdir()] == [kept]
-    artifacts.sweep([kept])
+    artifacts.sweep(path for path in artifacts.leftovers() if path.name != kept)
 
 
 def test_a_sweep_keeps_what_was_set_aside(artifacts: Artifacts) -> None:
     aside, other = (artifacts.save_checkpoint("search", trial(number), state()) for number in (1, 2))
     artifacts.set_aside(aside)
-    artifacts.sweep([])
+    artifacts.sweep(artifacts.leftovers())
     assert files(artifacts.folder) == [f"checkpoints/{aside}.damaged"]
     assert other not in files(artifacts.folder)
 
@@ -323,4 +324,5 @@ def test_where_no_folder_can_be_it_is_an_error_of_the_system(artifacts: Artifact
         artifacts.load_checkpoint("x", weights())
     artifacts.discard(["x"])
     artifacts.discard_of("search", [1])
+    assert artifacts.leftovers() == []
     artifacts.sweep([])

@@ -1,7 +1,7 @@
 """When checkpoints are written, and what happens when they cannot be."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -69,10 +69,10 @@ def checkpointer(disk: Disk, clock: Clock, tmp_path: Path) -> Checkpointer:
     return Checkpointer(Artifacts(tmp_path), "search", clock)
 
 
-def states(**epochs: int) -> dict[int, MemberState]:
-    """`states(_1=3)`: trial 1 after 3 epochs."""
+def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
+    """What gives the states: `states(_1=3)`, trial 1 after 3 epochs."""
     empty = Weights(torch.zeros(1, 1), {})
-    return {int(n[1:]): MemberState(Progress(epochs=e), empty, None, None) for n, e in epochs.items()}
+    return lambda: {int(n[1:]): MemberState(Progress(epochs=e), empty, None, None) for n, e in epochs.items()}
 
 
 def test_what_was_written_is_given_by_number(checkpointer: Checkpointer) -> None:

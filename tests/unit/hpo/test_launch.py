@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_is_started_again_more_often(stage: Stage) -> No
 def test_a_worker_that_others_stopped_gets_a_successor_while_trials_are_left(stage: Stage) -> None:
     stage.play("exit 0", "exit 0")
     assert len(stage.settled) == 2
-    assert len(stage.said("was told to stop")) == 1
+    assert len(stage.said("ended early")) == 1
 
 
 def test_a_mistake_of_the_user_ends_a_slot_and_no_other(stage: Stage) -> None:

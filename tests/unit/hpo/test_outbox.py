@@ -89,11 +89,16 @@ def test_settling_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -
     assert outbox.reachable
 
 
-def test_settling_waits_while_a_delivery_is_on_its_way(outbox: Outbox) -> None:
+def test_a_storage_that_says_nothing_is_waited_for_once(outbox: Outbox) -> None:
     go_on = threading.Event()
     outbox.post(lambda: go_on.wait(LONG) or None)
     assert not outbox.settle(0)
+    assert not outbox.settle(LONG)  # does not wait
+    assert not outbox.reachable
     go_on.set()
+    assert outbox.wait(LONG)
+    assert outbox.reachable
+    outbox.post(lambda: None)
     assert outbox.settle(LONG)
 
 
