@@ -4,9 +4,11 @@ import math
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from sqlalchemy import func, select, text
 
@@ -117,7 +119,10 @@ def take_artifacts(system: System, draw: random.Random) -> None:
     if elsewhere.exists():
         system.end_faults(math.inf)
     system.artifacts.rename(elsewhere)
-    system.artifacts.write_text("not a folder")
+    while not system.artifacts.is_file():
+        shutil.rmtree(system.artifacts, ignore_errors=True)  # a worker may have made it anew
+        with suppress(IsADirectoryError):
+            system.artifacts.write_text("not a folder")
 
     def put_back() -> None:
         system.artifacts.unlink()

@@ -39,7 +39,7 @@ mini = 0.5
 validation = 0.4
 [space]
 lr = [1e-3, 3e-3, 1e-2, 3e-2]
-batch_size = [64, 128]      # on a CPU, packs of such batches compute member by member: alike in any pack
+batch_size = [64, 128]
 momentum = [0, 0.9]
 weight_decay = [0, 1e-4]
 [search]
@@ -97,7 +97,7 @@ class System:
         self._mark = f"HPO_HOME={folder / 'home'}".encode()
         self._run: subprocess.Popen[bytes] | None = None
 
-    def start(self, workers: int = WORKERS) -> None:
+    def start(self) -> None:
         """Calls `hpo run`, the first time or again."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HPO_")}
         settings = {
@@ -106,7 +106,7 @@ class System:
             "HPO_ARTIFACTS": str(self.artifacts),
             "HPO_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
         }
-        options = ("--gpus", "cpu", "--per-device", str(workers), "--width", str(WIDTH))
+        options = ("--gpus", "cpu", "--per-device", str(WORKERS), "--width", str(WIDTH))
         with self.log.open("ab") as log:
             self._run = subprocess.Popen(
                 [sys.executable, "-m", "hpo", "run", f"{NAME}.toml", *options],
@@ -147,7 +147,9 @@ class System:
 
     def limit_files(self, process: Process, size: int) -> None:
         """No file of the process grows beyond `size` bytes any more: writing fails, as on a full quota."""
-        if process in self.processes():
+        with suppress(ProcessLookupError):
+            if process not in self.processes():
+                return
             hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
@@ -252,7 +254,8 @@ def _live_leases(opened: Connection) -> Mapping[str, dict[int, int]]:
     table = schema.leases
     held: dict[str, dict[int, int]] = {}
     try:
-        rows = opened.execute(select(table).where(table.c.expires > func.now())).all()
+        held_by = select(table).where(table.c.worker.is_not(None), table.c.expires > func.now())
+        rows = opened.execute(held_by).all()
     except ProgrammingError:
         return held
     for row in rows:
