@@ -33,8 +33,8 @@ BY_USER = Stopped("user", "stopped by hand")
 class Draining:
     """What `stop` or `resume` did to the stages it was about, if anything, and what is left in them.
 
-    `running`: trials that are still finished, also those whose worker was lost; `waiting`: those not begun,
-    also what TPE has not proposed yet. `again`: the rule by which the search ends anew as soon as a
+    `running`: trials that are still to be finished, also those whose worker was lost; `waiting`: those not
+    begun, also what TPE has not proposed yet. `again`: the rule by which the search ends anew as soon as a
     worker asks for trials.
     """
 

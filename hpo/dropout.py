@@ -146,12 +146,6 @@ class Streams:
             self._step += 1
         return Masks(layout, self._factors)
 
-    def keep(self, members: Tensor) -> None:
-        """Shrinks to the streams of the members at `members` `(K,)` int64, which go on as they were."""
-        self._generators = [self._generators[member] for member in members.tolist()]
-        self._block = self._block.index_select(0, members)
-        self._factors = self._factors.index_select(0, members)
-
     def _draw(self, layout: Layout) -> None:
         members, draws = len(self), len(layout.least)
         steps = max(1, BLOCK // draws)

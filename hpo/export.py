@@ -88,5 +88,7 @@ def _tested_once(kept: Path, workload: Workload, network: torch.nn.Module) -> Me
     if kept.exists():
         return TypeAdapter(Metrics).validate_json(kept.read_bytes())
     metrics = test_metrics(workload.dataset, network, workload.mean, workload.std, "cpu")
-    kept.write_bytes(TypeAdapter(Metrics).dump_json(metrics))
+    partial = kept.with_suffix(".partial")
+    partial.write_bytes(TypeAdapter(Metrics).dump_json(metrics))
+    partial.replace(kept)  # whole or not at all: it is read again
     return metrics

@@ -20,9 +20,6 @@ class Optimizer(Protocol):
     def step(self, parameters: Tensor, gradients: Tensor) -> None:
         """Changes `parameters` `(M, P)` by one step; `gradients` `(M, P)` are used up."""
 
-    def keep(self, members: Tensor) -> None:
-        """Shrinks to the members at `members` `(K,)` int64."""
-
 
 class Sgd:
     """torch.optim.SGD with a learning rate, momentum and weight decay for each member."""
@@ -48,12 +45,6 @@ class Sgd:
         gradients.addcmul_(parameters, self._weight_decay)
         self._velocity.mul_(self._momentum).add_(gradients)
         parameters.addcmul_(self._velocity, self._lr, value=-1)
-
-    def keep(self, members: Tensor) -> None:
-        self._lr = self._lr.index_select(0, members)
-        self._momentum = self._momentum.index_select(0, members)
-        self._weight_decay = self._weight_decay.index_select(0, members)
-        self._velocity = self._velocity.index_select(0, members)
 
 
 class Adam:
@@ -92,9 +83,6 @@ class Adam:
         factor = (per_step * (1 - power2).rsqrt()).to(square)
         denominator = square.sqrt().mul_(factor).add_((per_step * self.EPSILON).to(square))
         parameters.addcdiv_(mean, denominator)
-
-    def keep(self, members: Tensor) -> None:
-        self._state = {name: tensor.index_select(0, members) for name, tensor in self._state.items()}
 
 
 def clip(gradients: Tensor, largest: float | Tensor) -> None:

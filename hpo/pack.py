@@ -162,11 +162,6 @@ class Pack:
         losses, right = torch.stack(scores, dim=1)  # (2, M)
         return losses, right
 
-    def keep(self, members: Tensor) -> None:
-        """Shrinks to the members at `members` `(K,)` int64."""
-        self.weights = self.weights.of(members)
-        self._streams.keep(members)
-
     def state_dict(self, weights: Weights, member: int) -> dict[str, Tensor]:
         """One member of `weights` as the state dict of an ordinary module, as a copy."""
         tensors = self._unpacked(weights.parameters[member])

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     home                    the embedded server and, unless said otherwise, data and artifacts live here
     data_dir                image data sets
     artifacts               checkpoints, and weights of fully trained models
-    lease_seconds           how long a worker may be unheard of before its trials go to others
+    lease_seconds           how long a worker may be silent before its trials go to others
     """
 
     model_config = SettingsConfigDict(env_prefix="HPO_", frozen=True, env_ignore_empty=True)

@@ -82,7 +82,7 @@ class Worker:
     fleet: int = 1
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.perf_counter
-    _outbox: Outbox = field(default_factory=Outbox)
+    _outbox: Outbox = field(init=False)
     _tell_next: float = 0.0
     _interruptible: bool = False
     _failures: int = 0

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -88,6 +88,7 @@ class Shell:
         """Ends what a test that failed left running: workers end with their launcher."""
         for process in self._started:
             process.kill()
+            process.wait()
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -113,6 +114,24 @@ def until(what: str, look: Callable[[], T | None], seconds: float = 60) -> T:
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.05)
     return found
+
+
+def until_gone(pids: Iterable[int]) -> None:
+    """Waits for the end of processes, whoever started them."""
+    left = set(pids)
+
+    def look() -> bool | None:
+        return None if any(map(_is_alive, left)) else True
+
+    until(f"the end of {left}", look)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # nobody has asked yet how it ended
 
 
 def children(process: subprocess.Popen[str]) -> dict[int, str]:

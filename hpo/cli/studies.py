@@ -21,7 +21,7 @@ study_file = click.argument("file", type=click.Path(path_type=Path), metavar="FI
 
 @click.group(cls=ExampleGroup, example="hpo study create studies/lenet.toml\nhpo study list")
 def study() -> None:
-    """Create, fork, list, show, stop, delete studies."""
+    """Create, fork, list, show, stop, resume, delete studies."""
 
 
 @study.command(example="hpo study create studies/lenet.toml")
@@ -144,7 +144,7 @@ def stop(name: str, search: bool) -> None:
     what = f"{'the search of ' if search else ''}study {target.name}"
     words(f"{what} {'stopped' if done.changed else 'was stopped already'}; {_left(done)}")
     if search:
-        words(f"once none is running: hpo promote {target.name}")
+        words(f"once none is left of them: hpo promote {target.name}")
     words(f"to go on: hpo study resume {target.name}")
 
 
@@ -208,7 +208,7 @@ def _next(storage: Storage, study: Study) -> str:
 
 
 def _left(done: Draining) -> str:
-    return f"{done.running} trials are running, {done.waiting} waiting"
+    return f"{done.running} trials begun and to be finished, {done.waiting} waiting"
 
 
 __all__ = ["study"]

@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
-from shell import SMALL_STUDY, Shell, children, until, wait_for
+from shell import SMALL_STUDY, Shell, children, until, until_gone, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +37,9 @@ def assert_search_is_whole(shell: Shell) -> None:
 def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -> None:
     run = shell.start("run", "small.toml", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for(run, "search: training")
+    workers = children(run)
     run.kill()  # the launcher alone: its workers see their lifeline go and hand back their trials
-    assert run.stdout is not None
-    run.stdout.read()  # ends when the last process that holds the stream has ended
+    until_gone(workers)
     again = shell.hpo("run", "small.toml", "--gpus", "cpu", "--per-device", "2")
     assert "Test accuracy" in again.stdout
     assert_search_is_whole(shell)
@@ -75,10 +76,11 @@ def test_a_standby_goes_on_with_the_trials_of_a_worker_that_is_killed(shell: She
     assert "takes its place (1 of 20)" in wait_for(workers, "was killed by SIGKILL")
     assert number_in(wait_for(workers, "search: training")) == trial
     assert standby_of(workers, after=standby)
+    left = children(workers)
     workers.send_signal(signal.SIGINT)
     workers.communicate(timeout=60)
     assert workers.returncode == 130
-    assert not children(workers)
+    until_gone(left)
 
 
 def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> None:
@@ -89,13 +91,16 @@ def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> No
         wait_for(workers, "search: training")
     frozen = next(iter(children(workers)))
     os.kill(frozen, signal.SIGSTOP)
-    standby_of(workers)  # the launcher goes on
-    assert frozen in children(workers)
-    workers.send_signal(signal.SIGTERM)
-    said = workers.communicate(timeout=60)[0]
-    assert workers.returncode == 130, said
-    with pytest.raises(ProcessLookupError):
-        os.kill(frozen, 0)
+    try:
+        standby_of(workers)  # the launcher goes on
+        assert frozen in children(workers)
+        workers.send_signal(signal.SIGTERM)
+        said = workers.communicate(timeout=60)[0]
+        assert workers.returncode == 130, said
+        until_gone([frozen])
+    finally:
+        with suppress(ProcessLookupError):  # which a test that goes well leaves nothing of
+            os.kill(frozen, signal.SIGKILL)
 
 
 def test_two_shells_serve_one_study(shell: Shell) -> None:

@@ -68,17 +68,6 @@ def test_draws_depend_on_neither_type_nor_threads() -> None:
     assert not torch.equal(*single[0])
 
 
-def test_streams_that_are_kept_go_on() -> None:
-    step = layout((0.5, (50,)))
-    all_of_them, kept = streams([1, 2, 3]), streams([1, 2, 3])
-    steps(all_of_them, [step] * 3)
-    steps(kept, [step] * 3)
-    kept.keep(torch.tensor([2, 0]))
-    assert len(kept) == 2
-    for mine, theirs in zip(steps(kept, [step] * 3), steps(all_of_them, [step] * 3), strict=True):
-        assert torch.equal(mine, theirs[[2, 0]])
-
-
 class Net(nn.Module):
     """A layer that runs twice, one that never drops, and one that drops whole maps."""
 

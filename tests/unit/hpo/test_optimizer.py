@@ -104,20 +104,6 @@ def test_a_state_has_a_row_for_each_member(make: Make) -> None:
     assert {len(tensor) for tensor in optimizer.state.values()} == {3}
 
 
-@BOTH
-def test_who_stays_goes_on_as_before(make: Make) -> None:
-    members = [0, 1, 2, 3]
-    parameters = start(members, torch.float32)
-    optimizer = make(parameters, members)
-    steps(optimizer, parameters, members, [0] * 4, 6)
-    staying = [3, 1]
-    optimizer.keep(torch.tensor(staying))
-    parameters = parameters[staying].clone()
-    steps(optimizer, parameters, staying, [6, 6], 6)
-    for place, member in enumerate(staying):
-        assert torch.equal(parameters[place], run(make, member, 12)[0][0])
-
-
 def test_each_member_of_adam_is_torch_s_from_its_own_first_step() -> None:
     done = [0, 1, 17, 120]
     former = [run(adam, member, count, torch.float64) for member, count in enumerate(done)]

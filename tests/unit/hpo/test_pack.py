@@ -192,23 +192,6 @@ def test_a_member_that_goes_to_nan_leaves_the_others_untouched(name: str) -> Non
         )
 
 
-def test_members_leave_between_steps() -> None:
-    pack = packed("resnet")
-    optimizer = Sgd(GENTLE, pack.weights.parameters)
-    train_pack(pack, optimizer, 3)
-    staying = torch.tensor([2, 0])
-    pack.keep(staying)
-    optimizer.keep(staying)
-    train_pack(pack, optimizer, 3)
-    assert len(pack) == 2
-    for place, candidate in enumerate((GENTLE[2], GENTLE[0])):
-        model = seeded("resnet", candidate.seed)
-        alone = sgd(candidate, model)
-        train_alone(model, alone, 3)
-        train_alone(model, alone, 3)
-        assert_same(pack, place, model)
-
-
 @BOTH_WAYS
 def test_scores_are_those_of_the_networks_in_evaluation_mode() -> None:
     pack = packed("lenet")
@@ -354,22 +337,9 @@ def test_dropout_starts_anew_from_its_seeds() -> None:
         pack.seed_dropout([1, 2, 3])
 
 
-@BOTH_WAYS
-def test_those_who_stay_drop_as_if_nobody_had_left() -> None:
-    shrinking, alone = dropping("lenet", [1, 2, 3]), dropping("lenet", [3])
-    learn(shrinking, batches(2))
-    learn(alone, batches(2))
-    shrinking.keep(torch.tensor([2, 0]))
-    torch.testing.assert_close(
-        learn(shrinking, with_last())[:, 0], learn(alone, with_last())[:, 0], rtol=0, atol=1e-9
-    )
-
-
 def test_weights_of_more_members_than_there_are_streams_ask_for_seeds() -> None:
-    pack = dropping("lenet", [1, 2])
-    everyone = pack.weights
-    pack.keep(torch.tensor([0]))
-    pack.weights = everyone
+    pack = dropping("lenet", [1])
+    pack.weights = dropping("lenet", [1, 2]).weights
     with pytest.raises(ValueError, match="1 streams of dropout for 2 members"):
         learn(pack, batches(1))
     pack.seed_dropout([1, 2])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell import SMALL_STUDY, Shell, children, wait_for
+from shell import SMALL_STUDY, Shell, children, until_gone, wait_for
 
 from benchmarks.chaos.server import Server
 
@@ -45,11 +45,10 @@ def states(shell: Shell, study: str) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("how", ["fast", "immediate"])
-def test_a_study_goes_on_after_a_restart(shell: Shell, server: Server, how: str) -> None:
+def test_a_study_goes_on_after_a_crash_of_the_database(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "small", *WORKERS)
     wait_for(workers, "search: training")
-    server.restart("fast" if how == "fast" else "immediate")
+    server.restart("immediate")
     said = workers.communicate(timeout=240)[0]
     assert workers.returncode == 0, said
     assert states(shell, "small")["COMPLETE"] == 12
@@ -69,8 +68,7 @@ def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, se
     workers.send_signal(signal.SIGINT)
     said = workers.communicate(timeout=60)[0]
     assert workers.returncode == 130, said
-    assert states(shell, "long")["RUNNING"] == 0
-    assert sum(states(shell, "long").values()) == 12
+    assert states(shell, "long")["WAITING"] == 12
 
 
 def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: Server) -> None:
@@ -79,12 +77,13 @@ def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: 
         wait_for(workers, "search: training")
     server.stop()
     wait_for(workers, "waiting for the storage")
+    left = children(workers)
     workers.send_signal(signal.SIGINT)
     said = workers.communicate(timeout=60)[0]
     assert workers.returncode == 130, said
-    assert not children(workers)
+    until_gone(left)
     server.start()
-    assert sum(states(shell, "long").values()) == 12
+    assert states(shell, "long")["FAIL"] == 0
 
 
 def test_a_worker_of_a_launcher_waits_for_the_database(shell: Shell, server: Server) -> None:
