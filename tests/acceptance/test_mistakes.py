@@ -132,15 +132,14 @@ def test_stopping_and_resuming_say_what_they_did(shell: Shell) -> None:
     for command in ("stop", "resume"):
         assert_one_line(shell.hpo("study", command, "small", expect=2).stderr, "no study 'small'")
     shell.hpo("study", "create", "small.toml")
-    stopped = "study small stopped; 0 trials begun and to be finished, 12 waiting\nto go on: hpo study resume small\n"
+    left = "0 trials begun and to be finished, 12 waiting"
+    stopped = f"study small stopped; {left}\nto go on: hpo study resume small\n"
     assert shell.hpo("study", "stop", "small").stderr == stopped
     again = shell.hpo("study", "stop", "small", "--search").stderr
-    assert again.startswith(
-        "the search of study small was stopped already; 0 trials begun and to be finished, 12 waiting\n"
-    )
+    assert again.startswith(f"the search of study small was stopped already; {left}\n")
     assert "small: all stopped: stopped by hand" in shell.hpo("study", "list").stdout
     assert "# search stopped: stopped by hand" in shell.hpo("study", "show", "small").stdout
-    resumed = "study small resumed; 0 trials begun and to be finished, 12 waiting\nnext: hpo workers small\n"
+    resumed = f"study small resumed; {left}\nnext: hpo workers small\n"
     assert shell.hpo("study", "resume", "small").stderr == resumed
     assert shell.hpo("study", "resume", "small").stderr == resumed.replace("resumed", "was not stopped")
 
