@@ -13,6 +13,9 @@ from hpo.patience import patiently
 
 log = logging.getLogger("hpo.worker")
 
+LONGEST_WAIT = 1.0
+"""Seconds between two attempts, at most: less than the end has, which is not to miss a server that is back."""
+
 LAST_SECONDS = 1.0
 """How long the end waits for an attempt that is under way: one to a server that is gone takes its time."""
 
@@ -90,7 +93,7 @@ class Outbox:
                     return
                 delivery = self._queue[0]
             try:
-                patiently(lambda: self._attempt(delivery), self._closed, log)  # noqa: B023
+                patiently(lambda: self._attempt(delivery), self._closed, log, LONGEST_WAIT)  # noqa: B023
             except UnavailableError:
                 return  # it was closed meanwhile
             except BaseException as error:

@@ -23,7 +23,7 @@ log = logging.getLogger("hpo.worker")
 JOIN_SECONDS = 1.0
 """How often a pack with room looks for trials that lost their worker."""
 
-PARK_SECONDS, RELEASE_SECONDS = 4.0, 2.0
+PARK_SECONDS, RELEASE_SECONDS = 4.0, 3.0
 """How long a worker that is told to stop may write checkpoints, and wait for the database. What is not saved
 by then goes on from an older checkpoint, what is not released is free when its lease ends."""
 

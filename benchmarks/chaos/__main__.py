@@ -21,9 +21,10 @@ from tempfile import mkdtemp
 
 from benchmarks import hardware
 from benchmarks.chaos.faults import FAULTS
-from benchmarks.chaos.server import Server
+from benchmarks.chaos.server import running_server
 from benchmarks.chaos.siege import Outcome, run_besieged, run_calm
 from benchmarks.chaos.system import WORKERS, ChaosError, System, study_file
+from hpo.errors import HpoError
 
 QUICK_SEED = 2015
 """It draws six kinds of all sorts, and none of those that start everything anew, which takes most time."""
@@ -41,33 +42,38 @@ def main() -> None:
         options.seeds, options.faults = 1, 6
     if options.first_seed is None:
         options.first_seed = QUICK_SEED if options.quick else 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # with all that is to be cleared up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # with all that is to be cleared up
 
     start = time.monotonic()
     study = study_file(trials=8, epochs=24) if options.quick else study_file(trials=20, epochs=30)
     # Where root runs this, the server is another user's process: no folder above it may be closed to that.
     folder = Path(mkdtemp(prefix="hpo-chaos-"))
-    server = Server(folder / "postgres")
-    server.start()
-    outcomes = []
+    outcomes: list[Outcome] = []
     try:
-        calm = run_calm(System(server, folder / "calm", study))
-        say(f"without faults: held, {time.monotonic() - start:.0f} s")
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            system = System(server, folder / f"seed-{seed}", study)
-            outcome = run_besieged(system, calm, seed, options.faults)
-            tell(outcome, system)
-            outcomes.append(outcome)
-            if not outcome.violations:
-                shutil.rmtree(system.folder)
-    except ChaosError as error:
+        with running_server(folder / "postgres") as server:
+            calm = run_calm(System(server, folder / "calm", study))
+            say(f"without faults: held, {time.monotonic() - start:.0f} s")
+            for seed in range(options.first_seed, options.first_seed + options.seeds):
+                system = System(server, folder / f"seed-{seed}", study)
+                outcome = run_besieged(system, calm, seed, options.faults)
+                tell(outcome, system)
+                outcomes.append(outcome)
+                if not outcome.violations:
+                    shutil.rmtree(system.folder)
+    except (ChaosError, HpoError) as error:  # under faults, it is an outcome
         sys.exit(f"{error}\n{folder / 'calm' / 'log'} has the log")
-    finally:
-        server.stop()
+    except KeyboardInterrupt:
+        if not is_broken(outcomes):
+            shutil.rmtree(folder)
+        sys.exit("stopped")
     report(outcomes, time.monotonic() - start, options.json)
-    if any(outcome.violations for outcome in outcomes):
+    if is_broken(outcomes):
         sys.exit(1)
     shutil.rmtree(folder)
+
+
+def is_broken(outcomes: Sequence[Outcome]) -> bool:
+    return any(outcome.violations for outcome in outcomes)
 
 
 def say(line: str) -> None:

@@ -4,13 +4,11 @@ import math
 import os
 import random
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 
 from benchmarks.chaos.server import Shutdown
 from benchmarks.chaos.system import LEASE_SECONDS, System
@@ -26,8 +24,7 @@ def kill_worker(system: System, draw: random.Random) -> None:
     victim = system.busy_worker(draw)
     system.signal(victim, signal.SIGKILL)
     killed = time.monotonic()
-    trials = system.leases().get(victim.worker or "", {})
-    if trials:
+    if trials := system.leases_of(victim):
         system.wait("the next claim of a killed worker's trial", lambda: _moved_on(system, trials), 60)
         system.recoveries.append(time.monotonic() - killed)
 
@@ -47,10 +44,8 @@ def terminate_worker(system: System, draw: random.Random) -> None:
     system.wait(
         "the end of a worker after SIGTERM", lambda: None if victim in system.processes() else True, 20
     )
-    table = schema.leases
-    query = select(func.count()).where(table.c.worker == victim.worker, table.c.expires > func.now())
-    if held := system.ask(lambda opened: opened.execute(query).scalar_one()):
-        system.violations.append(f"SIGTERM: worker {victim.worker} ended and left {held} live leases")
+    if held := system.leases_of(victim):
+        system.violations.append(f"SIGTERM: worker {victim.worker} ended and left {len(held)} live leases")
 
 
 def freeze_worker(system: System, draw: random.Random) -> None:
@@ -115,18 +110,16 @@ def fill_quota(system: System, draw: random.Random) -> None:
 
 def take_artifacts(system: System, draw: random.Random) -> None:
     """The artifact folder is gone, and a file stands in its place."""
-    elsewhere = system.artifacts.with_name("elsewhere")
-    if elsewhere.exists():
+    if not system.artifacts.is_symlink():
         system.end_faults(math.inf)
-    system.artifacts.rename(elsewhere)
-    while not system.artifacts.is_file():
-        shutil.rmtree(system.artifacts, ignore_errors=True)  # a worker may have made it anew
-        with suppress(IsADirectoryError):
-            system.artifacts.write_text("not a folder")
+    # Each time in one step: a worker could make the folder anew between two.
+    new, folder = system.artifacts.with_name("new"), system.artifacts.readlink()
+    new.write_text("not a folder")
+    new.replace(system.artifacts)
 
     def put_back() -> None:
-        system.artifacts.unlink()
-        elsewhere.rename(system.artifacts)
+        new.symlink_to(folder)
+        new.replace(system.artifacts)
 
     system.later(draw.uniform(1, 5), put_back)
 

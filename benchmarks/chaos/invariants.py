@@ -16,9 +16,8 @@ from sqlalchemy import Connection, select, text
 
 from hpo import catalog, schema
 from hpo.catalog import TrialRow
-from hpo.study import Stage, Study
+from hpo.study import STAGES, Stage, Study
 
-STAGES: tuple[Stage, Stage] = ("search", "full")
 EXPORTED = "bundle"
 
 
@@ -90,11 +89,7 @@ def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Tria
 def exact_budget(left: Remains) -> Iterator[str]:
     """As many trials as asked for: none lost, none made anew under another number."""
     promotion = left.study.spec.promotion
-    budgets: Mapping[Stage, int] = {
-        "search": left.study.spec.search.trials,
-        "full": promotion.top * promotion.seeds,
-    }
-    for stage, budget in budgets.items():
+    for stage, budget in zip(STAGES, (left.study.trials, promotion.top * promotion.seeds), strict=True):
         numbers = [trial.row.number for trial in left.of(stage)]
         if numbers != list(range(budget)):
             yield f"{stage}: {len(numbers)} trials, numbered {_ranges(numbers)}, for a budget of {budget}"

@@ -3,7 +3,8 @@
 import math
 import random
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,6 +12,7 @@ from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import Remains, remains, violations
 from benchmarks.chaos.server import connection
 from benchmarks.chaos.system import NAME, ChaosError, EndedError, System
+from hpo.errors import HpoError
 from hpo.storage import open_url
 from hpo.study import load
 
@@ -41,12 +43,9 @@ class Outcome:
 
 def run_calm(system: System) -> Remains:
     """What is left of a run without faults. Raises `ChaosError` if that alone breaks an invariant."""
-    try:
-        system.start()  # as many workers: threads, and so the rounding of sums, follow from that
+    with _started(system):
         _await_end(system)
         left = _look(system)
-    finally:
-        system.kill_all()
     if found := violations(left):
         raise ChaosError("without any fault: " + "; ".join(found))
     return left
@@ -58,19 +57,28 @@ def run_besieged(system: System, calm: Remains, seed: int, count: int) -> Outcom
     # Faults that take time let the study go on meanwhile: two thirds of its epochs are left to that.
     most = max(1, 2 * sum(len(trial.losses) for trial in calm.trials) // (3 * count))
     try:
+        with _started(system):
+            with suppress(EndedError):
+                _strike(system, outcome, count, most)
+            _await_end(system)
+            system.end_faults(math.inf)
+            system.violations += [*system.bad_lines(), *violations(_look(system), calm)]
+    except (ChaosError, HpoError) as error:
+        system.violations.append(str(error))
+    outcome.violations, outcome.recoveries = system.violations, system.recoveries
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+@contextmanager
+def _started(system: System) -> Iterator[None]:
+    """The system runs, and nothing of it lives on after the block."""
+    try:
         system.start()
-        with suppress(EndedError):
-            _strike(system, outcome, count, most)
-        _await_end(system)
-        system.end_faults(math.inf)
-        outcome.violations = [*system.violations, *system.bad_lines(), *violations(_look(system), calm)]
-    except ChaosError as error:
-        outcome.violations = [*system.violations, str(error)]
+        yield
     finally:
         system.end_faults(math.inf)
         system.kill_all()
-    outcome.recoveries, outcome.seconds = system.recoveries, time.monotonic() - start
-    return outcome
 
 
 def _strike(system: System, outcome: Outcome, count: int, most: int) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,7 +68,7 @@ class ChaosError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the system; `words`: its command line."""
+    """A process of the system; `words`: its command line, which until it has one of its own is its parent's."""
 
     pid: int
     words: tuple[str, ...]
@@ -75,9 +76,7 @@ class Process:
     @property
     def worker(self) -> str | None:
         """Its name, if it is a worker."""
-        if "worker" not in self.words or "--name" not in self.words:
-            return None
-        return self.words[self.words.index("--name") + 1]
+        return dict(pairwise(self.words)).get("--name")
 
 
 class System:
@@ -85,12 +84,15 @@ class System:
 
     def __init__(self, server: Server, folder: Path, study: str) -> None:
         self.server, self.folder = server, folder
-        self.artifacts, self.log = folder / "artifacts", folder / "log"
+        self.log = folder / "log"
+        self.artifacts = folder / "artifacts"
+        """A link to the folder, so that a fault can take it away, and bring it back, in one step."""
         self.recoveries: list[float] = []
         """Seconds from the SIGKILL of a worker to the next claim of one of its trials."""
         self.violations: list[str] = []
         self._lasting: list[tuple[float, Callable[[], None]]] = []
-        self.artifacts.mkdir(parents=True)
+        (folder / "stored").mkdir(parents=True)
+        self.artifacts.symlink_to(folder / "stored")
         (folder / f"{NAME}.toml").write_text(study)
         server.create_database(folder.name)
         self.url = server.url(folder.name)
@@ -199,8 +201,13 @@ class System:
         """By worker, the tokens of the leases that it holds, by trial id."""
         return self.ask(_live_leases)
 
+    def leases_of(self, process: Process) -> dict[int, int]:
+        """The tokens of the leases that a worker holds, by trial id."""
+        assert process.worker is not None
+        return self.leases().get(process.worker, {})
+
     def busy_worker(self, draw: random.Random) -> Process:
-        """A worker that trains and is not frozen."""
+        """A process with a worker's name that holds leases and is not frozen."""
 
         def look() -> Process | None:
             holders = self.leases()
@@ -225,7 +232,8 @@ class System:
             alive = self.processes()
             for process in alive:
                 self.signal(process, signal.SIGKILL)
-            self.launcher.poll()
+            if self._run is not None:
+                self._run.poll()
             return None if alive else True
 
         self.wait("the end of all processes", kill, seconds=30, until_end=False)
