@@ -14,7 +14,7 @@ from hpo.patience import patiently
 log = logging.getLogger("hpo.worker")
 
 LONGEST_WAIT = 1.0
-"""Seconds between two attempts, at most: less than the end has, which is not to miss a server that is back."""
+"""Seconds between two attempts, at most: the end is not to miss a server that has come back."""
 
 LAST_SECONDS = 1.0
 """How long the end waits for an attempt that is under way: one to a server that is gone takes its time."""
