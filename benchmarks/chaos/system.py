@@ -68,7 +68,7 @@ class ChaosError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the system; `words`: its command line, which until it has one of its own is its parent's."""
+    """A process of the system; `words`: its command line, its parent's until it has one of its own."""
 
     pid: int
     words: tuple[str, ...]

@@ -43,7 +43,8 @@ def test_a_study_survives_six_faults() -> None:
             raise
     assert chaos.returncode == 0, f"{table}\n{words}"
     counts = {
-        name: [int(n) for n in rest] for name, *rest in re.findall(r"^(\D+?) +(\d+) +(\d+)$", table, re.M)
+        name: [int(n) for n in rest]
+        for name, *rest in re.findall(r"^([^\d\n]+?) +(\d+) +(\d+)$", table, re.M)
     }
     assert counts.keys() == {*FAULTS, "all"}
     injected, survived = counts["all"]
