@@ -9,20 +9,17 @@ is that of database and checkpoints.
 
 import argparse
 import json
+import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
-import tomli_w
-
 from benchmarks import hardware
+from benchmarks.command import hpo, stored
 from hpo.settings import Settings
 from hpo.spec import StudySpec
 from hpo.status import ACTIVITIES, status
-from hpo.storage import open_storage
-from hpo.study import STAGES, load, remove
+from hpo.storage import Storage, open_storage
+from hpo.study import STAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,32 +34,24 @@ def main() -> None:
     options = parser.parse_args()
 
     raw = StudySpec.load(ROOT / "studies" / "lenet.toml").to_json()
-    raw["name"], raw["pruner"] = "overhead", {"name": options.pruner}
+    raw["name"], raw["pruner"] = f"overhead-{os.getpid()}", {"name": options.pruner}
     if options.quick:
         options.runs = 1
         raw["data"] |= {"name": "digits", "mini": 0.5, "validation": 0.4}
         raw["search"] = {"trials": 6, "epochs": 2}
     spec = StudySpec.parse(raw, "benchmark")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "overhead.toml")
-        file.write_text(tomli_w.dumps(spec.to_json()))
-        runs = [search(file, options.workers) for _ in range(options.runs)]
+    settings = Settings.from_environment()
+    storage = open_storage(settings)
+    runs = [search(storage, spec, settings.artifacts_path, options.workers) for _ in range(options.runs)]
     report(options, spec, runs)
 
 
-def search(file: Path, workers: int) -> dict[str, float]:
+def search(storage: Storage, spec: StudySpec, artifacts: Path, workers: int) -> dict[str, float]:
     """Runs the search by command; gives the workers' seconds by activity."""
-    for words in (
-        ["study", "create", str(file)],
-        ["workers", file.stem, "--gpus", "cpu", "--per-device", str(workers)],
-    ):
-        subprocess.run([sys.executable, "-m", "hpo", *words], check=True, capture_output=True)
-    settings = Settings.from_environment()
-    storage = open_storage(settings)
-    study = load(storage, file.stem)
-    found = status(storage, study)
-    remove(storage, study, settings.artifacts_path)
-    stages = (getattr(found, stage).activities for stage in STAGES)
+    with stored(storage, spec, artifacts) as study:
+        hpo("workers", study.name, "--gpus", "cpu", "--per-device", str(workers))
+        found = status(storage, study)
+    stages = [getattr(found, stage).activities for stage in STAGES]
     return {name: sum(activities[name] for activities in stages) for name in ACTIVITIES}
 
 

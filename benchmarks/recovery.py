@@ -16,23 +16,24 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-import tomli_w
 from sqlalchemy import text
 
 from benchmarks import hardware
-from hpo.claim import LEASE_SECONDS
+from benchmarks.command import HPO, stored
 from hpo.settings import Settings
+from hpo.spec import StudySpec
 from hpo.storage import Storage, open_storage
-from hpo.study import load, remove
+from hpo.study import Study
+from hpo.worker import WIDTH
 
 STUDY = {
-    "name": "recovery",
+    "name": f"recovery-{os.getpid()}",
     "seed": 1,
     "model": {"name": "lenet"},
     "data": {"name": "digits", "mini": 0.5, "validation": 0.4},
@@ -42,17 +43,18 @@ STUDY = {
         "momentum": [0.9],
         "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
     },
-    "search": {"trials": 12, "epochs": 5000},  # it does not end by itself
+    "search": {"trials": 20, "epochs": 5000},  # it does not end by itself
     "full": {"pretrain": {"epochs": 1}, "finetune": {"epochs": 1}},
 }
 DEADLINE_SECONDS = 120.0
 
 
 @contextmanager
-def launcher(workers: int) -> Iterator[subprocess.Popen[bytes]]:
+def launcher(study: Study, workers: int, width: int = WIDTH) -> Iterator[subprocess.Popen[bytes]]:
     """A launcher for the study, until the end of the block."""
+    options = ("--gpus", "cpu", "--per-device", str(workers), "--width", str(width))
     process = subprocess.Popen(
-        [sys.executable, "-m", "hpo", "workers", "recovery", "--gpus", "cpu", "--per-device", str(workers)],
+        [*HPO, "workers", study.name, *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -68,10 +70,8 @@ def children(parent: int) -> dict[int, list[str]]:
     found = subprocess.run(["pgrep", "-P", str(parent)], text=True, capture_output=True, check=False).stdout
     commands = {}
     for pid in map(int, found.split()):
-        try:
+        with suppress(OSError):  # it has ended meanwhile
             commands[pid] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        except FileNotFoundError:
-            continue
     return commands
 
 
@@ -79,14 +79,15 @@ def worker_name(command: list[str]) -> str:
     return command[command.index("--name") + 1]
 
 
-def held(storage: Storage) -> dict[str, dict[int, int]]:
-    """Tokens by trial id, by worker."""
+def held(storage: Storage, study: Study) -> dict[str, dict[int, int]]:
+    """Tokens of the leases of the search, by trial id, by worker."""
+    query = text(
+        "SELECT worker, trial_id, token FROM hpo.lease JOIN trials USING (trial_id) "
+        "WHERE study_id = :study_id AND worker IS NOT NULL"
+    ).bindparams(study_id=study.search_id)
+    found: dict[str, dict[int, int]] = {}
     with storage.transaction() as connection:
-        rows = connection.execute(
-            text("SELECT worker, trial_id, token FROM hpo.lease WHERE worker IS NOT NULL")
-        )
-        found: dict[str, dict[int, int]] = {}
-        for worker, trial_id, token in rows:
+        for worker, trial_id, token in connection.execute(query):
             found.setdefault(worker, {})[trial_id] = token
     return found
 
@@ -101,51 +102,58 @@ def until(condition: Callable[[], bool], what: str) -> float:
     return time.perf_counter() - start
 
 
-def is_waiting(pid: int) -> bool:
-    """Whether a process sleeps and uses no processor time: a standby that has loaded everything."""
+def has_standby(parent: int) -> bool:
+    """Whether a launcher has one that has loaded everything: it sleeps and uses no processor time."""
+    standby = next((pid for pid, command in children(parent).items() if "--standby" in command), None)
+    if standby is None:
+        return False
 
-    def ticks() -> tuple[str, str]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return fields[11], fields[12]
+    def ticks() -> list[str]:
+        return Path(f"/proc/{standby}/stat").read_text().rpartition(")")[2].split()[11:13]
 
-    before = ticks()
-    time.sleep(1.0)
-    return ticks() == before
+    with suppress(OSError):  # it has ended meanwhile
+        before = ticks()
+        time.sleep(1.0)
+        return ticks() == before
+    return False
 
 
-def handed_on(storage: Storage, lost: dict[int, int]) -> bool:
-    now = {trial_id: token for tokens in held(storage).values() for trial_id, token in tokens.items()}
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # the children of a launcher end when it does
+        os.kill(pid, signal.SIGKILL)
+
+
+def handed_on(storage: Storage, study: Study, lost: dict[int, int]) -> bool:
+    now = {i: token for tokens in held(storage, study).values() for i, token in tokens.items()}
     return all(now.get(trial_id, 0) > token for trial_id, token in lost.items())
 
 
-def of_a_worker(storage: Storage) -> float:
-    with launcher(4) as process:
-        until(lambda: len(held(storage)) == 4, "four workers train")
-
-        def standbys() -> list[int]:
-            return [pid for pid, command in children(process.pid).items() if "--standby" in command]
-
-        until(lambda: bool(standbys()) and is_waiting(standbys()[0]), "the standby is ready")
-        tokens = held(storage)
-        pid, command = next(
-            (pid, c) for pid, c in children(process.pid).items() if "--name" in c and worker_name(c) in tokens
+def of_a_worker(storage: Storage, study: Study) -> float:
+    with launcher(study, 4) as process:
+        until(lambda: len(held(storage, study)) == 4, "four workers train")
+        until(partial(has_standby, process.pid), "the standby is ready")
+        tokens = held(storage, study)
+        pid, name = next(
+            (pid, worker_name(command))
+            for pid, command in children(process.pid).items()
+            if "--name" in command and worker_name(command) in tokens
         )
-        os.kill(pid, signal.SIGKILL)
-        return until(lambda: handed_on(storage, tokens[worker_name(command)]), "its trials run again")
+        kill(pid)
+        return until(lambda: handed_on(storage, study, tokens[name]), "its trials run again")
 
 
-def of_a_machine(storage: Storage) -> float:
+def of_a_machine(storage: Storage, study: Study) -> float:
     with ExitStack() as stack:
-        first = stack.enter_context(launcher(2))
-        until(lambda: len(held(storage)) == 2, "two workers train")
-        stack.enter_context(launcher(2))
-        until(lambda: len(held(storage)) == 4, "four workers train")
-        victims, tokens = children(first.pid), held(storage)
+        first = stack.enter_context(launcher(study, 2, width=4))  # which leaves trials to those who live
+        until(lambda: len(held(storage, study)) == 2, "two workers train")
+        stack.enter_context(launcher(study, 2))
+        until(lambda: len(held(storage, study)) == 4, "four workers train")
+        victims, tokens = children(first.pid), held(storage, study)
         for pid in (first.pid, *victims):
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
         names = [worker_name(command) for command in victims.values() if "--name" in command]
         lost = {i: token for name in names for i, token in tokens.get(name, {}).items()}
-        return until(lambda: handed_on(storage, lost), "its trials run again")
+        return until(lambda: handed_on(storage, study, lost), "its trials run again")
 
 
 def main() -> None:
@@ -157,17 +165,12 @@ def main() -> None:
     storage = open_storage(settings)
     ways = {"worker": of_a_worker, "machine": of_a_machine}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "recovery.toml")
-        file.write_text(tomli_w.dumps(STUDY))
-        for _ in range(options.runs):
-            for way, measure in ways.items():
-                create = [sys.executable, "-m", "hpo", "study", "create", str(file)]
-                subprocess.run(create, check=True, capture_output=True)
-                seconds[way].append(measure(storage))
-                print(f"{way}: {seconds[way][-1]:.2f} s", file=sys.stderr)
-                remove(storage, load(storage, "recovery"), settings.artifacts_path)
-    print(f"{hardware.line()}; n = {options.runs}; a lease lasts {LEASE_SECONDS:.0f} s")
+    for _ in range(options.runs):
+        for way, measure in ways.items():
+            with stored(storage, StudySpec.parse(STUDY, "benchmark"), settings.artifacts_path) as study:
+                seconds[way].append(measure(storage, study))
+            print(f"{way}: {seconds[way][-1]:.2f} s", file=sys.stderr)
+    print(f"{hardware.line()}; n = {options.runs}; a lease lasts {settings.lease_seconds:g} s")
     print(f"{'killed':10}{'median s':>10}{'min':>8}{'max':>8}")
     for way, values in seconds.items():
         print(f"{way:10}{statistics.median(values):10.2f}{min(values):8.2f}{max(values):8.2f}")

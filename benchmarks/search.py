@@ -12,25 +12,22 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import tomli_w
 import torch
 from torch import nn
 
 from benchmarks import hardware
+from benchmarks.command import hpo, stored
 from data.device import DeviceImages
 from hpo.sampler import plan
 from hpo.settings import Settings
 from hpo.spec import StudySpec
 from hpo.storage import Storage, open_storage
-from hpo.study import load, remove
 from hpo.workload import Workload
 
 ROOT = Path(__file__).parents[1]
@@ -77,13 +74,11 @@ def train_one(
     return float(sum(losses)) / len(validation)
 
 
-def with_hpo(spec: StudySpec, file: Path, storage: Storage) -> float:
+def with_hpo(spec: StudySpec, artifacts: Path, storage: Storage) -> float:
     """Runs the cells by command; gives the best validation loss."""
-    for words in (["study", "create", str(file)], ["workers", spec.name]):
-        subprocess.run([sys.executable, "-m", "hpo", *words], check=True, capture_output=True)
-    best = storage.study(spec.name).best_value
-    remove(storage, load(storage, spec.name), Path(os.devnull))
-    return best
+    with stored(storage, spec, artifacts):
+        hpo("workers", spec.name)
+        return storage.study(spec.name).best_value
 
 
 def main() -> None:
@@ -105,21 +100,18 @@ def main() -> None:
     settings = Settings.from_environment()
     storage = open_storage(settings)
     workload = Workload(spec, settings.data_path)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "benchmark.toml")
-        file.write_text(tomli_w.dumps(spec.to_json()))
-        ways: dict[str, Callable[[], float]] = {
-            "optuna": lambda: with_optuna(spec, workload, storage),
-            "hpo": lambda: with_hpo(spec, file, storage),
-        }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        losses: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(options.runs):
-            for way, run in ways.items():
-                start = time.perf_counter()
-                losses[way].append(run())
-                seconds[way].append(time.perf_counter() - start)
-                print(f"{way}: {seconds[way][-1]:.1f} s", file=sys.stderr)
+    ways: dict[str, Callable[[], float]] = {
+        "optuna": lambda: with_optuna(spec, workload, storage),
+        "hpo": lambda: with_hpo(spec, settings.artifacts_path, storage),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    losses: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(options.runs):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            losses[way].append(run())
+            seconds[way].append(time.perf_counter() - start)
+            print(f"{way}: {seconds[way][-1]:.1f} s", file=sys.stderr)
     report(options, spec, seconds, losses)
 
 

@@ -1,0 +1,37 @@
+"""The service as its users have it: by command, with a study that is gone afterwards."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tomli_w
+
+from hpo.spec import StudySpec
+from hpo.storage import Storage
+from hpo.study import Study, load, remove
+
+HPO = (sys.executable, "-m", "hpo")
+
+
+def hpo(*words: str) -> None:
+    """Runs `hpo` to its end. If that is a bad one, its last words end the benchmark."""
+    done = subprocess.run([*HPO, *words], text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"hpo {' '.join(words)} ended with exit code {done.returncode}:\n{done.stderr}")
+
+
+@contextmanager
+def stored(storage: Storage, spec: StudySpec, artifacts: Path) -> Iterator[Study]:
+    """The study of that spec, until the end of the block. `artifacts`: the artifact folder of all studies."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "study.toml")
+        file.write_text(tomli_w.dumps(spec.to_json()))
+        hpo("study", "create", str(file))
+    study = load(storage, spec.name)
+    try:
+        yield study
+    finally:
+        remove(storage, study, artifacts)
