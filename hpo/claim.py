@@ -17,11 +17,10 @@ from hpo.catalog import TrialRow
 from hpo.ledger import Lease, Saved
 from hpo.sampler import Observation, propose
 from hpo.seeds import mixed
+from hpo.settings import LEASE_SECONDS
 from hpo.space import Point
 from hpo.storage import Storage
 from hpo.study import STAGES, Stage, Study, current, search_seed
-
-LEASE_SECONDS = 30.0
 
 MOST_LOSSES = 8
 """A trial that lost its worker so often in a row, without a new checkpoint in between, is failed: it may be

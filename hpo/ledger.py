@@ -13,7 +13,6 @@ from optuna.trial import TrialState
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Table,
     and_,
     case,
     delete,
@@ -311,73 +310,6 @@ def figures(connection: Connection, trial_id: int, epoch: int) -> Figures:
     return Figures(row.validation_loss, row.validation_accuracy)
 
 
-def is_new(connection: Connection, worker: str, number: int) -> bool:
-    """Whether a delivery of the worker is not written yet; its numbers rise.
-
-    A connection may die after a commit and before the answer, and then all of it is delivered again. What
-    only adds up asks here first.
-    """
-    table = schema.deliveries
-    statement = upsert(table).values(worker=worker, number=number)
-    row = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c.worker],
-            set_={"number": statement.excluded.number},
-            where=table.c.number < statement.excluded.number,
-        ).returning(table.c.number)
-    )
-    return row.first() is not None
-
-
-def charge(connection: Connection, seconds: Mapping[int, Mapping[str, float]]) -> None:
-    """Adds device seconds, by trial id and activity; those of trials that were deleted are forgotten."""
-    table, trial_id = schema.trials, schema.trials.c.trial_id
-    present = connection.execute(
-        select(trial_id)
-        .where(trial_id.in_(list(seconds)))
-        .order_by(trial_id)
-        .with_for_update(read=True, key_share=True, of=table)
-    )
-    _add(
-        connection,
-        schema.costs,
-        [
-            {"trial_id": trial, "activity": activity, "seconds": spent}
-            for trial in present.scalars()
-            for activity, spent in sorted(seconds[trial].items())
-        ],
-    )
-
-
-def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, float]) -> None:
-    """Adds device seconds of a study that belong to no trial, by activity; nothing if it was deleted."""
-    table = schema.studies
-    query = select(table.c.study_id).where(table.c.study_id == study_id)
-    if connection.execute(query.with_for_update(read=True, key_share=True)).first() is None:
-        return
-    _add(
-        connection,
-        schema.overheads,
-        [
-            {"study_id": study_id, "activity": activity, "seconds": spent}
-            for activity, spent in sorted(seconds.items())
-        ],
-    )
-
-
-def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        return
-    statement = upsert(table)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(table.primary_key),
-            set_={"seconds": table.c.seconds + statement.excluded.seconds},
-        ),
-        rows,  # in one order everywhere, so that two that add to the same ones cannot deadlock
-    )
-
-
 def finish(
     connection: Connection,
     trial_id: int,
@@ -416,26 +348,3 @@ def finish(
                 trial_id=trial_id, objective=0, value=value, value_type=schema.FINITE_VALUE
             )
         )
-
-
-def device_seconds(connection: Connection, study_id: int) -> dict[str, float]:
-    """Device seconds of a study by activity: of its trials, and those that belong to no trial."""
-    total: dict[str, float] = {}
-    for activities in trial_seconds(connection, study_id).values():
-        for activity, seconds in activities.items():
-            total[activity] = total.get(activity, 0.0) + seconds
-    table = schema.overheads
-    query = select(table.c.activity, table.c.seconds).where(table.c.study_id == study_id)
-    for row in connection.execute(query):
-        total[row.activity] = total.get(row.activity, 0.0) + row.seconds
-    return total
-
-
-def trial_seconds(connection: Connection, study_id: int) -> dict[int, dict[str, float]]:
-    """Device seconds by the number of the trial and by activity."""
-    table, trial = schema.costs, schema.trials
-    query = select(trial.c.number, table.c.activity, table.c.seconds).join_from(table, trial)
-    found: dict[int, dict[str, float]] = {}
-    for row in connection.execute(query.where(trial.c.study_id == study_id)):
-        found.setdefault(row.number, {})[row.activity] = row.seconds
-    return found

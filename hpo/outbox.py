@@ -17,7 +17,7 @@ LONGEST_WAIT = 1.0
 """Seconds between two attempts, at most: the end is not to miss a server that has come back."""
 
 LAST_SECONDS = 1.0
-"""How long the end waits for an attempt that is under way: one to a server that is gone takes its time."""
+"""How long the end waits for a thread that is asking: a server that is gone takes its time to be missed."""
 
 
 class Outbox:

@@ -9,17 +9,15 @@ from types import TracebackType
 from sqlalchemy.dialects.postgresql import insert
 
 from hpo import ledger, schema
-from hpo.claim import LEASE_SECONDS
 from hpo.errors import StorageError, UnavailableError
 from hpo.ledger import Lease
+from hpo.outbox import LAST_SECONDS
 from hpo.patience import patiently
+from hpo.settings import LEASE_SECONDS
 from hpo.storage import Storage
 from hpo.study import Study
 
 log = logging.getLogger("hpo.worker")
-
-LAST_SECONDS = 1.0
-"""How long the end waits for the thread."""
 
 RENEWALS = 4
 """So often in the time of a lease it is renewed: one or two renewals may fail."""

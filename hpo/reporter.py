@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo import catalog, ledger, rungs
+from hpo import catalog, costs, ledger, rungs
 from hpo.claim import LeasedTrial
 from hpo.epoch import EpochResult
 from hpo.ledger import Lease, Saved
@@ -238,8 +238,8 @@ class Reporter:
     def _charge(
         self, connection: Connection, delivery: int, spent: Mapping[int, Mapping[str, float]]
     ) -> None:
-        if ledger.is_new(connection, self._worker, delivery):
-            ledger.charge(connection, spent)
+        if costs.is_new(connection, self._worker, delivery):
+            costs.charge(connection, spent)
 
     def _let_go(self, lost: Iterable[int], ended: Iterable[int]) -> None:
         gone = {*lost, *ended}

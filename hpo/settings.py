@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hpo.errors import InputError
 
+LEASE_SECONDS = 30.0
+"""How long a worker may be silent, unless the user says otherwise."""
+
 
 class Settings(BaseSettings):
     """Frozen values of the `HPO_*` variables; an empty variable counts as unset.
@@ -30,7 +33,7 @@ class Settings(BaseSettings):
     home: Path = user_data_path("hpo", appauthor=False)
     data_dir: Path | None = None
     artifacts: Path | None = None
-    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
+    lease_seconds: float = Field(default=LEASE_SECONDS, ge=1, le=3600)
 
     @classmethod
     def from_environment(cls) -> "Settings":

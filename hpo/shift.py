@@ -10,7 +10,6 @@ from hpo.artifacts import Artifacts, CheckpointError
 from hpo.checkpointer import RETRY_SECONDS, Checkpointer
 from hpo.claim import LeasedTrial
 from hpo.epoch import EpochResult
-from hpo.ledger import Saved
 from hpo.member import MemberState
 from hpo.outbox import Outbox
 from hpo.pack import Candidate
@@ -183,22 +182,21 @@ class Shift:
 
     def _states(self, trials: Iterable[LeasedTrial]) -> dict[int, MemberState]:
         """What those with a checkpoint go on from."""
+        saved = {trial.number: trial.checkpoint for trial in trials if trial.checkpoint is not None}
+        if not saved:
+            return {}
+        like = self._trainer.new_pack([0]).weights
         states = {}
-        for trial in trials:
-            if trial.checkpoint is not None and (state := self._load(trial, trial.checkpoint)) is not None:
-                states[trial.number] = state
-                self._durable[trial.number] = trial.checkpoint.epoch
+        for number, checkpoint in saved.items():
+            try:
+                states[number] = self._artifacts.load_checkpoint(checkpoint.file, like)
+            except CheckpointError as error:
+                log.warning("trial %d starts over, its checkpoint does not load: %s", number, error)
+                if not isinstance(error.__cause__, OSError):  # otherwise nothing is known about what is in it
+                    self._artifacts.set_aside(checkpoint.file)
+            else:
+                self._durable[number] = checkpoint.epoch
         return states
-
-    def _load(self, trial: LeasedTrial, saved: Saved) -> MemberState | None:
-        try:
-            like = self._trainer.new_pack([trial.seed]).weights
-            return self._artifacts.load_checkpoint(saved.file, like)
-        except CheckpointError as error:
-            log.warning("trial %d starts over, its checkpoint does not load: %s", trial.number, error)
-            if not isinstance(error.__cause__, OSError):  # otherwise nothing is known about what is in it
-                self._artifacts.set_aside(saved.file)
-            return None
 
 
 def _candidates(trials: Iterable[LeasedTrial]) -> dict[int, Candidate]:

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import Connection, func, select
 
-from hpo import catalog, drain, ledger, schema
+from hpo import catalog, costs, drain, ledger, schema
 from hpo.catalog import TrialRow
 from hpo.drain import Stopped
 from hpo.promotion import best_of
@@ -88,7 +88,7 @@ def status(storage: Storage, study: Study) -> Status:
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
     rows = catalog.trials(connection, study.study_id(stage))
     counts = Counter(row.state for row in rows)
-    activities = dict.fromkeys(ACTIVITIES, 0.0) | ledger.device_seconds(connection, study.study_id(stage))
+    activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
     return StageStatus(
         budget=budget,
         states={state.name: counts[state] for state in TrialState},
@@ -96,7 +96,7 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
         best=_best(rows),
         device_seconds=sum(activities.values()),
         activities=activities,
-        trial_seconds=ledger.trial_seconds(connection, study.study_id(stage)),
+        trial_seconds=costs.trial_seconds(connection, study.study_id(stage)),
         stopped=drain.read(connection, study, stage),
     )
 

@@ -16,10 +16,10 @@ from typing import TypeVar
 import torch
 
 from data.device import DeviceImages
-from hpo import ledger
+from hpo import costs
 from hpo.artifacts import Artifacts
 from hpo.checkpointer import Checkpointer
-from hpo.claim import LEASE_SECONDS, LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
+from hpo.claim import LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
 from hpo.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
@@ -29,6 +29,7 @@ from hpo.promotion import promote
 from hpo.renewal import Renewal
 from hpo.reporter import Reporter
 from hpo.seeds import mixed
+from hpo.settings import LEASE_SECONDS
 from hpo.shift import Shift, ToldToStop
 from hpo.storage import Storage
 from hpo.study import STAGES, Stage, Study
@@ -365,8 +366,8 @@ class Worker:
 
         def deliver() -> None:
             with self.storage.transaction() as connection:
-                if ledger.is_new(connection, self.name, delivery):
-                    ledger.charge_study(connection, study_id, spent)
+                if costs.is_new(connection, self.name, delivery):
+                    costs.charge_study(connection, study_id, spent)
 
         self._outbox.post(deliver)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
-from integration.crowd import PROCESSES, at_once, loss, serve, stop_inside_claim
+from integration.crowd import PROCESSES, at_once, expire, loss, serve, stop_inside_claim
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
@@ -44,18 +44,6 @@ def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
             ledger.finish(
                 connection, trial.lease.trial_id, TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5}
             )
-
-
-def expire(storage: Storage, worker: str = "%") -> None:
-    """Lets leases run out, on a server that may have started just now."""
-    with storage.transaction() as connection:
-        connection.execute(
-            text(
-                "UPDATE hpo.lease SET seconds = 0, expires = now() - interval '1 second' "
-                "WHERE worker LIKE :worker"
-            ),
-            {"worker": worker},
-        )
 
 
 def lose(storage: Storage, study: Study, width: int, times: int) -> list[LeasedTrial]:

@@ -13,7 +13,7 @@ from integration.crowd import Share, at_once, fork_study, loss, serve_or_fork
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
-from hpo import catalog, claim, fork, ledger, schema
+from hpo import catalog, claim, costs, fork, ledger, schema
 from hpo.catalog import TrialRow
 from hpo.claim import LeasedTrial, is_finished
 from hpo.epoch import EpochResult
@@ -58,7 +58,7 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
                     trial.number, epoch, 0, 2.0, value + 2 - epoch, 0.25, 1.0, 0.5, "training", kept_epoch=2
                 )
                 ledger.report(connection, {trial_id: result})
-            ledger.charge(connection, {trial_id: {"training": 2.0}})
+            costs.charge(connection, {trial_id: {"training": 2.0}})
             attributes = {"accuracy": 0.5, "kept_epoch": 2, "epochs": 2, "worker": "one", "device": "cpu"}
             ledger.finish(connection, trial_id, state, value, attributes)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from integration.crowd import at_once, reap_study
+from integration.crowd import at_once, expire, reap_study
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, text
 
-from hpo import catalog, ledger
+from hpo import catalog, costs, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import SUSPECT, LeasedTrial, claim
 from hpo.epoch import EpochResult
@@ -70,24 +70,12 @@ def save(storage: Storage, trial: LeasedTrial, epoch: int) -> list[str]:
         return ledger.save(connection, {trial.lease.trial_id: Saved(epoch, f"{trial.number}-{epoch}")})
 
 
-def expire(storage: Storage, worker: str = "%") -> None:
-    """Lets leases run out, on a server that may have started just now."""
-    with storage.transaction() as connection:
-        connection.execute(
-            text(
-                "UPDATE hpo.lease SET seconds = 0, expires = now() - interval '1 second' "
-                "WHERE worker LIKE :worker"
-            ),
-            {"worker": worker},
-        )
-
-
 def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
     """What an owner does in one transaction: report, charge, finish, of the trials that it still holds."""
     held = ledger.hold(connection, [trial.lease])
     for trial_id in held:
         ledger.report(connection, {trial_id: result(1, 0.25)})
-        ledger.charge(connection, {trial_id: {"training": 7.0}})
+        costs.charge(connection, {trial_id: {"training": 7.0}})
         ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.25, {"by": "the old owner"})
     return held
 
@@ -473,21 +461,21 @@ def test_costs_add_up(storage: Storage, study: Study, spec: SpecOf) -> None:
     (theirs,) = claim(storage, other, "search", "two", 1)
     with storage.transaction() as connection:
         for _ in range(3):
-            ledger.charge(
+            costs.charge(
                 connection,
                 {
                     one.lease.trial_id: {"training": 1.5, "evaluation": 0.25},
                     two.lease.trial_id: {"training": 0.5},
                 },
             )
-            ledger.charge_study(connection, study.search_id, {"idle": 2.0, "training": 0.25})
-        ledger.charge(connection, {theirs.lease.trial_id: {"training": 100.0}})
-        ledger.charge_study(connection, other.search_id, {"idle": 100.0})
-        ledger.charge(connection, {})
-        ledger.charge_study(connection, study.search_id, {})
-        spent = ledger.device_seconds(connection, study.search_id)
-        by_trial = ledger.trial_seconds(connection, study.search_id)
-        assert ledger.device_seconds(connection, study.full_id) == {}
+            costs.charge_study(connection, study.search_id, {"idle": 2.0, "training": 0.25})
+        costs.charge(connection, {theirs.lease.trial_id: {"training": 100.0}})
+        costs.charge_study(connection, other.search_id, {"idle": 100.0})
+        costs.charge(connection, {})
+        costs.charge_study(connection, study.search_id, {})
+        spent = costs.device_seconds(connection, study.search_id)
+        by_trial = costs.trial_seconds(connection, study.search_id)
+        assert costs.device_seconds(connection, study.full_id) == {}
     assert by_trial == {0: {"training": 4.5, "evaluation": 0.75}, 1: {"training": 1.5}}
     assert spent == {"training": 6.75, "evaluation": 0.75, "idle": 6.0}
 
@@ -495,7 +483,7 @@ def test_costs_add_up(storage: Storage, study: Study, spec: SpecOf) -> None:
 def test_a_delivery_is_new_once(storage: Storage) -> None:
     def is_new(worker: str, number: int) -> bool:
         with storage.transaction() as connection:
-            return ledger.is_new(connection, worker, number)
+            return costs.is_new(connection, worker, number)
 
     assert is_new("one", 7)
     assert not is_new("one", 7)

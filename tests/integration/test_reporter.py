@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection, text
 
-from hpo import catalog, ledger
+from hpo import catalog, costs, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import LeasedTrial, claim
 from hpo.epoch import EpochResult
@@ -699,7 +699,7 @@ def test_a_refusal_is_raised_by_the_next_call(
     def refuse(*_arguments: object) -> None:
         raise StorageError("no such column")
 
-    monkeypatch.setattr(ledger, "charge", refuse)
+    monkeypatch.setattr(costs, "charge", refuse)
     with pytest.raises(StorageError, match="no such column"):
         pack.report([epoch(0, 1, 0.5)])
     assert curves(storage, study) == {0: {}}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from hpo import ledger
+from hpo import costs, ledger
 from hpo.claim import LeasedTrial, claim
 from hpo.promotion import promote
 from hpo.renewal import Renewal
@@ -24,7 +24,7 @@ def finish(
     storage: Storage, trial: LeasedTrial, value: float | None, state: TrialState = TrialState.COMPLETE
 ) -> None:
     with storage.transaction() as connection:
-        ledger.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
+        costs.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
         ledger.finish(connection, trial.lease.trial_id, state, value, {"accuracy": 0.75})
 
 
@@ -62,7 +62,7 @@ def test_a_study_under_way(storage: Storage, spec: SpecOf) -> None:
     finish(storage, trials[3], 0.125, TrialState.PRUNED)
     finish(storage, trials[4], None, TrialState.FAIL)
     with storage.transaction() as connection:
-        ledger.charge_study(connection, study.search_id, {"database": 0.75, "idle": 3.0})
+        costs.charge_study(connection, study.search_id, {"database": 0.75, "idle": 3.0})
     Renewal(storage, study, "one", "cpu").renew()
     now = status(storage, study)
     assert now.search.states == {"COMPLETE": 3, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 6}
@@ -112,7 +112,7 @@ def test_studies_do_not_count_for_each_other(storage: Storage, spec: SpecOf) -> 
     other = create(storage, spec(name="other"), "test").study
     finish(storage, next_trial(storage, other), 0.5)
     with storage.transaction() as connection:
-        ledger.charge_study(connection, other.search_id, {"idle": 100.0})
+        costs.charge_study(connection, other.search_id, {"idle": 100.0})
     Renewal(storage, other, "theirs", "cpu").renew()
     now = status(storage, study)
     assert now.workers == ()

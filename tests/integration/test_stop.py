@@ -11,7 +11,7 @@ from integration.crowd import Share, at_once, serve_or_stop
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from hpo import catalog, claim, ledger
+from hpo import catalog, claim, costs, ledger
 from hpo.claim import LeasedTrial, is_finished
 from hpo.drain import BY_USER, Draining, Stopped, resume, stop, stopped
 from hpo.errors import ConflictError, NotFoundError
@@ -40,7 +40,7 @@ def finish(
 ) -> None:
     with storage.transaction() as connection:
         for trial in trials:
-            ledger.charge(connection, {trial.lease.trial_id: {"training": seconds}})
+            costs.charge(connection, {trial.lease.trial_id: {"training": seconds}})
             ledger.finish(connection, trial.lease.trial_id, state, value, {"accuracy": 0.5})
 
 
@@ -219,7 +219,7 @@ def test_device_hours_end_the_search(storage: Storage, spec: SpecOf) -> None:
         finish(storage, next_trials(storage, study), seconds=seconds)
     (running,) = next_trials(storage, study)
     with storage.transaction() as connection:  # a running trial's seconds are spent too
-        ledger.charge(connection, {running.lease.trial_id: {"evaluation": 136.0}})
+        costs.charge(connection, {running.lease.trial_id: {"evaluation": 136.0}})
     assert next_trials(storage, study) == []
     assert stopped(storage, study, "search") == Stopped("rule", "1.01 device hours spent of 1")
     assert not is_finished(storage, study, "search")

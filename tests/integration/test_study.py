@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
-from hpo import catalog, ledger, schema
+from hpo import catalog, costs, ledger, schema
 from hpo.claim import claim, is_finished
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, NotFoundError
@@ -385,7 +385,7 @@ def served(storage: Storage, study: Study) -> None:
         for trial in claim(storage, study, "search", "one", 16):
             with storage.transaction() as connection:
                 ledger.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)})
-                ledger.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
+                costs.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
                 ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
     promote(storage, study)
     assert claim(storage, study, "full", "one", 16)
