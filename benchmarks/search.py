@@ -1,81 +1,80 @@
-"""The paper's 28 LeNet cells, 5 epochs on the mini split: this service against a loop over Optuna.
+"""The paper's 28 LeNet cells, 5 epochs on the mini split: this service against the loops that people write.
 
-python -m benchmarks.search [--runs N] [--data NAME] [--quick] [--json FILE]
+python -m benchmarks.search [--runs N] [--only WAYS] [--quick] [--json FILE]
 
+paper     a trial at a time, images through PIL, a DataLoader with two workers, as the paper describes it
 optuna    what a good Optuna user writes: images in memory, `study.optimize`, a trial at a time, all cores
-hpo       `hpo study create` and `hpo workers`, as commands, without pruning: start-up, packs, reports, all
+optuna-2  two processes of that on one Postgres, a core each
+hpo       `hpo study create` and `hpo workers`, without pruning
+hpo-asha  the same with ASHA
 
-Both run the same cells on the same images and store their trials in the same Postgres, alternately.
+Each is a command, started anew: what counts is all that a user waits for. All train the same cells on the
+same images, one way after another.
 """
 
 import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
-import torch
-from torch import nn
+import tomli_w
 
 from benchmarks import hardware
 from benchmarks.command import hpo, stored
-from data.device import DeviceImages
+from hpo.devices import slots
 from hpo.sampler import plan
-from hpo.settings import Settings
+from hpo.settings import Settings, child_environment
 from hpo.spec import StudySpec
 from hpo.storage import Storage, open_storage
-from hpo.workload import Workload
 
 ROOT = Path(__file__).parents[1]
 
+LOOPS = (sys.executable, "-m", "benchmarks.loops")
 
-def with_optuna(spec: StudySpec, workload: Workload, storage: Storage) -> float:
-    """Runs the cells in a loop; gives the best validation loss."""
-    train, validation = workload.images("search", "cpu")
+
+@contextmanager
+def study_file(spec: StudySpec) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "study.toml")
+        file.write_text(tomli_w.dumps(spec.to_json()))
+        yield str(file)
+
+
+def as_in_the_paper(spec: StudySpec) -> float:
+    with study_file(spec) as file:
+        done = subprocess.run((*LOOPS, "paper", file), text=True, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout)
+
+
+def with_optuna(spec: StudySpec, storage: Storage, processes: int) -> float:
     study = optuna.create_study(storage=storage.backend)
     for point in plan(spec.space, spec.search.trials, spec.seed):
         study.enqueue_trial(point)
-
-    def objective(trial: optuna.Trial) -> float:
-        space = {name: domain.values for name, domain in spec.space.domains.items()}
-        point = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-        return train_one(spec, workload, train, validation, point)
-
-    study.optimize(objective, n_trials=spec.search.trials)
+    environment = child_environment(**(slots("cpu", processes)[0].environment if processes > 1 else {}))
+    with study_file(spec) as file:
+        command = (*LOOPS, "optuna", file, study.study_name)
+        running = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(processes)
+        ]
+        if sum(process.wait() != 0 for process in running):
+            sys.exit("a loop over Optuna failed")
     best = study.best_value
     optuna.delete_study(study_name=study.study_name, storage=storage.backend)
     return best
 
 
-def train_one(
-    spec: StudySpec, workload: Workload, train: DeviceImages, validation: DeviceImages, point: dict
-) -> float:
-    model = workload.factory()
-    optimizer = torch.optim.SGD(
-        model.parameters(), point["lr"], momentum=point["momentum"], weight_decay=point["weight_decay"]
-    )
-    for _ in range(spec.search.epochs):
-        model.train()
-        for index in torch.randperm(len(train)).split(point["batch_size"]):
-            images, labels = train.batch(index)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-    model.eval()
-    with torch.inference_mode():
-        losses = [
-            nn.functional.cross_entropy(model(images), labels, reduction="sum")
-            for images, labels in (validation.batch(i) for i in torch.arange(len(validation)).split(500))
-        ]
-    return float(sum(losses)) / len(validation)
-
-
-def with_hpo(spec: StudySpec, artifacts: Path, storage: Storage) -> float:
-    """Runs the cells by command; gives the best validation loss."""
+def with_hpo(spec: StudySpec, storage: Storage, artifacts: Path, pruner: Mapping[str, Any]) -> float:
+    spec = StudySpec.parse(spec.to_json() | {"pruner": pruner}, "benchmark")
     with stored(storage, spec, artifacts):
         hpo("workers", spec.name)
         return storage.study(spec.name).best_value
@@ -84,26 +83,31 @@ def with_hpo(spec: StudySpec, artifacts: Path, storage: Storage) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
-    parser.add_argument("--data", default="emnist-byclass", help="data set (default emnist-byclass)")
-    parser.add_argument("--quick", action="store_true", help="6 trials of 1 epoch on digits, one run")
+    parser.add_argument("--only", help="these ways, with commas between them")
+    parser.add_argument("--quick", action="store_true", help="6 trials of 2 epochs on digits, one run")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
 
     raw = StudySpec.load(ROOT / "studies" / "lenet.toml").to_json()
     raw["name"] = f"benchmark-{os.getpid()}"
-    raw["data"]["name"] = options.data
     if options.quick:
         options.runs = 1
         raw["data"] |= {"name": "digits", "mini": 0.5, "validation": 0.4}
-        raw["search"] = {"trials": 6, "epochs": 1}
+        raw["search"] = {"trials": 6, "epochs": 2}
     spec = StudySpec.parse(raw, "benchmark")
     settings = Settings.from_environment()
     storage = open_storage(settings)
-    workload = Workload(spec, settings.data_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ours = partial(with_hpo, spec, storage, settings.artifacts_path)
     ways: dict[str, Callable[[], float]] = {
-        "optuna": lambda: with_optuna(spec, workload, storage),
-        "hpo": lambda: with_hpo(spec, settings.artifacts_path, storage),
+        "paper": lambda: as_in_the_paper(spec),
+        "optuna": lambda: with_optuna(spec, storage, 1),
+        "optuna-2": lambda: with_optuna(spec, storage, 2),
+        "hpo": lambda: ours({"name": "none"}),
+        "hpo-asha": lambda: ours({"name": "asha"}),
     }
+    if options.only:
+        ways = {way: ways[way] for way in options.only.split(",")}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     losses: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(options.runs):
@@ -121,16 +125,22 @@ def report(
     seconds: dict[str, list[float]],
     losses: dict[str, list[float]],
 ) -> None:
-    ratios = [a / b for a, b in zip(seconds["optuna"], seconds["hpo"], strict=True)]
     print(
-        f"{spec.search.trials} trials of {spec.search.epochs} epochs, {spec.model.name} on {spec.data.name}"
+        f"{spec.search.trials} trials of {spec.search.epochs} epochs, "
+        f"{spec.model.name} on {spec.data.name}; {hardware.line()}; n = {options.runs}"
     )
-    print(f"{hardware.line()}; n = {options.runs}")
     print(f"{'':10}{'median s':>10}{'min':>8}{'max':>8}{'best loss':>12}")
     for way, values in seconds.items():
         middle, loss = statistics.median(values), statistics.median(losses[way])
         print(f"{way:10}{middle:10.1f}{min(values):8.1f}{max(values):8.1f}{loss:12.4f}")
-    print(f"optuna / hpo: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    ratios = {}
+    for ours in ("hpo", "hpo-asha"):
+        for theirs in ("paper", "optuna", "optuna-2"):
+            if ours in seconds and theirs in seconds:
+                pairs = zip(seconds[theirs], seconds[ours], strict=True)
+                ratios[f"{theirs} / {ours}"] = [a / b for a, b in pairs]
+    for name, values in ratios.items():
+        print(f"{name}: median {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
     if options.json:
         figures = {"seconds": seconds, "losses": losses, "ratios": ratios, "hardware": hardware.line()}
         options.json.write_text(json.dumps(figures, indent=2))

@@ -1,0 +1,128 @@
+"""The loops that people write today, as commands: what they cost is what their users wait for.
+
+python -m benchmarks.loops paper STUDY.toml
+python -m benchmarks.loops optuna STUDY.toml OPTUNA_STUDY
+
+paper     as the paper describes it: a trial at a time, images through PIL, a DataLoader with two workers
+optuna    images in memory, `study.optimize` on the trials that wait in that study, a trial at a time
+
+Both print the lowest validation loss.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+from optuna.trial import TrialState
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision import transforms
+
+from data.dataset import Labelled
+from data.device import DeviceImages
+from hpo.sampler import plan
+from hpo.settings import Settings
+from hpo.space import Point
+from hpo.spec import StudySpec
+from hpo.storage import open_storage
+from hpo.workload import Workload
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+EVALUATION_BATCH = 500
+
+
+class PilImages(Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's data sets give them: each one through PIL, when it is asked for."""
+
+    def __init__(self, labelled: Labelled, transform: Callable[[Image.Image], Tensor]) -> None:
+        self._images, self._labels, self._transform = labelled.images, labelled.labels, transform
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self._transform(Image.fromarray(self._images[place])), int(self._labels[place])
+
+
+def paper(spec: StudySpec, workload: Workload) -> float:
+    steps = [transforms.ToTensor(), transforms.Normalize(workload.mean, workload.std)]
+    images = PilImages(workload.train, transforms.Compose(steps))
+    train, validation = (
+        Subset(images, np.asarray(index).tolist())
+        for index in (workload.splits.mini_train, workload.splits.mini_validation)
+    )
+    losses = []
+    for point in plan(spec.space, spec.search.trials, spec.seed):
+        size = int(point["batch_size"])
+        loaders = (
+            DataLoader(train, size, shuffle=True, num_workers=2),
+            DataLoader(validation, size, num_workers=2),
+        )
+        losses.append(train_one(spec, workload, point, *(partial(iter, loader) for loader in loaders)))
+    return min(losses)
+
+
+def with_optuna(spec: StudySpec, workload: Workload, name: str) -> float:
+    train, validation = workload.images("search", "cpu")
+    study = optuna.load_study(study_name=name, storage=open_storage(Settings.from_environment()).backend)
+
+    def objective(trial: optuna.Trial) -> float:
+        space = {name: domain.values for name, domain in spec.space.domains.items()}
+        point = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
+        return train_one(
+            spec,
+            workload,
+            point,
+            lambda: in_memory(train, torch.randperm(len(train)).split(int(point["batch_size"]))),
+            lambda: in_memory(validation, torch.arange(len(validation)).split(EVALUATION_BATCH)),
+        )
+
+    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.optimize(objective, n_trials=1)
+    return study.best_value
+
+
+def in_memory(images: DeviceImages, indices: Iterable[Tensor]) -> Iterable[tuple[Tensor, Tensor]]:
+    return (images.batch(index) for index in indices)
+
+
+def train_one(
+    spec: StudySpec, workload: Workload, point: Point, train: Batches, validation: Batches
+) -> float:
+    """Trains a cell; gives its mean loss per validation image, infinite where it has diverged."""
+    model = workload.factory()
+    optimizer = torch.optim.SGD(
+        model.parameters(), point["lr"], momentum=point["momentum"], weight_decay=point["weight_decay"]
+    )
+    for _ in range(spec.search.epochs):
+        model.train()
+        for images, labels in train():
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+    model.eval()
+    loss, count = 0.0, 0
+    with torch.inference_mode():
+        for images, labels in validation():
+            loss += float(nn.functional.cross_entropy(model(images), labels, reduction="sum"))
+            count += len(labels)
+    return loss / count if math.isfinite(loss) else math.inf
+
+
+def main() -> None:
+    way, file, *names = sys.argv[1:]
+    spec = StudySpec.load(Path(file))
+    workload = Workload(spec, Settings.from_environment().data_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    print(paper(spec, workload) if way == "paper" else with_optuna(spec, workload, *names))
+
+
+if __name__ == "__main__":
+    main()
