@@ -27,7 +27,7 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
-# Some 240 faults against running studies, in a quarter of an hour; at the end a table.
+# Some 240 faults against running studies, in about twenty minutes; at the end a table.
 chaos: install
 	$(BIN)/python -m benchmarks.chaos
 
