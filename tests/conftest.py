@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,12 @@ from hpo.storage import Storage, embedded_url, open_url
 EMNIST = (
     Path(os.environ.get("HPO_DATA_DIR", "")) / "EMNIST" / "raw" / "emnist-byclass-train-images-idx3-ubyte"
 )
+
+
+def pytest_configure() -> None:
+    # A shell starts what runs in its background with interrupts ignored, and children inherit that.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
