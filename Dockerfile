@@ -2,6 +2,11 @@
 # wheels carry the CUDA libraries, and the host lends the driver.
 FROM python:3.11-slim
 
+# Workers on a CPU compile what they compute; without a compiler they are slower.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+
 # Folders that belong to the user hand their owner on to volumes that are mounted there.
 ARG UID=1000
 RUN useradd --create-home --uid "${UID}" hpo \

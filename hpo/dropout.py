@@ -102,6 +102,15 @@ class Layout:
             scale.repeat_interleave(repeats).to(device),
         )
 
+    def parts(self, factors: Tensor) -> list[Tensor]:
+        """The masks in factors `(..., D)`, each `(..., *shape)`."""
+        if not self.shapes:
+            return []
+        parts = factors.split_with_sizes(self.sizes, dim=-1)
+        return [
+            part.view(*factors.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Masks:
@@ -112,16 +121,11 @@ class Masks:
 
     def all(self) -> list[Tensor]:
         """Of all members, `(M, *shape)` each."""
-        return self._parts(self.factors) if self.layout.shapes else []
+        return self.layout.parts(self.factors)
 
     def of(self, member: int) -> list[Tensor]:
         """Of one member, by its place."""
-        return self._parts(self.factors[member]) if self.layout.shapes else []
-
-    def _parts(self, factors: Tensor) -> list[Tensor]:
-        members, shapes = factors.shape[:-1], self.layout.shapes
-        parts = factors.split_with_sizes(self.layout.sizes, dim=-1)
-        return [part.view(*members, *shape) for part, shape in zip(parts, shapes, strict=True)]
+        return self.layout.parts(self.factors[member])
 
 
 class Streams:

@@ -130,6 +130,24 @@ class Pack:
         parameters = self.weights.parameters
         self._streams = Streams(seeds, parameters.device, parameters.dtype)
 
+    def loss(
+        self, parameters: Tensors, buffers: Tensors, masks: Sequence[Tensor], images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The loss of one member with these tensors, in training mode, on a batch `(B, C, H, W)` and `(B,)`.
+
+        A function of its arguments alone, but for the running statistics among `buffers`, which it updates.
+        `masks`: of the layers of dropout.
+        """
+        self._dropout.give(masks)
+        network = _in_mode(self._network, training=True)
+        return _cross_entropy(_call(network, parameters, buffers, images), labels)
+
+    def evaluation(
+        self, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The summed loss and the right predictions of one member with these tensors, both float64."""
+        return _score(_call(_in_mode(self._network, training=False), parameters, buffers, images), labels)
+
     def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses `(M,)` and gradients `(M, P)` of all members, in training mode.
 
@@ -138,7 +156,7 @@ class Pack:
         call.
         """
         own = labels.ndim == 2
-        masks = self._draw(images[0] if own else images)
+        masks = self.masks(images[0] if own else images)
         if self._is_vectorised:
             losses = self._at_once(masks, images, labels, 0 if own else None)
         else:
@@ -154,9 +172,8 @@ class Pack:
     def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Summed losses and counts of right predictions, each `(M,)` float64, on a batch in eval mode."""
         if self._is_vectorised:
-            run = vmap(partial(_call, _in_mode(self._network, training=False)), in_dims=(0, 0, None))
-            outputs = run(self._unpacked(self.weights.parameters), self.weights.buffers, images)
-            losses, right = vmap(_score, in_dims=(0, None))(outputs, labels)
+            run = vmap(self.evaluation, in_dims=(0, 0, None, None))
+            losses, right = run(self.unpacked(self.weights.parameters), self.weights.buffers, images, labels)
             return losses, right
         scores = [torch.stack(_score(member(images), labels)) for member in self._members(training=False)]
         losses, right = torch.stack(scores, dim=1)  # (2, M)
@@ -164,7 +181,7 @@ class Pack:
 
     def state_dict(self, weights: Weights, member: int) -> dict[str, Tensor]:
         """One member of `weights` as the state dict of an ordinary module, as a copy."""
-        tensors = self._unpacked(weights.parameters[member])
+        tensors = self.unpacked(weights.parameters[member])
         tensors |= {name: buffer[member] for name, buffer in weights.buffers.items()}
         return {key: tensors[name].clone() for key, name in self._keys.items()}
 
@@ -172,7 +189,7 @@ class Pack:
     def _is_vectorised(self) -> bool:
         return len(self) > 1 and self.weights.parameters.device.type != "cpu"
 
-    def _unpacked(self, parameters: Tensor) -> dict[str, Tensor]:
+    def unpacked(self, parameters: Tensor) -> dict[str, Tensor]:
         """Views by name: of all members `(M, P)` to `(M, ...)`, or of one `(P,)`."""
         members = parameters.shape[:-1]
         parts = torch.split(parameters, self._sizes, dim=-1)
@@ -183,19 +200,11 @@ class Pack:
 
     def _at_once(self, masks: Masks, images: Tensor, labels: Tensor, batches: int | None) -> Tensor:
         """Losses `(M,)`; `batches` is the axis of images and labels that runs over the members, if any."""
-        network = _in_mode(self._network, training=True)
-
-        def loss(
-            parameters: Tensors, buffers: Tensors, masks: list[Tensor], images: Tensor, labels: Tensor
-        ) -> Tensor:
-            self._dropout.give(masks)
-            return _cross_entropy(_call(network, parameters, buffers, images), labels)
-
         self._fit_gradients()
         leaves = {
-            name: part.requires_grad_() for name, part in self._unpacked(self.weights.parameters).items()
+            name: part.requires_grad_() for name, part in self.unpacked(self.weights.parameters).items()
         }
-        losses = vmap(loss, in_dims=(0, 0, 0, batches, batches), randomness="different")(
+        losses = vmap(self.loss, in_dims=(0, 0, 0, batches, batches), randomness="different")(
             leaves, self.weights.buffers, masks.all(), images, labels
         )
         # The sum keeps the members apart: the gradient of each loss reaches its own parameters only.
@@ -223,8 +232,8 @@ class Pack:
         return [_in_mode(network, training) for network in self._networks]
 
     def _member(self, place: int) -> nn.Module:
-        row = self._unpacked(self.weights.parameters[place])
-        gradients = self._unpacked(self._gradients[place])
+        row = self.unpacked(self.weights.parameters[place])
+        gradients = self.unpacked(self._gradients[place])
         known: dict[int, object] = {id(self._dropout): self._dropout}
         for name, tensor in chain(self._network.named_parameters(), self._network.named_buffers()):
             mine = row[name] if name in row else self.weights.buffers[name][place]
@@ -239,8 +248,8 @@ class Pack:
         if self._gradients.shape != self.weights.parameters.shape:
             self._gradients = torch.empty_like(self.weights.parameters)
 
-    def _draw(self, images: Tensor) -> Masks:
-        """The masks of the next step, on batches like `images` `(B, C, H, W)`."""
+    def masks(self, images: Tensor) -> Masks:
+        """The masks of dropout of the next step, on batches like `images` `(B, C, H, W)`."""
         layout = self._dropout.layout(images, partial(self._try, images))
         if layout.shapes and len(self._streams) != len(self):
             raise ValueError(
@@ -251,7 +260,7 @@ class Pack:
     @torch.no_grad()
     def _try(self, images: Tensor) -> None:
         """Runs the first member in training mode, and leaves no trace."""
-        row = self._unpacked(self.weights.parameters[0])
+        row = self.unpacked(self.weights.parameters[0])
         buffers = {name: buffer[0].clone() for name, buffer in self.weights.buffers.items()}
         with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
             _call(_in_mode(self._network, training=True), row, buffers, images)

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
 
     storage_url             Postgres, `postgresql://user@host:port/database`; unset: the embedded server
     storage_password_file   a file that holds the password, so that the URL need not
-    home                    the embedded server and, unless said otherwise, data and artifacts live here
+    home                    the embedded server and compiled programs; by default also data and artifacts
     data_dir                image data sets
     artifacts               checkpoints, and weights of fully trained models
     lease_seconds           how long a worker may be silent before its trials go to others
@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     @cached_property
     def artifacts_path(self) -> Path:
         return (self.artifacts or self.home / "artifacts").expanduser().absolute()
+
+    @cached_property
+    def programs_path(self) -> Path:
+        """The folder of what has been compiled on this machine."""
+        return (self.home / "programs").expanduser().absolute()
 
     @cached_property
     def server_path(self) -> Path:

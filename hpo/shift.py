@@ -80,6 +80,7 @@ class Shift:
 
     def run(self) -> None:
         try:
+            self._trainer.prepare()
             while not self._stop.is_set() and self._step():
                 pass
         except ToldToStop:

@@ -32,6 +32,11 @@ NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
 
 
+COMPILED_STEPS = 4000
+"""Steps for each batch size that pay for a compilation: it takes some ten seconds, and saves one to three
+milliseconds of each step."""
+
+
 def _refuse(rule: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{rule}", {"rule": rule})
 
@@ -121,6 +126,15 @@ class StopSection(_Section):
     device_hours: float | None = Field(default=None, gt=0)
 
 
+class EngineSection(_Section):
+    """How networks are computed: it changes results by rounding only, and may change in a stored study.
+
+    `compile`: compiled programs on a CPU; "auto" where the search is long enough to pay for the compilation.
+    """
+
+    compile: Literal["auto", "always", "never"] = "auto"
+
+
 class PhaseSection(_Section):
     epochs: int = Field(ge=1)
     patience: int = Field(default=5, ge=1)
@@ -184,6 +198,7 @@ class StudySpec(_Section):
     stop: StopSection = StopSection()
     full: FullSection
     promotion: PromotionSection = PromotionSection()
+    engine: EngineSection = EngineSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudySpec":
@@ -245,6 +260,21 @@ class StudySpec(_Section):
         )
         return Budget("full", (pretrain, finetune), keep="best")
 
+    def compiles(self, stage: Literal["search", "full"], images: int) -> bool:
+        """Whether a stage that trains on so many images is to use compiled programs.
+
+        The spec decides, and not what has been compiled before, so that all workers do the same.
+        """
+        if self.engine.compile != "auto":
+            return self.engine.compile == "always"
+        trials, epochs = self.search.trials, self.search.epochs
+        if stage == "full":
+            trials, epochs = self.promotion.top * self.promotion.seeds, self.full.pretrain.epochs
+        sizes = self.space.domains["batch_size"]
+        count = sizes.size or 1
+        batches = sum(images / sizes.at(place) for place in range(count)) / count  # of an epoch, on average
+        return trials * epochs * batches / count >= COMPILED_STEPS
+
     def to_json(self) -> dict[str, Any]:
         """The spec as plain values, without what is unset; `parse` reads it back."""
         plain = self.model_dump(mode="json", exclude={"space"}, exclude_none=True)
@@ -253,7 +283,11 @@ class StudySpec(_Section):
     def identity(self) -> dict[str, Any]:
         """The part of the spec that must not change under one name, by dotted key."""
         flat = _flatten(self.to_json())
-        return {key: v for key, v in flat.items() if key not in EXTENDABLE and not key.startswith("stop.")}
+        return {
+            key: value
+            for key, value in flat.items()
+            if key not in EXTENDABLE and not key.startswith(("stop.", "engine."))
+        }
 
     @property
     def fingerprint(self) -> str:

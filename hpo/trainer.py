@@ -13,14 +13,12 @@ from torch import Tensor
 from data.device import DeviceImages
 from hpo.batches import batches_of_members
 from hpo.budget import Budget, Phase
+from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.member import MemberState, Progress
-from hpo.optimizer import Adam, Optimizer, Sgd, clip
+from hpo.optimizer import Adam, Optimizer, Sgd
 from hpo.pack import Candidate, Factory, Pack, Weights
 from hpo.seeds import mixed
-
-EVALUATION_BATCH = 250
-"""Images at once: the fastest on a CPU; more would cost memory, which a pack needs once for each member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,12 @@ class Trainer:
     device: torch.device
     clock: Callable[[], float] = time.perf_counter
     interruptible: Callable[[], AbstractContextManager[object]] = nullcontext
+    engine: Engine = Engine()  # noqa: RUF009 - it has no state
+
+    def prepare(self) -> None:
+        """What has to be done once before such packs are trained: see `Engine.prepare`."""
+        with self.interruptible():
+            self.engine.prepare(self.batch_size, self.budget.phases)
 
     def start(
         self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState] | None = None
@@ -197,10 +201,7 @@ class Training:
             for images, labels in batches_of_members(
                 trainer.train, trainer.batch_size, trainer.seed, phase, epochs, rule
             ):
-                losses, gradients = self._pack.gradients(images, labels)
-                if rule.clip is not None:
-                    clip(gradients, rule.clip)
-                self._optimizer.step(self._pack.weights.parameters, gradients)
+                losses = trainer.engine.step(self._pack, self._optimizer, rule.clip, images, labels)
                 sums += losses * labels.shape[-1]
                 seen += labels.shape[-1]
         means: list[float] = (sums / seen).tolist()  # waits for the device
@@ -208,11 +209,11 @@ class Training:
 
     def _evaluate(self) -> tuple[list[float], list[float]]:
         """Mean loss per example and accuracy on the validation images, of each active member."""
-        validation = self._trainer.validation
+        validation, engine = self._trainer.validation, self._trainer.engine
         scores = torch.zeros(2, len(self._pack), dtype=torch.float64, device=self._trainer.device)  # (2, M)
         everything = torch.arange(len(validation), device=self._trainer.device)
-        for index in torch.split(everything, EVALUATION_BATCH):
-            scores += torch.stack(self._pack.score(*validation.batch(index)))
+        for index in torch.split(everything, engine.evaluation_batch):
+            scores += torch.stack(engine.score(self._pack, *validation.batch(index)))
         losses, accuracies = (scores / len(validation)).tolist()
         return losses, accuracies
 

@@ -20,6 +20,7 @@ from hpo import costs
 from hpo.artifacts import Artifacts
 from hpo.checkpointer import Checkpointer
 from hpo.claim import LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
+from hpo.engine import Compiled, Engine
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
 from hpo.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
@@ -81,6 +82,7 @@ class Worker:
     promotes: bool = False
     lease_seconds: float = LEASE_SECONDS
     fleet: int = 1
+    programs: Path | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.perf_counter
     _outbox: Outbox = field(init=False)
@@ -92,6 +94,7 @@ class Worker:
     _narrowed: dict[tuple[Stage, int], int] = field(default_factory=dict)
     _checkpointers: dict[Stage, Checkpointer] = field(init=False)
     _images: dict[Stage, tuple[DeviceImages, DeviceImages]] = field(default_factory=dict)
+    _compiled: Compiled | None = None
 
     def __post_init__(self) -> None:
         # A signal is heard only between two calls of the driver: none may wait for a lock for long.
@@ -320,7 +323,16 @@ class Worker:
             device=torch.device(self.device),
             clock=self.clock,
             interruptible=self._interrupted,
+            engine=self._engine(stage, len(train)),
         )
+
+    def _engine(self, stage: Stage, images: int) -> Engine:
+        pays = self.study.spec.compiles(stage, images)
+        if self.programs is None or torch.device(self.device).type != "cpu" or not pays:
+            return Engine()
+        if self._compiled is None:
+            self._compiled = Compiled(self.workload.program, self.programs)
+        return self._compiled
 
     @contextmanager
     def _interrupted(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from data.registry import open_dataset
 from data.splits import Fractions, Index, Splits, split
 from data.statistics import statistics
 from hpo.errors import InputError
+from hpo.program import Program
 from hpo.spec import StudySpec
 from hpo.study import Stage
 
@@ -56,6 +57,12 @@ class Workload:
         """Builds the study's network for these classes and channels."""
         classes, channels = len(self.dataset.classes), self.train.channels
         return lambda: models.build(self.spec.model.name, classes, channels)
+
+    @property
+    def program(self) -> Program:
+        """What compiled programs of the study's network have in common; its batch size stands for none."""
+        classes, channels = len(self.dataset.classes), self.train.channels
+        return Program(self.spec.model.name, classes, channels, self.train.size, 0, "evaluation")
 
     def images(self, stage: Stage, device: torch.device | str) -> tuple[DeviceImages, DeviceImages]:
         """(training images, validation images) of a stage, on `device`.

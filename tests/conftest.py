@@ -142,3 +142,10 @@ def storage(postgres: URL, template: str) -> Iterator[Storage]:
         opened = open_url(url)
         yield opened
         opened.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of compiled programs, one for all processes of the run."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "programs"

@@ -166,6 +166,7 @@ def worker(
         promotes=promote,
         lease_seconds=found.lease_seconds,
         fleet=fleet,
+        programs=found.programs_path,
     )
     server.listen_to_signals()
     server.run()

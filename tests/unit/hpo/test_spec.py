@@ -2,7 +2,7 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tomli_w
@@ -18,6 +18,7 @@ from hpo.sampler import plan
 from hpo.spec import EXTENDABLE, StudySpec
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.toml"))
+LENET = next(path for path in STUDIES if path.stem == "lenet")
 
 TEXT = """
 seed = 1
@@ -86,7 +87,12 @@ MISTAKES = {
         "[search]",
         "[gpu]\ncount = 1\n[search]",
         "gpu: unknown key; known: name, seed, model, data, space, sampler, pruner, search, stop, full, "
-        "promotion",
+        "promotion, engine",
+    ),
+    "unknown engine": (
+        "[full]",
+        '[engine]\ncompile = "fast"\n[full]',
+        """engine.compile = "fast": must be one of 'auto', 'always' or 'never'""",
     ),
     "section is a list": (
         "[promotion]\ntop = 2",
@@ -459,6 +465,7 @@ OTHER: dict[str, object] = {
     "stop.target": 0.3,
     "stop.patience": 6,
     "stop.device_hours": 1.5,
+    "engine.compile": "never",
     "full.pretrain.epochs": 9,
     "full.pretrain.patience": 9,
     "full.finetune.epochs": 9,
@@ -511,7 +518,7 @@ def test_the_cases_below_are_complete() -> None:
 def test_the_fingerprint_covers_every_key_but_those_that_may_change(key: str) -> None:
     before, after = StudySpec.parse(WHOLE, "test"), changed(key, OTHER[key])
     assert before != after
-    may_change = key in EXTENDABLE or key.startswith("stop.")
+    may_change = key in EXTENDABLE or key.startswith(("stop.", "engine."))
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
     assert differing == (set() if may_change else {key})
@@ -631,3 +638,34 @@ def test_a_spec_is_read_back_from_json_and_from_toml(raw: dict[str, Any]) -> Non
         assert read == spec
         assert read.to_json() == spec.to_json()
         assert read.fingerprint == spec.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage", "images", "compiles"),
+    [
+        # 28 trials of 5 epochs of 8,000 / 16, 8,000 / 32 and 8,000 / 64 steps: 13,611 for each size.
+        ({}, "search", 8000, True),
+        ({}, "search", 1000, False),
+        ({"engine.compile": "always"}, "search", 1000, True),
+        ({"engine.compile": "never"}, "search", 8000, False),
+        ({"promotion.top": 1, "promotion.seeds": 1, "full.pretrain.epochs": 1}, "full", 90_000, False),
+        ({"promotion.top": 1, "promotion.seeds": 1, "full.pretrain.epochs": 5}, "full", 90_000, True),
+    ],
+)
+def test_compiled_is_what_pays_for_it(
+    changes: dict[str, object], stage: Literal["search", "full"], images: int, compiles: bool
+) -> None:
+    raw = StudySpec.load(LENET).to_json()
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        table = raw
+        for section in sections:
+            table = table[section]
+        table[name] = value
+    assert StudySpec.parse(raw, "test").compiles(stage, images) == compiles
+
+
+def test_a_range_of_batch_sizes_is_too_many_programs() -> None:
+    raw = StudySpec.load(LENET).to_json()
+    raw["space"]["batch_size"] = {"low": 16, "high": 64}
+    assert not StudySpec.parse(raw, "test").compiles("search", 8000)

@@ -360,7 +360,7 @@ def test_an_epoch_that_raises_leaves_all_as_it_was(place: str, monkeypatch: pyte
         return whole(*arguments)
 
     # Batches of 16 of 100 images, and of 40 of 70: the failure comes inside the epoch.
-    monkeypatch.setattr("hpo.trainer.EVALUATION_BATCH", 40)
+    monkeypatch.setattr("hpo.engine.Engine.evaluation_batch", 40)
     with monkeypatch.context() as patched:
         patched.setattr(place, fails_the_second_time)
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,92 @@
+"""Compiles programs, in a process of its own, and keeps what came out for all workers of a machine.
+
+python -m hpo.compiler PROGRAM FILE
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from hpo import convolution
+from hpo.errors import HpoError
+from hpo.program import Program, digest, trace
+from hpo.settings import child_environment
+
+OPTIONS = {
+    "cpp.enable_floating_point_contract_flag": "fast",  # a multiplication and an addition in one instruction
+    "cpp.threads": 1,  # a worker has a core; and so results do not depend on the number of threads
+}
+
+
+class CompileError(HpoError):
+    """A program cannot be compiled here. The message is one line."""
+
+
+def obtain(program: Program, folder: Path) -> Path:
+    """The file of the compiled program, compiled first if `folder` does not have it.
+
+    Another process that needs it too waits. Raises `CompileError`.
+    """
+    try:
+        convolution.load(folder)
+        path = folder / f"{program.model.replace(':', '.')}-{digest(program)}.pt2"
+    except convolution.BuildError as error:
+        raise CompileError(str(error)) from error
+    except Exception as error:  # a user's network may raise anything
+        reason = " ".join(str(error).split())
+        raise CompileError(f"{program.model} cannot be traced: {type(error).__name__}: {reason}") from error
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _compile(program, path)
+    return path
+
+
+def _compile(program: Program, path: Path) -> None:
+    # The compiler's own threads would take cores from workers; what it keeps helps with the next program.
+    environment = child_environment(
+        OMP_NUM_THREADS="1",
+        TORCHINDUCTOR_COMPILE_THREADS="1",
+        TORCHINDUCTOR_CACHE_DIR=str(path.parent / "inductor"),
+    )
+    command = (sys.executable, "-m", "hpo.compiler", program.to_json(), str(path))
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said = process.communicate()[1]
+    except BaseException:  # the worker is told to stop
+        process.kill()
+        process.wait()
+        raise
+    if process.returncode != 0:
+        last = (said.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+        raise CompileError(f"{program.model} cannot be compiled: {last}")
+
+
+def main() -> None:
+    program, path = Program.from_json(sys.argv[1]), Path(sys.argv[2])
+    from torch._inductor import aoti_compile_and_package
+
+    torch.set_num_threads(1)
+    convolution.load(path.parent)
+    graph, arguments = trace(program)
+    exported = torch.export.export(graph, tuple(arguments))
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder, path.name)
+        aoti_compile_and_package(exported, package_path=str(made), inductor_configs=OPTIONS)
+        made.replace(path)
+
+
+if __name__ == "__main__":
+    main()

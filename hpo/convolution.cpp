@@ -1,0 +1,237 @@
+// Convolutions of few channels on a CPU, with the batch as the innermost axis: (C, H, W, B).
+//
+// A vector register holds one pixel of 16 images, so each multiplication fills it whatever the number of
+// channels; libraries that put channels innermost pad 1 or 6 of them to 16. Each tile keeps its sums in
+// registers. One thread; what a map's sum is made of, and in which order, depends on the shapes alone.
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kLanes = 16;
+typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4)));
+
+inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
+inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
+
+struct Shape {
+  int64_t batch, inputs, maps, kernel_h, kernel_w;
+  int64_t in_h, in_w;    // with padding
+  int64_t out_h, out_w;
+  int64_t stride;
+  int64_t margin;  // rows of padding above and below, which need no work
+};
+
+// `kMaps` maps at `kColumns` neighbouring places of one row. `weight`: (inputs, kernel_h, kernel_w, kMaps).
+template <int kMaps, int kColumns>
+inline void tile(const Shape& s, const float* in, const float* weight, const float* bias, float* out, int64_t first,
+                 int64_t last) {
+  Lanes sums[kMaps][kColumns];
+  for (int m = 0; m < kMaps; ++m)
+    for (int c = 0; c < kColumns; ++c) sums[m][c] = Lanes{} + (bias ? bias[m] : 0.0f);
+  const int64_t row = s.in_w * s.batch, step = s.stride * s.batch;
+  for (int64_t i = 0; i < s.inputs; ++i)
+    for (int64_t kh = first; kh < last; ++kh) {
+      const float* pixels = in + (i * s.in_h + kh) * row;
+      const float* factors = weight + (i * s.kernel_h + kh) * s.kernel_w * kMaps;
+      for (int64_t kw = 0; kw < s.kernel_w; ++kw, pixels += s.batch, factors += kMaps) {
+        Lanes values[kColumns];
+#pragma GCC unroll 8
+        for (int c = 0; c < kColumns; ++c) values[c] = load(pixels + c * step);
+#pragma GCC unroll 8
+        for (int m = 0; m < kMaps; ++m) {
+          const Lanes factor = Lanes{} + factors[m];
+#pragma GCC unroll 8
+          for (int c = 0; c < kColumns; ++c) sums[m][c] += factor * values[c];
+        }
+      }
+    }
+  for (int m = 0; m < kMaps; ++m)
+    for (int c = 0; c < kColumns; ++c) store(out + m * s.out_h * s.out_w * s.batch + c * s.batch, sums[m][c]);
+}
+
+template <int kMaps>
+void correlate_maps(const Shape& s, const float* in, const float* weight, const float* bias, float* out) {
+  constexpr int kColumns = kMaps > 6 ? 3 : 4;  // 24 sums, and registers left for what is added
+  const int64_t step = s.stride * s.batch;
+  for (int64_t b = 0; b < s.batch; b += kLanes)
+    for (int64_t h = 0; h < s.out_h; ++h) {
+      const int64_t top = h * s.stride;
+      const int64_t first = std::max<int64_t>(0, s.margin - top);
+      const int64_t last = std::min(s.kernel_h, s.in_h - s.margin - top);
+      const float* pixels = in + top * s.in_w * s.batch + b;
+      float* row = out + h * s.out_w * s.batch + b;
+      int64_t c = 0;
+      for (; c + kColumns <= s.out_w; c += kColumns)
+        tile<kMaps, kColumns>(s, pixels + c * step, weight, bias, row + c * s.batch, first, last);
+      for (; c + 2 <= s.out_w; c += 2)
+        tile<kMaps, 2>(s, pixels + c * step, weight, bias, row + c * s.batch, first, last);
+      if (c < s.out_w) tile<kMaps, 1>(s, pixels + c * step, weight, bias, row + c * s.batch, first, last);
+    }
+}
+
+// `weight` (maps, inputs, kernel_h, kernel_w) by strides; `flipped`: turned by half a circle.
+void correlate(const Shape& s, const float* in, const float* weight, int64_t map_stride, int64_t input_stride,
+               bool flipped, const float* bias, float* out) {
+  const int64_t kernel = s.kernel_h * s.kernel_w;
+  std::vector<float> packed(8 * s.inputs * kernel);
+  for (int64_t m = 0; m < s.maps;) {
+    const int64_t left = s.maps - m;
+    // Two blocks of at most 6 rather than one of 8 and a small rest.
+    const int64_t count = left >= 8 && (left < 9 || left > 12) ? 8 : std::min<int64_t>(left, 6);
+    for (int64_t i = 0; i < s.inputs; ++i)
+      for (int64_t k = 0; k < kernel; ++k)
+        for (int64_t j = 0; j < count; ++j)
+          packed[(i * kernel + k) * count + j] =
+              weight[(m + j) * map_stride + i * input_stride + (flipped ? kernel - 1 - k : k)];
+    const float* offsets = bias ? bias + m : nullptr;
+    float* to = out + m * s.out_h * s.out_w * s.batch;
+    switch (count) {
+      case 1: correlate_maps<1>(s, in, packed.data(), offsets, to); break;
+      case 2: correlate_maps<2>(s, in, packed.data(), offsets, to); break;
+      case 3: correlate_maps<3>(s, in, packed.data(), offsets, to); break;
+      case 4: correlate_maps<4>(s, in, packed.data(), offsets, to); break;
+      case 5: correlate_maps<5>(s, in, packed.data(), offsets, to); break;
+      case 6: correlate_maps<6>(s, in, packed.data(), offsets, to); break;
+      default: correlate_maps<8>(s, in, packed.data(), offsets, to);
+    }
+    m += count;
+  }
+}
+
+// The gradient of `kMaps` x `kTaps` weights that share an input and a row of the kernel.
+template <int kMaps, int kTaps>
+inline void weight_tile(const Shape& s, const float* in, const float* gradient, float* out) {
+  const int64_t map = s.out_h * s.out_w * s.batch;
+  Lanes sums[kMaps][kTaps];
+  for (auto& row : sums)
+    for (auto& sum : row) sum = Lanes{};
+  for (int64_t h = 0; h < s.out_h; ++h) {
+    const float* pixels = in + h * s.stride * s.in_w * s.batch;
+    const float* errors = gradient + h * s.out_w * s.batch;
+    for (int64_t w = 0; w < s.out_w; ++w)
+      for (int64_t b = 0; b < s.batch; b += kLanes) {
+        Lanes values[kTaps];
+#pragma GCC unroll 8
+        for (int k = 0; k < kTaps; ++k) values[k] = load(pixels + (w * s.stride + k) * s.batch + b);
+#pragma GCC unroll 8
+        for (int m = 0; m < kMaps; ++m) {
+          const Lanes error = load(errors + m * map + w * s.batch + b);
+#pragma GCC unroll 8
+          for (int k = 0; k < kTaps; ++k) sums[m][k] += error * values[k];
+        }
+      }
+  }
+  for (int m = 0; m < kMaps; ++m)
+    for (int k = 0; k < kTaps; ++k) {
+      float sum = 0;
+      for (int lane = 0; lane < kLanes; ++lane) sum += sums[m][k][lane];
+      out[m * s.inputs * s.kernel_h * s.kernel_w + k] = sum;
+    }
+}
+
+template <int kTaps>
+void weight_maps(const Shape& s, const float* in, const float* gradient, float* out) {
+  const int64_t map = s.out_h * s.out_w * s.batch, weights = s.inputs * s.kernel_h * s.kernel_w;
+  int64_t m = 0;
+  for (; m + 4 <= s.maps; m += 4) weight_tile<4, kTaps>(s, in, gradient + m * map, out + m * weights);
+  for (; m + 3 <= s.maps; m += 3) weight_tile<3, kTaps>(s, in, gradient + m * map, out + m * weights);
+  for (; m < s.maps; ++m) weight_tile<1, kTaps>(s, in, gradient + m * map, out + m * weights);
+}
+
+void weight_gradient(const Shape& s, const float* in, const float* gradient, float* out) {
+  for (int64_t i = 0; i < s.inputs; ++i)
+    for (int64_t kh = 0; kh < s.kernel_h; ++kh)
+      for (int64_t kw = 0; kw < s.kernel_w;) {
+        const float* pixels = in + ((i * s.in_h + kh) * s.in_w + kw) * s.batch;
+        float* to = out + (i * s.kernel_h + kh) * s.kernel_w + kw;
+        const int64_t left = s.kernel_w - kw;
+        if (left >= 5) {
+          weight_maps<5>(s, pixels, gradient, to);
+          kw += 5;
+        } else if (left >= 3) {
+          weight_maps<3>(s, pixels, gradient, to);
+          kw += 3;
+        } else {
+          weight_maps<1>(s, pixels, gradient, to);
+          kw += 1;
+        }
+      }
+}
+
+// (B, C, H, W) as (C, H + 2 rows, W + 2 columns, B), contiguous.
+Tensor batch_last(const Tensor& images, int64_t rows, int64_t columns) {
+  const Tensor turned = images.permute({1, 2, 3, 0});
+  if (rows == 0 && columns == 0) return turned.contiguous();
+  Tensor padded = at::zeros({turned.size(0), turned.size(1) + 2 * rows, turned.size(2) + 2 * columns, turned.size(3)},
+                            turned.options());
+  padded.narrow(1, rows, turned.size(1)).narrow(2, columns, turned.size(2)).copy_(turned);
+  return padded;
+}
+
+Shape shape_of(const Tensor& in, const Tensor& weight, int64_t stride, int64_t padding) {
+  const int64_t in_h = in.size(1), in_w = in.size(2), kernel_h = weight.size(2), kernel_w = weight.size(3);
+  return Shape{in.size(3), in.size(0), weight.size(0), kernel_h, kernel_w, in_h, in_w, (in_h - kernel_h) / stride + 1,
+               (in_w - kernel_w) / stride + 1, stride, padding};
+}
+
+// As aten::convolution, with the batch innermost in memory: a multiple of 16 images.
+Tensor convolution(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, int64_t stride,
+                   int64_t padding) {
+  TORCH_CHECK(images.size(0) % kLanes == 0, "a batch of ", images.size(0), " is not a multiple of ", kLanes);
+  const Tensor in = batch_last(images, padding, padding), factors = weight.contiguous();
+  const Tensor offsets = bias ? bias->contiguous() : Tensor();
+  const Shape s = shape_of(in, weight, stride, padding);
+  Tensor out = at::empty({s.maps, s.out_h, s.out_w, s.batch}, images.options());
+  const int64_t kernel = s.kernel_h * s.kernel_w;
+  correlate(s, in.const_data_ptr<float>(), factors.const_data_ptr<float>(), s.inputs * kernel, kernel, false,
+            bias ? offsets.const_data_ptr<float>() : nullptr, out.mutable_data_ptr<float>());
+  return out.permute({3, 0, 1, 2});
+}
+
+// Gradients of the images (empty unless wanted; stride 1 only), the weight and the bias.
+std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, const Tensor& images,
+                                                        const Tensor& weight, int64_t stride, int64_t padding,
+                                                        bool of_images) {
+  const Tensor in = batch_last(images, padding, padding), errors = batch_last(gradient, 0, 0);
+  const Tensor factors = weight.contiguous();
+  const Shape s = shape_of(in, weight, stride, padding);
+  const int64_t kernel = s.kernel_h * s.kernel_w;
+  Tensor of_weight = at::empty({s.maps, s.inputs, s.kernel_h, s.kernel_w}, weight.options());
+  weight_gradient(s, in.const_data_ptr<float>(), errors.const_data_ptr<float>(), of_weight.mutable_data_ptr<float>());
+  Tensor of_input = at::empty({0}, images.options());
+  if (of_images) {
+    TORCH_CHECK(stride == 1, "stride ", stride, ": only 1 has a gradient of the images");
+    const int64_t rows = s.kernel_h - 1 - padding, columns = s.kernel_w - 1 - padding;
+    const Tensor padded = batch_last(gradient, rows, columns);
+    const Shape back{s.batch,        s.maps,          s.inputs, s.kernel_h, s.kernel_w, padded.size(1), padded.size(2),
+                     images.size(2), images.size(3), 1,        rows};
+    Tensor out = at::empty({s.inputs, back.out_h, back.out_w, s.batch}, images.options());
+    correlate(back, padded.const_data_ptr<float>(), factors.const_data_ptr<float>(), kernel, s.inputs * kernel, true,
+              nullptr, out.mutable_data_ptr<float>());
+    of_input = out.permute({3, 0, 1, 2});
+  }
+  return {of_input, of_weight, errors.sum({1, 2, 3})};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(hpo, library) {
+  library.def("convolution(Tensor images, Tensor weight, Tensor? bias, int stride, int padding) -> Tensor");
+  library.def(
+      "convolution_backward(Tensor gradient, Tensor images, Tensor weight, int stride, int padding, bool of_images)"
+      " -> (Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(hpo, CPU, library) {
+  library.impl("convolution", convolution);
+  library.impl("convolution_backward", convolution_backward);
+}

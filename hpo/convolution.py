@@ -1,0 +1,169 @@
+"""Convolutions of few channels on a CPU: our own kernels, built on this machine, and when they are used.
+
+The kernels are in `convolution.cpp`, which says how they work.
+"""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+
+LANES = 16
+"""A batch has to be a multiple of it."""
+
+MOST_CHANNELS = 16
+"""Inputs up to which the kernels are used. With more, those of oneDNN are as fast or faster."""
+
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++20", "-fPIC", "-shared")
+
+
+class BuildError(Exception):
+    """The kernels cannot be built here. The message is one line."""
+
+
+def compiler() -> str:
+    return os.environ.get("CXX", "g++")
+
+
+def load(folder: Path) -> None:
+    """Builds the kernels in `folder` unless they are there, and registers them. Raises `BuildError`."""
+    if hasattr(torch.ops.hpo, "convolution"):
+        return
+    path = folder / f"convolution-{digest()}.so"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _build(path)
+    torch.ops.load_library(path)  # type: ignore[no-untyped-call]
+    torch.library.register_fake("hpo::convolution", _like_convolution)
+    torch.library.register_fake("hpo::convolution_backward", _like_backward)
+
+
+def digest() -> str:
+    """What tells one build from another: the source, the compiler's flags, torch and this kind of CPU."""
+    parts = (SOURCE.read_text(), *FLAGS, compiler(), torch.__version__, cpu())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def cpu() -> str:
+    """The instructions that this CPU has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return torch.backends.cpu.get_cpu_capability()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _build(path: Path) -> None:
+    home = Path(torch.__file__).parent
+    headers, libraries = f"-I{home / 'include'}", f"-L{home / 'lib'}"
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder, path.name)
+        command = [compiler(), *FLAGS, headers, str(SOURCE), "-o", str(made), libraries]
+        try:
+            done = subprocess.run(
+                [*command, "-ltorch_cpu", "-lc10"], text=True, capture_output=True, check=False
+            )
+        except OSError as error:
+            raise BuildError(f"no C++ compiler: {compiler()}: {error.strerror}") from error
+        if done.returncode != 0:
+            reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+            raise BuildError(f"{compiler()} cannot build {SOURCE.name}: {reason}")
+        made.replace(path)
+
+
+def _batch_last(like: Tensor, shape: Sequence[int]) -> Tensor:
+    count, channels, height, width = shape
+    return like.new_empty((channels, height, width, count)).permute(3, 0, 1, 2)
+
+
+def _like_convolution(
+    images: Tensor, weight: Tensor, _bias: Tensor | None, stride: int, padding: int
+) -> Tensor:
+    height, width = (
+        (side + 2 * padding - kernel) // stride + 1
+        for side, kernel in zip(images.shape[2:], weight.shape[2:], strict=True)
+    )
+    return _batch_last(images, (images.shape[0], weight.shape[0], height, width))
+
+
+def _like_backward(
+    _gradient: Tensor, images: Tensor, weight: Tensor, _stride: int, _padding: int, of_images: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    of_input = _batch_last(images, images.shape) if of_images else images.new_empty(0)
+    return of_input, weight.new_empty(weight.shape), weight.new_empty(weight.shape[0])
+
+
+def _fits(
+    images: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    groups: int,
+) -> bool:
+    return (
+        images.ndim == 4
+        and images.device.type == "cpu"
+        and images.dtype == weight.dtype == torch.float32
+        and images.shape[0] % LANES == 0
+        and images.shape[1] <= MOST_CHANNELS
+        and not transposed
+        and groups == 1
+        and stride[0] == stride[1]
+        and padding[0] == padding[1] < min(weight.shape[2:])
+        and set(dilation) == {1}
+    )
+
+
+def _convolution(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _output_padding: Sequence[int],
+    groups: int,
+) -> Any:
+    if not _fits(images, weight, stride, padding, dilation, transposed, groups):
+        return NotImplemented
+    return torch.ops.hpo.convolution(images, weight, bias, stride[0], padding[0])
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    _bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _output_padding: Sequence[int],
+    groups: int,
+    wanted: Sequence[bool],
+) -> Any:
+    fits = _fits(images, weight, stride, padding, dilation, transposed, groups)
+    if not fits or (wanted[0] and stride[0] != 1):
+        return NotImplemented
+    gradients = torch.ops.hpo.convolution_backward(gradient, images, weight, stride[0], padding[0], wanted[0])
+    return tuple(one if is_wanted else None for one, is_wanted in zip(gradients, wanted, strict=True))
+
+
+DECOMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
+    torch.ops.aten.convolution.default: _convolution,
+    torch.ops.aten.convolution_backward.default: _convolution_backward,
+}
+"""For `make_fx`: torch's convolutions as ours, where ours fit."""

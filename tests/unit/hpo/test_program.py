@@ -1,0 +1,94 @@
+"""Programs, before they are compiled: a graph computes what torch's operators do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import models
+from hpo import convolution
+from hpo.engine import Engine
+from hpo.optimizer import Adam, Optimizer, Sgd
+from hpo.pack import Candidate, Pack
+from hpo.program import Program, batch_last, digest, of_member, trace
+
+CANDIDATE = Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4)
+STEP = Program("lenet", 10, 1, (28, 28), 16, "sgd")
+
+
+@pytest.fixture(autouse=True)
+def _kernels(programs: Path) -> None:
+    convolution.load(programs)
+
+
+def pack(name: str) -> Pack:
+    return Pack(lambda: models.build(name, 10), [4], "cpu")
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(16, 1, 28, 28, generator=generator), torch.arange(16) % 10
+
+
+def optimizer(purpose: str, parameters: torch.Tensor) -> Optimizer:
+    return Adam(1e-3, parameters) if purpose == "adam" else Sgd([CANDIDATE], parameters)
+
+
+@pytest.mark.parametrize("largest", [None, 0.5])
+@pytest.mark.parametrize("purpose", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["lenet", "resnet", "spinalnet"])
+def test_the_graph_of_a_step_is_a_step(name: str, purpose: str, largest: float | None) -> None:
+    theirs, mine = pack(name), pack(name)
+    its, own = optimizer(purpose, theirs.weights.parameters), optimizer(purpose, mine.weights.parameters)
+    images, labels = batch()
+    start = mine.weights.parameters.clone()
+    graph, _ = trace(replace(STEP, model=name, purpose=purpose, clip=largest))
+    for _ in range(2):
+        expected = Engine().step(theirs, its, largest, images, labels)
+        factors = mine.masks(images).factors[0]
+        (loss,) = graph(*of_member(mine.weights, own, 0), factors, batch_last(images), labels)
+        torch.testing.assert_close(loss, expected[0], rtol=1e-4, atol=1e-5)
+    # As a whole: Adam gives a gradient that is nothing but rounding as large a step as any.
+    way = theirs.weights.parameters - start
+    assert (mine.weights.parameters - theirs.weights.parameters).norm() < 0.05 * way.norm()
+    for name_, buffer in theirs.weights.buffers.items():
+        torch.testing.assert_close(mine.weights.buffers[name_], buffer, rtol=1e-3, atol=1e-4)
+        assert buffer.any(), name_  # it has changed
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet", "spinalnet"])
+def test_the_graph_of_an_evaluation_is_an_evaluation(name: str) -> None:
+    one, (images, labels) = pack(name), batch()
+    graph, _ = trace(replace(STEP, model=name, purpose="evaluation"))
+    loss, right = graph(*of_member(one.weights, None, 0), batch_last(images), labels)
+    expected = one.score(images, labels)
+    torch.testing.assert_close(loss, expected[0][0], rtol=1e-4, atol=1e-5)
+    assert right == expected[1][0]
+
+
+def test_a_digest_is_that_of_what_is_computed() -> None:
+    assert digest(STEP) == digest(STEP)
+    others = [
+        replace(STEP, model="spinalnet"),
+        replace(STEP, classes=11),
+        replace(STEP, batch_size=32),
+        replace(STEP, size=(28, 32)),
+        replace(STEP, purpose="adam"),
+        replace(STEP, purpose="evaluation"),
+        replace(STEP, clip=1.0),
+        replace(STEP, clip=2.0),
+    ]
+    assert len({digest(program) for program in [STEP, *others]}) == 1 + len(others)
+
+
+def test_a_program_survives_its_text() -> None:
+    program = replace(STEP, clip=1.0)
+    assert Program.from_json(program.to_json()) == program
+
+
+def test_batches_have_the_batch_innermost() -> None:
+    images = torch.randn(3, 16, 2, 5, 4)
+    turned = batch_last(images)
+    assert torch.equal(turned, images)
+    assert turned[0].stride() == (1, 5 * 4 * 16, 4 * 16, 16)
