@@ -23,26 +23,31 @@ inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(fr
 inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
 
 struct Shape {
-  int64_t batch, inputs, maps, kernel_h, kernel_w;
-  int64_t in_h, in_w;    // with padding
-  int64_t out_h, out_w;
-  int64_t stride;
-  int64_t margin;  // rows of padding above and below, which need no work
+  int64_t batch, inputs, maps, kernel_h, kernel_w, in_h, in_w, out_h, out_w, stride, pad_h, pad_w;
 };
 
-// `kMaps` maps at `kColumns` neighbouring places of one row. `weight`: (inputs, kernel_h, kernel_w, kMaps).
+// The part of a kernel that lies on the image, where its first row or column would be at `start`.
+struct Range {
+  int64_t first, last;
+  Range(int64_t start, int64_t kernel, int64_t size)
+      : first(std::max<int64_t>(0, -start)), last(std::min(kernel, size - start)) {}
+};
+
+// `kMaps` maps at `kColumns` neighbouring places of one row. `in`: the pixel under the kernel's first weight, which
+// may lie outside of the image; `rows` and `columns`: the part of the kernel that does not.
+// `weight`: (inputs, kernel_h, kernel_w, kMaps).
 template <int kMaps, int kColumns>
-inline void tile(const Shape& s, const float* in, const float* weight, const float* bias, float* out, int64_t first,
-                 int64_t last) {
+inline void tile(const Shape& s, const float* in, const float* weight, const float* bias, float* out, const Range& rows,
+                 const Range& columns) {
   Lanes sums[kMaps][kColumns];
   for (int m = 0; m < kMaps; ++m)
     for (int c = 0; c < kColumns; ++c) sums[m][c] = Lanes{} + (bias ? bias[m] : 0.0f);
   const int64_t row = s.in_w * s.batch, step = s.stride * s.batch;
   for (int64_t i = 0; i < s.inputs; ++i)
-    for (int64_t kh = first; kh < last; ++kh) {
-      const float* pixels = in + (i * s.in_h + kh) * row;
-      const float* factors = weight + (i * s.kernel_h + kh) * s.kernel_w * kMaps;
-      for (int64_t kw = 0; kw < s.kernel_w; ++kw, pixels += s.batch, factors += kMaps) {
+    for (int64_t kh = rows.first; kh < rows.last; ++kh) {
+      const float* pixels = in + (i * s.in_h + kh) * row + columns.first * s.batch;
+      const float* factors = weight + ((i * s.kernel_h + kh) * s.kernel_w + columns.first) * kMaps;
+      for (int64_t kw = columns.first; kw < columns.last; ++kw, pixels += s.batch, factors += kMaps) {
         Lanes values[kColumns];
 #pragma GCC unroll 8
         for (int c = 0; c < kColumns; ++c) values[c] = load(pixels + c * step);
@@ -62,19 +67,27 @@ template <int kMaps>
 void correlate_maps(const Shape& s, const float* in, const float* weight, const float* bias, float* out) {
   constexpr int kColumns = kMaps > 6 ? 3 : 4;  // 24 sums, and registers left for what is added
   const int64_t step = s.stride * s.batch;
+  // From here to there the whole width of the kernel lies on the image.
+  const int64_t inside = std::min(s.out_w, (s.pad_w + s.stride - 1) / s.stride);
+  const int64_t outside = std::max(inside, std::min(s.out_w, (s.in_w + s.pad_w - s.kernel_w) / s.stride + 1));
+  const Range whole(0, s.kernel_w, s.in_w + s.kernel_w);
   for (int64_t b = 0; b < s.batch; b += kLanes)
     for (int64_t h = 0; h < s.out_h; ++h) {
-      const int64_t top = h * s.stride;
-      const int64_t first = std::max<int64_t>(0, s.margin - top);
-      const int64_t last = std::min(s.kernel_h, s.in_h - s.margin - top);
-      const float* pixels = in + top * s.in_w * s.batch + b;
+      const int64_t top = h * s.stride - s.pad_h;
+      const Range rows(top, s.kernel_h, s.in_h);
+      const float* pixels = in + (top * s.in_w - s.pad_w) * s.batch + b;
       float* row = out + h * s.out_w * s.batch + b;
+      const auto border = [&](int64_t c) {
+        const Range columns(c * s.stride - s.pad_w, s.kernel_w, s.in_w);
+        tile<kMaps, 1>(s, pixels + c * step, weight, bias, row + c * s.batch, rows, columns);
+      };
       int64_t c = 0;
-      for (; c + kColumns <= s.out_w; c += kColumns)
-        tile<kMaps, kColumns>(s, pixels + c * step, weight, bias, row + c * s.batch, first, last);
-      for (; c + 2 <= s.out_w; c += 2)
-        tile<kMaps, 2>(s, pixels + c * step, weight, bias, row + c * s.batch, first, last);
-      if (c < s.out_w) tile<kMaps, 1>(s, pixels + c * step, weight, bias, row + c * s.batch, first, last);
+      for (; c < inside; ++c) border(c);
+      for (; c + kColumns <= outside; c += kColumns)
+        tile<kMaps, kColumns>(s, pixels + c * step, weight, bias, row + c * s.batch, rows, whole);
+      for (; c + 2 <= outside; c += 2)
+        tile<kMaps, 2>(s, pixels + c * step, weight, bias, row + c * s.batch, rows, whole);
+      for (; c < s.out_w; ++c) border(c);
     }
 }
 
@@ -167,27 +180,39 @@ void weight_gradient(const Shape& s, const float* in, const float* gradient, flo
       }
 }
 
-// (B, C, H, W) as (C, H + 2 rows, W + 2 columns, B), contiguous.
-Tensor batch_last(const Tensor& images, int64_t rows, int64_t columns) {
+// (B, C, H, W) as (C, H, W, B), contiguous, with so many rows and columns of zeros on each side.
+Tensor batch_last(const Tensor& images, int64_t padding = 0) {
   const Tensor turned = images.permute({1, 2, 3, 0});
-  if (rows == 0 && columns == 0) return turned.contiguous();
-  Tensor padded = at::zeros({turned.size(0), turned.size(1) + 2 * rows, turned.size(2) + 2 * columns, turned.size(3)},
-                            turned.options());
-  padded.narrow(1, rows, turned.size(1)).narrow(2, columns, turned.size(2)).copy_(turned);
+  if (padding == 0) return turned.contiguous();
+  const int64_t height = turned.size(1), width = turned.size(2);
+  Tensor padded =
+      at::zeros({turned.size(0), height + 2 * padding, width + 2 * padding, turned.size(3)}, turned.options());
+  padded.narrow(1, padding, height).narrow(2, padding, width).copy_(turned);
   return padded;
 }
 
+// Of `in` (C, H, W, B).
 Shape shape_of(const Tensor& in, const Tensor& weight, int64_t stride, int64_t padding) {
   const int64_t in_h = in.size(1), in_w = in.size(2), kernel_h = weight.size(2), kernel_w = weight.size(3);
-  return Shape{in.size(3), in.size(0), weight.size(0), kernel_h, kernel_w, in_h, in_w, (in_h - kernel_h) / stride + 1,
-               (in_w - kernel_w) / stride + 1, stride, padding};
+  return Shape{in.size(3),
+               in.size(0),
+               weight.size(0),
+               kernel_h,
+               kernel_w,
+               in_h,
+               in_w,
+               (in_h + 2 * padding - kernel_h) / stride + 1,
+               (in_w + 2 * padding - kernel_w) / stride + 1,
+               stride,
+               padding,
+               padding};
 }
 
 // As aten::convolution, with the batch innermost in memory: a multiple of 16 images.
 Tensor convolution(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, int64_t stride,
                    int64_t padding) {
   TORCH_CHECK(images.size(0) % kLanes == 0, "a batch of ", images.size(0), " is not a multiple of ", kLanes);
-  const Tensor in = batch_last(images, padding, padding), factors = weight.contiguous();
+  const Tensor in = batch_last(images), factors = weight.contiguous();
   const Tensor offsets = bias ? bias->contiguous() : Tensor();
   const Shape s = shape_of(in, weight, stride, padding);
   Tensor out = at::empty({s.maps, s.out_h, s.out_w, s.batch}, images.options());
@@ -201,21 +226,19 @@ Tensor convolution(const Tensor& images, const Tensor& weight, const std::option
 std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, const Tensor& images,
                                                         const Tensor& weight, int64_t stride, int64_t padding,
                                                         bool of_images) {
-  const Tensor in = batch_last(images, padding, padding), errors = batch_last(gradient, 0, 0);
-  const Tensor factors = weight.contiguous();
-  const Shape s = shape_of(in, weight, stride, padding);
+  const Tensor in = batch_last(images, padding), errors = batch_last(gradient), factors = weight.contiguous();
+  const Shape s = shape_of(in, weight, stride, 0);
   const int64_t kernel = s.kernel_h * s.kernel_w;
   Tensor of_weight = at::empty({s.maps, s.inputs, s.kernel_h, s.kernel_w}, weight.options());
   weight_gradient(s, in.const_data_ptr<float>(), errors.const_data_ptr<float>(), of_weight.mutable_data_ptr<float>());
   Tensor of_input = at::empty({0}, images.options());
   if (of_images) {
     TORCH_CHECK(stride == 1, "stride ", stride, ": only 1 has a gradient of the images");
-    const int64_t rows = s.kernel_h - 1 - padding, columns = s.kernel_w - 1 - padding;
-    const Tensor padded = batch_last(gradient, rows, columns);
-    const Shape back{s.batch,        s.maps,          s.inputs, s.kernel_h, s.kernel_w, padded.size(1), padded.size(2),
-                     images.size(2), images.size(3), 1,        rows};
-    Tensor out = at::empty({s.inputs, back.out_h, back.out_w, s.batch}, images.options());
-    correlate(back, padded.const_data_ptr<float>(), factors.const_data_ptr<float>(), kernel, s.inputs * kernel, true,
+    const int64_t height = images.size(2), width = images.size(3);
+    const Shape back{s.batch,  s.maps, s.inputs, s.kernel_h,   s.kernel_w, s.out_h,
+                     s.out_w,  height, width,    1,            s.kernel_h - 1 - padding, s.kernel_w - 1 - padding};
+    Tensor out = at::empty({s.inputs, height, width, s.batch}, images.options());
+    correlate(back, errors.const_data_ptr<float>(), factors.const_data_ptr<float>(), kernel, s.inputs * kernel, true,
               nullptr, out.mutable_data_ptr<float>());
     of_input = out.permute({3, 0, 1, 2});
   }
