@@ -106,7 +106,7 @@ def serve(name: str, epochs: int, barrier: Barrier) -> int:
             if not trials:
                 if is_finished(storage, study, "search"):
                     return statements.count
-                threading.Event().wait(0.02)
+                threading.Event().wait(0.1)
                 continue
             reporter = Reporter(storage, study, "search", {"worker": worker, "device": "cpu"}, outbox)
             reporter.add(trials)

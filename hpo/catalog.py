@@ -4,7 +4,7 @@ Every function takes the caller's open transaction and is one step of it; nothin
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Integer,
     Row,
@@ -30,11 +31,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
+from hpo.bulk import insertion
 from hpo.errors import NotFoundError
 from hpo.sampler import distributions
 from hpo.space import Point, SearchSpace
 
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
+ROWS = 500
+"""So many in one statement, at most."""
 TRAINED = frozenset({"seed", "accuracy"})
 """The attributes by which one knows a trial that this service trained to its end."""
 
@@ -142,8 +146,7 @@ def enqueue(
     statement = insert(table).returning(table.c.trial_id, sort_by_parameter_order=True)
     ids = list(connection.execute(statement, rows).scalars())
     set_points(connection, space, {i: point for i, (point, _) in zip(ids, trials, strict=True)})
-    for trial_id, (_, attributes) in zip(ids, trials, strict=True):
-        set_attributes(connection, trial_id, attributes)
+    set_attributes(connection, {i: attributes for i, (_, attributes) in zip(ids, trials, strict=True)})
     return ids
 
 
@@ -165,17 +168,22 @@ def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, 
     )
 
 
-def set_attributes(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    if not attributes:
-        return
+def set_attributes(connection: Connection, attributes: Mapping[int, Mapping[str, Any]]) -> None:
+    """Sets attributes of trials, by trial id."""
     table = schema.trial_attributes
-    statement = upsert(table)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c.trial_id, table.c.key], set_={"value_json": statement.excluded.value_json}
-        ),
-        [{"trial_id": trial_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()],
-    )
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for trial_id, its in attributes.items()
+        for key, value in its.items()
+    ]
+    for start in range(0, len(rows), ROWS):
+        statement = insertion(table, rows[start : start + ROWS])
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[table.c.trial_id, table.c.key],
+                set_={"value_json": statement.excluded.value_json},
+            )
+        )
 
 
 def trials(
@@ -216,13 +224,26 @@ def _with_points(connection: Connection, rows: Sequence[Row[Any, Any, Any, Any]]
 
 def curves(connection: Connection, study_id: int) -> dict[int, dict[int, float]]:
     """By trial id, the validation loss by epoch."""
+    return _curves(connection, schema.trials.c.study_id == study_id)
+
+
+def curves_at(
+    connection: Connection, study_id: int, epochs: Collection[int], whole: Collection[int]
+) -> dict[int, dict[int, float]]:
+    """The same at these epochs alone, but for the trials `whole`, by id."""
     table = schema.intermediate_values
-    rows = connection.execute(
-        select(table.c.trial_id, table.c.step, table.c.intermediate_value)
-        .join(schema.trials)
-        .where(schema.trials.c.study_id == study_id, table.c.intermediate_value.is_not(None))
+    return _curves(
+        connection,
+        schema.trials.c.study_id == study_id,
+        or_(table.c.step.in_(epochs), table.c.trial_id.in_(whole)),
     )
+
+
+def _curves(connection: Connection, *conditions: ColumnElement[bool]) -> dict[int, dict[int, float]]:
+    table = schema.intermediate_values
+    query = select(table.c.trial_id, table.c.step, table.c.intermediate_value).join(schema.trials)
     found: dict[int, dict[int, float]] = {}
+    rows = connection.execute(query.where(table.c.intermediate_value.is_not(None), *conditions))
     for trial_id, epoch, value in rows:
         found.setdefault(trial_id, {})[epoch] = value
     return found

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, exists, func, select
 
 from hpo import catalog, drain, ledger, schema
 from hpo.catalog import TrialRow
-from hpo.ledger import Lease, Saved
+from hpo.ledger import Ending, Lease, Saved
 from hpo.sampler import Observation, propose
 from hpo.seeds import mixed
 from hpo.settings import LEASE_SECONDS
@@ -205,12 +205,12 @@ def _adopt(connection: Connection, study: Study, stage: Stage, rows: Sequence[Tr
         if stage == "search" and point in study.spec.space:
             catalog.set_points(connection, study.spec.space, {row.trial_id: point})
             seed = search_seed(study.spec, row.number)
-            catalog.set_attributes(connection, row.trial_id, {"seed": seed})
+            catalog.set_attributes(connection, {row.trial_id: {"seed": seed}})
         else:
             reason = "was not added by this service and gives no point of the search space"
             if stage == "full":
                 reason = "was not added by promotion, as every full training is"
-            ledger.finish(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason})
+            ledger.finish(connection, {row.trial_id: Ending(TrialState.FAIL, None, {"reason": reason})})
     return bool(foreign)
 
 
@@ -221,7 +221,7 @@ def _without_worn_out(
     worn_out = [row for row in rows if losses.get(row.trial_id, 0) >= MOST_LOSSES]
     for row in worn_out:
         reason = f"its worker was lost {losses[row.trial_id]} times in a row"
-        ledger.finish(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason})
+        ledger.finish(connection, {row.trial_id: Ending(TrialState.FAIL, None, {"reason": reason})})
     return [row for row in rows if row not in worn_out]
 
 

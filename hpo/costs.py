@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
+from hpo.bulk import insertion
 
 
 def is_new(connection: Connection, worker: str, number: int) -> bool:
@@ -69,13 +70,13 @@ def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, fl
 def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
-    statement = upsert(table)
+    # In one order everywhere, so that two that add to the same ones cannot deadlock.
+    statement = insertion(table, rows)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=list(table.primary_key),
             set_={"seconds": table.c.seconds + statement.excluded.seconds},
-        ),
-        rows,  # in one order everywhere, so that two that add to the same ones cannot deadlock
+        )
     )
 
 

@@ -17,15 +17,16 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    insert,
     or_,
     select,
     tuple_,
     update,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
+from hpo.bulk import insertion
 from hpo.catalog import OPEN, set_attributes
 from hpo.epoch import EpochResult
 
@@ -261,8 +262,8 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
         return set()
     table = schema.epochs
     statement = (
-        upsert(table)
-        .values(
+        insertion(
+            table,
             [
                 {
                     "trial_id": trial_id,
@@ -272,14 +273,14 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
                     "validation_accuracy": result.validation_accuracy,
                 }
                 for trial_id, result in results.items()
-            ]
+            ],
         )
         .on_conflict_do_nothing()
         .returning(table.c.trial_id)
     )
     new = set(connection.execute(statement).scalars())
-    connection.execute(
-        upsert(schema.intermediate_values).on_conflict_do_nothing(),
+    values = insertion(
+        schema.intermediate_values,
         [
             {
                 "trial_id": trial_id,
@@ -290,6 +291,7 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
             for trial_id, result in results.items()
         ],
     )
+    connection.execute(values.on_conflict_do_nothing())
     return new
 
 
@@ -301,50 +303,76 @@ class Figures:
     validation_accuracy: float
 
 
-def figures(connection: Connection, trial_id: int, epoch: int) -> Figures:
-    """Those of the epoch, or of the best one on record where it is not there; some epoch must be."""
+def figures(connection: Connection, epochs: Mapping[int, int]) -> dict[int, Figures]:
+    """Those of one epoch of each trial, or of the best one on record where it is not there; some must be."""
     table = schema.epochs
-    query = select(table.c.validation_loss, table.c.validation_accuracy).where(table.c.trial_id == trial_id)
-    query = query.order_by(table.c.epoch != epoch, table.c.validation_loss).limit(1)
-    row = connection.execute(query).one()
-    return Figures(row.validation_loss, row.validation_accuracy)
+    wanted = tuple_(table.c.trial_id, table.c.epoch).in_(list(epochs.items()))
+    columns = (table.c.trial_id, table.c.validation_loss, table.c.validation_accuracy)
+    query = select(*columns).where(table.c.trial_id.in_(list(epochs))).ext(distinct_on(table.c.trial_id))
+    rows = connection.execute(query.order_by(table.c.trial_id, ~wanted, table.c.validation_loss))
+    return {row.trial_id: Figures(row.validation_loss, row.validation_accuracy) for row in rows}
 
 
-def finish(
-    connection: Connection,
-    trial_id: int,
-    state: TrialState,
-    value: float | None,
-    attributes: Mapping[str, Any],
-    epochs: int | None = None,
-) -> None:
-    """Ends a trial that the caller holds; its lease and its checkpoint go with it.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a trial ends: its state, its objective if it has one, what is noted on it, after which epoch.
 
-    With `epochs`, what is on record of later ones goes too: a former attempt may have come further before it
-    was lost. A trial that has ended already stays as it is.
+    With `epochs`, what is on record of later ones goes: a former attempt may have come further before it was
+    lost.
     """
-    table = schema.trials
-    ended = connection.execute(
-        update(table)
-        .where(table.c.trial_id == trial_id, table.c.state.in_(OPEN))
-        .values(state=state, datetime_complete=UTC_NOW)
-    )
-    takeovers = connection.execute(
-        delete(schema.leases).where(schema.leases.c.trial_id == trial_id).returning(schema.leases.c.takeovers)
-    ).scalar()
-    connection.execute(delete(schema.checkpoints).where(schema.checkpoints.c.trial_id == trial_id))
-    if not ended.rowcount:
+
+    state: TrialState
+    value: float | None
+    attributes: Mapping[str, Any]
+    epochs: int | None = None
+
+
+def finish(connection: Connection, endings: Mapping[int, Ending]) -> None:
+    """Ends trials that the caller holds, by trial id; their leases and their checkpoints go with them.
+
+    A trial that has ended already stays as it is.
+    """
+    if not endings:
         return
-    set_attributes(connection, trial_id, {**attributes, **({"takeovers": takeovers} if takeovers else {})})
-    if epochs is not None:
-        for results, step in (
-            (schema.epochs, schema.epochs.c.epoch),
-            (schema.intermediate_values, schema.intermediate_values.c.step),
-        ):
-            connection.execute(delete(results).where(results.c.trial_id == trial_id, step > epochs))
-    if value is not None:
-        connection.execute(
-            insert(schema.trial_values).values(
-                trial_id=trial_id, objective=0, value=value, value_type=schema.FINITE_VALUE
-            )
-        )
+    ids, ended = list(endings), set[int]()
+    for state in {ending.state for ending in endings.values()}:
+        those = [trial_id for trial_id, ending in endings.items() if ending.state == state]
+        ended |= _end(connection, those, state)
+    lease, checkpoint = schema.leases, schema.checkpoints
+    gone = connection.execute(
+        delete(lease).where(lease.c.trial_id.in_(ids)).returning(lease.c.trial_id, lease.c.takeovers)
+    )
+    takeovers = {row.trial_id: {"takeovers": row.takeovers} for row in gone if row.takeovers}
+    connection.execute(delete(checkpoint).where(checkpoint.c.trial_id.in_(ids)))
+    now = {trial_id: ending for trial_id, ending in endings.items() if trial_id in ended}
+    set_attributes(
+        connection, {i: {**ending.attributes, **takeovers.get(i, {})} for i, ending in now.items()}
+    )
+    _forget_later(connection, {i: ending.epochs for i, ending in now.items() if ending.epochs is not None})
+    values = [
+        {"trial_id": i, "objective": 0, "value": ending.value, "value_type": schema.FINITE_VALUE}
+        for i, ending in now.items()
+        if ending.value is not None
+    ]
+    if values:
+        connection.execute(insertion(schema.trial_values, values))
+
+
+def _end(connection: Connection, trial_ids: Sequence[int], state: TrialState) -> set[int]:
+    """Gives the ids of those that had not ended before."""
+    table = schema.trials
+    statement = update(table).where(table.c.trial_id.in_(trial_ids), table.c.state.in_(OPEN))
+    rows = connection.execute(
+        statement.values(state=state, datetime_complete=UTC_NOW).returning(table.c.trial_id)
+    )
+    return set(rows.scalars())
+
+
+def _forget_later(connection: Connection, epochs: Mapping[int, int]) -> None:
+    for results, step in (
+        (schema.epochs, schema.epochs.c.epoch),
+        (schema.intermediate_values, schema.intermediate_values.c.step),
+    ):
+        for last in set(epochs.values()):
+            those = [trial_id for trial_id, its in epochs.items() if its == last]
+            connection.execute(delete(results).where(results.c.trial_id.in_(those), step > last))

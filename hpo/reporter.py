@@ -4,7 +4,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 from hpo import catalog, costs, ledger, rungs
 from hpo.claim import LeasedTrial
 from hpo.epoch import EpochResult
-from hpo.ledger import Lease, Saved
+from hpo.ledger import Ending, Lease, Saved
 from hpo.outbox import Outbox
 from hpo.rungs import Peer, Rule
 from hpo.spec import StudySpec
@@ -26,16 +25,6 @@ ANSWER_SECONDS = 2.0
 member would train an epoch too much; while the storage cannot be reached it does not wait."""
 
 Attributes = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a trial ends: its state, its objective if it has one, what is noted on it, after which epoch."""
-
-    state: TrialState
-    value: float | None
-    attributes: Attributes
-    epochs: int
 
 
 class Reporter:
@@ -184,23 +173,11 @@ class Reporter:
             finite = {self._all[r.member]: r for r in mine if r.status != "diverged"}
             new = ledger.report(connection, finite)
             self._charge(connection, delivery, spent)
-            endings = {
-                r.member: ending
-                for r in mine
-                if (ending := self._ending(connection, r, saved.get(r.member, {})))
-            }
+            endings = self._endings(connection, mine, saved)
             # An epoch that was on record was judged when it came there.
             undecided = [r for r in mine if r.member not in endings and self._all[r.member] in new]
             endings |= self._pruned(connection, undecided)
-            for number, ending in endings.items():
-                ledger.finish(
-                    connection,
-                    self._all[number],
-                    ending.state,
-                    ending.value,
-                    ending.attributes,
-                    ending.epochs,
-                )
+            ledger.finish(connection, {self._all[number]: ending for number, ending in endings.items()})
         self._let_go(lost, endings)
 
     def _send_saved(self, saved: Mapping[int, Saved]) -> None:
@@ -221,8 +198,7 @@ class Reporter:
         failing = {number: lease for number, lease in self._leases.items() if number in numbers}
         with self._storage.transaction() as connection:
             held = ledger.hold(connection, failing.values())
-            for trial_id in held:
-                ledger.finish(connection, trial_id, TrialState.FAIL, None, attributes)
+            ledger.finish(connection, {i: Ending(TrialState.FAIL, None, attributes) for i in held})
         ended = [number for number, lease in failing.items() if lease.trial_id in held]
         self._let_go(failing.keys() - ended, ended)
 
@@ -248,23 +224,38 @@ class Reporter:
         self._leaving.extend(gone)
         self._ended(ended)
 
-    def _ending(self, connection: Connection, result: EpochResult, saved: Attributes) -> Ending | None:
-        if result.status == "diverged":
-            reason = f"its loss was not finite in epoch {result.epoch}"
-            attributes = {"reason": reason, **self._attributes}
-            return Ending(TrialState.FAIL, None, attributes, result.epoch - 1)
-        if result.status == "finished":
-            # The record counts, not the memory: an epoch that was trained twice stays as it was first told.
-            figures = ledger.figures(connection, self._all[result.member], result.kept_epoch)
+    def _endings(
+        self, connection: Connection, results: Sequence[EpochResult], saved: Mapping[int, Attributes]
+    ) -> dict[int, Ending]:
+        """Of the members, by number, that have diverged or finished."""
+        endings = {}
+        for result in results:
+            if result.status == "diverged":
+                reason = f"its loss was not finite in epoch {result.epoch}"
+                attributes = {"reason": reason, **self._attributes}
+                endings[result.member] = Ending(TrialState.FAIL, None, attributes, result.epoch - 1)
+        finished = {self._all[r.member]: r for r in results if r.status == "finished"}
+        # The record counts, not the memory: an epoch that was trained twice stays as it was first told.
+        kept = ledger.figures(connection, {i: r.kept_epoch for i, r in finished.items()}) if finished else {}
+        for trial_id, figures in kept.items():
+            result = finished[trial_id]
             noted = self._noted(figures.validation_accuracy, result.kept_epoch, result.epoch)
-            return Ending(TrialState.COMPLETE, figures.validation_loss, {**noted, **saved}, result.epoch)
-        return None
+            attributes = {**noted, **saved.get(result.member, {})}
+            endings[result.member] = Ending(
+                TrialState.COMPLETE, figures.validation_loss, attributes, result.epoch
+            )
+        return endings
 
     def _pruned(self, connection: Connection, results: Sequence[EpochResult]) -> dict[int, Ending]:
         """Every result is in the database before the first is judged, so pack mates count as peers."""
         if self._rule is rungs.never or not results:
             return {}
-        curves = catalog.curves(connection, self._study_id)
+        curves = catalog.curves_at(
+            connection,
+            self._study_id,
+            {result.epoch for result in results},
+            [self._all[result.member] for result in results],
+        )
         peers = [
             Peer(number, curves.get(trial_id, {}), state == TrialState.COMPLETE)
             for trial_id, (number, state) in catalog.states(connection, self._study_id).items()

@@ -16,7 +16,10 @@ Curve = Mapping[int, float]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another trial of the study: its number, its curve, and whether it ran to its last epoch."""
+    """Another trial of the study: its number, its curve, and whether it ran to its last epoch.
+
+    Rules look at the curve of a peer at the epoch alone at which they judge; others may be missing from it.
+    """
 
     number: int
     curve: Curve

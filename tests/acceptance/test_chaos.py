@@ -109,7 +109,7 @@ def complete(ended: Ended, stage: Stage) -> None:
                     trial_id=trial_id, objective=0, value=number + 1 / EPOCHS, value_type=schema.FINITE_VALUE
                 )
             )
-            catalog.set_attributes(connection, trial_id, attributes)
+            catalog.set_attributes(connection, {trial_id: attributes})
 
 
 def add_step(connection: Connection, trial_id: int, epoch: int, loss: float) -> None:
@@ -150,7 +150,7 @@ def fail_one(connection: Connection, ended: Ended) -> None:
     failed = ended.ids("search")[3]
     trial = schema.trials.c.trial_id == failed
     connection.execute(update(schema.trials).where(trial).values(state=TrialState.FAIL))
-    catalog.set_attributes(connection, failed, {"reason": "its worker was lost 4 times"})
+    catalog.set_attributes(connection, {failed: {"reason": "its worker was lost 4 times"}})
 
 
 def search_a_cell_again(connection: Connection, ended: Ended) -> None:
@@ -163,7 +163,7 @@ def search_a_cell_again(connection: Connection, ended: Ended) -> None:
 
 def train_a_seed_again(connection: Connection, ended: Ended) -> None:
     first, second = (trial.row for trial in ended.look().of("full"))
-    catalog.set_attributes(connection, second.trial_id, {"seed": first.attributes["seed"]})
+    catalog.set_attributes(connection, {second.trial_id: {"seed": first.attributes["seed"]}})
 
 
 def leave_a_gap(connection: Connection, ended: Ended) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import URL, func, insert, inspect, text
 from hpo import catalog, drain, ledger, schema
 from hpo.claim import LeasedTrial, claim, is_finished
 from hpo.fork import fork
-from hpo.ledger import Lease
+from hpo.ledger import Ending, Lease
 from hpo.promotion import promote
 from hpo.space import Point
 from hpo.spec import StudySpec
@@ -131,10 +131,7 @@ def serve(url: URL, name: str, width: int, place: int) -> Share:
             for trial in trials:
                 ledger.finish(
                     connection,
-                    trial.lease.trial_id,
-                    TrialState.COMPLETE,
-                    loss(trial.point),
-                    {"accuracy": 0.5},
+                    {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5})},
                 )
         if trials:
             packs.append(tuple(trials))

@@ -15,6 +15,7 @@ from hpo import ledger
 from hpo.best import FORMATS, BestParams, best_params
 from hpo.claim import claim
 from hpo.errors import NotFoundError
+from hpo.ledger import Ending
 from hpo.promotion import promote
 from hpo.spec import StudySpec
 from hpo.storage import Storage
@@ -34,7 +35,9 @@ def run(storage: Storage, study: Study, stage: Stage, *losses: float | None) -> 
         (trial,) = claim(storage, study, stage, "one", 1)
         state = TrialState.FAIL if loss is None else TrialState.COMPLETE
         with storage.transaction() as connection:
-            ledger.finish(connection, trial.lease.trial_id, state, loss, {"accuracy": 0.75, "epochs": 3})
+            ledger.finish(
+                connection, {trial.lease.trial_id: Ending(state, loss, {"accuracy": 0.75, "epochs": 3})}
+            )
 
 
 def test_there_is_none_before_a_trial_has_completed(storage: Storage, study: Study) -> None:

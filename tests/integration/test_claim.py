@@ -18,7 +18,7 @@ from sqlalchemy import text
 from hpo import catalog, drain, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import MOST_LOSSES, PROPOSALS, SUSPECT, LeasedTrial, claim, claim_lost, is_finished
-from hpo.ledger import Saved
+from hpo.ledger import Ending, Saved
 from hpo.promotion import promote
 from hpo.sampler import distributions, plan
 from hpo.space import Point, cell
@@ -42,7 +42,8 @@ def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
         for trial in trials:
             ledger.finish(
-                connection, trial.lease.trial_id, TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5}
+                connection,
+                {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5})},
             )
 
 
@@ -227,7 +228,7 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
         with storage.transaction() as connection:
             held.append(ledger.hold(connection, [trial.lease]))
             for trial_id in held[0]:
-                ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
+                ledger.finish(connection, {trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
 
     owner, look = threading.Thread(target=finish_late), catalog.claimable
 
@@ -542,7 +543,7 @@ def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage,
     storage.study("small").tell(0, 0.125)
     with storage.transaction() as connection:
         assert ledger.hold(connection, [trial.lease]) == set()
-        ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"late": True})
+        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"late": True})})
     found = rows(storage, study.search_id)[0]
     assert (found.state, found.value) == (TrialState.COMPLETE, 0.125)
     assert "late" not in found.attributes

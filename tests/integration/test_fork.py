@@ -19,6 +19,7 @@ from hpo.claim import LeasedTrial, is_finished
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, NotFoundError
 from hpo.fork import fitted, origin_of
+from hpo.ledger import Ending
 from hpo.parameters import parse_space
 from hpo.promotion import promote
 from hpo.sampler import Observation
@@ -60,7 +61,7 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
                 ledger.report(connection, {trial_id: result})
             costs.charge(connection, {trial_id: {"training": 2.0}})
             attributes = {"accuracy": 0.5, "kept_epoch": 2, "epochs": 2, "worker": "one", "device": "cpu"}
-            ledger.finish(connection, trial_id, state, value, attributes)
+            ledger.finish(connection, {trial_id: Ending(state, value, attributes)})
 
 
 def serve(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
@@ -81,7 +82,9 @@ def old(storage: Storage, spec: SpecOf) -> Study:
     finish(storage, [t for t in trials if t.number not in (1, 2, 11)])
     finish(storage, [trials[1]], TrialState.PRUNED)
     with storage.transaction() as connection:
-        ledger.finish(connection, trials[2].lease.trial_id, TrialState.FAIL, None, {"reason": "why"})
+        ledger.finish(
+            connection, {trials[2].lease.trial_id: Ending(TrialState.FAIL, None, {"reason": "why"})}
+        )
     return study
 
 
@@ -317,7 +320,7 @@ def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old
     before = rows(storage, first.study.search_id)
     (left,) = (r for r in rows(storage, old.search_id) if r.state == TrialState.RUNNING)
     with storage.transaction() as connection:
-        ledger.finish(connection, left.trial_id, TrialState.COMPLETE, 0.1, {"accuracy": 0.9})
+        ledger.finish(connection, {left.trial_id: Ending(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
     again = fork.fork(storage, old, spec(**WIDE), "test").creation
     assert (again.did, again.added, again.study) == ("unchanged", 0, first.study)
     assert rows(storage, first.study.search_id) == before

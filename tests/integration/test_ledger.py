@@ -15,7 +15,7 @@ from hpo import catalog, costs, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import SUSPECT, LeasedTrial, claim
 from hpo.epoch import EpochResult
-from hpo.ledger import Figures, Lease, Saved
+from hpo.ledger import Ending, Figures, Lease, Saved
 from hpo.spec import StudySpec
 from hpo.storage import Storage
 from hpo.study import Study, create
@@ -76,7 +76,7 @@ def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
     for trial_id in held:
         ledger.report(connection, {trial_id: result(1, 0.25)})
         costs.charge(connection, {trial_id: {"training": 7.0}})
-        ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.25, {"by": "the old owner"})
+        ledger.finish(connection, {trial_id: Ending(TrialState.COMPLETE, 0.25, {"by": "the old owner"})})
     return held
 
 
@@ -380,7 +380,7 @@ def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     assert is_anything_lost()
     (trial,) = claim(storage, study, "search", "three", 1)
     with storage.transaction() as connection:
-        ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {})
+        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {})})
     assert not is_anything_lost()
 
 
@@ -426,7 +426,7 @@ def test_a_checkpoint_goes_with_the_end_of_its_trial_and_not_before(storage: Sto
     (again,) = claim(storage, study, "search", "two", 1)
     assert again.checkpoint == Saved(1, "0-1")
     with storage.transaction() as connection:
-        ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {})
+        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {})})
         assert ledger.checkpoints(connection, [trial.lease.trial_id]) == {}
 
 
@@ -451,7 +451,7 @@ def test_of_two_reports_of_an_epoch_the_first_stays(storage: Storage, study: Stu
             ),
             {"trial_id": trial_id},
         ).all()
-        assert ledger.figures(connection, trial_id, 2) == Figures(0.125, 0.875)
+        assert ledger.figures(connection, {trial_id: 2}) == {trial_id: Figures(0.125, 0.875)}
     assert figures == [(1, 1.0, 0.5, 0.5), (2, 0.25, 0.125, 0.875)]
 
 
@@ -503,7 +503,7 @@ def test_the_end_of_a_trial(storage: Storage, study: Study, state: TrialState, v
     (trial,) = claim(storage, study, "search", "one", 1)
     with storage.transaction() as connection:
         ledger.finish(
-            connection, trial.lease.trial_id, state, value, {"accuracy": 0.5, "text": "a 'quote' é"}
+            connection, {trial.lease.trial_id: Ending(state, value, {"accuracy": 0.5, "text": "a 'quote' é"})}
         )
     row = rows(storage, study)[0]
     assert (row.state, row.value) == (state, value)
@@ -519,8 +519,8 @@ def test_an_end_takes_the_epochs_after_it_along(storage: Storage, study: Study) 
     with storage.transaction() as connection:
         for epoch in (1, 2, 3, 4):
             ledger.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
-        ledger.finish(connection, pack[0].lease.trial_id, TrialState.PRUNED, 0.5, {}, epochs=2)
-        ledger.finish(connection, pack[1].lease.trial_id, TrialState.FAIL, None, {})
+        ledger.finish(connection, {pack[0].lease.trial_id: Ending(TrialState.PRUNED, 0.5, {}, epochs=2)})
+        ledger.finish(connection, {pack[1].lease.trial_id: Ending(TrialState.FAIL, None, {})})
         epochs = connection.execute(text("SELECT trial_id, epoch FROM hpo.epoch ORDER BY 1, 2")).all()
     first, second = (trial.lease.trial_id for trial in pack)
     assert epochs == [(first, 1), (first, 2), *((second, epoch) for epoch in (1, 2, 3, 4))]
@@ -532,7 +532,7 @@ def test_a_trial_that_changed_hands_says_how_often(storage: Storage, study: Stud
         (trial,) = claim(storage, study, "search", "one", 1)
         expire(storage)
     with storage.transaction() as connection:
-        ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
+        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
     assert rows(storage, study)[0].attributes == {"seed": trial.seed, "accuracy": 0.5, "takeovers": 2}
 
 
@@ -540,7 +540,7 @@ def test_an_end_is_the_last_word(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.FAIL, None), (TrialState.COMPLETE, 0.1)):
         with storage.transaction() as connection:
-            ledger.finish(connection, trial.lease.trial_id, state, value, {"value": value})
+            ledger.finish(connection, {trial.lease.trial_id: Ending(state, value, {"value": value})})
     row = rows(storage, study)[0]
     assert (row.state, row.value, row.attributes["value"]) == (TrialState.COMPLETE, 0.5, 0.5)
 

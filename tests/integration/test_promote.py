@@ -12,6 +12,7 @@ from hpo import catalog, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import claim
 from hpo.errors import ConflictError
+from hpo.ledger import Ending
 from hpo.promotion import promote
 from hpo.spec import StudySpec
 from hpo.storage import Storage
@@ -35,7 +36,7 @@ def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
         for trial in trials:
             loss = losses[trial.number]
             state = TrialState.FAIL if loss is None else TrialState.COMPLETE
-            ledger.finish(connection, trial.lease.trial_id, state, loss, {"accuracy": 0.5})
+            ledger.finish(connection, {trial.lease.trial_id: Ending(state, loss, {"accuracy": 0.5})})
 
 
 def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study:
@@ -85,7 +86,9 @@ def test_an_unfinished_search_is_not_promoted(
     for loss in losses:
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, loss, {"accuracy": 0.5})
+            ledger.finish(
+                connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss, {"accuracy": 0.5})}
+            )
     claim(storage, study, "search", "one", 1)  # one is running
     with pytest.raises(ConflictError) as caught:
         promote(storage, study)
@@ -101,7 +104,9 @@ def test_a_tpe_search_that_waits_for_proposals_is_not_promoted(storage: Storage,
     for _ in range(2):
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            ledger.finish(connection, trial.lease.trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
+            ledger.finish(
+                connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
+            )
     with pytest.raises(ConflictError, match="4 of 6 search trials are not finished"):
         promote(storage, study)
 

@@ -35,6 +35,7 @@ from hpo.catalog import TrialRow
 from hpo.claim import LeasedTrial, claim, is_finished
 from hpo.epoch import EpochResult
 from hpo.errors import InputError, StorageError, UnavailableError
+from hpo.ledger import Ending
 from hpo.outbox import Outbox
 from hpo.pack import Pack
 from hpo.renewal import Renewal
@@ -94,7 +95,7 @@ def lose(storage: Storage, *trials: LeasedTrial) -> None:
 def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
         for trial_id in ledger.hold(connection, [trial.lease for trial in trials]):
-            ledger.finish(connection, trial_id, TrialState.COMPLETE, 0.5, {"accuracy": 0.5})
+            ledger.finish(connection, {trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
 
 
 def cut_connections(storage: Storage) -> None:

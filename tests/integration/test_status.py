@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from hpo import costs, ledger
 from hpo.claim import LeasedTrial, claim
+from hpo.ledger import Ending
 from hpo.promotion import promote
 from hpo.renewal import Renewal
 from hpo.spec import StudySpec
@@ -25,7 +26,7 @@ def finish(
 ) -> None:
     with storage.transaction() as connection:
         costs.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
-        ledger.finish(connection, trial.lease.trial_id, state, value, {"accuracy": 0.75})
+        ledger.finish(connection, {trial.lease.trial_id: Ending(state, value, {"accuracy": 0.75})})
 
 
 def next_trial(storage: Storage, study: Study) -> LeasedTrial:

@@ -16,6 +16,7 @@ from hpo.claim import LeasedTrial, is_finished
 from hpo.drain import BY_USER, Draining, Stopped, resume, stop, stopped
 from hpo.errors import ConflictError, NotFoundError
 from hpo.fork import fork
+from hpo.ledger import Ending
 from hpo.promotion import Promotion, promote
 from hpo.spec import StudySpec
 from hpo.status import status
@@ -41,7 +42,7 @@ def finish(
     with storage.transaction() as connection:
         for trial in trials:
             costs.charge(connection, {trial.lease.trial_id: {"training": seconds}})
-            ledger.finish(connection, trial.lease.trial_id, state, value, {"accuracy": 0.5})
+            ledger.finish(connection, {trial.lease.trial_id: Ending(state, value, {"accuracy": 0.5})})
 
 
 def serve(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
