@@ -8,6 +8,9 @@ import math
 import struct
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from data.dataset import DataError
 
 
@@ -32,6 +35,12 @@ def shape(path: Path, dimensions: int) -> tuple[int, ...]:
         declared = "x".join(map(str, sizes))
         raise DataError(f"{path}: {actual} bytes, expected {expected} ({header} + {declared}){_REMEDY}")
     return sizes
+
+
+def read(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
+    """The numbers of an IDX file of bytes. Raises DataError as `shape` does."""
+    sizes = shape(path, dimensions)
+    return np.fromfile(path, np.uint8, offset=4 + 4 * dimensions).reshape(sizes)
 
 
 _REMEDY = "; the file is damaged: delete it and fetch it again"

@@ -86,11 +86,11 @@ class Workload:
         """Raises `InputError`, `ModelError` or `DataError` if the network cannot learn these images."""
         _ = self.splits
         classes = len(self.dataset.classes)
-        with torch.device("meta"):
-            network = self.factory().eval()
-            images = torch.empty(2, self.train.channels, *self.train.size)
+        # On the device "meta" it would take a second, to import what knows of shapes alone.
+        network, images = self.factory().eval(), torch.zeros(2, self.train.channels, *self.train.size)
         try:
-            shape = tuple(network(images).shape)
+            with torch.inference_mode():
+                shape = tuple(network(images).shape)
         except Exception as error:  # a user's network may raise anything
             reason = " ".join(str(error).split())
             raise InputError(
