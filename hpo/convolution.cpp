@@ -19,6 +19,8 @@ using at::Tensor;
 constexpr int64_t kLanes = 16;
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4)));
 
+// Less nothing, not plus nothing, which would be an addition: of -0 it makes 0.
+inline Lanes all(float value) { return value - Lanes{}; }
 inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
 
@@ -41,7 +43,7 @@ inline void tile(const Shape& s, const float* in, const float* weight, const flo
                  const Range& columns) {
   Lanes sums[kMaps][kColumns];
   for (int m = 0; m < kMaps; ++m)
-    for (int c = 0; c < kColumns; ++c) sums[m][c] = Lanes{} + (bias ? bias[m] : 0.0f);
+    for (int c = 0; c < kColumns; ++c) sums[m][c] = all(bias ? bias[m] : 0.0f);
   const int64_t row = s.in_w * s.batch, step = s.stride * s.batch;
   for (int64_t i = 0; i < s.inputs; ++i)
     for (int64_t kh = rows.first; kh < rows.last; ++kh) {
@@ -53,7 +55,7 @@ inline void tile(const Shape& s, const float* in, const float* weight, const flo
         for (int c = 0; c < kColumns; ++c) values[c] = load(pixels + c * step);
 #pragma GCC unroll 8
         for (int m = 0; m < kMaps; ++m) {
-          const Lanes factor = Lanes{} + factors[m];
+          const Lanes factor = all(factors[m]);
 #pragma GCC unroll 8
           for (int c = 0; c < kColumns; ++c) sums[m][c] += factor * values[c];
         }

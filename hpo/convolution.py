@@ -23,7 +23,8 @@ LANES = 16
 MOST_CHANNELS = 16
 """Inputs up to which the kernels are used. With more, those of oneDNN are as fast or faster."""
 
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++20", "-fPIC", "-shared")
+# Not -ffast-math: a library that is linked with it takes small numbers for zero in the whole process.
+FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared")
 
 
 class BuildError(Exception):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -100,6 +101,11 @@ def test_ours_are_used_where_they_fit() -> None:
     }
     for what, (images, factors, options) in others.items():
         assert "hpo.convolution" not in traced(images, factors, **options), what
+
+
+def test_the_smallest_numbers_stay_what_they_are() -> None:
+    """A library that was linked with -ffast-math takes them for zero, in all that the process computes."""
+    assert (np.full(1, 5e-324) * 1.0)[0] > 0
 
 
 def test_a_batch_that_is_no_multiple_is_refused() -> None:
