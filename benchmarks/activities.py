@@ -9,19 +9,16 @@ is that of database and checkpoints.
 
 import argparse
 import json
-import os
 import statistics
 from pathlib import Path
 
 from benchmarks import hardware
-from benchmarks.command import hpo, stored
+from benchmarks.command import hpo, lenet, stored
 from hpo.settings import Settings
 from hpo.spec import StudySpec
 from hpo.status import ACTIVITIES, status
 from hpo.storage import Storage, open_storage
 from hpo.study import STAGES
-
-ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -33,13 +30,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
 
-    raw = StudySpec.load(ROOT / "studies" / "lenet.toml").to_json()
-    raw["name"], raw["pruner"] = f"activities-{os.getpid()}", {"name": options.pruner}
     if options.quick:
         options.runs = 1
-        raw["data"] |= {"name": "digits", "mini": 0.5, "validation": 0.4}
-        raw["search"] = {"trials": 6, "epochs": 2}
-    spec = StudySpec.parse(raw, "benchmark")
+    spec = lenet("activities", options.quick, pruner={"name": options.pruner})
     settings = Settings.from_environment()
     storage = open_storage(settings)
     runs = [search(storage, spec, settings.artifacts_path, options.workers) for _ in range(options.runs)]

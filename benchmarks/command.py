@@ -1,11 +1,13 @@
 """The service as its users have it: by command, with a study that is gone afterwards."""
 
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -14,6 +16,16 @@ from hpo.storage import Storage
 from hpo.study import Study, load, remove
 
 HPO = (sys.executable, "-m", "hpo")
+LENET = Path(__file__).parents[1] / "studies" / "lenet.toml"
+
+
+def lenet(name: str, quick: bool, **changes: Any) -> StudySpec:
+    """The paper's search of LeNet under another name; `quick`: six trials of two epochs on digits."""
+    raw = StudySpec.load(LENET).to_json()
+    if quick:
+        raw["data"] |= {"name": "digits", "mini": 0.5, "validation": 0.4}
+        raw["search"] = {"trials": 6, "epochs": 2}
+    return StudySpec.parse({**raw, "name": f"{name}-{os.getpid()}", **changes}, "benchmark")
 
 
 def hpo(*words: str) -> None:

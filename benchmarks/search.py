@@ -14,7 +14,6 @@ same images, one way after another.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -30,14 +29,12 @@ import optuna
 import tomli_w
 
 from benchmarks import hardware
-from benchmarks.command import hpo, stored
+from benchmarks.command import hpo, lenet, stored
 from hpo.devices import slots
 from hpo.sampler import plan
 from hpo.settings import Settings, child_environment
 from hpo.spec import StudySpec
 from hpo.storage import Storage, open_storage
-
-ROOT = Path(__file__).parents[1]
 
 LOOPS = (sys.executable, "-m", "benchmarks.loops")
 
@@ -88,13 +85,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
 
-    raw = StudySpec.load(ROOT / "studies" / "lenet.toml").to_json()
-    raw["name"] = f"benchmark-{os.getpid()}"
     if options.quick:
         options.runs = 1
-        raw["data"] |= {"name": "digits", "mini": 0.5, "validation": 0.4}
-        raw["search"] = {"trials": 6, "epochs": 2}
-    spec = StudySpec.parse(raw, "benchmark")
+    spec = lenet("benchmark", options.quick)
     settings = Settings.from_environment()
     storage = open_storage(settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -39,6 +39,8 @@ def obtain(program: Program, folder: Path) -> Path:
         path = folder / f"{program.model.replace(':', '.')}-{_digest(program, folder)}.pt2"
     except convolution.BuildError as error:
         raise CompileError(str(error)) from error
+    except OSError as error:
+        raise CompileError(f"{folder} cannot be used: {error}") from error
     except Exception as error:  # a user's network may raise anything
         reason = " ".join(str(error).split())
         raise CompileError(f"{program.model} cannot be traced: {type(error).__name__}: {reason}") from error
@@ -52,14 +54,14 @@ def _digest(program: Program, folder: Path) -> str:
     """The digest of the program, from a note beside it where that is sure to be right: to trace one takes a
     second, most of it to import what traces."""
     if program.model not in models.names():
-        return digest(program)  # what a user's module imports is not known
-    known = hashlib.sha256(convolution.digest().encode() + program.to_json().encode())
+        return digest(program, *OPTIONS.items())  # what a user's module imports is not known
+    known = hashlib.sha256(repr((convolution.digest(), program, OPTIONS)).encode())
     for source in _sources():
         known.update(source.read_bytes())
     note = folder / f"{known.hexdigest()[:16]}.digest"
     if not note.exists():
         made = note.with_suffix(f".{os.getpid()}")
-        made.write_text(digest(program))
+        made.write_text(digest(program, *OPTIONS.items()))
         made.replace(note)
     return note.read_text()
 

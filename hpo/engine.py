@@ -3,14 +3,13 @@
 import json
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 import models
@@ -75,6 +74,10 @@ class Compiled(Engine):
             if program not in self._runs:
                 self._runs[program] = self._run(program)
 
+    def has_step(self, batch_size: int) -> bool:
+        """Whether steps of SGD on so many images are those of a program."""
+        return self._runs.get(self._program("sgd", batch_size)) is not None
+
     def step(
         self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
@@ -118,13 +121,12 @@ class Compiled(Engine):
             log.warning("batch size %d, %s: not compiled: %s", program.batch_size, program.purpose, error)
             return None
         run, choice = _load(path), path.with_suffix(f".{torch.get_num_threads()}.json")
-        if not choice.exists():
-            seconds = self._measure(program, run)
-            with tempfile.NamedTemporaryFile("w", dir=self.folder) as file:
-                json.dump({"program": json.loads(program.to_json()), "seconds": seconds}, file, indent=2)
-                file.flush()
-                with suppress(FileExistsError):  # whoever comes second follows the first
-                    choice.hardlink_to(file.name)
+        with FileLock(path.with_suffix(".lock")):  # whoever comes second follows the first
+            if not choice.exists():
+                found = {"program": json.loads(program.to_json()), "seconds": self._measure(program, run)}
+                made = choice.with_suffix(".new")
+                made.write_text(json.dumps(found, indent=2))
+                made.replace(choice)
         seconds = json.loads(choice.read_text())["seconds"]
         return run if seconds["compiled"] < seconds["operators"] else None
 

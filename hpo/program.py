@@ -96,10 +96,10 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
     return graph, arguments
 
 
-def digest(program: Program) -> str:
-    """What tells one compiled program from another: what it computes, and everything that compiles it."""
+def digest(program: Program, *options: object) -> str:
+    """What tells one compiled program from another: what it computes, and what compiles it, and how."""
     graph, arguments = trace(program)
-    found = hashlib.sha256(convolution.digest().encode())
+    found = hashlib.sha256(repr((convolution.digest(), options)).encode())
     found.update(graph.code.encode())
     for tensor in arguments:
         found.update(repr((tensor.dtype, tensor.shape, tensor.stride())).encode())

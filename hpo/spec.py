@@ -27,6 +27,7 @@ from hpo.parameters import SpaceError, nearest, parse_space, to_plain
 from hpo.space import SearchSpace
 from models import ModelError
 from models import check as check_model
+from models import names as model_names
 
 NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
@@ -129,7 +130,9 @@ class StopSection(_Section):
 class EngineSection(_Section):
     """How networks are computed: it changes results by rounding only, and may change in a stored study.
 
-    `compile`: compiled programs on a CPU; "auto" where the search is long enough to pay for the compilation.
+    `compile`: compiled programs on a CPU; "auto" for our own networks, where the stage is long enough to pay
+    for the compilation. A program does what the network did once: one of a user's, whose forward follows
+    anything but its tensors and its input, must not be compiled.
     """
 
     compile: Literal["auto", "always", "never"] = "auto"
@@ -265,7 +268,7 @@ class StudySpec(_Section):
 
         The spec decides, and not what has been compiled before, so that all workers do the same.
         """
-        if self.engine.compile != "auto":
+        if self.engine.compile != "auto" or self.model.name not in model_names():
             return self.engine.compile == "always"
         trials, epochs = self.search.trials, self.search.epochs
         if stage == "full":

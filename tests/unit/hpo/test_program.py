@@ -13,6 +13,8 @@ from hpo.optimizer import Adam, Optimizer, Sgd
 from hpo.pack import Candidate, Pack
 from hpo.program import Program, batch_last, digest, of_member, trace
 
+pytestmark = pytest.mark.slow
+
 CANDIDATE = Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4)
 STEP = Program("lenet", 10, 1, (28, 28), 16, "sgd")
 

@@ -648,6 +648,8 @@ def test_a_spec_is_read_back_from_json_and_from_toml(raw: dict[str, Any]) -> Non
         ({}, "search", 1000, False),
         ({"engine.compile": "always"}, "search", 1000, True),
         ({"engine.compile": "never"}, "search", 8000, False),
+        ({"model.name": "package.module:Network"}, "search", 8000, False),
+        ({"model.name": "package.module:Network", "engine.compile": "always"}, "search", 8000, True),
         ({"promotion.top": 1, "promotion.seeds": 1, "full.pretrain.epochs": 1}, "full", 90_000, False),
         ({"promotion.top": 1, "promotion.seeds": 1, "full.pretrain.epochs": 5}, "full", 90_000, True),
     ],
