@@ -136,7 +136,9 @@ def reap(connection: Connection, study_id: int) -> list[int]:
     """
     table = schema.leases
     _forget_ended(connection, study_id)
-    lost = _lock(connection, schema.trials.c.study_id == study_id, _is_over(), skip_locked=True)
+    # That it has a worker is looked at again if another transaction had the row meanwhile, and has reaped it.
+    mine = (schema.trials.c.study_id == study_id, _is_over(), table.c.worker.is_not(None))
+    lost = _lock(connection, *mine, skip_locked=True)
     _give_up(connection, lost)
     connection.execute(
         update(table)
