@@ -1,17 +1,19 @@
 """How long the trials of a dead worker lie still.
 
-python -m benchmarks.recovery [--runs N] [--json FILE]
+python -m benchmarks.recovery [--runs N] [--cold] [--json FILE]
 
 worker    kill -9 of one of four workers; its launcher lives
 machine   kill -9 of a launcher with its two workers; another launcher with two workers lives
 
 The clock runs from the kill until the last of the lost trials has a new lease, by the rows of the database.
-The packs of those who live have room, and the batch size fits.
+The packs of those who live have room, and the batch size fits. With --cold, the compiled programs that are
+kept on this machine are removed before each run, and all workers wait for new ones.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -159,6 +161,7 @@ def of_a_machine(storage: Storage, study: Study) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="of each (default 5)")
+    parser.add_argument("--cold", action="store_true", help="without compiled programs at the start of each")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     settings = Settings.from_environment()
@@ -167,10 +170,15 @@ def main() -> None:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(options.runs):
         for way, measure in ways.items():
+            if options.cold:
+                shutil.rmtree(settings.programs_path, ignore_errors=True)
             with stored(storage, StudySpec.parse(STUDY, "benchmark"), settings.artifacts_path) as study:
                 seconds[way].append(measure(storage, study))
             print(f"{way}: {seconds[way][-1]:.2f} s", file=sys.stderr)
-    print(f"{hardware.line()}; n = {options.runs}; a lease lasts {settings.lease_seconds:g} s")
+    print(
+        f"{hardware.line()}; n = {options.runs}; a lease lasts {settings.lease_seconds:g} s; "
+        f"{'cold' if options.cold else 'with the programs that are there'}"
+    )
     print(f"{'killed':10}{'median s':>10}{'min':>8}{'max':>8}")
     for way, values in seconds.items():
         print(f"{way:10}{statistics.median(values):10.2f}{min(values):8.2f}{max(values):8.2f}")

@@ -155,6 +155,6 @@ class Compiled(Engine):
 
 
 def _load(path: Path) -> Run:
-    # What torch._inductor.aoti_load_package does, without the second that it takes to import the compiler.
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, -1)
+    # A packaged program would be unpacked into a folder for temporary files, and stay there after a kill.
+    loader = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1)
     return lambda arguments: loader.run(arguments)

@@ -3,7 +3,8 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from hpo.artifacts import Artifacts, CheckpointError
@@ -80,13 +81,31 @@ class Shift:
 
     def run(self) -> None:
         try:
-            self._trainer.prepare()
+            with self._looking():
+                self._trainer.prepare()
             while not self._stop.is_set() and self._step():
                 pass
         except ToldToStop:
             self._stop.set()
         if self._stop.is_set():
             self.park()
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Looks for lost trials while this thread is busy with something else than epochs."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(JOIN_SECONDS):
+                self._look_for_lost()
+
+        looker = threading.Thread(target=look, name="look for lost trials", daemon=True)
+        looker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            looker.join()
 
     def park(self) -> None:
         """Saves the trials, as of their last whole epoch, and hands them back."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from sqlalchemy import Connection, text
 from hpo import ledger
 from hpo.artifacts import Artifacts
 from hpo.claim import SUSPECT, LeasedTrial, claim
+from hpo.engine import Engine
 from hpo.errors import UnavailableError
 from hpo.pack import Pack
+from hpo.reporter import Reporter
 from hpo.spec import StudySpec
 from hpo.storage import Storage
 from hpo.worker import Worker
@@ -342,6 +344,29 @@ def test_trials_that_others_lost_join_a_pack_with_room(
     assert max(steps.widths) == 4
     assert "search: joined by 0, 1" in caplog.messages
     assert outcome(storage, worker.study) == outcome(storage, calm.study)
+
+
+@pytest.mark.usefixtures("always_looks")
+def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = of_two(works, storage, 4, 2)
+    lost_no_more = threading.Event()
+    whole = Reporter.add
+
+    def add(reporter: Reporter, trials: Sequence[LeasedTrial]) -> None:
+        whole(reporter, trials)
+        if {0, 1} <= {trial.number for trial in trials}:
+            lost_no_more.set()
+
+    def compiles(_engine: Engine, *_arguments: object) -> None:
+        lose(storage, "dead")
+        assert lost_no_more.wait(30)
+
+    monkeypatch.setattr(Reporter, "add", add)
+    monkeypatch.setattr(Engine, "prepare", compiles)
+    worker.run()
+    assert states(storage, worker.study) == ["COMPLETE"] * 4
 
 
 @pytest.mark.usefixtures("always_looks")
