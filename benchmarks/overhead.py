@@ -130,11 +130,12 @@ def result(number: int, epoch: int, epochs: int) -> EpochResult:
 def optimize(name: str, trials: int, epochs: int, barrier: Barrier) -> int:
     """A loop over Optuna that does not train; gives how many statements it took."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_storage(Settings.from_environment())
+    url = open_storage(Settings.from_environment()).url
+    storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False))  # as anyone opens it
     statements = Statements(storage.engine)
     study = optuna.load_study(
         study_name=name,
-        storage=storage.backend,
+        storage=storage,
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
     )

@@ -6,7 +6,7 @@ Every function takes the caller's open transaction and is one step of it; nothin
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import CTE, Connection, Table, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
@@ -33,21 +33,23 @@ def is_new(connection: Connection, worker: str, number: int) -> bool:
 
 def charge(connection: Connection, seconds: Mapping[int, Mapping[str, float]]) -> None:
     """Adds device seconds, by trial id and activity; those of trials that were deleted are forgotten."""
-    table, trial_id = schema.trials, schema.trials.c.trial_id
-    present = connection.execute(
+    trial_id = schema.trials.c.trial_id
+    present = (
         select(trial_id)
         .where(trial_id.in_(list(seconds)))
         .order_by(trial_id)
-        .with_for_update(read=True, key_share=True, of=table)
+        .with_for_update(read=True, key_share=True)
+        .cte("present")
     )
     _add(
         connection,
         schema.costs,
         [
             {"trial_id": trial, "activity": activity, "seconds": spent}
-            for trial in present.scalars()
-            for activity, spent in sorted(seconds[trial].items())
+            for trial, its in seconds.items()
+            for activity, spent in its.items()
         ],
+        present,
     )
 
 
@@ -67,11 +69,13 @@ def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, fl
     )
 
 
-def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def _add(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], present: CTE | None = None
+) -> None:
     if not rows:
         return
     # In one order everywhere, so that two that add to the same ones cannot deadlock.
-    statement = insertion(table, rows)
+    statement = insertion(table, rows, present)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=list(table.primary_key),

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     and_,
     case,
     delete,
@@ -99,15 +100,18 @@ def _interval(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
-def _lock(connection: Connection, *conditions: ColumnElement[bool], skip_locked: bool = False) -> list[int]:
+def _locking(*conditions: ColumnElement[bool], skip_locked: bool = False) -> Select[int]:
     """Locks the leases of running trials that meet the conditions; gives the ids of the trials.
 
     Always in the order of the ids, so that two transactions that want the same rows cannot deadlock.
     """
     table, trial = schema.leases, schema.trials
     query = select(table.c.trial_id).join(trial).where(trial.c.state == TrialState.RUNNING, *conditions)
-    query = query.order_by(table.c.trial_id).with_for_update(of=table, skip_locked=skip_locked)
-    return list(connection.execute(query).scalars())
+    return query.order_by(table.c.trial_id).with_for_update(of=table, skip_locked=skip_locked)
+
+
+def _lock(connection: Connection, *conditions: ColumnElement[bool], skip_locked: bool = False) -> list[int]:
+    return list(connection.execute(_locking(*conditions, skip_locked=skip_locked)).scalars())
 
 
 def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
@@ -120,11 +124,11 @@ def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
     if not tokens:
         return set()
     # That it has a worker is looked at again after a wait for the row, unlike the state of the trial.
-    held = _lock(connection, tuple_(table.c.trial_id, table.c.token).in_(tokens), table.c.worker.is_not(None))
-    connection.execute(
-        update(table).where(table.c.trial_id.in_(held)).values(expires=from_now(table.c.seconds))
-    )
-    return set(held)
+    mine = (tuple_(table.c.trial_id, table.c.token).in_(tokens), table.c.worker.is_not(None))
+    held = _locking(*mine).cte("held")
+    renewal = update(table).where(table.c.trial_id == held.c.trial_id)
+    renewed = renewal.values(expires=from_now(table.c.seconds)).returning(table.c.trial_id)
+    return set(connection.execute(renewed).scalars())
 
 
 def reap(connection: Connection, study_id: int) -> list[int]:
@@ -139,6 +143,8 @@ def reap(connection: Connection, study_id: int) -> list[int]:
     # That it has a worker is looked at again if another transaction had the row meanwhile, and has reaped it.
     mine = (schema.trials.c.study_id == study_id, _is_over(), table.c.worker.is_not(None))
     lost = _lock(connection, *mine, skip_locked=True)
+    if not lost:
+        return []
     _give_up(connection, lost)
     connection.execute(
         update(table)
@@ -263,7 +269,7 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
     if not results:
         return set()
     table = schema.epochs
-    statement = (
+    told = (
         insertion(
             table,
             [
@@ -279,22 +285,25 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
         )
         .on_conflict_do_nothing()
         .returning(table.c.trial_id)
+        .cte("told")
     )
-    new = set(connection.execute(statement).scalars())
-    values = insertion(
-        schema.intermediate_values,
-        [
-            {
-                "trial_id": trial_id,
-                "step": result.epoch,
-                "intermediate_value": result.validation_loss,
-                "intermediate_value_type": schema.FINITE_INTERMEDIATE,
-            }
-            for trial_id, result in results.items()
-        ],
+    shown = (
+        insertion(
+            schema.intermediate_values,
+            [
+                {
+                    "trial_id": trial_id,
+                    "step": result.epoch,
+                    "intermediate_value": result.validation_loss,
+                    "intermediate_value_type": schema.FINITE_INTERMEDIATE,
+                }
+                for trial_id, result in results.items()
+            ],
+        )
+        .on_conflict_do_nothing()
+        .cte("shown")
     )
-    connection.execute(values.on_conflict_do_nothing())
-    return new
+    return set(connection.execute(select(told.c.trial_id).add_cte(shown)).scalars())
 
 
 @dataclass(frozen=True, slots=True)

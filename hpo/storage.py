@@ -1,19 +1,24 @@
 """Opens Postgres: the one a URL names, or an embedded server; makes the tables; lends out connections."""
 
+import math
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psycopg2
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateSchema
 
 from hpo import schema
@@ -25,15 +30,16 @@ SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of
 SILENCE_MS = 60_000
 """How long a transaction may say nothing before the server ends it; TPE thinks for a second or two."""
 
+REST_SECONDS = 1.0
+"""A connection that was used within so long a time is taken to be alive."""
+
 REFUSALS = ("does not exist", "authentication failed", "no password supplied", "pg_hba.conf")
 """What a server says to those that it will never let in."""
 
-ENGINE_OPTIONS = {
+ENGINE_OPTIONS: dict[str, Any] = {
     # One connection a process and, while Optuna reads beside our own transaction, a second one.
     "pool_size": 1,
     "max_overflow": 2,
-    # A connection that died while idle (restart, firewall) is replaced instead of failing a trial.
-    "pool_pre_ping": True,
     "connect_args": {
         "application_name": "hpo",
         "connect_timeout": 10,
@@ -68,12 +74,13 @@ class Storage:
         """
         try:
             with self.engine.begin() as connection:
-                # A machine that vanishes inside a transaction must not keep its locks: the server would
-                # notice the dead connection after hours.
-                connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {SILENCE_MS}"))
-                if self.lock_seconds:
-                    connection.execute(text(f"SET LOCAL lock_timeout = {int(1000 * self.lock_seconds)}"))
+                session = connection.info  # lives as long as the connection to the server
+                is_new = session.get("lock_seconds", 0.0) != self.lock_seconds
+                if is_new:
+                    connection.execute(text(f"SET lock_timeout = {int(1000 * self.lock_seconds)}"))
                 yield connection
+            if is_new:  # a rollback would have undone it
+                session["lock_seconds"] = self.lock_seconds
         except (DBAPIError, NoFreeConnection) as error:
             if not _may_pass(error):
                 raise StorageError(_one_line(self.url, error)) from error
@@ -163,7 +170,8 @@ def open_url(url: URL, home: Path | None = None) -> Storage:
     try:
         _set_up(url)
         text_url = url.render_as_string(hide_password=False)
-        storage = RDBStorage(text_url, engine_kwargs=dict(ENGINE_OPTIONS), skip_table_creation=True)
+        storage = RDBStorage(text_url, engine_kwargs=_engine_options(url), skip_table_creation=True)
+        _watch_idle(storage.engine)
         revision = storage.get_current_version()
     except (
         DBAPIError,
@@ -180,8 +188,41 @@ def open_url(url: URL, home: Path | None = None) -> Storage:
     return Storage(url, storage.engine, storage, home)
 
 
+def _engine_options(url: URL) -> dict[str, Any]:
+    # A machine that vanishes inside a transaction must not keep its locks: the server would notice the dead
+    # connection after hours. Asked for with the connection, it costs no statement.
+    asked = url.query.get("options", ())
+    options = [asked] if isinstance(asked, str) else [*asked]
+    options.append(f"-c idle_in_transaction_session_timeout={SILENCE_MS}")
+    connecting = {**ENGINE_OPTIONS["connect_args"], "options": " ".join(options)}
+    return {**ENGINE_OPTIONS, "connect_args": connecting}
+
+
+def _watch_idle(engine: Engine) -> None:
+    """A connection that died while idle (restart, firewall) is replaced instead of failing a transaction.
+
+    SQLAlchemy's `pool_pre_ping` asks before each transaction; here only after a rest.
+    """
+
+    def rest(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["resting_since"] = time.monotonic()
+
+    def wake(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("resting_since", math.inf) < REST_SECONDS:
+            return
+        try:
+            alive = engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+        if not alive:
+            raise DisconnectionError
+
+    event.listen(engine, "checkin", rest)
+    event.listen(engine, "checkout", wake)
+
+
 def _set_up(url: URL) -> None:
-    engine = create_engine(url, connect_args=ENGINE_OPTIONS["connect_args"])
+    engine = create_engine(url, connect_args=_engine_options(url)["connect_args"])
     try:
         with engine.connect() as connection:
             if _is_set_up(connection):

