@@ -54,14 +54,21 @@ class Program:
 
 def of_member(weights: Weights, optimizer: Optimizer | None, place: int) -> list[Tensor]:
     """The tensors of the member at `place` with which a program's arguments begin, as views: a step changes
-    them. Without an optimizer those of an evaluation."""
+    them. Without an optimizer those of an evaluation.
+
+    In an order of their names, not of the mappings: a program writes wherever it is told.
+    """
     rows = [weights.parameters]
     if optimizer is not None:
-        rows += [*optimizer.state.values(), *optimizer.settings.values()]
+        rows += [*_ordered(optimizer.state), *_ordered(optimizer.settings)]
     return [
         *(row[place : place + 1] for row in rows),
-        *(buffer[place] for buffer in weights.buffers.values()),
+        *(buffer[place] for buffer in _ordered(weights.buffers)),
     ]
+
+
+def _ordered(tensors: Tensors) -> list[Tensor]:
+    return [tensors[name] for name in sorted(tensors)]
 
 
 def batch_last(images: Tensor) -> Tensor:
@@ -149,4 +156,4 @@ def _evaluation(pack: Pack) -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 def _named(like: Tensors, tensors: Iterator[Tensor]) -> Mapping[str, Tensor]:
-    return {name: next(tensors) for name in like}
+    return {name: next(tensors) for name in sorted(like)}

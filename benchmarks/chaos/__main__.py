@@ -45,7 +45,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with all that is to be cleared up
 
     start = time.monotonic()
-    study = study_file(trials=8, epochs=24) if options.quick else study_file(trials=20, epochs=30)
+    if options.quick:
+        study = study_file(trials=8, epochs=24, compile="never")
+    else:
+        study = study_file(trials=20, epochs=30, compile="always")
     # Where root runs this, the server is another user's process: no folder above it may be closed to that.
     folder = Path(mkdtemp(prefix="hpo-chaos-"))
     outcomes: list[Outcome] = []

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
@@ -43,6 +43,8 @@ lr = [1e-3, 3e-3, 1e-2, 3e-2]
 batch_size = [64, 128]
 momentum = [0, 0.9]
 weight_decay = [0, 1e-4]
+[engine]
+compile = "{compile}"
 [search]
 trials = {trials}
 epochs = {epochs}
@@ -57,9 +59,9 @@ seeds = 2
 """
 
 
-def study_file(trials: int, epochs: int) -> str:
+def study_file(trials: int, epochs: int, compile: Literal["always", "never"]) -> str:
     """A study whose outcome does not depend on who trains what, and when."""
-    return _STUDY.format(trials=trials, epochs=epochs)
+    return _STUDY.format(trials=trials, epochs=epochs, compile=compile)
 
 
 class ChaosError(Exception):
@@ -94,6 +96,10 @@ class System:
         (folder / "stored").mkdir(parents=True)
         self.artifacts.symlink_to(folder / "stored")
         (folder / f"{NAME}.toml").write_text(study)
+        programs = folder.parent / "programs"  # those of all systems: they are compiled once
+        for made in (programs, folder / "home"):
+            made.mkdir(exist_ok=True)
+        (folder / "home" / "programs").symlink_to(programs)
         server.create_database(folder.name)
         self.url = server.url(folder.name)
         self._mark = f"HPO_HOME={folder / 'home'}".encode()

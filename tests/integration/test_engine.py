@@ -17,7 +17,7 @@ from hpo.budget import Phase
 from hpo.compiler import CompileError, obtain
 from hpo.engine import Compiled, Engine
 from hpo.optimizer import Sgd
-from hpo.pack import Candidate, Pack
+from hpo.pack import Candidate, Pack, Weights
 from hpo.program import Program
 
 pytestmark = pytest.mark.slow
@@ -77,6 +77,21 @@ def test_each_member_may_have_batches_of_its_own(programs: Path) -> None:
         alone, its = train(engine, [candidate], own)
         assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[place])
         assert [float(loss[place]) for loss in losses] == [float(loss) for loss in its]
+
+
+def test_in_which_order_the_tensors_of_a_pack_are_named_is_of_no_concern(programs: Path) -> None:
+    """A checkpoint has its own, and a program that takes one tensor for another writes past it."""
+    engine, results = compiled(programs), []
+    for turned in (False, True):
+        pack = Pack(lambda: models.build("lenet", 10), [4], "cpu")
+        buffers = pack.weights.buffers
+        names = sorted(buffers, reverse=turned)
+        pack.weights = Weights(pack.weights.parameters, {name: buffers[name] for name in names})
+        optimizer = Sgd(CANDIDATES[:1], pack.weights.parameters)
+        losses = [engine.step(pack, optimizer, None, *batch) for batch in batches()]
+        scores = engine.score(pack, torch.ones(32, 1, 28, 28), torch.zeros(32, dtype=torch.int64))
+        results.append([*losses, *scores, pack.weights.parameters, *(buffers[n] for n in sorted(buffers))])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_evaluations_are_torch_s(programs: Path) -> None:

@@ -57,7 +57,7 @@ def assert_same_weights(one: Weights | None, other: Weights | None) -> None:
     assert (one is None) == (other is None)
     if one is not None and other is not None:
         assert same(one.parameters, other.parameters)
-        assert one.buffers.keys() == other.buffers.keys()
+        assert [*one.buffers] == [*other.buffers]
         assert all(same(one.buffers[name], other.buffers[name]) for name in one.buffers)
 
 
