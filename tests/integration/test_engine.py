@@ -3,6 +3,7 @@
 import json
 import logging
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,18 @@ from torch import Tensor
 
 import models
 from hpo import compiler, convolution
+from hpo.artifacts import Artifacts
 from hpo.budget import Phase
+from hpo.claim import LeasedTrial
 from hpo.compiler import CompileError, obtain
 from hpo.engine import Compiled, Engine
+from hpo.ledger import Lease
 from hpo.optimizer import Sgd
 from hpo.pack import Candidate, Pack, Weights
 from hpo.program import Program
+from hpo.spec import StudySpec
+from hpo.trainer import Trainer
+from hpo.workload import Workload
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +99,38 @@ def test_in_which_order_the_tensors_of_a_pack_are_named_is_of_no_concern(program
         scores = engine.score(pack, torch.ones(32, 1, 28, 28), torch.zeros(32, dtype=torch.int64))
         results.append([*losses, *scores, pack.weights.parameters, *(buffers[n] for n in sorted(buffers))])
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+def test_who_goes_on_from_a_file_trains_as_if_it_had_not_been_away(
+    programs: Path, tmp_path: Path, spec: Callable[..., StudySpec]
+) -> None:
+    digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
+    workload, artifacts = Workload(digits, tmp_path), Artifacts(tmp_path / "study")
+    train, validation = workload.images("search", "cpu")
+    engine = compiled(programs)
+    trainer = Trainer(
+        workload.factory,
+        train,
+        validation,
+        digits.budget("search"),
+        16,
+        3,
+        torch.device("cpu"),
+        engine=engine,
+    )
+    training = trainer.start(dict(enumerate(CANDIDATES)))
+    training.epoch()
+    files = {
+        number: artifacts.save_checkpoint("search", LeasedTrial(number, Lease(number, 1), {}, 0), state)
+        for number, state in training.states().items()
+    }
+    calm = [[(r.member, r.train_loss, r.validation_loss) for r in training.epoch()] for _ in range(2)]
+    for members in ([0, 1, 2], [1]):
+        states = {n: artifacts.load_checkpoint(files[n], trainer.new_pack([0]).weights) for n in members}
+        again = trainer.start({n: CANDIDATES[n] for n in members}, states)
+        for expected in calm:
+            found = [(r.member, r.train_loss, r.validation_loss) for r in again.epoch()]
+            assert found == [epoch for epoch in expected if epoch[0] in members]
 
 
 def test_evaluations_are_torch_s(programs: Path) -> None:
