@@ -7,6 +7,7 @@ HpoError                 1   anything below; `hpo` prints its message on stderr,
 ├── NotFoundError        2   no study, trial or bundle of that name
 ├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
 │   └── UnavailableError     it cannot be reached at this moment; another try may succeed
+├── AwayError            1   what a trial has written cannot be read at this moment
 └── TrainingError        1   a trial cannot be trained here (its study goes on)
 """
 
@@ -38,6 +39,10 @@ class StorageError(HpoError):
 
 
 class UnavailableError(StorageError):
+    pass
+
+
+class AwayError(HpoError):
     pass
 
 

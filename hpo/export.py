@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from hpo.best import BestParams, best_params
 from hpo.bundle import ModelSpec, load_bundle, write_bundle
-from hpo.errors import HpoError
+from hpo.errors import AwayError, HpoError
 from hpo.evaluate import Metrics, test_metrics
 from hpo.storage import Storage
 from hpo.study import Study
@@ -27,7 +27,7 @@ def export_bundle(
     """Writes the best model of the study's full training to `directory`; gives its test metrics.
 
     A model is tested once: its metrics are kept beside its weights and read from there afterwards. Raises
-    `NotFoundError` before any full training has completed, `HpoError` if its weights are gone.
+    `NotFoundError` before any full training has completed, `AwayError` if its weights cannot be read.
     """
     best = best_params(storage, study, "full")
     folder = study.artifacts(artifacts)
@@ -35,7 +35,7 @@ def export_bundle(
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise HpoError(
+        raise AwayError(
             f"{file}: cannot read the weights of trial {best.trial} of {study.spec.full_name!r} ({error}); "
             "is HPO_ARTIFACTS the folder that its worker wrote to?"
         ) from error

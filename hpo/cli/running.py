@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 ORPHAN_SECONDS = 20.0
 """How long a worker whose launcher is gone gets to save and hand back its trials."""
+
+AWAY_SECONDS = 60.0
+"""How long the end of a run waits for the folder with the weights."""
 
 
 @command("hpo run studies/quickstart.toml")
@@ -84,7 +88,8 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
         metrics = load_bundle(directory).metrics
     else:
         words("testing the best model on the test images")
-        metrics = _patiently(lambda: export_bundle(storage, study, workload, found.artifacts_path, directory))
+        export = partial(export_bundle, storage, study, workload, found.artifacts_path, directory)
+        metrics = _soon(lambda: _patiently(export)) if trained else _patiently(export)
     result(_patiently(lambda: final_table(storage, study, metrics, directory)))
 
 
@@ -243,6 +248,25 @@ def _patiently(call: Callable[[], T]) -> T:
     from hpo.patience import patiently
 
     return patiently(call, threading.Event(), log)
+
+
+def _soon(call: Callable[[], T]) -> T:
+    """What `call` gives, once a folder that is away is back: the weights were there when a trial ended."""
+    from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+    from hpo.errors import AwayError
+
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning("waiting for the weights: %s", state.outcome.exception())
+
+    return Retrying(
+        retry=retry_if_exception_type(AwayError),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(AWAY_SECONDS),
+        before_sleep=say,
+        reraise=True,
+    )(call)
 
 
 def _width(width: int | None) -> list[str]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from data import DataError
 from hpo import errors
-from hpo.cli import cli, main
+from hpo.cli import cli, main, running
 from models import ModelError
 
 HEAVY = ("torch", "optuna", "sqlalchemy", "sklearn", "scipy", "pydantic")
@@ -172,6 +172,7 @@ RAISED = [
     (errors.StorageError("refused"), 1, ["refused"]),
     (errors.UnavailableError("away"), 1, ["away"]),
     (errors.TrainingError("diverged"), 1, ["diverged"]),
+    (errors.AwayError("the weights are away"), 1, ["the weights are away"]),
     (ModelError("no model"), 2, ["no model"]),
     (DataError("damaged"), 1, ["damaged"]),
 ]
@@ -308,3 +309,34 @@ def test_completion_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_data_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(monkeypatch, "data", "list") == 0
     assert "emnist-byclass\n" in capsys.readouterr().out
+
+
+def test_the_end_of_a_run_waits_for_a_folder_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    answers = iter(
+        [errors.AwayError("w.safetensors: cannot read"), errors.AwayError("w.safetensors: cannot read"), 7]
+    )
+
+    def export() -> int:
+        answer = next(answers)
+        if isinstance(answer, errors.AwayError):
+            raise answer
+        return answer
+
+    assert running._soon(export) == 7
+    assert waits == [1, 1]
+    assert caplog.messages == ["waiting for the weights: w.safetensors: cannot read"]
+
+
+def test_weights_that_stay_away_end_a_run_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr(running, "AWAY_SECONDS", 0)
+
+    def export() -> None:
+        raise errors.AwayError("w.safetensors: cannot read")
+
+    with pytest.raises(errors.AwayError, match=r"w\.safetensors"):
+        running._soon(export)
