@@ -145,7 +145,7 @@ def _state(progress: Progress, tensors: Tensors, like: Weights) -> MemberState:
         buffers = _within(found, "buffers.")
         if {n: t.shape[1:] for n, t in buffers.items()} != {n: t.shape[1:] for n, t in like.buffers.items()}:
             raise ValueError(f"{part}: its buffers are not of this network")
-        # In the network's order, which is that in which a program takes them; a file has an order of its own.
+        # In the network's order: a file has one of its own.
         return Weights(found["parameters"], {name: buffers[name] for name in like.buffers})
 
     own = weights("weights")
