@@ -217,15 +217,15 @@ def forget_worker(connection: Connection, worker: str) -> None:
     dismiss(connection, worker)
 
 
-def dismiss(connection: Connection, worker: str) -> None:
-    """Deletes the entries of a worker that has ended, and of all that have not been heard of for too long.
+def dismiss(connection: Connection, *ended: str) -> None:
+    """Deletes the entries of workers that have ended, and of all that have not been heard of for too long.
 
     One of those that lives after all enters itself anew.
     """
     table = schema.workers
-    gone = or_(table.c.name == worker, table.c.expires <= func.now())
+    gone = or_(table.c.name.in_(ended), table.c.expires <= func.now())
     names = connection.execute(delete(table).where(gone).returning(table.c.name)).scalars()
-    connection.execute(delete(schema.deliveries).where(schema.deliveries.c.worker.in_([*names, worker])))
+    connection.execute(delete(schema.deliveries).where(schema.deliveries.c.worker.in_([*names, *ended])))
 
 
 def losses(connection: Connection, trial_ids: Sequence[int]) -> dict[int, int]:

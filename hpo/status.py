@@ -74,12 +74,13 @@ def status(storage: Storage, study: Study) -> Status:
     """The figures of this moment, all from one transaction.
 
     Trials whose lease is overdue are put back into the queue first, so none is shown as running that nobody
-    runs.
+    runs; the entries of workers that are overdue go.
     """
     spec = study.spec
     with storage.transaction() as connection:
         for stage in STAGES:
             ledger.reap(connection, study.study_id(stage))
+        ledger.dismiss(connection)
         search = _stage(connection, study, "search", study.trials)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
         return Status(study.name, spec.fingerprint, search, full, _workers(connection, study))
@@ -113,7 +114,7 @@ def _workers(connection: Connection, study: Study) -> tuple[WorkerStatus, ...]:
     query = (
         select(worker.c.name, worker.c.device, func.count(lease.c.trial_id).label("running"))
         .join_from(worker, lease, lease.c.worker == worker.c.name, isouter=True)
-        .where(worker.c.study == study.name, worker.c.expires > func.now())
+        .where(worker.c.study == study.name)
         .group_by(worker.c.name, worker.c.device)
         .order_by(worker.c.name)
     )

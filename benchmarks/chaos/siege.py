@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from benchmarks.chaos.invariants import Remains, remains, violations
 from benchmarks.chaos.server import connection
 from benchmarks.chaos.system import NAME, ChaosError, EndedError, System
 from hpo.errors import HpoError
+from hpo.status import status
 from hpo.storage import open_url
 from hpo.study import load
 
@@ -23,7 +24,7 @@ END_SECONDS = 240.0
 """So long after the last fault the study must be through."""
 
 SETTLE_SECONDS = 10.0
-"""So long after the study's end its last processes may take to go."""
+"""So long after the study's end its last processes may take to go, and leases of the killed to run out."""
 
 
 @dataclass
@@ -116,13 +117,19 @@ def _await_end(system: System) -> None:
 
 
 def _look(system: System) -> Remains:
-    """What is left, once the processes have had their time to go."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while (processes := system.processes()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    named = [f"{process.pid}: {' '.join(process.words)}" for process in processes]
+    """What is left, once the processes have had their time to go, and the leases of the killed theirs to run
+    out."""
     storage = open_url(system.url)
     study = load(storage, NAME)
+    _settled(lambda: not system.processes())
+    _settled(lambda: not status(storage, study).workers)
     storage.engine.dispose()
+    named = [f"{process.pid}: {' '.join(process.words)}" for process in system.processes()]
     with connection(system.url) as opened:
         return remains(opened, study, system.artifacts, named)
+
+
+def _settled(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)

@@ -139,6 +139,17 @@ def test_what_nobody_runs_is_not_shown_as_running(storage: Storage, spec: SpecOf
     assert [worker.running for worker in now.workers] == [0]
 
 
+def test_a_killed_worker_is_shown_until_its_lease_has_run_out(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(), "test").study
+    for name in ("one", "two"):
+        Renewal(storage, study, name, "cpu").renew()
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE hpo.worker SET expires = now() WHERE name = 'two'"))
+    assert [worker.name for worker in status(storage, study).workers] == ["one"]
+    with storage.transaction() as connection:
+        assert list(connection.execute(text("SELECT name FROM hpo.worker")).scalars()) == ["one"]
+
+
 def test_a_trial_under_way_stays_under_way(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
     trial = next_trial(storage, study)
