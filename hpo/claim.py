@@ -18,7 +18,7 @@ from hpo.ledger import Ending, Lease, Saved
 from hpo.sampler import Observation, propose
 from hpo.seeds import mixed
 from hpo.settings import LEASE_SECONDS
-from hpo.space import Point
+from hpo.space import Point, Value
 from hpo.storage import Storage
 from hpo.study import STAGES, Stage, Study, current, search_seed
 
@@ -60,11 +60,13 @@ def claim(
     seconds: float = LEASE_SECONDS,
     limits: Mapping[int, int] | None = None,
     fleet: int = 1,
+    batch_size: int | None = None,
 ) -> list[LeasedTrial]:
     """Leases up to `width` trials of one batch size to `worker`; none if nothing can be handed out now.
 
-    `limits`: lower widths, by batch size. `seconds`: how long the leases last unless they are renewed.
-    `fleet`: how many workers there will be at least, once all have started.
+    `batch_size`: of that one alone, to one that trains others of it. `limits`: lower widths, by batch size.
+    `seconds`: how long the leases last unless they are renewed. `fleet`: how many workers there will be at
+    least, once all have started.
 
     In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stopped
     stage only the first. Raises `NotFoundError` if the study has been deleted.
@@ -85,6 +87,8 @@ def claim(
         elif not rows and stage == "search" and _propose(connection, study, width):
             rows = catalog.claimable(connection, study_id)
         width = min(width, _fair_share(connection, study, len(rows), fleet))
+        if batch_size is not None:
+            rows = _fitting(rows, batch_size, losses)
         pack = pack_of(rows, width, losses)
         if pack and limits is not None:
             pack = pack[: limits.get(int(pack[0].point["batch_size"]), width)]
@@ -113,13 +117,9 @@ def claim_lost(
         ledger.reap(connection, study_id)
         rows = catalog.claimable(connection, study_id)
         losses = ledger.losses(connection, [row.trial_id for row in rows])
-        fitting = [
-            row
-            for row in rows
-            # What others started through Optuna has never been leased, and may lack what ours have.
-            if losses.get(row.trial_id, SUSPECT) < SUSPECT and row.point["batch_size"] == batch_size
-        ]
-        return _lease(connection, fitting[:width], worker, seconds, losses)
+        # What others started through Optuna has never been leased, and may lack what ours have.
+        begun = [row for row in rows if row.trial_id in losses]
+        return _lease(connection, _fitting(begun, batch_size, losses)[:width], worker, seconds, losses)
 
 
 def pack_of(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> list[TrialRow]:
@@ -131,9 +131,12 @@ def pack_of(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> 
         return []
     if losses.get(rows[0].trial_id, 0) >= SUSPECT:
         return [rows[0]]
-    size = rows[0].point["batch_size"]
-    fitting = [r for r in rows if r.point["batch_size"] == size and losses.get(r.trial_id, 0) < SUSPECT]
-    return fitting[:width]
+    return _fitting(rows, rows[0].point["batch_size"], losses)[:width]
+
+
+def _fitting(rows: Sequence[TrialRow], batch_size: Value, losses: Mapping[int, int]) -> list[TrialRow]:
+    """Those of that batch size that may have pack mates."""
+    return [r for r in rows if r.point["batch_size"] == batch_size and losses.get(r.trial_id, 0) < SUSPECT]
 
 
 def _begun(rows: Sequence[TrialRow], losses: Mapping[int, int]) -> list[TrialRow]:

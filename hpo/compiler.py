@@ -35,42 +35,70 @@ def obtain(program: Program, folder: Path) -> Path:
 
     Another process that needs it too waits. Raises `CompileError`.
     """
-    try:
-        convolution.load(folder)
-        path = folder / f"{program.model.replace(':', '.')}-{_digest(program, folder)}.so"
-    except convolution.BuildError as error:
-        raise CompileError(str(error)) from error
-    except OSError as error:
-        raise CompileError(f"{folder} cannot be used: {error}") from error
-    except Exception as error:  # a user's network may raise anything
-        reason = " ".join(str(error).split())
-        raise CompileError(f"{program.model} cannot be traced: {type(error).__name__}: {reason}") from error
+    _load_kernels(folder)  # which the program calls
+    path = _named(program, folder, _digest(program, folder)).with_suffix(".so")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             _compile(program, path)
     return path
 
 
+def key_of(program: Program, folder: Path, *options: object) -> Path:
+    """A file in `folder`, less its suffix, for what was found out about the program with `options`.
+
+    Another one for another CPU, torch or source. Raises `CompileError` for a network that cannot be traced.
+    """
+    if program.model in models.names():
+        return _named(program, folder, _known(program, *options))
+    return _named(program, folder, _traced(program, folder, *options))
+
+
+def _named(program: Program, folder: Path, digest: str) -> Path:
+    return folder / f"{program.model.replace(':', '.')}-{digest}"
+
+
 def _digest(program: Program, folder: Path) -> str:
     """The digest of the program, from a note beside it where that is sure to be right: to trace one takes a
     second, most of it to import what traces."""
     if program.model not in models.names():
-        return digest(program, *OPTIONS.items())  # what a user's module imports is not known
-    known = hashlib.sha256(repr((convolution.digest(), program, OPTIONS)).encode())
-    for source in _sources():
-        known.update(source.read_bytes())
-    note = folder / f"{known.hexdigest()[:16]}.digest"
+        return _traced(program, folder)  # what a user's module imports is not known
+    note = folder / f"{_known(program)}.digest"
     if not note.exists():
         made = note.with_suffix(f".{os.getpid()}")
-        made.write_text(digest(program, *OPTIONS.items()))
+        made.write_text(_traced(program, folder))
         made.replace(note)
     return note.read_text()
 
 
+def _load_kernels(folder: Path) -> None:
+    try:
+        convolution.load(folder)
+    except convolution.BuildError as error:
+        raise CompileError(str(error)) from error
+    except OSError as error:
+        raise CompileError(f"{folder} cannot be used: {error}") from error
+
+
+def _traced(program: Program, folder: Path, *options: object) -> str:
+    _load_kernels(folder)  # a graph names them
+    try:
+        return digest(program, *OPTIONS.items(), *options)
+    except Exception as error:  # a user's network may raise anything
+        reason = " ".join(str(error).split())
+        raise CompileError(f"{program.model} cannot be traced: {type(error).__name__}: {reason}") from error
+
+
+def _known(program: Program, *options: object) -> str:
+    """A digest of what a program of our own networks follows from."""
+    found = hashlib.sha256(repr((convolution.digest(), program, OPTIONS, options)).encode())
+    for source in _sources():
+        found.update(source.read_bytes())
+    return found.hexdigest()[:16]
+
+
 def _sources() -> list[Path]:
-    """What the programs of our own networks follow from."""
     mine = Path(__file__).parent
-    names = ("program", "pack", "optimizer", "dropout", "convolution")
+    names = ("program", "pack", "optimizer", "dropout", "convolution", "engine", "programs", "tuning")
     return [*(mine / f"{name}.py" for name in names), *sorted(Path(models.__file__).parent.glob("*.py"))]
 
 

@@ -267,6 +267,8 @@ class Pack:
 
 
 def _cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    if output.dtype == torch.bfloat16:
+        output = output.float()
     if output.ndim == 2:
         return F.cross_entropy(output, labels)
     heads = output.shape[1]  # of (B, heads, classes)

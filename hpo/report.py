@@ -26,6 +26,7 @@ from hpo.study import Stage, Study
 
 if TYPE_CHECKING:  # what they are made by loads torch, which no table needs
     from hpo.evaluate import Metrics
+    from hpo.tuning import Rates
     from models.profile import Profile
 
 ROWS = 10
@@ -110,6 +111,18 @@ def model_table(profiles: Iterable[Profile]) -> str:
     table = _table("Networks", ("name", "parameters", "forward MFLOP per image"))
     for entry in profiles:
         table.add_row(entry.name, f"{entry.parameters:,}", f"{entry.forward_flops / 1e6:,.2f}")
+    return _render(table)
+
+
+def tuning_table(model: str, found: Sequence[Rates], threads: int) -> str:
+    ways = list(dict.fromkeys(way for row in found for way in row.images))
+    columns = ("images at once", *ways, "chosen")
+    threads_of = "1 thread" if threads == 1 else f"{threads} threads"
+    table = _table(f"{model}, images a second and process ({threads_of})", columns)
+    for row in found:
+        rates = (f"{row.images[way]:,.0f}" if way in row.images else "-" for way in ways)
+        what = "evaluation, " if row.purpose == "evaluation" else "step, "
+        table.add_row(f"{what}{row.batch_size}", *rates, row.chosen)
     return _render(table)
 
 

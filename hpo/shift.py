@@ -21,7 +21,10 @@ from hpo.trainer import Trainer, Training
 log = logging.getLogger("hpo.worker")
 
 JOIN_SECONDS = 1.0
-"""How often a pack with room looks for trials that lost their worker."""
+"""How often a pack with room looks for trials that could join it."""
+
+FILL_SECONDS = 0.5
+"""How long a pack that members have left waits for those who are to fill it, before its next epoch."""
 
 PARK_SECONDS, RELEASE_SECONDS = 4.0, 3.0
 """How long a worker that is told to stop may write checkpoints, and wait for the database. What is not saved
@@ -32,13 +35,15 @@ class ToldToStop(BaseException):
     """Raised in the training loop when the process was told to stop."""
 
 
-class ClaimLost(Protocol):
+class ClaimMore(Protocol):
     def __call__(self, width: int) -> list[LeasedTrial]:
-        """Trials of this pack's stage and batch size that lost their worker, at most so many."""
+        """Trials of this pack's stage and batch size that are to join it, at most so many."""
 
 
 class Shift:
     """The loop around a `Training`: epochs, reports, checkpoints, and what to do about what others did.
+
+    `fills`: whether a member that leaves is worth waiting for another one, which `claim_more` gives.
 
     It ends when all trials have ended and the database knows, or when `stop` is set: then the trials are
     saved and handed back. What an epoch raises goes through, with the training as it was before that epoch.
@@ -53,15 +58,16 @@ class Shift:
         outbox: Outbox,
         artifacts: Artifacts,
         checkpointer: Checkpointer,
-        claim_lost: ClaimLost,
+        claim_more: ClaimMore,
         width: int,
+        fills: bool,
         stop: threading.Event,
         clock: Callable[[], float],
         tell: Callable[[Sequence[EpochResult]], None],
     ) -> None:
         self._trainer, self._stage, self._reporter, self._outbox = trainer, stage, reporter, outbox
-        self._artifacts, self._checkpointer, self._claim_lost = artifacts, checkpointer, claim_lost
-        self._width, self._stop, self._clock, self._tell = width, stop, clock, tell
+        self._artifacts, self._checkpointer, self._claim_more = artifacts, checkpointer, claim_more
+        self._width, self._fills, self._stop, self._clock, self._tell = width, fills, stop, clock, tell
         self._trials = {trial.number: trial for trial in trials}
         self._durable: dict[int, int] = {}  # the epoch of the last checkpoint, by number
         self._unsaved: dict[int, EpochResult] = {}  # finished, and their weights are not written yet
@@ -92,14 +98,14 @@ class Shift:
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """Looks for lost trials while this thread is busy with something else than epochs."""
+        """Looks for trials that could join while this thread is busy with something else than epochs."""
         over = threading.Event()
 
         def look() -> None:
             while not over.wait(JOIN_SECONDS):
-                self._look_for_lost()
+                self._look_for_more()
 
-        looker = threading.Thread(target=look, name="look for lost trials", daemon=True)
+        looker = threading.Thread(target=look, name="look for more trials", daemon=True)
         looker.start()
         try:
             yield
@@ -117,9 +123,11 @@ class Shift:
         """Whether there is more to do."""
         self._take_in()
         if self._training.members:
-            results = self._training.epoch()
+            width, results = self.width, self._training.epoch()
             self._tell(results)
             self._report(results)
+            if self._fills and 0 < self.width < width:
+                self._fill()
             # A checkpoint counts once the database knows it, so there is no use in one while it is away.
             if self._checkpointer.is_due and self._outbox.reachable and not self._stop.is_set():
                 self._save()
@@ -135,7 +143,7 @@ class Shift:
         if self._stage == "full":
             self._unsaved |= {result.member: result for result in results if result.status == "finished"}
         # First what can be told at once: if something goes wrong with the weights, it is on record.
-        self._look_for_lost()
+        self._look_for_more()
         self._drop(self._reporter.report([r for r in results if r.member not in self._unsaved]))
         saved, start = {}, self._clock()
         for number in self._unsaved:
@@ -147,6 +155,12 @@ class Shift:
             self._reporter.spend("checkpoints", self._clock() - start, list(self._unsaved))
         if saved:
             self._drop(self._reporter.report([self._unsaved.pop(number) for number in saved], saved))
+
+    def _fill(self) -> None:
+        """Lets others take the room of those who have left."""
+        self._next_look = self._clock()
+        self._look_for_more()
+        self._reporter.settle(FILL_SECONDS)
 
     def _drop(self, leaving: Collection[int]) -> None:
         self._training.drop(leaving)
@@ -164,7 +178,7 @@ class Shift:
             self._durable |= {number: one.epoch for number, one in saved.items()}
             self._reporter.save(saved)
 
-    def _look_for_lost(self) -> None:
+    def _look_for_more(self) -> None:
         # `_trials` changes while a look is under way, so that comes first.
         if self._is_looking or self._joining or self._clock() < self._next_look:
             return
@@ -176,7 +190,7 @@ class Shift:
         self._next_look, self._is_looking = self._clock() + JOIN_SECONDS, True
 
         def claim() -> None:
-            trials = self._claim_lost(room)
+            trials = self._claim_more(room)
             # This worker itself may have been away for too long: then its own trials are among the lost ones,
             # and a member that is here still has lost nothing but its lease.
             here = self._reporter.here

@@ -24,6 +24,7 @@ from data import check as check_dataset
 from hpo.budget import Augmentation, Budget, Phase
 from hpo.errors import SpecError
 from hpo.parameters import SpaceError, nearest, parse_space, to_plain
+from hpo.precision import Precision, searched_in
 from hpo.space import SearchSpace
 from models import ModelError
 from models import check as check_model
@@ -33,7 +34,7 @@ NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
 
 
-COMPILED_STEPS = 4000
+TUNED_STEPS = 4000
 """Steps for each batch size that pay for a compilation: it takes some ten seconds, and saves one to three
 milliseconds of each step."""
 
@@ -133,9 +134,13 @@ class EngineSection(_Section):
     `compile`: compiled programs on a CPU; "auto" for our own networks, where the stage is long enough to pay
     for the compilation. A program does what the network did once: one of a user's, whose forward follows
     anything but its tensors and its input, must not be compiled.
+
+    `precision`: of products and convolutions in training; "auto" is float32, but the faster one for searches
+    with the networks of `hpo.precision.BFLOAT16`.
     """
 
     compile: Literal["auto", "always", "never"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class PhaseSection(_Section):
@@ -263,12 +268,13 @@ class StudySpec(_Section):
         )
         return Budget("full", (pretrain, finetune), keep="best")
 
-    def compiles(self, stage: Literal["search", "full"], images: int) -> bool:
-        """Whether a stage that trains on so many images is to use compiled programs.
+    def tunes(self, stage: Literal["search", "full"], images: int) -> bool:
+        """Whether a stage that trains on so many images is to find out how it is computed fastest.
 
-        The spec decides, and not what has been compiled before, so that all workers do the same.
+        That takes some time at first. The spec decides, and not what has been found out before, so that all
+        workers do the same.
         """
-        if self.engine.compile != "auto" or self.model.name not in model_names():
+        if self.engine.compile == "always" or self.model.name not in model_names():
             return self.engine.compile == "always"
         trials, epochs = self.search.trials, self.search.epochs
         if stage == "full":
@@ -276,7 +282,13 @@ class StudySpec(_Section):
         sizes = self.space.domains["batch_size"]
         count = sizes.size or 1
         batches = sum(images / sizes.at(place) for place in range(count)) / count  # of an epoch, on average
-        return trials * epochs * batches / count >= COMPILED_STEPS
+        return trials * epochs * batches / count >= TUNED_STEPS
+
+    def precisions(self, stage: Literal["search", "full"]) -> tuple[Precision, ...]:
+        """Those that a stage may be trained in."""
+        if self.engine.precision != "auto":
+            return (self.engine.precision,)
+        return searched_in(self.model.name) if stage == "search" else ("float32",)
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain values, without what is unset; `parse` reads it back."""

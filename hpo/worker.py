@@ -20,12 +20,13 @@ from hpo import costs
 from hpo.artifacts import Artifacts
 from hpo.checkpointer import Checkpointer
 from hpo.claim import LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
-from hpo.engine import Compiled, Engine
+from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
 from hpo.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
 from hpo.outbox import Outbox
 from hpo.patience import patiently
+from hpo.precision import Precision
 from hpo.promotion import promote
 from hpo.renewal import Renewal
 from hpo.reporter import Reporter
@@ -35,6 +36,7 @@ from hpo.shift import Shift, ToldToStop
 from hpo.storage import Storage
 from hpo.study import STAGES, Stage, Study
 from hpo.trainer import Trainer
+from hpo.tuning import Tuned
 from hpo.workload import Workload
 
 T = TypeVar("T")
@@ -69,7 +71,9 @@ class Worker:
 
     `width`: the most trials it trains as one pack. `promotes`: whether it queues the best trials for full
     training itself, once the search is finished. `fleet`: how many workers start together with it, and are
-    to share what waits with it though they are not ready yet.
+    to share what waits with it though they are not ready yet. `fills`: whether a pack whose members leave
+    takes on others that nobody has begun; unless said otherwise on an accelerator, which computes all members
+    at once, and not on a CPU, where they take turns.
     """
 
     storage: Storage
@@ -83,6 +87,7 @@ class Worker:
     lease_seconds: float = LEASE_SECONDS
     fleet: int = 1
     programs: Path | None = None
+    fills: bool | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.perf_counter
     _outbox: Outbox = field(init=False)
@@ -94,12 +99,14 @@ class Worker:
     _narrowed: dict[tuple[Stage, int], int] = field(default_factory=dict)
     _checkpointers: dict[Stage, Checkpointer] = field(init=False)
     _images: dict[Stage, tuple[DeviceImages, DeviceImages]] = field(default_factory=dict)
-    _compiled: Compiled | None = None
+    _tuned: dict[tuple[Precision, ...], Tuned] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A signal is heard only between two calls of the driver: none may wait for a lock for long.
         self.storage = replace(self.storage, lock_seconds=LOCK_SECONDS)
         self._checkpointers = {stage: Checkpointer(self._files, stage, self.clock) for stage in STAGES}
+        if self.fills is None:
+            self.fills = torch.device(self.device).type != "cpu"
 
     def run(self) -> None:
         """Works until no trial of the study is open, or it is told to stop.
@@ -198,6 +205,21 @@ class Worker:
                 break
         return stage, trials
 
+    def _claim_more(self, stage: Stage, size: int, room: int) -> list[LeasedTrial]:
+        if self.fills:
+            return claim(
+                self.storage,
+                self.study,
+                stage,
+                self.name,
+                room,
+                self.lease_seconds,
+                fleet=self.fleet,
+                batch_size=size,
+            )
+        # What nobody has begun is better left to whoever comes free.
+        return claim_lost(self.storage, self.study, stage, self.name, room, size, self.lease_seconds)
+
     def _width(self, stage: Stage, batch_size: int) -> int:
         return min(self.width, self._narrowed.get((stage, batch_size), self.width))
 
@@ -252,10 +274,9 @@ class Worker:
             self._outbox,
             self._files,
             self._checkpointers[stage],
-            lambda room: claim_lost(
-                self.storage, self.study, stage, self.name, room, size, self.lease_seconds
-            ),
+            partial(self._claim_more, stage, size),
             width,
+            bool(self.fills),
             self.stop,
             self.clock,
             partial(self._tell, stage),
@@ -327,12 +348,15 @@ class Worker:
         )
 
     def _engine(self, stage: Stage, images: int) -> Engine:
-        pays = self.study.spec.compiles(stage, images)
-        if self.programs is None or torch.device(self.device).type != "cpu" or not pays:
-            return Engine()
-        if self._compiled is None:
-            self._compiled = Compiled(self.workload.program, self.programs)
-        return self._compiled
+        spec = self.study.spec
+        precisions = spec.precisions(stage)
+        on_cpu = torch.device(self.device).type == "cpu"
+        if self.programs is None or not on_cpu or not spec.tunes(stage, images):
+            return Engine(precisions[0])
+        if precisions not in self._tuned:
+            compiles = spec.engine.compile != "never"
+            self._tuned[precisions] = Tuned(self.workload.program, self.programs, precisions, compiles)
+        return self._tuned[precisions]
 
     @contextmanager
     def _interrupted(self) -> Iterator[None]:

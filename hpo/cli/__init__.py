@@ -46,6 +46,7 @@ for command in (
     looking.dashboard,
     looking.doctor,
     looking.models,
+    looking.tune,
     looking.completion,
     studies.study,
     data.data,

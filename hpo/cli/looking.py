@@ -82,6 +82,50 @@ def models(classes: int, channels: int, as_json: bool) -> None:
     json_result([asdict(entry) for entry in profiles]) if as_json else result(model_table(profiles))
 
 
+@command("hpo tune lenet\nhpo tune resnet --batch-size 16 --batch-size 64 --json")
+@click.argument("model")
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(16, 32, 64),
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option("--classes", type=click.IntRange(min=2), default=62, show_default=True, help="It tells apart.")
+@click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True, help="Of an image.")
+@click.option("--size", type=click.IntRange(min=1), default=28, show_default=True, help="Side of an image.")
+@as_json
+def tune(
+    model: str, batch_sizes: tuple[int, ...], classes: int, channels: int, size: int, as_json: bool
+) -> None:
+    """Find the fastest way to compute a network on this CPU.
+
+    A worker finds it by itself where a study is long enough, and keeps it; workers of this machine use what
+    is found here too. Ways that a search does not choose by itself are shown as well: [engine] in the study
+    file makes it.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from hpo.allocator import keep_freed
+    from hpo.devices import slots
+    from hpo.program import Program
+    from hpo.report import tuning_table
+    from hpo.tuning import survey
+    from models import build
+
+    build(model, classes, channels)  # so that a mistake is told first
+    threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
+    torch.set_num_threads(threads)  # as a worker has
+    keep_freed()
+    like = Program(model, classes, channels, (size, size), 0, "evaluation")
+    found = survey(like, batch_sizes, settings().programs_path)
+    json_result([asdict(row) for row in found]) if as_json else result(tuning_table(model, found, threads))
+
+
 @command('eval "$(hpo completion bash)"')
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

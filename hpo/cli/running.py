@@ -143,6 +143,7 @@ def worker(
     lines = _follow_launcher() if lifeline else None
     import socket
 
+    from hpo.allocator import keep_freed
     from hpo.standby import Assignment
     from hpo.worker import WIDTH, Worker
     from hpo.workload import Workload
@@ -173,6 +174,7 @@ def worker(
         fleet=fleet,
         programs=found.programs_path,
     )
+    keep_freed()
     server.listen_to_signals()
     server.run()
 

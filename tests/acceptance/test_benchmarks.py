@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
         ("search", ("--only", "optuna,hpo"), {"seconds", "losses", "ratios", "hardware"}),
         ("overhead", (), {"workers", "hardware"}),
         ("activities", (), {"runs", "hardware"}),
+        ("answers", (), {"runs", "ratios", "hardware"}),
+        ("throughput", (), {"rates", "peak", "hardware"}),
     ],
 )
 def test_a_short_form(name: str, options: tuple[str, ...], keys: set[str], shell: Shell) -> None:

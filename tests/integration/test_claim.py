@@ -352,6 +352,20 @@ def test_a_pack_takes_in_only_its_batch_size(storage: Storage, spec: SpecOf) -> 
     assert claim_lost(storage, study, "search", "one", 16, 8) == []
 
 
+def test_a_pack_that_is_to_be_full_takes_in_new_trials_of_its_batch_size(
+    storage: Storage, spec: SpecOf
+) -> None:
+    study = create(storage, spec(), "test").study
+    taken = claim(storage, study, "search", "one", 3, batch_size=32)
+    assert len(taken) == 3
+    assert sizes(taken) == {32}
+    lose(storage, study, 1, SUSPECT)
+    rest = [t for _ in range(12) for t in claim(storage, study, "search", "one", 1, batch_size=16)]
+    assert sizes(rest) == {16}
+    assert not any(trial.alone for trial in rest)
+    assert claim(storage, study, "search", "one", 3, batch_size=8) == []
+
+
 def test_a_pack_takes_in_no_suspect(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     lose(storage, study, 2, SUSPECT)

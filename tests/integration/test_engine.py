@@ -1,6 +1,5 @@
 """Compiled programs: the compiler is another process, and what it made is shared."""
 
-import json
 import logging
 import subprocess
 from collections.abc import Callable
@@ -13,16 +12,17 @@ import torch
 from torch import Tensor
 
 import models
-from hpo import compiler, convolution
+from hpo import convolution
 from hpo.artifacts import Artifacts
 from hpo.budget import Phase
 from hpo.claim import LeasedTrial
 from hpo.compiler import CompileError, obtain
-from hpo.engine import Compiled, Engine
+from hpo.engine import Engine
 from hpo.ledger import Lease
 from hpo.optimizer import Sgd
 from hpo.pack import Candidate, Pack, Weights
 from hpo.program import Program
+from hpo.programs import Programs
 from hpo.spec import StudySpec
 from hpo.trainer import Trainer
 from hpo.workload import Workload
@@ -38,9 +38,9 @@ CANDIDATES = [
 ]
 
 
-def compiled(programs: Path) -> Compiled:
+def compiled(programs: Path) -> Programs:
     """The size of evaluations is one for which nothing else is compiled in this run."""
-    engine = Compiled(LIKE, programs, evaluation_batch=32)
+    engine = Programs(LIKE, programs, evaluation_batch=32)
     engine.prepare(16, [SGD])
     return engine
 
@@ -146,35 +146,12 @@ def test_evaluations_are_torch_s(programs: Path) -> None:
         assert torch.equal(right, expected[1])
 
 
-def test_what_was_measured_once_counts_for_all(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled(programs)
-
-    def fails(*_arguments: Any) -> Any:
-        raise AssertionError("measured a second time")
-
-    monkeypatch.setattr(Compiled, "_measure", fails)
-    monkeypatch.setattr(compiler, "_compile", fails)
-    again = compiled(programs)
-    step = replace(LIKE, purpose="sgd", batch_size=16)
-    choice = obtain(step, programs).with_suffix(f".{torch.get_num_threads()}.json")
-    found = json.loads(choice.read_text())
-    assert found["program"]["batch_size"] == 16
-    for seconds, is_compiled in (
-        ({"compiled": 1, "operators": 2}, True),
-        ({"compiled": 2, "operators": 1}, False),
-    ):
-        choice.write_text(json.dumps(found | {"seconds": seconds}))
-        again = compiled(programs)
-        assert (again._runs[step] is not None) == is_compiled
-    choice.write_text(json.dumps(found))
-
-
 def test_without_a_compiler_torch_s_operators_do_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     convolution.load(programs)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    engine = Compiled(LIKE, tmp_path)
+    engine = Programs(LIKE, tmp_path)
     with caplog.at_level(logging.WARNING):
         engine.prepare(16, [SGD])
     assert "batch size 16, sgd: not compiled: lenet cannot be compiled: " in caplog.text

@@ -346,6 +346,29 @@ def test_trials_that_others_lost_join_a_pack_with_room(
     assert outcome(storage, worker.study) == outcome(storage, calm.study)
 
 
+def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
+    works: Works, storage: Storage, steps: Steps
+) -> None:
+    """Of the next ones of the batch size, at once; and none waits for the pack to end."""
+    changes: dict[str, Any] = {
+        "search": {"trials": 10, "epochs": 4},
+        "pruner": {"name": "asha", "min_epochs": 1, "reduction": 2},
+    }
+    worker = works(**changes)
+    worker.width, worker.fills = 4, True
+    steps.count, steps.widths = 0, []
+    worker.run()
+    found = states(storage, worker.study)
+    assert found.count("PRUNED") >= 2
+    assert found.count("PRUNED") + found.count("COMPLETE") == 10
+    assert steps.widths[: 2 * STEPS] == [4] * 2 * STEPS  # some of the four left after the first epoch
+    emptied = works("emptied", **changes)
+    emptied.width = 4
+    steps.count, steps.widths, filled = 0, [], steps.widths
+    emptied.run()
+    assert len(filled) < len(steps.widths)
+
+
 @pytest.mark.usefixtures("always_looks")
 def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
     works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch

@@ -94,6 +94,11 @@ MISTAKES = {
         '[engine]\ncompile = "fast"\n[full]',
         """engine.compile = "fast": must be one of 'auto', 'always' or 'never'""",
     ),
+    "unknown precision": (
+        "[full]",
+        '[engine]\nprecision = "half"\n[full]',
+        """engine.precision = "half": must be one of 'auto', 'float32' or 'bfloat16'""",
+    ),
     "section is a list": (
         "[promotion]\ntop = 2",
         "[[promotion]]",
@@ -466,6 +471,7 @@ OTHER: dict[str, object] = {
     "stop.patience": 6,
     "stop.device_hours": 1.5,
     "engine.compile": "never",
+    "engine.precision": "bfloat16",
     "full.pretrain.epochs": 9,
     "full.pretrain.patience": 9,
     "full.finetune.epochs": 9,
@@ -641,21 +647,21 @@ def test_a_spec_is_read_back_from_json_and_from_toml(raw: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "stage", "images", "compiles"),
+    ("changes", "stage", "images", "tunes"),
     [
         # 28 trials of 5 epochs of 8,000 / 16, 8,000 / 32 and 8,000 / 64 steps: 13,611 for each size.
         ({}, "search", 8000, True),
         ({}, "search", 1000, False),
         ({"engine.compile": "always"}, "search", 1000, True),
-        ({"engine.compile": "never"}, "search", 8000, False),
+        ({"engine.compile": "never"}, "search", 8000, True),
         ({"model.name": "package.module:Network"}, "search", 8000, False),
         ({"model.name": "package.module:Network", "engine.compile": "always"}, "search", 8000, True),
         ({"promotion.top": 1, "promotion.seeds": 1, "full.pretrain.epochs": 1}, "full", 90_000, False),
         ({"promotion.top": 1, "promotion.seeds": 1, "full.pretrain.epochs": 5}, "full", 90_000, True),
     ],
 )
-def test_compiled_is_what_pays_for_it(
-    changes: dict[str, object], stage: Literal["search", "full"], images: int, compiles: bool
+def test_tuned_is_what_pays_for_it(
+    changes: dict[str, object], stage: Literal["search", "full"], images: int, tunes: bool
 ) -> None:
     raw = StudySpec.load(LENET).to_json()
     for key, value in changes.items():
@@ -664,10 +670,23 @@ def test_compiled_is_what_pays_for_it(
         for section in sections:
             table = table[section]
         table[name] = value
-    assert StudySpec.parse(raw, "test").compiles(stage, images) == compiles
+    assert StudySpec.parse(raw, "test").tunes(stage, images) == tunes
+
+
+def test_bfloat16_is_for_searches_with_networks_that_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.precision.BFLOAT16", {"lenet"})
+    raw = StudySpec.load(LENET).to_json()
+    lenet = StudySpec.parse(raw, "test")
+    assert lenet.precisions("search") == ("float32", "bfloat16")
+    assert lenet.precisions("full") == ("float32",)
+    other = StudySpec.parse({**raw, "model": {"name": "package.module:Network"}}, "test")
+    assert other.precisions("search") == ("float32",)
+    fixed = StudySpec.parse({**raw, "engine": {"precision": "bfloat16"}}, "test")
+    assert fixed.precisions("search") == fixed.precisions("full") == ("bfloat16",)
+    assert fixed.fingerprint == lenet.fingerprint
 
 
 def test_a_range_of_batch_sizes_is_too_many_programs() -> None:
     raw = StudySpec.load(LENET).to_json()
     raw["space"]["batch_size"] = {"low": 16, "high": 64}
-    assert not StudySpec.parse(raw, "test").compiles("search", 8000)
+    assert not StudySpec.parse(raw, "test").tunes("search", 8000)

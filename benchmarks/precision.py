@@ -1,0 +1,133 @@
+"""Whether a search in bfloat16 ranks the cells of a network as one in float32 does.
+
+python -m benchmarks.precision [--models NAMES] [--cells N] [--epochs N] [--images N] [--json FILE]
+
+Some cells of the paper's space are trained in float32, in bfloat16 with the same seeds, and in float32 with
+other seeds. Printed are Spearman's rank correlations of the validation losses: of float32 with bfloat16, and
+of float32 with itself under other seeds, which is what a ranking can mean at all; and how much more than the
+least the loss in float32 is of the cell that is the best in bfloat16, and of the best under other seeds. A
+network passes where bfloat16 agrees with float32 at least as well as another seed does.
+"""
+
+import argparse
+import json
+import os
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks import hardware
+from benchmarks.command import LENET
+from hpo.budget import Budget, Phase
+from hpo.engine import Engine
+from hpo.pack import Candidate
+from hpo.precision import Precision
+from hpo.sampler import plan
+from hpo.settings import Settings
+from hpo.space import Point
+from hpo.spec import StudySpec
+from hpo.trainer import Trainer
+from hpo.workload import Workload
+
+WAYS: dict[str, tuple[Precision, int]] = {
+    "float32": ("float32", 0),
+    "bfloat16": ("bfloat16", 0),
+    "seed": ("float32", 1000),
+}
+"""Precision, and what is added to the seeds."""
+
+DIVERGED = 1e9
+"""The loss of a cell that has diverged: the last of all."""
+
+
+def losses(
+    model: str, way: str, cells: list[tuple[int, Point]], epochs: int, images: int
+) -> dict[int, float]:
+    """The validation loss of each cell, by its number, after so many epochs on so many images."""
+    torch.set_num_threads(1)
+    precision, seed = WAYS[way]
+    raw = StudySpec.load(LENET).to_json()
+    spec = StudySpec.parse(raw | {"model": {"name": model}, "pruner": {"name": "none"}}, "benchmark")
+    workload = Workload(spec, Settings.from_environment().data_path)
+    train, validation = workload.images("search", "cpu")
+    trainer = Trainer(
+        workload.factory,
+        train.subset(torch.arange(images)),
+        validation,
+        Budget("mini", (Phase("sgd", epochs),), keep="last"),
+        int(cells[0][1]["batch_size"]),
+        seed=seed,
+        device=torch.device("cpu"),
+        engine=Engine(precision, channels_last=True),
+    )
+    candidates = {
+        number: Candidate(point["lr"], point["momentum"], point["weight_decay"], seed + number)
+        for number, point in cells
+    }
+    training, found = trainer.start(candidates), dict.fromkeys(candidates, DIVERGED)
+    while training.members:
+        for result in training.epoch():
+            lasts = result.status != "diverged"
+            found[result.member] = result.validation_loss if lasts else DIVERGED
+    return found
+
+
+def compared(found: dict[str, dict[int, float]]) -> dict[str, float]:
+    """`found`: losses by way and cell."""
+    base = found["float32"]
+    order = sorted(base)
+    least = min(base.values())
+    figures = {}
+    for way in ("bfloat16", "seed"):
+        other = found[way]
+        figures[way] = float(spearmanr([base[n] for n in order], [other[n] for n in order]).statistic)
+        figures[f"regret {way}"] = base[min(other, key=other.__getitem__)] / least - 1
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", default="alexnet,vggnet,resnet,spinalnet", help="networks")
+    parser.add_argument("--cells", type=int, default=24, help="of each network (default 24)")
+    parser.add_argument("--epochs", type=int, default=3, help="of each training (default 3)")
+    parser.add_argument("--images", type=int, default=2000, help="that are trained on (default 2000)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+
+    lenet = StudySpec.load(LENET)
+    sizes: dict[int, list[tuple[int, Point]]] = defaultdict(list)
+    for number, point in enumerate(plan(lenet.space, options.cells, lenet.seed)):
+        sizes[int(point["batch_size"])].append((number, point))
+    print(
+        f"{options.cells} cells of {options.epochs} epochs on {options.images} images; {hardware.line()}\n"
+        f"{'':10}{'bfloat16':>10}{'seed':>8}   best cell's loss, above the least: bfloat16, seed"
+    )
+    every = {}
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        for model in options.models.split(","):
+            work = [(way, cells) for way, cells in product(WAYS, sizes.values())]
+            one = partial(losses, model, epochs=options.epochs, images=options.images)
+            waiting = [(way, processes.submit(one, way, cells)) for way, cells in work]
+            found: dict[str, dict[int, float]] = defaultdict(dict)
+            for way, future in waiting:
+                found[way] |= future.result()
+            figures = compared(found)
+            verdict = "passes" if figures["bfloat16"] >= figures["seed"] else "fails"
+            print(
+                f"{model:10}{figures['bfloat16']:10.3f}{figures['seed']:8.3f}   "
+                f"{figures['regret bfloat16']:.2%}, {figures['regret seed']:.2%}: {verdict}",
+                flush=True,
+            )
+            every[model] = {"losses": found, "figures": figures}
+    if options.json:
+        options.json.write_text(json.dumps({"models": every, "hardware": hardware.line()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

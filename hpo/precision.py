@@ -1,0 +1,14 @@
+"""In which floating point format the products and convolutions of a training are computed."""
+
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16"]
+
+BFLOAT16: frozenset[str] = frozenset()
+"""Our networks that may search in bfloat16 where it is faster: it changed the ranking of their cells less
+than another seed does. `python -m benchmarks.precision` shows it."""
+
+
+def searched_in(model: str) -> tuple[Precision, ...]:
+    """Those that a search with this network may use, unless its study file says which."""
+    return ("float32", "bfloat16") if model in BFLOAT16 else ("float32",)

@@ -1,0 +1,162 @@
+"""The fastest way to compute a network is found by measuring, once for a machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import models
+from hpo import compiler, convolution, tuning
+from hpo.budget import Phase
+from hpo.engine import Engine
+from hpo.optimizer import Sgd
+from hpo.pack import Candidate, Pack
+from hpo.precision import Precision
+from hpo.program import Program
+from hpo.tuning import PROGRAM, Tuned, survey
+
+pytestmark = pytest.mark.slow
+
+LIKE = Program("lenet", 10, 1, (28, 28), 0, "evaluation")
+STEP = replace(LIKE, purpose="sgd", batch_size=16)
+SGD = Phase("sgd", 1)
+CANDIDATES = [Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=seed) for seed in (4, 5)]
+WAYS = ("float32", "float32, channels last", "bfloat16", "bfloat16, channels last")
+
+
+def train(engine: Engine, size: int = 16) -> tuple[Tensor, Tensor]:
+    """Losses of a step and parameters after it."""
+    pack = Pack(lambda: models.build("lenet", 10), [c.seed for c in CANDIDATES], "cpu")
+    optimizer = Sgd(CANDIDATES, pack.weights.parameters)
+    images = torch.randn(size, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    losses = engine.step(pack, optimizer, None, images, torch.arange(size) % 10)
+    return losses, pack.weights.parameters
+
+
+def fast(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """As if `way` were the fastest of all."""
+
+    def seconds(_program: Program, ways: dict[str, Engine]) -> dict[str, float]:
+        return {each: 1.0 + (each != way) for each in ways}
+
+    monkeypatch.setattr(tuning, "_seconds", seconds)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_fastest_way_is_taken(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast(monkeypatch, way)
+    engine = Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False)
+    engine.prepare(16, [SGD])
+    precision: Precision = "bfloat16" if way.startswith("bfloat16") else "float32"
+    expected = train(Engine(precision, way.endswith("last")))
+    assert all(torch.equal(one, other) for one, other in zip(train(engine), expected, strict=True))
+
+
+def test_a_program_is_taken_where_it_is_the_fastest(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast(monkeypatch, PROGRAM)
+    engine = Tuned(LIKE, programs, evaluation_batch=32)
+    engine.prepare(16, [SGD])
+    losses, _ = train(engine)
+    torch.testing.assert_close(losses, train(Engine())[0], rtol=1e-4, atol=1e-4)
+    assert not torch.equal(losses, train(Engine())[0])
+
+
+def test_batches_of_another_size_are_computed_by_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast(monkeypatch, "bfloat16")
+    engine = Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False)
+    engine.prepare(16, [SGD])
+    assert torch.equal(train(engine, 9)[0], train(Engine(), 9)[0])
+
+
+def test_what_was_measured_counts_for_all_who_come_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Tuned(LIKE, tmp_path, compiles=False).measured(STEP)
+    assert set(first) == {"float32", "float32, channels last"}
+    assert all(0 < seconds < 10 for seconds in first.values())
+
+    def fails(*_arguments: Any) -> Any:
+        raise AssertionError("measured a second time")
+
+    monkeypatch.setattr(tuning, "_seconds", fails)
+    assert Tuned(LIKE, tmp_path, compiles=False).measured(STEP) == first
+    (kept,) = tmp_path.glob("*.json")
+    assert json.loads(kept.read_text())["program"]["batch_size"] == 16
+    with pytest.raises(AssertionError, match="second time"):
+        Tuned(LIKE, tmp_path, ("bfloat16",), compiles=False).measured(STEP)
+
+
+def test_a_survey_has_all_ways_and_chooses_among_those_that_a_search_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: Any) -> Any:
+        raise compiler.CompileError("no compiler here")
+
+    monkeypatch.setattr(compiler, "_compile", fails)
+    fast(monkeypatch, "bfloat16")
+    rows = survey(LIKE, (16, 64), tmp_path)
+    assert [(row.batch_size, row.purpose) for row in rows] == [(16, "sgd"), (64, "sgd"), (80, "evaluation")]
+    assert rows[1].images["bfloat16"] == 64
+    assert rows[1].images["float32"] == 32
+    assert rows[1].chosen == "float32"
+    monkeypatch.setattr("hpo.precision.BFLOAT16", {"lenet"})
+    assert survey(LIKE, (64,), tmp_path)[0].chosen == "bfloat16"
+
+
+def test_evaluations_are_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = replace(LIKE, batch_size=32)
+    ways = Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False).measured(evaluation)
+    assert set(ways) == {"float32", "float32, channels last"}
+    engine = Tuned(LIKE, tmp_path, ("bfloat16",), compiles=False, evaluation_batch=32)
+    fast(monkeypatch, "bfloat16")
+    engine.prepare(16, [SGD])
+    pack = Pack(lambda: models.build("lenet", 10), [1], "cpu")
+    images, labels = torch.rand(32, 1, 28, 28), torch.arange(32) % 10
+    assert torch.equal(engine.score(pack, images, labels)[0], pack.score(images, labels)[0])
+
+
+def test_without_a_compiler_the_fastest_of_the_operators_do_it(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    convolution.load(programs)
+
+    def fails(*_arguments: Any) -> Any:
+        raise compiler.CompileError("no compiler here")
+
+    monkeypatch.setattr(compiler, "_compile", fails)
+    fast(monkeypatch, "float32")
+    engine = Tuned(LIKE, tmp_path)
+    with caplog.at_level(logging.WARNING, "hpo.worker"):
+        engine.prepare(16, [SGD])
+    assert "batch size 16, sgd: not compiled: no compiler here" in caplog.messages
+    assert torch.equal(train(engine)[0], train(Engine())[0])
+    assert not [
+        path for path in tmp_path.glob("*.json") if PROGRAM in json.loads(path.read_text())["seconds"]
+    ]
+
+
+def test_a_network_of_a_user_s_keeps_its_layout(tmp_path: Path) -> None:
+    own = replace(STEP, model="models.lenet:LeNet")
+    assert set(Tuned(own, tmp_path, compiles=False).measured(own)) == {"float32"}
+
+
+def test_a_folder_that_cannot_be_used_costs_the_measurement_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    engine = Tuned(LIKE, tmp_path / "file" / "programs", compiles=False)
+    with caplog.at_level(logging.WARNING):
+        engine.prepare(16, [SGD])
+    assert "batch size 16, sgd: not measured: " in caplog.text
+    assert torch.equal(train(engine)[0], train(Engine())[0])

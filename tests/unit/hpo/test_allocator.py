@@ -1,0 +1,30 @@
+"""What is freed is kept: blocks that are asked for again have their pages already."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+ASK_TWICE = """
+import resource
+import torch
+from hpo.allocator import keep_freed
+
+if {keeps}:
+    keep_freed()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.zeros(2**22).add_(1) for _ in range(4)]  # of 16 MiB
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    faults = [
+        int(subprocess.check_output([sys.executable, "-c", ASK_TWICE.format(keeps=keeps)]))
+        for keeps in (False, True)
+    ]
+    assert faults[1] < 100 < faults[0]
