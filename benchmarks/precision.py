@@ -2,11 +2,11 @@
 
 python -m benchmarks.precision [--models NAMES] [--cells N] [--epochs N] [--images N] [--json FILE]
 
-Some cells of the paper's space are trained in float32, in bfloat16 with the same seeds, and in float32 with
-other seeds. Printed are Spearman's rank correlations of the validation losses: of float32 with bfloat16, and
-of float32 with itself under other seeds, which is what a ranking can mean at all; and how much more than the
-least the loss in float32 is of the cell that is the best in bfloat16, and of the best under other seeds. A
-network passes where bfloat16 agrees with float32 at least as well as another seed does.
+Some cells of the paper's space are trained in both precisions, each under two seeds. Printed are Spearman's
+rank correlations of the validation losses of runs with different seeds: of float32 with bfloat16, the mean of
+both pairs, and of float32 with itself, which is what a ranking can mean at all. Beside them stands how much
+more than the least the loss in float32 is of the cell that is the best in bfloat16, or in float32, under the
+other seed. A network passes where the first is at most 0.05 below the second, as much as chance alone makes.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import os
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import product
+from itertools import permutations, product
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
 
 import torch
 from scipy.stats import spearmanr
@@ -36,11 +37,11 @@ from hpo.trainer import Trainer
 from hpo.workload import Workload
 
 WAYS: dict[str, tuple[Precision, int]] = {
-    "float32": ("float32", 0),
-    "bfloat16": ("bfloat16", 0),
-    "seed": ("float32", 1000),
+    f"{precision} {seed}": (precision, seed) for precision in ("float32", "bfloat16") for seed in (0, 1000)
 }
 """Precision, and what is added to the seeds."""
+
+MARGIN = 0.05
 
 DIVERGED = 1e9
 """The loss of a cell that has diverged: the last of all."""
@@ -80,15 +81,27 @@ def losses(
 
 def compared(found: dict[str, dict[int, float]]) -> dict[str, float]:
     """`found`: losses by way and cell."""
-    base = found["float32"]
-    order = sorted(base)
-    least = min(base.values())
-    figures = {}
-    for way in ("bfloat16", "seed"):
-        other = found[way]
-        figures[way] = float(spearmanr([base[n] for n in order], [other[n] for n in order]).statistic)
-        figures[f"regret {way}"] = base[min(other, key=other.__getitem__)] / least - 1
-    return figures
+    precise, short = (
+        [found[way] for way in WAYS if way.startswith(name)] for name in ("float32", "bfloat16")
+    )
+    crossed = list(zip(precise, reversed(short), strict=True))
+    return {
+        "bfloat16": mean(correlation(*pair) for pair in crossed),
+        "seed": correlation(*precise),
+        "regret bfloat16": mean(regret(*pair) for pair in crossed),
+        "regret seed": mean(regret(*pair) for pair in permutations(precise)),
+    }
+
+
+def correlation(one: dict[int, float], other: dict[int, float]) -> float:
+    return float(
+        spearmanr([one[cell] for cell in sorted(one)], [other[cell] for cell in sorted(one)]).statistic
+    )
+
+
+def regret(true: dict[int, float], seen: dict[int, float]) -> float:
+    """How much more than the least the true loss is of the cell that is seen as the best."""
+    return true[min(seen, key=seen.__getitem__)] / min(true.values()) - 1
 
 
 def main() -> None:
@@ -118,7 +131,7 @@ def main() -> None:
             for way, future in waiting:
                 found[way] |= future.result()
             figures = compared(found)
-            verdict = "passes" if figures["bfloat16"] >= figures["seed"] else "fails"
+            verdict = "passes" if figures["bfloat16"] >= figures["seed"] - MARGIN else "fails"
             print(
                 f"{model:10}{figures['bfloat16']:10.3f}{figures['seed']:8.3f}   "
                 f"{figures['regret bfloat16']:.2%}, {figures['regret seed']:.2%}: {verdict}",

@@ -54,8 +54,15 @@ from hpo.tuning import PROGRAM, Tuned, fastest
 
 CLASSES, SIDE = 62, 28
 CANDIDATE = Candidate(lr=0.01, momentum=0.9, weight_decay=1e-4, seed=0)
-WAYS = ("float32", "float32, channels last", "bfloat16", "bfloat16, channels last", PROGRAM)
-HEADS = ("float32", "f32 last", "bfloat16", "bf16 last", "program")
+WAYS = (
+    "float32",
+    "float32, channels last",
+    "bfloat16",
+    "bfloat16, channels last",
+    f"float32 {PROGRAM}",
+    f"bfloat16 {PROGRAM}",
+)
+HEADS = ("float32", "f32 last", "bfloat16", "bf16 last", "f32 program", "bf16 program")
 
 LONG_SECONDS = 4.0
 """A pack of which a single step would take longer is left out."""
@@ -98,7 +105,10 @@ def paper(name: str, size: int) -> Step:
 def packed(name: str, size: int, width: int, way: str | None) -> Step:
     """`way` None: the chosen one."""
     engine, (images, labels) = engine_of(name, way), batch(size)
-    engine.prepare(size, [Phase("sgd", 1)])
+    if isinstance(engine, Programs):
+        engine.load(replace(engine.like, purpose="sgd", batch_size=size))
+    else:
+        engine.prepare(size, [Phase("sgd", 1)])
     pack = Pack(lambda: models.build(name, CLASSES), [0] * width, "cpu")
     optimizer = Sgd([CANDIDATE] * width, pack.weights.parameters)
     return lambda: engine.step(pack, optimizer, None, images, labels)
@@ -108,10 +118,10 @@ def packed(name: str, size: int, width: int, way: str | None) -> Step:
 def engine_of(name: str, way: str | None) -> Engine:
     folder = Settings.from_environment().programs_path
     like = Program(name, CLASSES, 1, (SIDE, SIDE), 0, "evaluation")
-    if way == PROGRAM:
-        return Programs(like, folder)
     if way is not None:
         precision: Precision = "bfloat16" if way.startswith("bfloat16") else "float32"
+        if way.endswith(PROGRAM):
+            return Programs(replace(like, precision=precision), folder)
         return Engine(precision, way.endswith("last"))
     return Tuned(like, folder, searched_in(name))
 
@@ -143,7 +153,7 @@ def work(name: str) -> float:
     """Floating point operations for one image, forward and backward, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
         loop(name, 16)()
-    return counter.get_total_flops() / 16
+    return float(counter.get_total_flops()) / 16
 
 
 # In processes of their own
@@ -151,7 +161,8 @@ def work(name: str) -> float:
 
 @cache
 def prepared(kind: str, *arguments: Any) -> Step:
-    return {"loop": loop, "paper": paper, "packed": packed}[kind](*arguments)
+    kinds: dict[str, Callable[..., Step]] = {"loop": loop, "paper": paper, "packed": packed}
+    return kinds[kind](*arguments)
 
 
 def measured(kind: str, arguments: tuple[Any, ...], images: int, seconds: float) -> float:
@@ -204,8 +215,8 @@ def by_way(machine: Machine, name: str, size: int, options: argparse.Namespace) 
     for width in options.widths:
         if size * width / alone > LONG_SECONDS:
             continue
-        columns = {way: ("packed", (name, size, width, way), size * width, seconds) for way in WAYS}
-        columns = {"loop": ("loop", (name, size), size, seconds), **columns}
+        columns: dict[str, tuple[Any, ...]] = {"loop": ("loop", (name, size), size, seconds)}
+        columns |= {way: ("packed", (name, size, width, way), size * width, seconds) for way in WAYS}
         rates: dict[str, list[float]] = {column: [] for column in columns}
         for _ in range(runs):
             for column, arguments in columns.items():

@@ -3,7 +3,7 @@
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-MOST = 2**31 - 1
+MOST, MOST_OF_OLD = 2**31 - 1, 2**25  # until glibc 2.35 blocks are mapped from a size of at most 32 MiB on
 
 
 def keep_freed() -> None:
@@ -13,6 +13,5 @@ def keep_freed() -> None:
     Does nothing where the C library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, MOST)
-        mallopt(TRIM_THRESHOLD, MOST)
+    if mallopt is not None and (mallopt(MMAP_THRESHOLD, MOST) or mallopt(MMAP_THRESHOLD, MOST_OF_OLD)):
+        mallopt(TRIM_THRESHOLD, MOST)  # alone it would keep the other one from growing by itself

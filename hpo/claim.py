@@ -69,10 +69,13 @@ def claim(
     least, once all have started.
 
     In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stopped
-    stage only the first. Raises `NotFoundError` if the study has been deleted.
+    stage only the first, and to fill a pack the first two. Raises `NotFoundError` if the study has been
+    deleted.
     """
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
+        if batch_size is not None and not _is_anything_of(connection, study_id, batch_size):
+            return []
         catalog.lock_study(connection, study_id)
         study = current(connection, study)
         stopped = drain.decide(connection, study, stage) is not None
@@ -84,7 +87,7 @@ def claim(
         rows = _without_worn_out(connection, rows, losses)
         if stopped:
             rows = _begun(rows, losses)
-        elif not rows and stage == "search" and _propose(connection, study, width):
+        elif not rows and stage == "search" and batch_size is None and _propose(connection, study, width):
             rows = catalog.claimable(connection, study_id)
         width = min(width, _fair_share(connection, study, len(rows), fleet))
         if batch_size is not None:
@@ -137,6 +140,14 @@ def pack_of(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> 
 def _fitting(rows: Sequence[TrialRow], batch_size: Value, losses: Mapping[int, int]) -> list[TrialRow]:
     """Those of that batch size that may have pack mates."""
     return [r for r in rows if r.point["batch_size"] == batch_size and losses.get(r.trial_id, 0) < SUSPECT]
+
+
+def _is_anything_of(connection: Connection, study_id: int, batch_size: int) -> bool:
+    """Whether a trial of that batch size waits, or any is lost: asked without the study's lock."""
+    waiting = catalog.claimable(connection, study_id)
+    return any(row.point.get("batch_size") == batch_size for row in waiting) or ledger.is_anything_lost(
+        connection, study_id, SUSPECT
+    )
 
 
 def _begun(rows: Sequence[TrialRow], losses: Mapping[int, int]) -> list[TrialRow]:

@@ -36,25 +36,25 @@ def obtain(program: Program, folder: Path) -> Path:
     Another process that needs it too waits. Raises `CompileError`.
     """
     _load_kernels(folder)  # which the program calls
-    path = _named(program, folder, _digest(program, folder)).with_suffix(".so")
+    path = _named(program, folder, _digest(program, folder), ".so")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             _compile(program, path)
     return path
 
 
-def key_of(program: Program, folder: Path, *options: object) -> Path:
-    """A file in `folder`, less its suffix, for what was found out about the program with `options`.
+def note_of(program: Program, folder: Path, *options: object) -> Path:
+    """The file in `folder` for what is found out about the program with `options`.
 
     Another one for another CPU, torch or source. Raises `CompileError` for a network that cannot be traced.
     """
     if program.model in models.names():
-        return _named(program, folder, _known(program, *options))
-    return _named(program, folder, _traced(program, folder, *options))
+        return _named(program, folder, _known(program, *options), ".json")
+    return _named(program, folder, _traced(program, folder, *options), ".json")
 
 
-def _named(program: Program, folder: Path, digest: str) -> Path:
-    return folder / f"{program.model.replace(':', '.')}-{digest}"
+def _named(program: Program, folder: Path, digest: str, suffix: str) -> Path:
+    return folder / f"{program.model.replace(':', '.')}-{digest}{suffix}"
 
 
 def _digest(program: Program, folder: Path) -> str:
@@ -63,11 +63,14 @@ def _digest(program: Program, folder: Path) -> str:
     if program.model not in models.names():
         return _traced(program, folder)  # what a user's module imports is not known
     note = folder / f"{_known(program)}.digest"
-    if not note.exists():
-        made = note.with_suffix(f".{os.getpid()}")
-        made.write_text(_traced(program, folder))
-        made.replace(note)
-    return note.read_text()
+    try:
+        if not note.exists():
+            made = note.with_suffix(f".{os.getpid()}")
+            made.write_text(_traced(program, folder))
+            made.replace(note)
+        return note.read_text()
+    except OSError as error:
+        raise CompileError(f"{folder} cannot be used: {error}") from error
 
 
 def _load_kernels(folder: Path) -> None:

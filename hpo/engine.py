@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hpo.budget import Phase
+from hpo.dropout import Masks
 from hpo.optimizer import Optimizer, clip
 from hpo.pack import Pack
 from hpo.precision import Precision
@@ -34,8 +35,19 @@ class Engine:
     ) -> Tensor:
         """One step of all members; their losses `(M,)`. Images and labels as for `Pack.gradients`; `largest`
         is the largest norm of a member's gradient."""
+        return self._compute(pack, optimizer, largest, images, labels, pack.masks_of(images, labels))
+
+    def _compute(
+        self,
+        pack: Pack,
+        optimizer: Optimizer,
+        largest: float | None,
+        images: Tensor,
+        labels: Tensor,
+        masks: Masks,
+    ) -> Tensor:
         with self._cast(images.device):
-            losses, gradients = pack.gradients(self._laid_out(images), labels)
+            losses, gradients = pack.gradients(self._laid_out(images), labels, masks)
         if largest is not None:
             clip(gradients, largest)
         optimizer.step(pack.weights.parameters, gradients)
@@ -52,7 +64,12 @@ class Engine:
         """`images` `(..., B, C, H, W)`."""
         if not self._channels_last:
             return images
-        flat = images.flatten(0, -4)
-        # Not `to`, which leaves images of one channel as they are, and these are what convolutions go by.
-        last = torch.empty_like(flat, memory_format=torch.channels_last).copy_(flat)
-        return last.view(images.shape)
+        *batches, channels, height, width = images.shape
+        strides, size = [1, width * channels, channels], channels * height * width
+        for count in reversed(batches):
+            strides.insert(0, size)
+            size *= count
+        # Spelt out, for torch takes images of one channel for either layout, and convolutions go by the strides.
+        return torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device).copy_(
+            images
+        )

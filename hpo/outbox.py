@@ -66,9 +66,10 @@ class Outbox:
     def settle(self, seconds: float) -> bool:
         """Waits at most so long until all is delivered, and no longer once the storage cannot be reached;
         whether it is delivered."""
-        settled = self._wait_for(lambda: not self._queue or self._failing, seconds)
-        if not settled:
-            self._failing = True  # also a server that says nothing is away, until it answers
+        with self._changed:
+            settled = self._wait_for(lambda: not self._queue or self._failing, seconds)
+            if not settled:
+                self._failing = True  # also a server that says nothing is away, until it answers
         return settled
 
     def wait(self, seconds: float) -> bool:
@@ -113,4 +114,5 @@ class Outbox:
                 self._failing = True
                 self._changed.notify_all()
             raise
-        self._failing = False
+        with self._changed:
+            self._failing = False

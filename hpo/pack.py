@@ -148,15 +148,15 @@ class Pack:
         """The summed loss and the right predictions of one member with these tensors, both float64."""
         return _score(_call(_in_mode(self._network, training=False), parameters, buffers, images), labels)
 
-    def gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients(self, images: Tensor, labels: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
         """Losses `(M,)` and gradients `(M, P)` of all members, in training mode.
 
         On one batch for all, `(B, C, H, W)` and `(B,)`, or on one for each, `(M, B, C, H, W)` and `(M, B)`.
-        Running statistics are updated. Does not wait for the device. The gradients are good until the next
-        call.
+        `masks`: of dropout, as `masks_of` gives them, if they are drawn already. Running statistics are
+        updated. Does not wait for the device. The gradients are good until the next call.
         """
         own = labels.ndim == 2
-        masks = self.masks(images[0] if own else images)
+        masks = masks or self.masks_of(images, labels)
         if self._is_vectorised:
             losses = self._at_once(masks, images, labels, 0 if own else None)
         else:
@@ -247,6 +247,10 @@ class Pack:
         # One matrix for all steps: on a CPU, fresh memory of this size costs more than what is put into it.
         if self._gradients.shape != self.weights.parameters.shape:
             self._gradients = torch.empty_like(self.weights.parameters)
+
+    def masks_of(self, images: Tensor, labels: Tensor) -> Masks:
+        """The masks of dropout of the next step, on these batches, as for `gradients`."""
+        return self.masks(images[0] if labels.ndim == 2 else images)
 
     def masks(self, images: Tensor) -> Masks:
         """The masks of dropout of the next step, on batches like `images` `(B, C, H, W)`."""

@@ -20,6 +20,7 @@ import models
 from hpo import convolution
 from hpo.optimizer import Adam, Optimizer, Sgd, clip
 from hpo.pack import Candidate, Pack, Tensors, Weights
+from hpo.precision import Precision
 
 Purpose = Literal["sgd", "adam", "evaluation"]
 
@@ -28,7 +29,8 @@ Purpose = Literal["sgd", "adam", "evaluation"]
 class Program:
     """A step of training with one of the optimizers, or an evaluation.
 
-    `size`: height and width of the images; `clip`: the largest norm of a gradient.
+    `size`: height and width of the images; `clip`: the largest norm of a gradient; `precision`: as of an
+    `Engine`.
 
     Its arguments: those of a member (`of_member`), for a step the member's factors of dropout `(D,)`, then a
     batch: images `(B, C, H, W)`, laid out as by `batch_last`, and labels `(B,)`. It gives the loss of a step,
@@ -42,6 +44,7 @@ class Program:
     batch_size: int
     purpose: Purpose
     clip: float | None = None
+    precision: Precision = "float32"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -95,7 +98,7 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
             Adam(0.1, parameters) if program.purpose == "adam" else Sgd([candidate], parameters)
         )
         factors = pack.masks(images).factors[0]
-        function = _step(pack, optimizer, program.clip, images)
+        function = _step(pack, optimizer, program, images)
         arguments = [*of_member(pack.weights, optimizer, 0), factors, images, labels]
     graph: GraphModule = make_fx(
         function, tracing_mode="fake", decomposition_table=dict(convolution.DECOMPOSITIONS)
@@ -120,10 +123,8 @@ def _constants(graph: GraphModule) -> Iterator[tuple[str, Tensor]]:
     return ((name, value) for name, value in sorted(vars(graph).items()) if isinstance(value, Tensor))
 
 
-def _step(
-    pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor
-) -> Callable[..., tuple[Tensor]]:
-    layout = pack.masks(images).layout
+def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) -> Callable[..., tuple[Tensor]]:
+    layout, is_short = pack.masks(images).layout, program.precision == "bfloat16"
 
     def step(parameters: Tensor, *rest: Tensor) -> tuple[Tensor]:
         tensors = iter(rest)
@@ -133,12 +134,13 @@ def _step(
 
         # What is changed inside a function that is differentiated has to be its argument.
         def loss_of(row: Tensor, buffers: Tensors) -> Tensor:
-            return pack.loss(pack.unpacked(row), buffers, layout.parts(factors), images, labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_short):
+                return pack.loss(pack.unpacked(row), buffers, layout.parts(factors), images, labels)
 
         gradient, loss = grad_and_value(loss_of)(parameters[0], buffers)
         gradients = gradient[None]
-        if largest is not None:
-            clip(gradients, largest)
+        if program.clip is not None:
+            clip(gradients, program.clip)
         optimizer.update(parameters, gradients, settings, state)
         return (loss,)
 

@@ -30,7 +30,7 @@ def step_of(like: Program, optimizer: Optimizer, labels: Tensor, largest: float 
 
 
 def evaluation_of(like: Program, batch_size: int) -> Program:
-    return replace(like, purpose="evaluation", batch_size=batch_size, clip=None)
+    return replace(like, purpose="evaluation", batch_size=batch_size, clip=None, precision="float32")
 
 
 def programs_of(like: Program, batch_size: int, phases: Iterable[Phase], evaluated: int) -> list[Program]:
@@ -55,7 +55,7 @@ class Programs(Engine):
     _rows: list[list[Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__(self.like.precision)
 
     def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
         for program in programs_of(self.like, batch_size, phases, self.evaluation_batch):
@@ -65,9 +65,17 @@ class Programs(Engine):
                 log.warning("batch size %d, %s: not compiled: %s", program.batch_size, program.purpose, error)
 
     def load(self, program: Program) -> None:
-        """Compiles it first if `folder` does not have it. Raises `CompileError`."""
+        """In the precision of `like`, compiled first if `folder` does not have it. Raises `CompileError`."""
+        if program.purpose != "evaluation":
+            program = replace(program, precision=self.like.precision)
         if program not in self._runs:
-            self._runs[program] = _load(obtain(program, self.folder))
+            path = obtain(program, self.folder)
+            try:
+                self._runs[program] = _load(path)
+            except RuntimeError as error:
+                path.unlink(missing_ok=True)  # the next one compiles it anew
+                reason = " ".join(str(error).split())
+                raise CompileError(f"{path} is damaged: {reason}") from error
 
     def step(
         self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
@@ -76,7 +84,7 @@ class Programs(Engine):
         if run is None:
             return super().step(pack, optimizer, largest, images, labels)
         own = labels.ndim == 2
-        factors = pack.masks(images[0] if own else images).factors
+        factors = pack.masks_of(images, labels).factors
         images = batch_last(images)
         losses: list[Tensor] = []
         for place, tensors in enumerate(self._of_members(pack, optimizer)):

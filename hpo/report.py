@@ -26,7 +26,7 @@ from hpo.study import Stage, Study
 
 if TYPE_CHECKING:  # what they are made by loads torch, which no table needs
     from hpo.evaluate import Metrics
-    from hpo.tuning import Rates
+    from hpo.tuning import Throughput
     from models.profile import Profile
 
 ROWS = 10
@@ -114,13 +114,15 @@ def model_table(profiles: Iterable[Profile]) -> str:
     return _render(table)
 
 
-def tuning_table(model: str, found: Sequence[Rates], threads: int) -> str:
-    ways = list(dict.fromkeys(way for row in found for way in row.images))
+def tuning_table(model: str, found: Sequence[Throughput], threads: int) -> str:
+    ways = list(dict.fromkeys(way for row in found for way in row.images_per_second))
     columns = ("images at once", *ways, "chosen")
     threads_of = "1 thread" if threads == 1 else f"{threads} threads"
     table = _table(f"{model}, images a second and process ({threads_of})", columns)
     for row in found:
-        rates = (f"{row.images[way]:,.0f}" if way in row.images else "-" for way in ways)
+        rates = (
+            f"{row.images_per_second[way]:,.0f}" if way in row.images_per_second else "-" for way in ways
+        )
         what = "evaluation, " if row.purpose == "evaluation" else "step, "
         table.add_row(f"{what}{row.batch_size}", *rates, row.chosen)
     return _render(table)

@@ -139,9 +139,16 @@ class Reporter:
             spent[activity] = spent.get(activity, 0.0) + seconds / len(numbers)
 
     def settle(self, seconds: float) -> bool:
-        """Waits for the database, at most so long; whether it knows everything."""
+        """Waits for the database, at most so long; whether it knows everything. If not, it counts as away."""
+        return self._timed(partial(self._outbox.settle, seconds))
+
+    def wait(self, seconds: float) -> bool:
+        """The same for what may take its time."""
+        return self._timed(partial(self._outbox.wait, seconds))
+
+    def _timed(self, wait: Callable[[], bool]) -> bool:
         start, numbers = self._clock(), list(self._leases)  # before the last of them have ended
-        settled = self._outbox.settle(seconds)
+        settled = wait()
         if numbers:
             self.spend("database", self._clock() - start, numbers)
         return settled

@@ -158,9 +158,10 @@ class Shift:
 
     def _fill(self) -> None:
         """Lets others take the room of those who have left."""
-        self._next_look = self._clock()
-        self._look_for_more()
-        self._reporter.settle(FILL_SECONDS)
+        if self._outbox.reachable and not self._stop.is_set():
+            self._next_look = self._clock()
+            self._look_for_more()
+            self._reporter.wait(FILL_SECONDS)
 
     def _drop(self, leaving: Collection[int]) -> None:
         self._training.drop(leaving)
@@ -190,6 +191,8 @@ class Shift:
         self._next_look, self._is_looking = self._clock() + JOIN_SECONDS, True
 
         def claim() -> None:
+            if self._stop.is_set():
+                return  # they would only have to be handed back
             trials = self._claim_more(room)
             # This worker itself may have been away for too long: then its own trials are among the lost ones,
             # and a member that is here still has lost nothing but its lease.

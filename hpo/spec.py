@@ -133,7 +133,7 @@ class EngineSection(_Section):
 
     `compile`: compiled programs on a CPU; "auto" for our own networks, where the stage is long enough to pay
     for the compilation. A program does what the network did once: one of a user's, whose forward follows
-    anything but its tensors and its input, must not be compiled.
+    anything but its tensors and its input, must not be compiled. On a GPU "always" is for CUDA graphs.
 
     `precision`: of products and convolutions in training; "auto" is float32, but the faster one for searches
     with the networks of `hpo.precision.BFLOAT16`.

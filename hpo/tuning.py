@@ -14,11 +14,11 @@ from torch import Tensor
 
 import models
 from hpo.budget import Phase
-from hpo.compiler import CompileError, key_of
+from hpo.compiler import CompileError, note_of
 from hpo.engine import Engine
 from hpo.optimizer import Adam, Optimizer, Sgd
 from hpo.pack import Candidate, Pack
-from hpo.precision import Precision, searched_in
+from hpo.precision import Precision
 from hpo.program import Program, Purpose
 from hpo.programs import EVALUATION_BATCH, Programs, evaluation_of, programs_of, step_of
 
@@ -31,17 +31,21 @@ MEASURE_SECONDS = 2.0
 """So long after the first of them no more rounds are begun; there are two at least."""
 
 PROGRAM = "program"
-"""The way of compiled programs; those of torch's operators are called after precision and layout."""
+"""How the ways of compiled programs are called, after their precision; those of operators are called after
+precision and layout."""
 
 
 @dataclass
 class Tuned(Engine):
     """For every kind of step, and for evaluations, the fastest of several ways: torch's operators in some
-    `precisions` and both layouts, and, if it `compiles`, a program in float32.
+    `precisions` and both layouts, and, if it `compiles`, a program.
 
-    What was measured is kept in `folder`, by network, sizes, CPU, versions and number of threads, so that all
-    workers of a machine do the same. Evaluations are computed in float32. `like` says what it is for; its
-    network has to bear channels that lie together.
+    To compile takes long, so there is one program of each kind: in the precision in which operators are the
+    faster. Evaluations are computed in float32. Only our own networks are known to bear channels that lie
+    together. `like` says what it is for.
+
+    What was measured is kept in `folder`, by network, sizes, CPU, versions, threads and ways, so that all
+    workers of a machine do the same; with `anew` it is measured in any case.
     """
 
     like: Program
@@ -49,23 +53,36 @@ class Tuned(Engine):
     precisions: Sequence[Precision] = ("float32",)
     compiles: bool = True
     evaluation_batch: int = EVALUATION_BATCH
+    anew: bool = False
     _chosen: dict[Program, Engine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__(self.precisions[0])
-        self._programs = Programs(self.like, self.folder, self.evaluation_batch)
+        self._evaluated, self._evaluator = self.evaluation_batch, Engine()
         layouts = (False, True) if self.like.model in models.names() else (False,)
-        self._operators = {
+        self._engines: dict[str, Engine] = {
             f"{precision}{', channels last' * last}": Engine(precision, last)
             for precision in self.precisions
             for last in layouts
         }
+        self._programs = {
+            f"{precision} {PROGRAM}": Programs(
+                replace(self.like, precision=precision), self.folder, self.evaluation_batch
+            )
+            for precision in ("float32", *self.precisions)
+        }
 
     def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        for program in programs_of(self.like, batch_size, phases, self.evaluation_batch):
+        for program in programs_of(self.like, batch_size, phases, self._evaluated):
             if program not in self._chosen:
                 way = fastest(self.measured(program))
-                self._chosen[program] = self._programs if way == PROGRAM else self._operators[way]
+                self._chosen[program] = engine = (self._engines | self._programs)[way]
+                if program.purpose == "evaluation":
+                    # Operators are the fastest for larger batches than programs, and take any.
+                    self._evaluator = engine
+                    self.evaluation_batch = (
+                        self._evaluated if way in self._programs else Engine.evaluation_batch
+                    )
 
     def step(
         self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
@@ -76,8 +93,7 @@ class Tuned(Engine):
         return engine.step(pack, optimizer, largest, images, labels)
 
     def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        engine = self._chosen.get(evaluation_of(self.like, len(labels)))
-        return super().score(pack, images, labels) if engine is None else engine.score(pack, images, labels)
+        return self._evaluator.score(pack, images, labels)
 
     def measured(self, program: Program) -> Mapping[str, float]:
         """Seconds of one member's step or evaluation, the least of several, by way.
@@ -85,42 +101,58 @@ class Tuned(Engine):
         Measured now if this machine has not done so yet; another process that needs it too waits. Afterwards
         the program is loaded if it is the fastest.
         """
-        operators = self._operators
+        operators = self._engines
         if program.purpose == "evaluation":
             operators = {way: operators[way] for way in operators if way.startswith(self.precisions[0])}
         if self.compiles:
             try:
-                seconds = self._kept(program, {**operators, PROGRAM: self._programs})
-                if fastest(seconds) == PROGRAM:
-                    self._programs.load(program)
+                seconds = self._kept(program, operators, compiles=True)
+                if (way := fastest(seconds)) in self._programs:
+                    self._programs[way].load(program)
                 return seconds
-            except CompileError as error:
+            except (CompileError, OSError) as error:
                 log.warning("batch size %d, %s: not compiled: %s", program.batch_size, program.purpose, error)
         try:
-            return self._kept(program, operators)
+            return self._kept(program, operators, compiles=False)
         except OSError as error:
             log.warning("batch size %d, %s: not measured: %s", program.batch_size, program.purpose, error)
             return dict.fromkeys(list(operators)[:1], 0.0)
 
-    def _kept(self, program: Program, ways: Mapping[str, Engine]) -> Mapping[str, float]:
-        """What is kept of these ways; they are measured first if something of it is missing.
+    def _kept(self, program: Program, operators: Mapping[str, Engine], compiles: bool) -> Mapping[str, float]:
+        """What is kept of these ways and, with `compiles`, of a program; measured first if it is not there.
 
         Raises `CompileError`.
         """
-        if len(ways) == 1:
-            return dict.fromkeys(ways, 0.0)
-        path = key_of(program, self.folder, torch.get_num_threads()).with_suffix(".json")
+        if len(operators) == 1 and not compiles:
+            return dict.fromkeys(operators, 0.0)
+        path = note_of(program, self.folder, torch.get_num_threads(), *operators, compiles)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            seconds: dict[str, float] = json.loads(path.read_text())["seconds"] if path.exists() else {}
-            if not ways.keys() <= seconds.keys():
-                if PROGRAM in ways:
-                    self._programs.load(program)
-                seconds |= _seconds(program, ways)
+            if self.anew or (seconds := _read(path)) is None:
+                ways = dict(operators)
+                if compiles:
+                    ways |= self._with_program(program, operators)
+                seconds = _seconds(program, ways)
                 made = path.with_suffix(".new")
                 made.write_text(json.dumps({"program": asdict(program), "seconds": seconds}, indent=2))
                 made.replace(path)
-        return {way: seconds[way] for way in ways}
+        return seconds
+
+    def _with_program(self, program: Program, operators: Mapping[str, Engine]) -> dict[str, Engine]:
+        """The program that is worth its compilation. Raises `CompileError`."""
+        precisions: Sequence[Precision] = ("float32",) if program.purpose == "evaluation" else self.precisions
+        best = fastest(_seconds(program, operators)) if len(precisions) > 1 else precisions[0]
+        way = next(f"{precision} {PROGRAM}" for precision in precisions if best.startswith(precision))
+        self._programs[way].load(program)
+        return {way: self._programs[way]}
+
+
+def _read(path: Path) -> dict[str, float] | None:
+    """What is kept there; None also if it is damaged."""
+    try:
+        return {way: float(least) for way, least in json.loads(path.read_text())["seconds"].items()}
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def fastest(seconds: Mapping[str, float]) -> str:
@@ -128,26 +160,23 @@ def fastest(seconds: Mapping[str, float]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """Images a second and process by way, of steps at `batch_size` or of evaluations; `chosen`: what a search
-    takes unless its study file says otherwise."""
+class Throughput:
+    """Of steps at `batch_size`, or of evaluations: by way, and which way is chosen."""
 
     batch_size: int
     purpose: Purpose
-    images: Mapping[str, float]
+    images_per_second: Mapping[str, float]
     chosen: str
 
 
-def survey(like: Program, batch_sizes: Iterable[int], folder: Path) -> list[Rates]:
-    """Of all ways there are, measured as by a worker that has as many threads as this process."""
-    engine, found = Tuned(like, folder, ("float32", "bfloat16")), []
-    steps = [replace(like, purpose="sgd", batch_size=size) for size in batch_sizes]
-    for program in (*steps, evaluation_of(like, engine.evaluation_batch)):
+def throughputs(engine: Tuned, batch_sizes: Iterable[int]) -> list[Throughput]:
+    """Of all its ways, measured as by a worker that has as many threads as this process."""
+    steps = [replace(engine.like, purpose="sgd", batch_size=size) for size in batch_sizes]
+    found = []
+    for program in (*steps, evaluation_of(engine.like, EVALUATION_BATCH)):
         seconds = engine.measured(program)
-        allowed = [way for way in seconds if way == PROGRAM or way.startswith(searched_in(like.model))]
         rates = {way: program.batch_size / least for way, least in seconds.items() if least}
-        chosen = fastest({way: seconds[way] for way in allowed})
-        found.append(Rates(program.batch_size, program.purpose, rates, chosen))
+        found.append(Throughput(program.batch_size, program.purpose, rates, fastest(seconds)))
     return found
 
 

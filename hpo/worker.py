@@ -23,6 +23,7 @@ from hpo.claim import LeasedTrial, claim, claim_lost, is_finished, weights_at_re
 from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
+from hpo.graphs import Graphs
 from hpo.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
 from hpo.outbox import Outbox
 from hpo.patience import patiently
@@ -351,6 +352,8 @@ class Worker:
         spec = self.study.spec
         precisions = spec.precisions(stage)
         on_cpu = torch.device(self.device).type == "cpu"
+        if not on_cpu and spec.engine.compile == "always":
+            return Graphs(precisions[0])
         if self.programs is None or not on_cpu or not spec.tunes(stage, images):
             return Engine(precisions[0])
         if precisions not in self._tuned:

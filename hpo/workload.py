@@ -85,21 +85,23 @@ class Workload:
     def check(self) -> None:
         """Raises `InputError`, `ModelError` or `DataError` if the network cannot learn these images."""
         _ = self.splits
-        classes = len(self.dataset.classes)
-        # On the device "meta" it would take a second, to import what knows of shapes alone.
-        network, images = self.factory().eval(), torch.zeros(2, self.train.channels, *self.train.size)
-        try:
-            with torch.inference_mode():
-                shape = tuple(network(images).shape)
-        except Exception as error:  # a user's network may raise anything
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"model {self.spec.model.name!r} fails on images of shape {tuple(images.shape[1:])}: {reason}"
-            ) from error
-        if shape != (2, classes):
-            raise InputError(
-                f"model {self.spec.model.name!r} gives {shape} for 2 images; it must give (2, {classes})"
-            )
+        shape = self.train.channels, *self.train.size
+        check_network(self.spec.model.name, self.factory, shape, len(self.dataset.classes))
+
+
+def check_network(name: str, factory: Callable[[], nn.Module], shape: tuple[int, ...], classes: int) -> None:
+    """Raises `InputError` if the network `name` cannot tell so many classes apart on images of `shape`
+    (channels, height, width), or `ModelError` if it cannot be built."""
+    # On the device "meta" it would take a second, to import what knows of shapes alone.
+    network, images = factory().eval(), torch.zeros(2, *shape)
+    try:
+        with torch.inference_mode():
+            given = tuple(network(images).shape)
+    except Exception as error:  # a user's network may raise anything
+        reason = " ".join(str(error).split())
+        raise InputError(f"model {name!r} fails on images of shape {shape}: {reason}") from error
+    if given != (2, classes):
+        raise InputError(f"model {name!r} gives {given} for 2 images; it must give (2, {classes})")
 
 
 def usable_device(name: str) -> str:

@@ -1,5 +1,7 @@
 """Commands that look: status, dashboard, doctor, models; and shell completion."""
 
+from typing import Literal
+
 import click
 from click.shell_completion import get_completion_class
 
@@ -96,15 +98,29 @@ def models(classes: int, channels: int, as_json: bool) -> None:
 @click.option("--classes", type=click.IntRange(min=2), default=62, show_default=True, help="It tells apart.")
 @click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True, help="Of an image.")
 @click.option("--size", type=click.IntRange(min=1), default=28, show_default=True, help="Side of an image.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="As engine.precision in a study file.",
+)
+@click.option("--again", is_flag=True, help="Measure what is kept already, too.")
 @as_json
 def tune(
-    model: str, batch_sizes: tuple[int, ...], classes: int, channels: int, size: int, as_json: bool
+    model: str,
+    batch_sizes: tuple[int, ...],
+    classes: int,
+    channels: int,
+    size: int,
+    precision: Literal["auto", "float32", "bfloat16"],
+    again: bool,
+    as_json: bool,
 ) -> None:
     """Find the fastest way to compute a network on this CPU.
 
-    A worker finds it by itself where a study is long enough, and keeps it; workers of this machine use what
-    is found here too. Ways that a search does not choose by itself are shown as well: [engine] in the study
-    file makes it.
+    A search finds it by itself where it is long enough, and keeps it; what is found here is kept as well, for
+    searches on this machine with a worker on each core. Images a second of one such worker.
     """
     from dataclasses import asdict
 
@@ -112,17 +128,21 @@ def tune(
 
     from hpo.allocator import keep_freed
     from hpo.devices import slots
+    from hpo.precision import searched_in
     from hpo.program import Program
     from hpo.report import tuning_table
-    from hpo.tuning import survey
+    from hpo.tuning import Tuned, throughputs
+    from hpo.workload import check_network
     from models import build
 
-    build(model, classes, channels)  # so that a mistake is told first
+    check_network(model, lambda: build(model, classes, channels), (channels, size, size), classes)
     threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
     torch.set_num_threads(threads)  # as a worker has
     keep_freed()
     like = Program(model, classes, channels, (size, size), 0, "evaluation")
-    found = survey(like, batch_sizes, settings().programs_path)
+    precisions = searched_in(model) if precision == "auto" else (precision,)
+    engine = Tuned(like, settings().programs_path, precisions, anew=again)
+    found = throughputs(engine, batch_sizes)
     json_result([asdict(row) for row in found]) if as_json else result(tuning_table(model, found, threads))
 
 

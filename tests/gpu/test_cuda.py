@@ -8,7 +8,10 @@ import models
 from data.dataset import Labelled
 from data.device import DeviceImages
 from hpo.budget import Augmentation, Budget, Phase
-from hpo.pack import Candidate
+from hpo.engine import Engine
+from hpo.graphs import WARM_UP, Graphs
+from hpo.optimizer import Sgd
+from hpo.pack import Candidate, Pack
 from hpo.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +26,7 @@ def images(seed: int, device: str) -> DeviceImages:
     return DeviceImages.from_labelled(Labelled(pixels, labels), device, (0.4,), (0.3,))
 
 
-def curves(name: str, device: str, budget: Budget) -> dict[int, list[float]]:
+def curves(name: str, device: str, budget: Budget, engine: Engine | None = None) -> dict[int, list[float]]:
     trainer = Trainer(
         lambda: models.build(name, 10),
         images(0, device),
@@ -32,6 +35,7 @@ def curves(name: str, device: str, budget: Budget) -> dict[int, list[float]]:
         batch_size=32,
         seed=0,
         device=torch.device(device),
+        engine=engine or Engine(),
     )
     training = trainer.start(CANDIDATES)
     found: dict[int, list[float]] = {key: [] for key in CANDIDATES}
@@ -46,6 +50,27 @@ def test_a_pack_without_dropout_has_the_curves_of_the_cpu() -> None:
     cuda, cpu = curves("resnet", "cuda:0", budget), curves("resnet", "cpu", budget)
     for key in CANDIDATES:
         assert cuda[key] == pytest.approx(cpu[key], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet"])
+def test_steps_that_are_graphs_give_the_curves_of_operators(name: str) -> None:
+    """With dropout, a last batch of another size, both optimizers, and members that leave."""
+    phases = (Phase("sgd", 3, 1, clip=1.0), Phase("adam", 2, 5, clip=1.0))
+    budget = Budget("full", phases, keep="best")
+    graphs, operators = curves(name, "cuda:0", budget, Graphs()), curves(name, "cuda:0", budget)
+    for key in CANDIDATES:
+        assert graphs[key] == pytest.approx(operators[key], rel=0.05)
+
+
+def test_a_graph_that_is_replayed_computes_what_its_operators_do() -> None:
+    found = []
+    for engine in (Graphs(), Engine()):
+        pack = Pack(lambda: models.build("lenet", 10), [1, 2, 3], "cuda:0")
+        optimizer = Sgd([Candidate(0.05, 0.9, 1e-4, seed) for seed in (1, 2, 3)], pack.weights.parameters)
+        data = [(images(n, "cuda:0").batch(torch.arange(32, device="cuda:0"))) for n in range(WARM_UP + 4)]
+        losses = [engine.step(pack, optimizer, 1.0, *batch).tolist() for batch in data]
+        found.append((torch.tensor(losses), pack.weights.parameters.cpu()))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lenet", "alexnet", "vggnet", "resnet", "spinalnet"])

@@ -104,9 +104,9 @@ class Steps:
     def watched(cls, monkeypatch: pytest.MonkeyPatch) -> Steps:
         steps, whole = cls(), Pack.gradients
 
-        def gradients(pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def gradients(pack: Pack, *arguments: Any) -> tuple[Tensor, Tensor]:
             steps.before(pack)
-            return whole(pack, images, labels)
+            return whole(pack, *arguments)
 
         monkeypatch.setattr(Pack, "gradients", gradients)
         return steps
@@ -121,6 +121,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
     monkeypatch.setattr("hpo.worker.IDLE_SECONDS", 0.01)
     monkeypatch.setattr("hpo.shift.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("hpo.shift.FILL_SECONDS", 30.0)
     monkeypatch.setattr("hpo.shift.PARK_SECONDS", 30.0)
     monkeypatch.setattr("hpo.shift.RELEASE_SECONDS", 30.0)
     monkeypatch.setattr("hpo.worker.DELIVER_SECONDS", 30.0)

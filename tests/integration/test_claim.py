@@ -359,11 +359,22 @@ def test_a_pack_that_is_to_be_full_takes_in_new_trials_of_its_batch_size(
     taken = claim(storage, study, "search", "one", 3, batch_size=32)
     assert len(taken) == 3
     assert sizes(taken) == {32}
-    lose(storage, study, 1, SUSPECT)
-    rest = [t for _ in range(12) for t in claim(storage, study, "search", "one", 1, batch_size=16)]
-    assert sizes(rest) == {16}
-    assert not any(trial.alone for trial in rest)
+    (suspect,) = lose(storage, study, 1, SUSPECT)
+    size = int(suspect.point["batch_size"])
+    rest = [t for _ in range(12) for t in claim(storage, study, "search", "one", 1, batch_size=size)]
+    assert sizes(rest) == {size}
+    assert suspect.number not in [trial.number for trial in rest]
     assert claim(storage, study, "search", "one", 3, batch_size=8) == []
+
+
+def test_to_fill_a_pack_nothing_is_proposed(storage: Storage, spec: SpecOf) -> None:
+    """A point of TPE's may be of any batch size."""
+    study = create(storage, spec(sampler={"name": "tpe", "startup": 1}), "test").study
+    first = claim(storage, study, "search", "one", 1)
+    finish(storage, first)
+    size = int(first[0].point["batch_size"])
+    assert claim(storage, study, "search", "one", 3, batch_size=size) == []
+    assert claim(storage, study, "search", "one", 3) != []
 
 
 def test_a_pack_takes_in_no_suspect(storage: Storage, spec: SpecOf) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -361,12 +362,29 @@ def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
     found = states(storage, worker.study)
     assert found.count("PRUNED") >= 2
     assert found.count("PRUNED") + found.count("COMPLETE") == 10
-    assert steps.widths[: 2 * STEPS] == [4] * 2 * STEPS  # some of the four left after the first epoch
+    assert steps.widths[: 2 * STEPS] == [4] * 2 * STEPS
     emptied = works("emptied", **changes)
     emptied.width = 4
     steps.count, steps.widths, filled = 0, [], steps.widths
     emptied.run()
+    assert steps.widths[STEPS] < 4  # some leave after the first epoch
     assert len(filled) < len(steps.widths)
+
+
+def test_who_is_told_to_stop_fills_no_pack(works: Works, storage: Storage, steps: Steps) -> None:
+    worker = works(search={"trials": 6, "epochs": 4}, pruner={"name": "asha", "reduction": 2})
+    worker.width, worker.fills = 4, True
+    steps.at = {STEPS: worker.stop.set}
+    worker.run()
+    assert states(storage, worker.study).count("WAITING") >= 2
+    begun = [number for number, epochs in figures(storage, worker.study).items() if epochs]
+    assert begun == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("device", "fills"), [("cpu", False), ("cuda:0", True)])
+def test_accelerators_are_filled(works: Works, device: str, fills: bool) -> None:
+    worker = works()
+    assert replace(worker, device=device, fills=None).fills == fills
 
 
 @pytest.mark.usefixtures("always_looks")

@@ -10,17 +10,23 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from torch import Tensor
 
 import models
 from hpo import compiler, convolution, tuning
 from hpo.budget import Phase
+from hpo.cli import cli
+from hpo.compiler import obtain
 from hpo.engine import Engine
+from hpo.errors import InputError
 from hpo.optimizer import Sgd
 from hpo.pack import Candidate, Pack
 from hpo.precision import Precision
 from hpo.program import Program
-from hpo.tuning import PROGRAM, Tuned, survey
+from hpo.programs import Programs
+from hpo.tuning import PROGRAM, Tuned, throughputs
+from models import ModelError
 
 pytestmark = pytest.mark.slow
 
@@ -59,15 +65,26 @@ def test_the_fastest_way_is_taken(way: str, tmp_path: Path, monkeypatch: pytest.
     assert all(torch.equal(one, other) for one, other in zip(train(engine), expected, strict=True))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_program_is_taken_where_it_is_the_fastest(
-    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: Precision, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast(monkeypatch, PROGRAM)
-    engine = Tuned(LIKE, programs, evaluation_batch=32)
+    """Compiled in the precision in which operators are the faster."""
+
+    def seconds(_program: Program, ways: dict[str, Engine]) -> dict[str, float]:
+        return {way: 3.0 - way.startswith(precision) - way.endswith(PROGRAM) for way in ways}
+
+    monkeypatch.setattr(tuning, "_seconds", seconds)
+    engine = Tuned(LIKE, programs, ("float32", "bfloat16"), evaluation_batch=32, anew=True)
     engine.prepare(16, [SGD])
-    losses, _ = train(engine)
-    torch.testing.assert_close(losses, train(Engine())[0], rtol=1e-4, atol=1e-4)
-    assert not torch.equal(losses, train(Engine())[0])
+    ways = engine.measured(STEP)
+    assert set(ways) == {*WAYS, f"{precision} program"}
+    losses, parameters = train(engine)
+    expected = train(Engine(precision))
+    exactness = 1e-4 if precision == "float32" else 1e-2
+    torch.testing.assert_close(losses, expected[0], rtol=exactness, atol=exactness)
+    torch.testing.assert_close(parameters, expected[1], rtol=exactness, atol=exactness)
+    assert not torch.equal(losses, expected[0])
 
 
 def test_batches_of_another_size_are_computed_by_operators(
@@ -97,21 +114,13 @@ def test_what_was_measured_counts_for_all_who_come_later(
         Tuned(LIKE, tmp_path, ("bfloat16",), compiles=False).measured(STEP)
 
 
-def test_a_survey_has_all_ways_and_chooses_among_those_that_a_search_may_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_arguments: Any) -> Any:
-        raise compiler.CompileError("no compiler here")
-
-    monkeypatch.setattr(compiler, "_compile", fails)
+def test_throughputs_are_of_all_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fast(monkeypatch, "bfloat16")
-    rows = survey(LIKE, (16, 64), tmp_path)
+    rows = throughputs(Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False), (16, 64))
     assert [(row.batch_size, row.purpose) for row in rows] == [(16, "sgd"), (64, "sgd"), (80, "evaluation")]
-    assert rows[1].images["bfloat16"] == 64
-    assert rows[1].images["float32"] == 32
-    assert rows[1].chosen == "float32"
-    monkeypatch.setattr("hpo.precision.BFLOAT16", {"lenet"})
-    assert survey(LIKE, (64,), tmp_path)[0].chosen == "bfloat16"
+    rates = rows[1].images_per_second
+    assert (rates["bfloat16"], rates["float32"]) == (64, 32)
+    assert [row.chosen for row in rows] == ["bfloat16", "bfloat16", "float32"]
 
 
 def test_evaluations_are_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,12 +160,102 @@ def test_a_network_of_a_user_s_keeps_its_layout(tmp_path: Path) -> None:
     assert set(Tuned(own, tmp_path, compiles=False).measured(own)) == {"float32"}
 
 
+@pytest.mark.parametrize("compiles", [True, False])
 def test_a_folder_that_cannot_be_used_costs_the_measurement_only(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    compiles: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    engine = Tuned(LIKE, tmp_path / "file" / "programs", compiles=False)
+    engine = Tuned(LIKE, tmp_path / "file" / "programs", compiles=compiles)
     with caplog.at_level(logging.WARNING):
         engine.prepare(16, [SGD])
     assert "batch size 16, sgd: not measured: " in caplog.text
     assert torch.equal(train(engine)[0], train(Engine())[0])
+
+
+def test_a_note_that_is_damaged_is_written_anew(tmp_path: Path) -> None:
+    engine = Tuned(LIKE, tmp_path, compiles=False)
+    engine.measured(STEP)
+    (note,) = tmp_path.glob("*.json")
+    for damaged in ("", "{}", "[]", '{"seconds": {"float32": null}}'):
+        note.write_text(damaged)
+        assert set(Tuned(LIKE, tmp_path, compiles=False).measured(STEP)) == set(WAYS[:2])
+
+
+def test_what_is_kept_is_measured_again_if_one_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Tuned(LIKE, tmp_path, compiles=False).measured(STEP)
+    fast(monkeypatch, "float32, channels last")
+    again = Tuned(LIKE, tmp_path, compiles=False, anew=True).measured(STEP)
+    assert again == {"float32": 2.0, "float32, channels last": 1.0}
+    assert Tuned(LIKE, tmp_path, compiles=False).measured(STEP) == again
+
+
+def test_a_program_that_is_damaged_is_compiled_anew(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convolution.load(programs)
+    path = obtain(STEP, programs)
+    copy = tmp_path / path.name
+    copy.write_bytes(b"no program")
+    monkeypatch.setattr("hpo.programs.obtain", lambda *_arguments: copy)
+    with pytest.raises(compiler.CompileError, match=f"{copy} is damaged: "):
+        Programs(LIKE, tmp_path).load(STEP)
+    assert not copy.exists()
+
+
+def test_programs_of_a_user_s_class_are_told_apart(programs: Path) -> None:
+    """Its name has a dot, as a suffix has."""
+    own = replace(LIKE, model="models.lenet:LeNet", batch_size=16)
+    engine = Programs(own, programs, evaluation_batch=32)
+    engine.prepare(16, [SGD])
+    assert len(list(programs.glob("models.lenet.LeNet-*.so"))) == 2
+    losses, _ = train(engine)
+    torch.testing.assert_close(losses, train(Engine())[0], rtol=1e-4, atol=1e-4)
+    assert not torch.equal(losses, train(Engine())[0])
+    pack = Pack(lambda: models.build("lenet", 10), [1], "cpu")
+    images, labels = torch.rand(32, 1, 28, 28), torch.arange(32) % 10
+    expected = pack.score(images, labels)
+    torch.testing.assert_close(engine.score(pack, images, labels), expected, rtol=1e-4, atol=1e-4)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["tune", *words])
+
+
+@pytest.fixture
+def without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_arguments: Any) -> Any:
+        raise compiler.CompileError("no compiler here")
+
+    monkeypatch.setattr("hpo.programs.obtain", fails)
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_the_command_shows_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast(monkeypatch, "float32, channels last")
+    done = run("lenet", "--batch-size", "16", "--batch-size", "48")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[-3:] for line in done.stdout.splitlines() if "step, 48" in line] == [
+        ["float32,", "channels", "last"]
+    ]
+    found = json.loads(run("lenet", "--batch-size", "16", "--json").stdout)
+    assert found[0] == {
+        "batch_size": 16,
+        "purpose": "sgd",
+        "images_per_second": {"float32": 8.0, "float32, channels last": 16.0},
+        "chosen": "float32, channels last",
+    }
+    fast(monkeypatch, "bfloat16")
+    chosen = json.loads(run("lenet", "--precision", "bfloat16", "--json").stdout)[0]["chosen"]
+    assert chosen == "bfloat16"
+    kept = json.loads(run("lenet", "--batch-size", "16", "--json").stdout)[0]["chosen"]
+    assert kept == "float32, channels last"
+
+
+@pytest.mark.usefixtures("without_a_compiler")
+def test_the_command_tells_a_mistake_before_it_measures(tmp_path: Path) -> None:
+    for words in (("lenett",), ("lenet", "--size", "5")):
+        done = run(*words)
+        assert isinstance(done.exception, ModelError | InputError)
+        assert "\n" not in str(done.exception)
+    assert not (tmp_path / "programs").exists()
