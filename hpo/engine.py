@@ -69,7 +69,6 @@ class Engine:
         for count in reversed(batches):
             strides.insert(0, size)
             size *= count
-        # Spelt out, for torch takes images of one channel for either layout, and convolutions go by the strides.
-        return torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device).copy_(
-            images
-        )
+        # Spelt out, for torch takes images of one channel for either layout, and convolutions go by strides.
+        last = torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device)
+        return last.copy_(images)
