@@ -142,13 +142,12 @@ def main() -> None:
     convolution.load(path.parent)
     graph, arguments = trace(program)
     found = Path(str(aot_compile(graph, tuple(arguments), options=OPTIONS)))
-    for suffix in (
-        ".json",
-        ".so",
-    ):  # its calls of our operators, then the program: once that is there, both are
-        made = path.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(found.with_suffix(suffix), made)
-        made.replace(path.with_suffix(suffix))
+    # Its calls of operators outside of it, if there are any, then the program: once that is there, both are.
+    for source in (found.with_suffix(".json"), found):
+        if source.exists():
+            made = path.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(source, made)
+            made.replace(path.with_suffix(source.suffix))
 
 
 if __name__ == "__main__":
