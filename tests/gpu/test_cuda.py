@@ -54,7 +54,7 @@ def test_a_pack_without_dropout_has_the_curves_of_the_cpu() -> None:
 
 @pytest.mark.parametrize("name", ["lenet", "resnet"])
 def test_steps_that_are_graphs_give_the_curves_of_operators(name: str) -> None:
-    """With dropout, a last batch of another size, both optimizers, and members that leave."""
+    """With dropout and with both optimizers, each of which is a graph of its own."""
     phases = (Phase("sgd", 3, 1, clip=1.0), Phase("adam", 2, 5, clip=1.0))
     budget = Budget("full", phases, keep="best")
     graphs, operators = curves(name, "cuda:0", budget, Graphs()), curves(name, "cuda:0", budget)
