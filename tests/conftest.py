@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from sqlalchemy import URL, create_engine, text
 
@@ -22,6 +23,9 @@ EMNIST = (
 
 
 def pytest_configure() -> None:
+    # Timings never decide whether a test passes.
+    hypothesis.settings.register_profile("any machine", deadline=None)
+    hypothesis.settings.load_profile("any machine")
     # A shell starts what runs in its background with interrupts ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -36,7 +36,7 @@ def same(one: Sequence[Batch], other: Sequence[Batch]) -> bool:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     count=st.integers(1, 40),
     size=st.integers(1, 17),
@@ -91,7 +91,7 @@ def test_members_at_one_epoch_share_their_batches(rule: Phase) -> None:
 
 
 @pytest.mark.parametrize("rule", [PLAIN, MOVED])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(epochs=st.lists(st.integers(0, 4), min_size=2, max_size=5).filter(lambda e: len(set(e)) > 1))
 def test_members_at_different_epochs_each_have_their_own(rule: Phase, epochs: list[int]) -> None:
     data = images(21)

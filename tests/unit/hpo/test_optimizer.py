@@ -65,7 +65,7 @@ def run(make: Make, member: int, count: int, dtype: torch.dtype = torch.float32)
 
 
 @BOTH
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(done=st.lists(st.integers(0, 30), min_size=1, max_size=4), more=st.integers(0, 20))
 def test_members_at_different_steps_go_on_as_alone(make: Make, done: list[int], more: int) -> None:
     members = list(range(len(done)))

@@ -93,7 +93,7 @@ def test_a_single_last_image_is_left_out_for_batch_normalisation() -> None:
     assert found[0][-1].status == "finished"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 17))
 def test_an_epoch_is_each_image_once_but_for_a_single_last_one(count: int, batch_size: int) -> None:
     def epochs(candidates: dict[int, Candidate]) -> list[list[int]]:
