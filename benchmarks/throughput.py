@@ -216,14 +216,14 @@ def by_way(machine: Machine, name: str, size: int, options: argparse.Namespace) 
         if size * width / alone > LONG_SECONDS:
             continue
         columns: dict[str, tuple[Any, ...]] = {"loop": ("loop", (name, size), size, seconds)}
-        columns |= {way: ("packed", (name, size, width, way), size * width, seconds) for way in WAYS}
+        columns |= {way: ("packed", (name, size, width, way), size * width, seconds) for way in options.ways}
         rates: dict[str, list[float]] = {column: [] for column in columns}
         for _ in range(runs):
             for column, arguments in columns.items():
                 rates[column].append(machine.one(measured, *arguments))
         middle = {column: statistics.median(values) for column, values in rates.items()}
         cells = "".join(f"{middle[column]:14,.0f}{'*' if column == chosen else ' '}" for column in columns)
-        best = max(middle[way] for way in WAYS)
+        best = max(middle[way] for way in options.ways)
         print(f"{name:10}{size:6}{width:6}{cells}{middle[chosen] / best:8.2f}", flush=True)
         found |= {f"{column} {width}": values for column, values in rates.items()}
     return found
@@ -262,11 +262,14 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a run (default 0.5)")
-    parser.add_argument("--quick", action="store_true", help="LeNet at batch 16, one run")
+    parser.add_argument(
+        "--quick", action="store_true", help="LeNet at batch 16, one run, without programs in bfloat16"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     if options.quick:
         options.models, options.sizes, options.widths, options.runs = "lenet", [16], [1, 4], 1
+    options.ways = WAYS[:-1] if options.quick else WAYS  # to compile a second program takes another minute
     torch.set_num_threads(1)
     peak = peaks(0.2 if options.quick else 1.0)
     print(f"{hardware.line()}; n = {options.runs}")
@@ -281,7 +284,7 @@ def main() -> None:
         print("candidate-images a second of one core")
         print(
             f"{'':10}{'batch':>6}{'width':>6}"
-            + "".join(f"{c:>15}" for c in ("loop", *HEADS))
+            + "".join(f"{c:>15}" for c in ("loop", *HEADS[: len(options.ways)]))
             + f"{'* / best':>9}"
         )
         for name, size in cells:

@@ -1,6 +1,5 @@
 """The outcome of a random search does not depend on who carries it out."""
 
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -14,14 +13,6 @@ pytestmark = pytest.mark.slow
 
 # A search that has one program, and the compiler to wait for.
 COMPILED = SMALL_STUDY.replace("[16, 32, 64]", "[16]") + '[engine]\ncompile = "always"\n'
-
-
-@pytest.fixture(autouse=True)
-def _programs(shell: Shell, programs: Path) -> None:
-    """What is compiled for other tests is compiled for these."""
-    programs.mkdir(exist_ok=True)
-    (shell.folder / "home").mkdir()
-    (shell.folder / "home" / "programs").symlink_to(programs)
 
 
 def curves(shell: Shell, name: str, study: str, workers: int, width: int) -> dict[str, dict[int, float]]:

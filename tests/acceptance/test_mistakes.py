@@ -83,7 +83,8 @@ def write_emnist(raw: Path) -> None:
 def test_a_storage_that_does_not_answer(shell: Shell, url: str, code: int, message: str) -> None:
     elsewhere = Shell(shell.folder, {"HPO_STORAGE_URL": url})
     assert_one_line(elsewhere.hpo("run", "small.toml", expect=code).stderr, message)
-    assert {path.name for path in shell.folder.iterdir()} == {"small.toml"}
+    assert {path.name for path in shell.folder.iterdir()} == {"small.toml", "home"}
+    assert {path.name for path in (shell.folder / "home").iterdir()} == {"programs"}
 
 
 def test_a_wrong_password(shell: Shell, tcp_postgres: URL) -> None:
