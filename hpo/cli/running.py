@@ -144,8 +144,9 @@ def worker(
     import socket
 
     from hpo.allocator import keep_freed
+    from hpo.claim import WIDTH
     from hpo.standby import Assignment
-    from hpo.worker import WIDTH, Worker
+    from hpo.worker import Worker
     from hpo.workload import Workload
 
     # Whoever starts it by hand wants to know at once that there is no storage.

@@ -1,0 +1,139 @@
+"""Trains every cell of a study's space under several seeds: a table of curves, for `hpo replay`.
+
+python -m benchmarks.table STUDY FILE [--epochs N] [--seeds N]
+
+A process on each core trains packs of cells of one batch size, as a search does. What is trained already is
+kept beside FILE, so that it can be stopped and called again at any time.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from benchmarks import hardware
+from hpo.allocator import keep_freed
+from hpo.budget import Budget, Phase
+from hpo.pack import Candidate
+from hpo.seeds import mixed
+from hpo.settings import Settings
+from hpo.space import Point, cell
+from hpo.spec import StudySpec
+from hpo.table import CurveTable, Measured, read, write
+from hpo.trainer import Trainer
+from hpo.tuning import Tuned
+from hpo.workload import Workload
+
+CELLS = 12
+"""Of a pack, at most: what is lost if it is stopped meanwhile."""
+
+
+def train(spec: StudySpec, seed: int, cells: list[tuple[int, Point]], epochs: int) -> CurveTable:
+    """One run of each of these cells, which have their numbers with them and one batch size."""
+    torch.set_num_threads(1)
+    keep_freed()
+    settings = Settings.from_environment()
+    workload = Workload(spec, settings.data_path)
+    images, validation = workload.images("search", "cpu")
+    trainer = Trainer(
+        workload.factory,
+        images,
+        validation,
+        Budget("mini", (Phase("sgd", epochs),), keep="last"),
+        int(cells[0][1]["batch_size"]),
+        seed=mixed(spec.seed, 5, seed),
+        device=torch.device("cpu"),
+        clock=time.thread_time,  # what the machine does beside it takes no part
+        engine=Tuned(workload.program, settings.programs_path, spec.precisions("search")),
+    )
+    trainer.prepare()
+    training = trainer.start(
+        {
+            number: Candidate(
+                point["lr"], point["momentum"], point["weight_decay"], mixed(spec.seed, 6, seed, number)
+            )
+            for number, point in cells
+        }
+    )
+    curves: dict[int, list[Measured]] = defaultdict(list)
+    while training.members:
+        for one in training.epoch():
+            curves[one.member].append(
+                Measured(
+                    one.train_loss,
+                    one.validation_loss,
+                    one.validation_accuracy,
+                    one.seconds,
+                    one.evaluation_seconds,
+                )
+            )
+    runs = {cell(point): [tuple(curves[number])] for number, point in cells}
+    return CurveTable(tuple(spec.space.domains), runs)
+
+
+def parts(spec: StudySpec) -> list[list[tuple[int, Point]]]:
+    """The cells of the space with their numbers, in packs of one batch size."""
+    assert spec.space.cells is not None
+    sizes: dict[float, list[tuple[int, Point]]] = defaultdict(list)
+    for number in range(spec.space.cells):
+        point = spec.space.point_at(number)
+        sizes[point["batch_size"]].append((number, point))
+    return [cells[first : first + CELLS] for cells in sizes.values() for first in range(0, len(cells), CELLS)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study", type=Path, help="a study file with a finite space")
+    parser.add_argument("file", type=Path, help="the table to write, NAME.csv.gz")
+    parser.add_argument("--epochs", type=int, default=10, help="of each training (default 10)")
+    parser.add_argument("--seeds", type=int, default=3, help="of each cell (default 3)")
+    options = parser.parse_args()
+    spec = StudySpec.load(options.study)
+    if spec.space.cells is None:
+        sys.exit(f"{options.study}: space: only a finite space has a table")
+    # Parts of another study, or of fewer epochs, are not taken for ours.
+    mark = hashlib.sha256(f"{spec.fingerprint} {spec.engine} {options.epochs}".encode()).hexdigest()[:12]
+    folder = options.file.with_name(f"{options.file.name}.{mark}")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    packs, begun = parts(spec), time.perf_counter()
+    files = {(s, n): folder / f"{s}-{n}.csv.gz" for s in range(options.seeds) for n in range(len(packs))}
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        waiting = {
+            processes.submit(train, spec, seed, packs[place], options.epochs): path
+            for (seed, place), path in files.items()
+            if not path.exists()
+        }
+        for done, future in enumerate(as_completed(waiting), 1):
+            write(waiting[future], future.result(), [])
+            print(
+                f"{done} of {len(waiting)} packs, {time.perf_counter() - begun:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    runs = defaultdict(list)
+    for (_, _), path in sorted(files.items()):
+        for of, its in read(path).runs.items():
+            runs[of] += its
+    ordered = {cell(point): runs[cell(point)] for pack in packs for _, point in pack}
+    comments = [
+        f"python -m benchmarks.table {options.study} {options.file} --epochs {options.epochs} "
+        f"--seeds {options.seeds}",
+        f"{spec.model.name} on {spec.data.name}; mini {spec.data.mini:g}, {spec.data.validation:g} validates",
+        hardware.line(),
+    ]
+    write(options.file, CurveTable(tuple(spec.space.domains), ordered), comments)
+    shutil.rmtree(folder)
+    print(f"{options.file}: {len(ordered)} cells, {options.file.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Whole searches on a table of curves: what they find does not hang on when a worker comes to what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+from integration.crowd import loss
+from optuna.trial import TrialState
+
+from hpo.replay import Replay, replay, scratch_storage
+from hpo.sampler import plan
+from hpo.space import Point, cell
+from hpo.spec import StudySpec
+from hpo.storage import Storage
+from hpo.study import search_seed
+from hpo.table import CurveTable, Measured
+
+SpecOf = Callable[..., StudySpec]
+EPOCHS = 9
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Storage]:
+    with scratch_storage() as storage:
+        yield storage
+
+
+def table_of(spec: StudySpec, diverging: Point | None = None) -> CurveTable:
+    """Two runs of each cell, which fall towards the loss of its point."""
+
+    def run(point: Point, seed: int) -> tuple[Measured, ...]:
+        ends = loss(point) + seed / 1000
+        if point == diverging:
+            return (Measured(1.0, math.nan, 0.0, 2.0, 0.5),)
+        return tuple(Measured(1.0, ends + 1 / epoch, 0.5, 2.0, 0.5) for epoch in range(1, EPOCHS + 1))
+
+    cells = spec.space.cells or 0
+    points = [spec.space.point_at(place) for place in range(cells)]
+    return CurveTable(tuple(spec.space.domains), {cell(p): (run(p, 0), run(p, 1)) for p in points})
+
+
+def last(found: Replay) -> tuple[int, int]:
+    return found.moments[-1].epochs, found.moments[-1].ended
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_random_search_finds_the_same_with_any_number_of_workers(
+    workers: int, scratch: Storage, spec: SpecOf
+) -> None:
+    study = spec()
+    table = table_of(study)
+    found = replay(scratch, study, table, workers)
+    assert last(found) == (study.search.trials * EPOCHS, study.search.trials)
+    points = plan(study.space, study.search.trials, study.seed)
+    runs = [table.run(point, search_seed(study, number)) for number, point in enumerate(points)]
+    losses = [run[-1].validation_loss for run in runs]
+    best = points[losses.index(min(losses))]
+    assert found.moments[-1].best == best
+    assert found.promoted == (best,)
+    device_seconds = study.search.trials * EPOCHS * 2.5
+    assert found.moments[-1].device_seconds == pytest.approx(device_seconds)
+    assert found.moments[-1].seconds >= device_seconds / workers * 0.999
+
+
+def test_more_workers_take_less_time(scratch: Storage, spec: SpecOf) -> None:
+    study = spec()
+    one, four = (replay(scratch, study, table_of(study), workers).moments[-1].seconds for workers in (1, 4))
+    assert four < one / 2
+
+
+def test_time_and_spending_only_grow(scratch: Storage, spec: SpecOf) -> None:
+    study = spec(pruner={"name": "asha"})
+    moments = replay(scratch, study, table_of(study), 4).moments
+    for attribute in ("seconds", "device_seconds", "epochs", "ended"):
+        values = [getattr(moment, attribute) for moment in moments]
+        assert values == sorted(values)
+
+
+@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
+def test_a_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> None:
+    study = spec(pruner={"name": pruner, "startup_trials": 2})
+    epochs, ended = last(replay(scratch, study, table_of(study), width=2))
+    assert ended == study.search.trials
+    assert epochs < study.search.trials * EPOCHS
+
+
+def test_one_worker_repeats_itself_with_tpe(scratch: Storage, spec: SpecOf) -> None:
+    study = spec(sampler={"name": "tpe", "startup": 4}, pruner={"name": "median", "startup_trials": 2})
+    one, two = (replay(scratch, study, table_of(study), width=2) for _ in range(2))
+    assert one == two
+    assert last(one)[1] == study.search.trials
+
+
+def test_what_diverges_is_neither_best_nor_promoted(scratch: Storage, spec: SpecOf) -> None:
+    study = spec()
+    points = plan(study.space, study.search.trials, study.seed)
+    best = min(points, key=loss)
+    found = replay(scratch, study, table_of(study, diverging=best))
+    assert last(found) == ((study.search.trials - 1) * EPOCHS + 1, study.search.trials)
+    assert found.moments[-1].best not in (None, best)
+    assert best not in found.promoted
+
+
+def test_nothing_is_promoted_where_all_diverged(scratch: Storage, spec: SpecOf) -> None:
+    study = spec(search={"trials": 1})
+    point = plan(study.space, 1, study.seed)[0]
+    found = replay(scratch, study, table_of(study, diverging=point))
+    assert found.promoted == ()
+    assert found.moments[-1].best is None
+
+
+def test_the_trials_are_the_real_thing(scratch: Storage, spec: SpecOf) -> None:
+    before = len(scratch.backend.get_all_studies())
+    study = spec(pruner={"name": "asha"})
+    replay(scratch, study, table_of(study), 2)
+    search, full = scratch.backend.get_all_studies()[before:]
+    states = {trial.state for trial in scratch.backend.get_all_trials(search._study_id)}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    queued = scratch.backend.get_all_trials(full._study_id)
+    assert [trial.state for trial in queued] == [TrialState.WAITING]
