@@ -43,6 +43,7 @@ def train(spec: StudySpec, seed: int, cells: list[tuple[int, Point]], epochs: in
     settings = Settings.from_environment()
     workload = Workload(spec, settings.data_path)
     images, validation = workload.images("search", "cpu")
+    compiles = spec.engine.compile != "never" and spec.tunes("search", len(images))
     trainer = Trainer(
         workload.factory,
         images,
@@ -52,7 +53,7 @@ def train(spec: StudySpec, seed: int, cells: list[tuple[int, Point]], epochs: in
         seed=mixed(spec.seed, 5, seed),
         device=torch.device("cpu"),
         clock=time.thread_time,  # what the machine does beside it takes no part
-        engine=Tuned(workload.program, settings.programs_path, spec.precisions("search")),
+        engine=Tuned(workload.program, settings.programs_path, spec.precisions("search"), compiles),
     )
     trainer.prepare()
     training = trainer.start(

@@ -1,6 +1,5 @@
 """The outcome of a random search does not depend on who carries it out."""
 
-
 import pytest
 from pydantic import SecretStr
 from shell import SMALL_STUDY, Shell

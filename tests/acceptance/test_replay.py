@@ -1,0 +1,45 @@
+"""From a study file to a table of curves, and from there to what the search of the file would find."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from shell import ROOT, SMALL_STUDY, Shell
+
+from hpo.table import read
+
+TABLE = "small.csv.gz"
+
+
+@pytest.mark.slow
+def test_a_table_is_trained_and_replayed(shell: Shell) -> None:
+    study = SMALL_STUDY.replace("[1e-3, 1e-2, 1e-1]", "[1e-3, 1e-1]").replace("[16, 32, 64]", "[32, 64]")
+    shell.write("small.toml", study)
+    words = [str(shell.folder / "small.toml"), str(shell.folder / TABLE), "--epochs", "3", "--seeds", "2"]
+    environment = {**os.environ, **shell.environment}
+    subprocess.run([sys.executable, "-m", "benchmarks.table", *words], cwd=ROOT, env=environment, check=True)
+    assert {path.name for path in shell.folder.iterdir()} == {"small.toml", TABLE, "home"}
+    table = read(shell.folder / TABLE)
+    assert len(table.runs) == 16
+    assert {len(run) for runs in table.runs.values() for run in runs} == {3}
+    assert table.best(3) < table.best(1)
+
+    # With all its cells searched, the best of the seeds that the trials got is found.
+    shell.write("small.toml", study.replace("trials = 12", "trials = 16"))
+    found = json.loads(shell.hpo("replay", TABLE, "small.toml", "--seeds", "3", "--json").stdout)
+    assert list(found) == [f"{share}% of 48 epochs" for share in (25, 50, 75, 100)]
+    assert found["100% of 48 epochs"]["ended"] == {"mean": 16.0, "error": 0.0}
+    assert found["100% of 48 epochs"]["regret"]["mean"] < 0.5
+    shown = shell.hpo("replay", TABLE, "small.toml", "--seeds", "2", "--workers", "4").stdout
+    assert "2 replays, 4 workers" in shown
+    assert "100% of 48 epochs" in shown
+
+
+def test_a_table_that_is_not_there_is_one_line(shell: Shell) -> None:
+    done = shell.hpo("replay", TABLE, "small.toml", expect=2)
+    assert done.stderr == f"hpo: {TABLE}: cannot read the table: No such file or directory\n"
+    assert done.stdout == ""
