@@ -5,17 +5,17 @@ finite space runs twice and the sampler sees every trial that is under way, for 
 process that dies inside it leaves nothing behind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection, exists, func, select
 
-from hpo import catalog, drain, ledger, schema
+from hpo import catalog, drain, ledger, sampler, schema
 from hpo.catalog import TrialRow
 from hpo.ledger import Ending, Lease, Saved
-from hpo.sampler import Observation, propose
+from hpo.sampler import Observation
 from hpo.seeds import mixed
 from hpo.settings import LEASE_SECONDS
 from hpo.space import Point, Value
@@ -37,7 +37,7 @@ SMALL_PACK = 4
 """Below this width a pack is not split further for the sake of workers that are busy."""
 
 PROPOSALS = 4
-"""TPE's points in one claim: more fill a pack better, fewer know more of what came before."""
+"""New points in one claim: more fill a pack better, fewer know more of what came before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def claim(
     deleted.
     """
     study_id = study.study_id(stage)
+    if stage == "search":
+        _proposer(study.spec.sampler.name)  # what it imports takes a second, and nobody is to wait for that
     with storage.transaction() as connection:
         if batch_size is not None and not _is_anything_of(connection, study_id, batch_size):
             return []
@@ -244,7 +246,7 @@ def _without_worn_out(
 
 
 def _propose(connection: Connection, study: Study, width: int) -> int:
-    """Queues TPE's next points, at most as many as the budget leaves; gives their number."""
+    """Queues the sampler's next points, at most as many as the budget leaves; gives their number."""
     spec = study.spec
     rows = catalog.trials(connection, study.search_id)
     count = min(width, PROPOSALS, study.trials - len(rows))
@@ -255,12 +257,20 @@ def _propose(connection: Connection, study: Study, width: int) -> int:
     history = [_observed(row, curves.get(row.trial_id)) for row in rows if row.point in spec.space]
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
     seed = mixed(spec.seed, 2, len(rows))
-    points = propose(spec.space, history, count, seed, spec.sampler.startup)
+    points = _proposer(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
     trials: list[tuple[Point, Mapping[str, int]]] = [
         (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
     ]
     catalog.enqueue(connection, study.search_id, spec.space, trials)
     return len(trials)
+
+
+def _proposer(name: str) -> Callable[..., list[Point]]:
+    if name != "gp":
+        return sampler.propose
+    from hpo import surrogate
+
+    return surrogate.propose
 
 
 def _observed(row: TrialRow, curve: Mapping[int, float] | None) -> Observation:

@@ -11,7 +11,7 @@ from typing import Literal
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo import catalog, costs, stopping
+from hpo import catalog, costs, ledger, stopping
 from hpo.spec import StopSection
 from hpo.stopping import Ended
 from hpo.storage import Storage
@@ -110,8 +110,9 @@ def _reason(connection: Connection, study: Study) -> str | None:
         Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
         for number, state, value in catalog.ended(connection, study.search_id)
     ]
+    epochs = ledger.count_epochs(connection, study.search_id, study.inherited)
     spent = costs.device_seconds(connection, study.search_id)
-    return stopping.reason(rules, ended, sum(spent.values()))
+    return stopping.reason(rules, ended, epochs, sum(spent.values()))
 
 
 def _draining(

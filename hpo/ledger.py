@@ -306,6 +306,17 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
     return set(connection.execute(select(told.c.trial_id).add_cte(shown)).scalars())
 
 
+def count_epochs(connection: Connection, study_id: int, inherited: int) -> int:
+    """How many epochs are on record of a study's trials, without the first `inherited`."""
+    epoch, trial = schema.epochs, schema.trials
+    query = (
+        select(func.count())
+        .select_from(epoch.join(trial, trial.c.trial_id == epoch.c.trial_id))
+        .where(trial.c.study_id == study_id, trial.c.number >= inherited)
+    )
+    return connection.execute(query).scalar_one()
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Of an epoch on record."""

@@ -95,9 +95,9 @@ class DataSection(_Section):
 
 
 class SamplerSection(_Section):
-    """`startup`: the random trials at the start of TPE."""
+    """`startup`: the random trials at the start of TPE and GP."""
 
-    name: Literal["random", "tpe"] = "random"
+    name: Literal["random", "tpe", "gp"] = "random"
     startup: int = Field(default=10, ge=1)
 
 
@@ -119,12 +119,13 @@ class SearchSection(_Section):
 class StopSection(_Section):
     """What ends a search before its trials are used up, by `hpo.stopping`. It may change in a stored study.
 
-    `target`: a validation loss; `patience`: trials in a row without a new best; `device_hours`: of the search
-    so far.
+    `target`: a validation loss; `patience`: trials in a row without a new best; `epochs`: of all its trials
+    together; `device_hours`: of the search so far.
     """
 
     target: float | None = None
     patience: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
     device_hours: float | None = Field(default=None, gt=0)
 
 

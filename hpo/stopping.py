@@ -21,10 +21,10 @@ class Ended:
     inherited: bool = False
 
 
-def reason(rules: StopSection, ended: Sequence[Ended], device_seconds: float) -> str | None:
+def reason(rules: StopSection, ended: Sequence[Ended], epochs: int, device_seconds: float) -> str | None:
     """Why the search ends now, with the figures; None while it goes on.
 
-    `ended`: in the order of ending. `device_seconds`: what the search has spent.
+    `ended`: in the order of ending. `epochs`, `device_seconds`: what the search has spent.
     """
     completed = [(trial.value, trial.number) for trial in ended if trial.value is not None]
     value, number = min(completed, default=(inf, None))
@@ -33,6 +33,8 @@ def reason(rules: StopSection, ended: Sequence[Ended], device_seconds: float) ->
     if rules.patience is not None and (count := _in_vain(ended)) >= rules.patience:
         best = "none completed" if number is None else f"the best is trial {number} ({value:.4g})"
         return f"no improvement for {count} trials (patience {rules.patience}): {best}"
+    if rules.epochs is not None and epochs >= rules.epochs:
+        return f"{epochs} epochs trained of {rules.epochs}"
     if rules.device_hours is not None and device_seconds >= rules.device_hours * HOUR:
         return f"{device_seconds / HOUR:.3g} device hours spent of {rules.device_hours:g}"
     return None

@@ -86,11 +86,28 @@ def test_a_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> N
     assert epochs < study.search.trials * EPOCHS
 
 
-def test_one_worker_repeats_itself_with_tpe(scratch: Storage, spec: SpecOf) -> None:
-    study = spec(sampler={"name": "tpe", "startup": 4}, pruner={"name": "median", "startup_trials": 2})
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_one_worker_repeats_itself(sampler: str, scratch: Storage, spec: SpecOf) -> None:
+    study = spec(sampler={"name": sampler, "startup": 4}, pruner={"name": "median", "startup_trials": 2})
     one, two = (replay(scratch, study, table_of(study), width=2) for _ in range(2))
     assert one == two
     assert last(one)[1] == study.search.trials
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_gp_tries_every_cell_once(workers: int, scratch: Storage, spec: SpecOf) -> None:
+    before = len(scratch.backend.get_all_studies())
+    study = spec(sampler={"name": "gp", "startup": 4}, search={"trials": 24, "epochs": 2})
+    replay(scratch, study, table_of(study), workers)
+    trials = scratch.backend.get_all_trials(scratch.backend.get_all_studies()[before]._study_id)
+    assert len({cell(trial.params) for trial in trials}) == len(trials) == 24
+
+
+def test_a_budget_of_epochs_ends_a_search(scratch: Storage, spec: SpecOf) -> None:
+    study = spec(stop={"epochs": 30})
+    epochs, ended = last(replay(scratch, study, table_of(study), width=2))
+    assert epochs == 2 * 18  # two packs: the second had begun before
+    assert ended == 4
 
 
 def test_what_diverges_is_neither_best_nor_promoted(scratch: Storage, spec: SpecOf) -> None:

@@ -195,7 +195,11 @@ MISTAKES = {
         "space.momentum: step (0.2) must lead from low (0.0) to high (0.9) exactly",
     ),
     # sampler and pruner
-    "sampler unknown": ('"tpe"', '"grid"', """sampler.name = "grid": must be one of 'random' or 'tpe'"""),
+    "sampler unknown": (
+        '"tpe"',
+        '"grid"',
+        """sampler.name = "grid": must be one of 'random', 'tpe' or 'gp'""",
+    ),
     "no startup": ('"tpe"', '"tpe"\nstartup = 0', "sampler.startup = 0: must be at least 1"),
     "pruner unknown": (
         '"asha"',
@@ -225,6 +229,7 @@ MISTAKES = {
         "[stop]\npatience = 2.5\n[full]",
         "stop.patience = 2.5: must be a whole number",
     ),
+    "no epochs to stop at": ("[full]", "[stop]\nepochs = 0\n[full]", "stop.epochs = 0: must be at least 1"),
     "no hours": ("[full]", "[stop]\ndevice_hours = 0\n[full]", "stop.device_hours = 0: must be above 0.0"),
     "hours misspelt": (
         "[full]",
@@ -469,6 +474,7 @@ OTHER: dict[str, object] = {
     "search.epochs": 4,
     "stop.target": 0.3,
     "stop.patience": 6,
+    "stop.epochs": 50,
     "stop.device_hours": 1.5,
     "engine.compile": "never",
     "engine.precision": "bfloat16",
@@ -487,7 +493,7 @@ OTHER: dict[str, object] = {
 }
 WHOLE = load(
     TEXT.replace("mini = 0.5", "mini = 0.5\nmean = 0.1\nstd = 0.3")
-    .replace("[full]", "[stop]\ntarget = 0.25\npatience = 5\ndevice_hours = 1\n[full]")
+    .replace("[full]", "[stop]\ntarget = 0.25\npatience = 5\nepochs = 40\ndevice_hours = 1\n[full]")
     .replace("weight_decay = 0", "weight_decay = { low = 1e-4, high = 1e-2, log = true }")
 ).to_json()
 
@@ -628,7 +634,9 @@ RAW = st.fixed_dictionaries(
             min_epochs=st.integers(1, 99),
             reduction=st.integers(2, 9),
         ),
-        "stop": optional(target=st.floats(-1e3, 1e3), patience=WHOLE_NUMBERS, device_hours=RATES),
+        "stop": optional(
+            target=st.floats(-1e3, 1e3), patience=WHOLE_NUMBERS, epochs=WHOLE_NUMBERS, device_hours=RATES
+        ),
         "promotion": optional(top=st.integers(1, 99), seeds=WHOLE_NUMBERS),
     },
 )

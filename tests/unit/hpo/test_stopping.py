@@ -37,7 +37,7 @@ def ended(*values: float | None) -> list[Ended]:
     ],
 )
 def test_a_target(target: float, values: list[float | None], expected: str | None) -> None:
-    assert reason(StopSection(target=target), ended(*values), 0) == expected
+    assert reason(StopSection(target=target), ended(*values), 0, 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,27 +56,33 @@ def test_a_target(target: float, values: list[float | None], expected: str | Non
     ],
 )
 def test_patience(patience: int, values: list[float | None], expected: str | None) -> None:
-    assert reason(StopSection(patience=patience), ended(*values), 0) == expected
+    assert reason(StopSection(patience=patience), ended(*values), 0, 0) == expected
 
 
 def test_device_hours() -> None:
     rules = StopSection(device_hours=1.5)
-    assert reason(rules, [], 1.5 * HOUR - 0.1) is None
-    assert reason(rules, [], 1.52 * HOUR) == "1.52 device hours spent of 1.5"
+    assert reason(rules, [], 0, 1.5 * HOUR - 0.1) is None
+    assert reason(rules, [], 0, 1.52 * HOUR) == "1.52 device hours spent of 1.5"
+
+
+def test_epochs() -> None:
+    rules = StopSection(epochs=140)
+    assert reason(rules, [], 139, 0) is None
+    assert reason(rules, [], 142, 0) == "142 epochs trained of 140"
 
 
 def test_the_mark_is_inherited_and_the_waiting_is_not() -> None:
     before = [replace(trial, inherited=True) for trial in ended(0.5, 0.6, 0.7, 0.8)]
     rules = StopSection(patience=2)
-    assert reason(rules, before, 0) is None
-    assert reason(rules, [*before, Ended(4, 0.55)], 0) is None
-    assert reason(rules, [*before, Ended(4, 0.55), Ended(5, 0.5)], 0) is not None
-    assert reason(StopSection(target=0.5), before, 0) == "target 0.5 reached by trial 0 (0.5)"
+    assert reason(rules, before, 0, 0) is None
+    assert reason(rules, [*before, Ended(4, 0.55)], 0, 0) is None
+    assert reason(rules, [*before, Ended(4, 0.55), Ended(5, 0.5)], 0, 0) is not None
+    assert reason(StopSection(target=0.5), before, 0, 0) == "target 0.5 reached by trial 0 (0.5)"
 
 
 @given(ENDED, st.floats(0, 1e9))
 def test_no_rule_ends_nothing(trials: list[Ended], seconds: float) -> None:
-    assert reason(StopSection(), trials, seconds) is None
+    assert reason(StopSection(), trials, 0, seconds) is None
 
 
 @given(RULES, ENDED, st.integers(0, 4).map(lambda hours: hours * HOUR))
@@ -92,17 +98,17 @@ def test_a_search_ends_exactly_when_one_of_its_rules_holds(
         before = trials[: len(trials) - rules.patience]
         mark = min((trial.value for trial in before if trial.value is not None), default=float("inf"))
         in_vain = all(trial.value is None or trial.value >= mark for trial in new[-rules.patience :])
-    assert (reason(rules, trials, seconds) is not None) == (reached or in_vain or spent)
+    assert (reason(rules, trials, 0, seconds) is not None) == (reached or in_vain or spent)
 
 
 @given(RULES, ENDED, st.floats(0, 4 * HOUR))
 def test_a_softer_rule_ends_no_search_that_goes_on(
     rules: StopSection, trials: list[Ended], seconds: float
 ) -> None:
-    if reason(rules, trials, seconds) is None:
+    if reason(rules, trials, 0, seconds) is None:
         softer = StopSection(
             target=None if rules.target is None else rules.target - 1,
             patience=None if rules.patience is None else rules.patience + 1,
             device_hours=None if rules.device_hours is None else rules.device_hours * 2,
         )
-        assert reason(softer, trials, seconds) is None
+        assert reason(softer, trials, 0, seconds) is None
