@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
         ("overhead", (), {"workers", "hardware"}),
         ("activities", (), {"runs", "hardware"}),
         ("answers", (), {"runs", "ratios", "hardware"}),
+        ("regret", (), {"tables", "hardware"}),
         ("throughput", (), {"rates", "peak", "hardware"}),
     ],
 )

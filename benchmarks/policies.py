@@ -1,0 +1,118 @@
+"""Searches on tables of curves: which there are, and how they are carried out by us and by Optuna alone."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from benchmarks.command import LENET
+from hpo.claim import WIDTH
+from hpo.replay import Replay, replay, scratch_storage
+from hpo.sampler import distributions
+from hpo.spec import StudySpec
+from hpo.table import read
+
+EPOCHS, TRIALS = 5, 28
+COST = TRIALS * EPOCHS
+"""Candidate-epochs of the paper's search."""
+
+SAMPLERS, PRUNERS = ("random", "tpe", "gp"), ("none", "median", "asha", "hyperband")
+
+CHUNK = 10
+"""Replays of one process and server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A search that ends after `cost` candidate-epochs, or once its `trials` are through; None: all cells."""
+
+    sampler: str
+    pruner: str
+    cost: int = COST
+    trials: int | None = None
+    workers: int = 1
+    width: int = WIDTH
+
+    @property
+    def name(self) -> str:
+        twice = ", twice the cost" if self.cost > COST else ""
+        return f"{self.sampler}, {self.pruner}{twice}"
+
+    @property
+    def spec(self) -> StudySpec:
+        spec = StudySpec.load(LENET)
+        changes = {
+            "sampler": {"name": self.sampler},
+            "pruner": {"name": self.pruner},
+            "search": {"trials": self.trials or spec.space.cells, "epochs": EPOCHS},
+            "stop": {"epochs": self.cost},
+        }
+        return StudySpec.parse(spec.to_json() | changes, "benchmark")
+
+
+def policy(sampler: str, pruner: str, cost: int = COST) -> Policy:
+    """Without a pruner a trial costs all its epochs: there the budget is one of trials, as in the paper."""
+    return Policy(sampler, pruner, cost, trials=cost // EPOCHS if pruner == "none" else None)
+
+
+PAPER, DEFAULT, TWICE = policy("random", "none"), policy("gp", "asha"), policy("random", "none", 2 * COST)
+POLICIES = [
+    *(policy(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS),
+    *(policy("random", pruner, 2 * COST) for pruner in PRUNERS),
+]
+
+
+def replays(path: Path, of: Policy, seeds: Sequence[int]) -> list[Replay]:
+    table, spec = read(path), of.spec
+    table.check(spec.space, EPOCHS, str(path))
+    with scratch_storage() as storage:
+        return [
+            replay(storage, spec.model_copy(update={"seed": seed}), table, of.workers, of.width)
+            for seed in seeds
+        ]
+
+
+def by_optuna(path: Path, of: Policy, seeds: Sequence[int]) -> list[tuple[float, int]]:
+    """(regret of the best, candidate-epochs) of the same search by Optuna alone, a trial at a time."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    table, space = read(path), distributions(of.spec.space)
+    found = []
+    for seed in seeds:
+        samplers: dict[str, BaseSampler] = {"random": RandomSampler(seed), "tpe": TPESampler(seed=seed)}
+        pruners: dict[str, BasePruner] = {
+            "none": NopPruner(),
+            "median": MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+            "asha": SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+            "hyperband": HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3),
+        }
+        study = optuna.create_study(sampler=samplers[of.sampler], pruner=pruners[of.pruner])
+        spent = 0
+        for number in range(TRIALS):
+            trial, state = study.ask(space), TrialState.COMPLETE
+            for epoch, one in enumerate(table.run(trial.params, seed + number)[:EPOCHS], 1):
+                spent += 1
+                if not one.is_finite:
+                    state = TrialState.FAIL
+                    break
+                trial.report(one.validation_loss, epoch)
+                if epoch < EPOCHS and trial.should_prune():
+                    state = TrialState.PRUNED
+                    break
+            study.tell(trial, one.validation_loss if state == TrialState.COMPLETE else None, state)
+        found.append((table.regret(study.best_params, EPOCHS), spent))
+    return found
+
+
+def start(
+    pool: ProcessPoolExecutor, work: Callable[..., list[Any]], path: Path, of: Policy, seeds: int
+) -> Callable[[], list[Any]]:
+    """Work on so many seeds, in chunks; gives what waits for the results, in the order of the seeds."""
+    chunks = [range(first, min(first + CHUNK, seeds)) for first in range(0, seeds, CHUNK)]
+    waiting = [pool.submit(work, path, of, chunk) for chunk in chunks]
+    return lambda: [one for future in waiting for one in future.result()]
