@@ -27,7 +27,8 @@ from hpo.seeds import mixed
 from hpo.settings import Settings
 from hpo.space import Point, cell
 from hpo.spec import StudySpec
-from hpo.table import CurveTable, Measured, read, write
+from hpo.study import Stage
+from hpo.table import CurveTable, Measured, Run, read, write
 from hpo.trainer import Trainer
 from hpo.tuning import Tuned
 from hpo.workload import Workload
@@ -36,24 +37,26 @@ CELLS = 12
 """Of a pack, at most: what is lost if it is stopped meanwhile."""
 
 
-def train(spec: StudySpec, seed: int, cells: list[tuple[int, Point]], epochs: int) -> CurveTable:
+def train(
+    spec: StudySpec, stage: Stage, budget: Budget, seed: int, cells: list[tuple[int, Point]]
+) -> list[Run]:
     """One run of each of these cells, which have their numbers with them and one batch size."""
     torch.set_num_threads(1)
     keep_freed()
     settings = Settings.from_environment()
     workload = Workload(spec, settings.data_path)
-    images, validation = workload.images("search", "cpu")
-    compiles = spec.engine.compile != "never" and spec.tunes("search", len(images))
+    images, validation = workload.images(stage, "cpu")
+    compiles = spec.engine.compile != "never" and spec.tunes(stage, len(images))
     trainer = Trainer(
         workload.factory,
         images,
         validation,
-        Budget("mini", (Phase("sgd", epochs),), keep="last"),
+        budget,
         int(cells[0][1]["batch_size"]),
         seed=mixed(spec.seed, 5, seed),
         device=torch.device("cpu"),
         clock=time.thread_time,  # what the machine does beside it takes no part
-        engine=Tuned(workload.program, settings.programs_path, spec.precisions("search"), compiles),
+        engine=Tuned(workload.program, settings.programs_path, spec.precisions(stage), compiles),
     )
     trainer.prepare()
     training = trainer.start(
@@ -76,8 +79,7 @@ def train(spec: StudySpec, seed: int, cells: list[tuple[int, Point]], epochs: in
                     one.evaluation_seconds,
                 )
             )
-    runs = {cell(point): [tuple(curves[number])] for number, point in cells}
-    return CurveTable(tuple(spec.space.domains), runs)
+    return [tuple(curves[number]) for number, _ in cells]
 
 
 def parts(spec: StudySpec) -> list[list[tuple[int, Point]]]:
@@ -105,33 +107,36 @@ def main() -> None:
     folder = options.file.with_name(f"{options.file.name}.{mark}")
     folder.mkdir(parents=True, exist_ok=True)
 
-    packs, begun = parts(spec), time.perf_counter()
+    packs, names, begun = parts(spec), tuple(spec.space.domains), time.perf_counter()
+    budget = Budget("mini", (Phase("sgd", options.epochs),), keep="last")
     files = {(s, n): folder / f"{s}-{n}.csv.gz" for s in range(options.seeds) for n in range(len(packs))}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
         waiting = {
-            processes.submit(train, spec, seed, packs[place], options.epochs): path
+            processes.submit(train, spec, "search", budget, seed, packs[place]): (path, packs[place])
             for (seed, place), path in files.items()
             if not path.exists()
         }
         for done, future in enumerate(as_completed(waiting), 1):
-            write(waiting[future], future.result(), [])
+            path, cells = waiting[future]
+            runs = {cell(point): [run] for (_, point), run in zip(cells, future.result(), strict=True)}
+            write(path, CurveTable(names, runs), [])
             print(
                 f"{done} of {len(waiting)} packs, {time.perf_counter() - begun:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
-    runs = defaultdict(list)
-    for (_, _), path in sorted(files.items()):
+    found = defaultdict(list)
+    for _, path in sorted(files.items()):
         for of, its in read(path).runs.items():
-            runs[of] += its
-    ordered = {cell(point): runs[cell(point)] for pack in packs for _, point in pack}
+            found[of] += its
+    ordered = {cell(point): found[cell(point)] for pack in packs for _, point in pack}
     comments = [
         f"python -m benchmarks.table {options.study} {options.file} --epochs {options.epochs} "
         f"--seeds {options.seeds}",
         f"{spec.model.name} on {spec.data.name}; mini {spec.data.mini:g}, {spec.data.validation:g} validates",
         hardware.line(),
     ]
-    write(options.file, CurveTable(tuple(spec.space.domains), ordered), comments)
+    write(options.file, CurveTable(names, ordered), comments)
     shutil.rmtree(folder)
     print(f"{options.file}: {len(ordered)} cells, {options.file.stat().st_size} bytes")
 
