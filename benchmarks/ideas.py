@@ -1,0 +1,170 @@
+"""What was tried to make the default search better still, on the same tables.
+
+python -m benchmarks.ideas [--tables FILES] [--seeds N] [--only WORDS] [--json FILE]
+
+Each idea changes one thing about a Gaussian process with ASHA, and is replayed like the policies of
+`benchmarks.regret`:
+
+proposals N       so many new points in a claim, which train as one pack in lockstep: successive halving
+                  inside packs, without waiting for others; the default is 4
+startup N         random trials before the process; the default is 10
+reduction N       of ASHA; the default is 3
+risk P            instead of ASHA, a model of learning curves: a trial ends once the chance that it will
+                  still be the best is below P
+risk P and ASHA   whichever comes first
+no step           the learning rate as a coordinate, not the length of an example's step
+complete only     the process learns from completed trials alone
+"""
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from optuna.trial import TrialState
+from scipy.stats import norm
+
+from benchmarks import hardware
+from benchmarks.policies import DEFAULT, EPOCHS, Policy, start
+from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
+from hpo import catalog, claim, reporter, rungs, surrogate
+from hpo.replay import Replay, replay, scratch_storage
+from hpo.rungs import Curve, Peer, Rule
+from hpo.sampler import Observation
+from hpo.space import Choices, Point, SearchSpace
+from hpo.spec import StudySpec
+from hpo.table import read
+
+PROPOSE = surrogate.propose
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """`changes`: to the spec; `patches`: what is put in place of what, while it is replayed."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    patches: tuple[tuple[object, str, object], ...] = ()
+
+
+def risk(chance: float, also: Rule = rungs.never) -> Rule:
+    """Prune a trial that with less than this chance will be better than every other is expected to be."""
+
+    def rule(number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
+        known = [peer for peer in peers if peer.curve]
+        if also(number, curve, known):
+            return True
+        if len(known) < 3:
+            return False
+        curves = [curve, *(peer.curve for peer in known)]
+        every = [Observation({}, TrialState.PRUNED, None, one) for one in curves]
+        losses, errors = surrogate.carried_on(every)
+        seeds = 0.03  # about what two runs of a cell differ by, in the logarithm
+        z = (losses[1:].min() - losses[0]) / math.hypot(errors[0], seeds)
+        return bool(norm.cdf(z) < chance)
+
+    return rule
+
+
+def risky(chance: float, with_asha: bool) -> Idea:
+    also = rungs.asha(1, 3, EPOCHS) if with_asha else rungs.never
+    return Idea(
+        patches=(
+            (reporter, "pruning_rule", partial(_rule, risk(chance, also))),
+            (catalog, "curves_at", _whole_curves),
+        )
+    )
+
+
+def _rule(rule: Rule, _spec: StudySpec) -> Rule:
+    return rule
+
+
+def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, dict[int, float]]:
+    return catalog.curves(connection, study_id)
+
+
+def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:
+    values = {}
+    for name, domain in space.domains.items():
+        assert isinstance(domain, Choices)
+        values[name] = sorted(domain.values)
+    return lambda point: np.array([its.index(point[name]) / (len(its) - 1) for name, its in values.items()])
+
+
+def complete_only(
+    space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
+) -> list[Point]:
+    ended = (TrialState.COMPLETE, TrialState.FAIL)
+    known = [
+        trial if trial.state in ended else Observation(trial.point, TrialState.RUNNING) for trial in history
+    ]
+    return PROPOSE(space, known, count, seed, min(startup, 3))
+
+
+IDEAS: dict[str, Idea] = {
+    "the default": Idea(),
+    **{f"proposals {n}": Idea(patches=((claim, "PROPOSALS", n),)) for n in (1, 2, 8, 16)},
+    **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (4, 6, 8, 14)},
+    **{f"reduction {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 4)},
+    **{f"risk {p}": risky(p, False) for p in (0.02, 0.1, 0.3)},
+    **{f"risk {p} and ASHA": risky(p, True) for p in (0.02, 0.1, 0.3)},
+    "no step": Idea(patches=((surrogate, "coordinates_of", plain_coordinates),)),
+    "complete only": Idea(patches=((surrogate, "propose", complete_only),)),
+}
+
+
+@contextmanager
+def put_in_place(idea: Idea) -> Iterator[None]:
+    with ExitStack() as stack:
+        for where, name, value in idea.patches:
+            stack.enter_context(patch.object(where, name, value))
+        yield
+
+
+def replays(name: str, path: Path, of: Policy, seeds: Sequence[int]) -> list[Replay]:
+    """In a process of its own."""
+    idea, table = IDEAS[name], read(path)
+    spec = StudySpec.parse(of.spec.to_json() | idea.changes, "benchmark")
+    with put_in_place(idea), scratch_storage() as storage:
+        return [replay(storage, spec.model_copy(update={"seed": seed}), table) for seed in seeds]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
+    parser.add_argument("--seeds", type=int, default=30, help="replays of each idea (default 30)")
+    parser.add_argument("--only", default="", help="ideas with these words in their name")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    print(f"{hardware.line()}; n = {options.seeds}")
+    figures: dict[str, Any] = {}
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        for path in options.tables:
+            waiting = {
+                name: start(pool, partial(replays, name), path, DEFAULT, options.seeds)
+                for name in IDEAS
+                if options.only in name
+            }
+            print(f"\n{path.name:32}" + "".join(f"{spent:>10} epochs" for spent in SPENT[:3]) + "    trials")
+            rows = figures[path.name] = {}
+            for name, wait in waiting.items():
+                found = wait()
+                at = regret_of(path, found, "epochs", SPENT[:3])
+                print(f"{name:32}{in_cells(at)}{end(found, 'ended'):10.1f}", flush=True)
+                rows[name] = at
+    if options.json:
+        options.json.write_text(json.dumps({"tables": figures, "hardware": hardware.line()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
