@@ -169,11 +169,11 @@ def measured(kind: str, arguments: tuple[Any, ...], images: int, seconds: float)
     return rate(prepared(kind, *arguments), images, seconds)
 
 
-def chosen_way(name: str, size: int) -> str:
-    """As the engine of a search has it."""
+def ways_of(name: str, size: int) -> dict[str, float]:
+    """Seconds of a step by way, as the engine of a search measures them."""
     engine = engine_of(name, None)
     assert isinstance(engine, Tuned)
-    return fastest(engine.measured(replace(engine.like, purpose="sgd", batch_size=size)))
+    return dict(engine.measured(replace(engine.like, purpose="sgd", batch_size=size)))
 
 
 def as_a_worker() -> None:
@@ -209,21 +209,28 @@ class Machine:
 
 def by_way(machine: Machine, name: str, size: int, options: argparse.Namespace) -> dict[str, list[float]]:
     """Rates on one core, by way and width; prints a line for each width."""
-    runs, seconds, chosen = options.runs, options.seconds, machine.one(chosen_way, name, size)
+    runs, seconds, known = options.runs, options.seconds, machine.one(ways_of, name, size)
+    chosen = fastest(known)
+    ways = [way for way in WAYS if not options.one_program or way in known or not way.endswith(PROGRAM)]
     alone = machine.one(measured, "loop", (name, size), size, 0.0)
     found: dict[str, list[float]] = {}
     for width in options.widths:
         if size * width / alone > LONG_SECONDS:
             continue
         columns: dict[str, tuple[Any, ...]] = {"loop": ("loop", (name, size), size, seconds)}
-        columns |= {way: ("packed", (name, size, width, way), size * width, seconds) for way in options.ways}
+        columns |= {way: ("packed", (name, size, width, way), size * width, seconds) for way in ways}
         rates: dict[str, list[float]] = {column: [] for column in columns}
         for _ in range(runs):
             for column, arguments in columns.items():
                 rates[column].append(machine.one(measured, *arguments))
         middle = {column: statistics.median(values) for column, values in rates.items()}
-        cells = "".join(f"{middle[column]:14,.0f}{'*' if column == chosen else ' '}" for column in columns)
-        best = max(middle[way] for way in options.ways)
+        cells = "".join(
+            f"{middle[column]:14,.0f}{'*' if column == chosen else ' '}"
+            if column in middle
+            else f"{'-':>14} "
+            for column in ("loop", *WAYS)
+        )
+        best = max(middle[way] for way in ways)
         print(f"{name:10}{size:6}{width:6}{cells}{middle[chosen] / best:8.2f}", flush=True)
         found |= {f"{column} {width}": values for column, values in rates.items()}
     return found
@@ -262,14 +269,13 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a run (default 0.5)")
-    parser.add_argument(
-        "--quick", action="store_true", help="LeNet at batch 16, one run, without programs in bfloat16"
-    )
+    parser.add_argument("--one-program", action="store_true", help="only those that a search would compile")
+    parser.add_argument("--quick", action="store_true", help="LeNet at batch 16, one run, with --one-program")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     if options.quick:
         options.models, options.sizes, options.widths, options.runs = "lenet", [16], [1, 4], 1
-    options.ways = WAYS[:-1] if options.quick else WAYS  # to compile a second program takes another minute
+        options.one_program = True
     torch.set_num_threads(1)
     peak = peaks(0.2 if options.quick else 1.0)
     print(f"{hardware.line()}; n = {options.runs}")
@@ -284,7 +290,7 @@ def main() -> None:
         print("candidate-images a second of one core")
         print(
             f"{'':10}{'batch':>6}{'width':>6}"
-            + "".join(f"{c:>15}" for c in ("loop", *HEADS[: len(options.ways)]))
+            + "".join(f"{c:>15}" for c in ("loop", *HEADS))
             + f"{'* / best':>9}"
         )
         for name, size in cells:
