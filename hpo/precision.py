@@ -4,10 +4,9 @@ from typing import Literal
 
 Precision = Literal["float32", "bfloat16"]
 
-BFLOAT16: frozenset[str] = frozenset()
-"""Our networks that may search in bfloat16 where it is faster: the ranking of their cells has to agree with
-that in float32 about as well as under another seed. `python -m benchmarks.precision` has the rule, and none
-has been through it yet."""
+BFLOAT16: frozenset[str] = frozenset({"resnet", "spinalnet"})
+"""Our networks that may search in bfloat16 where it is faster: the ranking of their cells agrees with that in
+float32 about as well as under another seed, by the rule of `python -m benchmarks.precision`."""
 
 
 def searched_in(model: str) -> tuple[Precision, ...]:
