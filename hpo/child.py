@@ -54,15 +54,20 @@ class Child:
         return self._process.poll()
 
     def assign(self, assignment: Assignment, label: str, since: float) -> bool:
-        """Makes a standby the worker of a slot; whether it was alive to hear it."""
+        """Makes a standby the worker of a slot; whether it was alive to hear it.
+
+        One that has heard it may have ended by now: then it had the slot, and what it claimed is to be freed.
+        """
         assert self._process.stdin is not None
+        if self.code is not None:
+            return False
         self.label, self.since, self.said = label, since, False
         try:
             self._process.stdin.write(assignment.to_line())
             self._process.stdin.flush()
         except BrokenPipeError:
             return False
-        return self.code is None
+        return True
 
     def stop(self) -> None:
         """Asks it to end, also if it is frozen."""
