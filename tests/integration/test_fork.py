@@ -13,7 +13,7 @@ from integration.crowd import Share, at_once, fork_study, loss, serve_or_fork
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
-from hpo import catalog, claim, costs, fork, ledger, schema
+from hpo import catalog, claim, costs, fork, ledger, sampler, schema
 from hpo.catalog import TrialRow
 from hpo.claim import LeasedTrial, is_finished
 from hpo.epoch import EpochResult
@@ -287,13 +287,13 @@ def test_tpe_knows_what_was_inherited(
     storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Observation] = []
-    propose = claim.propose
+    propose = sampler.propose
 
     def listening(space: Any, history: Any, *arguments: Any) -> Any:
         seen.extend(history)
         return propose(space, history, *arguments)
 
-    monkeypatch.setattr(claim, "propose", listening)
+    monkeypatch.setattr(sampler, "propose", listening)
     wanted = spec(**WIDE, sampler={"name": "tpe", "startup": 1})
     study = fork.fork(storage, old, wanted, "test").creation.study
     assert study.planned == study.inherited

@@ -29,7 +29,7 @@ from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
 
-import hpo.claim
+import hpo.sampler
 from hpo import catalog, ledger
 from hpo.catalog import TrialRow
 from hpo.claim import LeasedTrial, claim, is_finished
@@ -542,7 +542,7 @@ def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
         seeds.append(seed)
         return propose(space, history, count, seed, random_first)
 
-    monkeypatch.setattr(hpo.claim, "propose", spy)
+    monkeypatch.setattr(hpo.sampler, "propose", spy)
     sampler = {"name": "tpe", "startup": startup}
     space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
     study = create(storage, spec(sampler=sampler, space=space, search={"trials": 16}), "test").study
