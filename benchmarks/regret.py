@@ -169,7 +169,7 @@ def of_bars(rows: Figures) -> list[Figures]:
         ("the full cost: a third of that of random search", at(DEFAULT, COST), paper / 3),
         ("the full cost: random search at twice the cost", at(DEFAULT, COST), at(TWICE, 2 * COST)),
     ]
-    print("\nregret of the default, and what it must not be above")
+    print("\nregret of gp with ASHA, and what it must not be above")
     for words, ours, theirs in bars:
         print(f"{words:58}{ours:8.4f}{theirs:8.4f}  {'holds' if ours <= theirs else 'does not hold'}")
     return [{"words": words, "default": ours, "bar": theirs} for words, ours, theirs in bars]
@@ -181,7 +181,7 @@ def of_workers(path: Path, options: argparse.Namespace, pool: ProcessPoolExecuto
         count: start(pool, replays, path, replace(DEFAULT, workers=count), options.seeds)
         for count in (1, 4, 16)
     }
-    print(f"\n{'workers of the default':32}{'':51}{'epochs':>10}{'seconds':>10}")
+    print(f"\n{'workers, gp with ASHA':32}{'':51}{'epochs':>10}{'seconds':>10}")
     rows = {}
     for count, wait in waiting.items():
         found = wait()

@@ -81,9 +81,9 @@ def section(name: str, its: Figures) -> str:
                 for policy, row in policies.items()
             ),
         ),
-        "### The default against random search\n",
+        "### gp with ASHA against random search\n",
         markdown(
-            ["the default, gp with asha, at", "its regret", "the bar", ""],
+            ["gp with ASHA, at", "its regret", "the bar", ""],
             (
                 [
                     bar["words"],
@@ -97,7 +97,7 @@ def section(name: str, its: Figures) -> str:
     ]
     if "workers" in its:
         parts += [
-            "### Several workers\n",
+            "### Several workers, gp with ASHA\n",
             markdown(
                 ["workers", "35 epochs", "70", "140", "epochs in the end", "seconds"],
                 (
