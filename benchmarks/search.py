@@ -4,7 +4,7 @@ python -m benchmarks.search [--runs N] [--only WAYS] [--quick] [--json FILE]
 
 paper     a trial at a time, images through PIL, a DataLoader with two workers, as the paper describes it
 optuna    what a good Optuna user writes: images in memory, `study.optimize`, a trial at a time, all cores
-optuna-2  two processes of that on one Postgres, a core each
+optuna-2  two processes of that on one Postgres, which share the cores, or the GPU if there is one
 hpo       `hpo study create` and `hpo workers`, without pruning
 hpo-asha  the same with ASHA
 
@@ -57,7 +57,8 @@ def with_optuna(spec: StudySpec, storage: Storage, processes: int) -> float:
     study = optuna.create_study(storage=storage.backend)
     for point in plan(spec.space, spec.search.trials, spec.seed):
         study.enqueue_trial(point)
-    environment = child_environment(**(slots("cpu", processes)[0].environment if processes > 1 else {}))
+    shared = slots("all", processes)[0].environment if processes > 1 else {}
+    environment = child_environment(**shared)
     with study_file(spec) as file:
         command = (*LOOPS, "optuna", file, study.study_name)
         running = [

@@ -126,14 +126,16 @@ def engine_of(name: str, way: str | None) -> Engine:
     return Tuned(like, folder, searched_in(name))
 
 
-def rate(step: Step, images: int, seconds: float) -> float:
-    """Candidate-images a second; `images`: of one step."""
+def rate(step: Step, images: int, seconds: float, wait: Callable[[], object] = lambda: None) -> float:
+    """Candidate-images a second; `images`: of one step. `wait`: until the steps are done."""
     step()
+    wait()
     steps, start = 0, time.perf_counter()
-    while (passed := time.perf_counter() - start) < seconds or not steps:
+    while time.perf_counter() - start < seconds or not steps:
         step()
         steps += 1
-    return images * steps / passed
+    wait()
+    return images * steps / (time.perf_counter() - start)
 
 
 def peaks(seconds: float = 1.0) -> dict[str, float]:

@@ -39,7 +39,7 @@ class Graphs(Engine):
 
     A graph reads and writes where the tensors lay when it was captured: it is good until the pack's weights
     or its optimizer are others. A step that waits for the device or draws on the host cannot be captured, and
-    is computed by operators, as one of a pack of one is.
+    is computed by operators.
     """
 
     def __init__(self, precision: Precision = "float32") -> None:
@@ -58,7 +58,7 @@ class Graphs(Engine):
             self._bound = pack.weights, optimizer
         kind = images.shape, labels.shape, largest
         self._seen[kind] += 1
-        if self._refused or len(pack) == 1 or self._seen[kind] <= WARM_UP:
+        if self._refused or self._seen[kind] <= WARM_UP:
             return super().step(pack, optimizer, largest, images, labels)
         masks = pack.masks_of(images, labels)
         if kind not in self._captured:

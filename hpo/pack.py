@@ -113,6 +113,8 @@ class Pack:
         self._networks: list[nn.Module] = []
         self._bound: Weights | None = None
         self._dropout = Dropout(first)
+        if self.weights.parameters.device.type != "cpu":
+            _normalise_in_float32(first)
         self.seed_dropout([mixed(seed) for seed in seeds])
 
     def __len__(self) -> int:
@@ -283,6 +285,17 @@ def _score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The summed loss and the right predictions of `output` `(B, classes)`."""
     losses = F.cross_entropy(output, labels, reduction="none")  # (B,)
     return losses.sum(dtype=torch.float64), (output.argmax(1) == labels).sum(dtype=torch.float64)
+
+
+def _normalise_in_float32(network: nn.Module) -> None:
+    # Under vmap, cuDNN is given batches of bfloat16 with statistics in float32, and refuses them.
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.register_forward_pre_hook(_in_float32)
+
+
+def _in_float32(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(input.float() if input.dtype == torch.bfloat16 else input for input in inputs)
 
 
 def _in_mode(network: nn.Module, training: bool) -> nn.Module:

@@ -132,9 +132,9 @@ class StopSection(_Section):
 class EngineSection(_Section):
     """How networks are computed: it changes results by rounding only, and may change in a stored study.
 
-    `compile`: compiled programs on a CPU; "auto" for our own networks, where the stage is long enough to pay
-    for the compilation. A program does what the network did once: one of a user's, whose forward follows
-    anything but its tensors and its input, must not be compiled. On a GPU "always" is for CUDA graphs.
+    `compile`: compiled programs on a CPU, CUDA graphs on a GPU; "auto" for our own networks, on a CPU where
+    the stage is long enough to pay for the compilation. Either does what the network did once: one of a
+    user's, whose forward follows anything but its tensors and its input, must be neither.
 
     `precision`: of products and convolutions in training; "auto" is float32, but the faster one for searches
     with the networks of `hpo.precision.BFLOAT16`.
@@ -284,6 +284,12 @@ class StudySpec(_Section):
         count = sizes.size or 1
         batches = sum(images / sizes.at(place) for place in range(count)) / count  # of an epoch, on average
         return trials * epochs * batches / count >= TUNED_STEPS
+
+    @property
+    def captures(self) -> bool:
+        """Whether a GPU is to launch steps as graphs, which costs next to nothing and always pays."""
+        ours = self.engine.compile == "auto" and self.model.name in model_names()
+        return ours or self.engine.compile == "always"
 
     def precisions(self, stage: Literal["search", "full"]) -> tuple[Precision, ...]:
         """Those that a stage may be trained in."""

@@ -349,7 +349,7 @@ class Worker:
         spec = self.study.spec
         precisions = spec.precisions(stage)
         on_cpu = torch.device(self.device).type == "cpu"
-        if not on_cpu and spec.engine.compile == "always":
+        if not on_cpu and spec.captures:
             return Graphs(precisions[0])
         if self.programs is None or not on_cpu or not spec.tunes(stage, images):
             return Engine(precisions[0])

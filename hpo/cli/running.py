@@ -93,7 +93,7 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     result(_patiently(lambda: final_table(storage, study, metrics, directory)))
 
 
-@command("hpo workers lenet --gpus 0,1 --per-device 2")
+@command("hpo workers lenet --gpus 0,1")
 @study_name
 @device_options
 def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> None:

@@ -681,6 +681,20 @@ def test_tuned_is_what_pays_for_it(
     assert StudySpec.parse(raw, "test").tunes(stage, images) == tunes
 
 
+@pytest.mark.parametrize(
+    ("model", "compile", "captures"),
+    [
+        ("lenet", "auto", True),
+        ("lenet", "never", False),
+        ("package.module:Network", "auto", False),
+        ("package.module:Network", "always", True),
+    ],
+)
+def test_steps_of_our_own_networks_are_graphs(model: str, compile: str, captures: bool) -> None:
+    raw = StudySpec.load(LENET).to_json() | {"model": {"name": model}, "engine": {"compile": compile}}
+    assert StudySpec.parse(raw, "test").captures == captures
+
+
 def test_bfloat16_is_for_searches_with_networks_that_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.precision.BFLOAT16", {"lenet"})
     raw = StudySpec.load(LENET).to_json()
