@@ -1,22 +1,25 @@
 """Whether the mini split ranks cells as full training does, and by which of loss and accuracy.
 
-python -m benchmarks.ranking STUDY TABLE FOLDER [--cells N] [--json FILE]
+python -m benchmarks.ranking STUDY TABLE FILE [--cells N] [--top N]
 
-Cells that are spread evenly over the ranks of the table are trained in full, once each. Printed are
-Spearman's rank correlations, with intervals of 95% from resampled cells, between what the mini split says
-after the epochs of the search and what full training ends with. What is trained already is kept in FOLDER, so
-that it can be stopped and called again at any time.
+Trained in full, once each, are cells that are spread evenly over the ranks of the table, and the best ones of
+it. Those that FILE, a table too, has not yet are trained and added, so that it can be stopped and called
+again at any time. Printed are Spearman's rank correlations over the spread cells, with intervals of 95% from
+resampled cells, between what the mini split says after the epochs of the search and what full training ends
+with; and the least loss of full training among the best cells of the mini split, by how many are trained.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -32,11 +35,18 @@ SEED = 3
 
 RESAMPLES = 2000
 
+Figures = dict[str, Any]
 
-def spread(table: CurveTable, points: list[Point], epochs: int, count: int) -> list[int]:
-    """The places of so many points, from the best to the worst, at even distances in rank."""
-    ranked = sorted(range(len(points)), key=lambda place: table.loss(points[place], epochs))
-    return [ranked[round(step * (len(ranked) - 1) / (count - 1))] for step in range(count)]
+
+def ranked(table: CurveTable, spec: StudySpec) -> list[int]:
+    """The places of all cells of the space, the best first."""
+    points = [spec.space.point_at(place) for place in range(spec.space.cells or 0)]
+    return sorted(range(len(points)), key=lambda place: table.loss(points[place], spec.search.epochs))
+
+
+def spread(best: list[int], count: int) -> list[int]:
+    """So many of them, from the first to the last, at even distances."""
+    return [best[round(step * (len(best) - 1) / (count - 1))] for step in range(count)]
 
 
 def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
@@ -60,62 +70,93 @@ def full(run: Run) -> tuple[float, float]:
     return best.validation_loss, best.validation_accuracy
 
 
-def trained(spec: StudySpec, points: list[Point], places: list[int], folder: Path) -> dict[int, Run]:
-    """The full trainings, by place."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names, budget, begun = tuple(spec.space.domains), spec.budget("full"), time.perf_counter()
-    files = {place: folder / f"{place}.csv.gz" for place in places}
+def figures(spec: StudySpec, table: CurveTable, trained: CurveTable, cells: int) -> Figures:
+    """Of cells that are trained in full: `cells` of them the spread ones."""
+    epochs, best = spec.search.epochs, ranked(table, spec)
+    points = {
+        place: spec.space.point_at(place)
+        for place in best
+        if cell(spec.space.point_at(place)) in trained.runs
+    }
+    rows = {
+        place: (*mini(table, point, epochs), *full(trained.runs[cell(point)][0]))
+        for place, point in points.items()
+    }
+    chosen = [rows[place] for place in spread(best, cells)]
+    loss, accuracy, full_loss, full_accuracy = (list(column) for column in zip(*chosen, strict=True))
+    pairs = {
+        "loss and loss": (loss, full_loss),
+        "accuracy and accuracy": (accuracy, full_accuracy),
+        "loss and accuracy": (loss, [-one for one in full_accuracy]),
+        "accuracy and loss": (accuracy, [-one for one in full_loss]),
+    }
+    count = next((rank for rank, place in enumerate(best) if place not in rows), len(best))
+    return {
+        "rows": [
+            {"rank": best.index(place) + 1, **points[place], "mini": row[:2], "full": row[2:]}
+            for place, row in rows.items()
+        ],
+        "cells": cells,
+        "correlations": {words: correlation(*pair) for words, pair in pairs.items()},
+        "top": list(accumulate((rows[place][2] for place in best[:count]), min)),
+    }
+
+
+def lines(found: Figures) -> Iterator[str]:
+    names = [name for name in found["rows"][0] if name not in ("rank", "mini", "full")]
+    heads = "".join(f"{name:>14}" for name in names)
+    yield f"{'rank':>5}{heads}{'mini loss':>12}{'accuracy':>10}{'full loss':>12}{'accuracy':>10}"
+    for row in found["rows"]:
+        cells = "".join(f"{row[name]:>14g}" for name in names)
+        (loss, accuracy), (full_loss, full_accuracy) = row["mini"], row["full"]
+        yield f"{row['rank']:5}{cells}{loss:12.4f}{accuracy:10.2%}{full_loss:12.4f}{full_accuracy:10.2%}"
+    yield f"\nrank correlation over {found['cells']} spread cells, mini and full"
+    for words, (middle, low, high) in found["correlations"].items():
+        yield f"{words:24}{middle:6.2f} ({low:.2f} to {high:.2f})"
+    yield "\nleast full loss of the best cells of the mini split, by how many are trained"
+    yield " ".join(f"{loss:.4f}" for loss in found["top"])
+
+
+def added(spec: StudySpec, places: list[int], file: Path, comments: list[str]) -> CurveTable:
+    """The table in that file, in which the cells at these places are trained now if they are not yet."""
+    names, begun = tuple(spec.space.domains), time.perf_counter()
+    runs = dict(read(file).runs) if file.exists() else {}
+    points = {place: spec.space.point_at(place) for place in places}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
         waiting = {
-            processes.submit(train, spec, "full", budget, SEED, [(place, points[place])]): place
-            for place, path in files.items()
-            if not path.exists()
+            processes.submit(train, spec, "full", spec.budget("full"), SEED, [(place, point)]): point
+            for place, point in points.items()
+            if cell(point) not in runs
         }
         for done, future in enumerate(as_completed(waiting), 1):
-            place = waiting[future]
-            runs = {cell(points[place]): future.result()}
-            write(files[place], CurveTable(names, runs), [])
+            runs[cell(waiting[future])] = future.result()
+            write(file, CurveTable(names, runs), comments)
             passed = time.perf_counter() - begun
             print(f"{done} of {len(waiting)} cells, {passed:.0f} s", file=sys.stderr, flush=True)
-    return {place: read(path).runs[cell(points[place])][0] for place, path in files.items()}
+    return CurveTable(names, runs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", type=Path, help="a study file with a finite space")
     parser.add_argument("table", type=Path, help="its table, of `benchmarks.table`")
-    parser.add_argument("folder", type=Path, help="for what is trained")
-    parser.add_argument("--cells", type=int, default=12, help="that are trained in full (default 12)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("file", type=Path, help="the table of full trainings, NAME.csv.gz")
+    parser.add_argument("--cells", type=int, default=12, help="spread over all ranks (default 12)")
+    parser.add_argument("--top", type=int, default=8, help="the best ones (default 8)")
     options = parser.parse_args()
     spec, table = StudySpec.load(options.study), read(options.table)
-    epochs = spec.search.epochs
-    table.check(spec.space, epochs, str(options.study))
-    points = [spec.space.point_at(place) for place in range(spec.space.cells or 0)]
-    places = spread(table, points, epochs, options.cells)
-    runs = trained(spec, points, places, options.folder)
-
-    rows = [(points[place], mini(table, points[place], epochs), full(runs[place])) for place in places]
-    print(f"{hardware.line()}; {spec.name}, {len(rows)} cells\n")
-    names = list(spec.space.domains)
-    print("".join(f"{name:>14}" for name in names) + f"{'mini loss':>12}{'accuracy':>10}{'full loss':>12}")
-    for point, (loss, accuracy), (full_loss, full_accuracy) in rows:
-        cells = "".join(f"{point[name]:>14g}" for name in names)
-        print(f"{cells}{loss:12.4f}{accuracy:10.2%}{full_loss:12.4f}{full_accuracy:10.2%}")
-    columns = {
-        ("mini loss", "full loss"): ([m[0] for _, m, _ in rows], [f[0] for _, _, f in rows]),
-        ("mini accuracy", "full accuracy"): ([m[1] for _, m, _ in rows], [f[1] for _, _, f in rows]),
-        ("mini loss", "full accuracy"): ([-m[0] for _, m, _ in rows], [f[1] for _, _, f in rows]),
-        ("mini accuracy", "full loss"): ([-m[1] for _, m, _ in rows], [f[0] for _, _, f in rows]),
-    }
-    found = {}
-    for (before, after), (a, b) in columns.items():
-        middle, low, high = correlation(a, b)
-        print(f"{before} and {after}: {middle:.2f} ({low:.2f} to {high:.2f})")
-        found[f"{before}, {after}"] = [middle, low, high]
-    if options.json:
-        figures = {"rows": rows, "correlations": found, "hardware": hardware.line()}
-        options.json.write_text(json.dumps(figures, indent=2))
+    table.check(spec.space, spec.search.epochs, str(options.study))
+    best = ranked(table, spec)
+    places = [*spread(best, options.cells), *best[: options.top]]
+    comments = [
+        f"python -m benchmarks.ranking {options.study} {options.table} {options.file} "
+        f"--cells {options.cells} --top {options.top}",
+        f"full training of {spec.model.name} on {spec.data.name}",
+        hardware.line(),
+    ]
+    trained = added(spec, places, options.file, comments)
+    print(f"{hardware.line()}; {spec.name}\n")
+    print("\n".join(lines(figures(spec, table, trained, options.cells))))
 
 
 if __name__ == "__main__":

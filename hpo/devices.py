@@ -3,11 +3,15 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hpo.errors import InputError
 from hpo.settings import visible_devices
 
 MOST_CPU_WORKERS = 8
+
+DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
+"""What drivers of GPUs that torch can use put there: NVIDIA's, that of Jetson, AMD's, that of WSL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ def _chosen(gpus: str) -> list[str]:
 
 
 def _gpu_count() -> int:
+    if not any(Path(driver).exists() for driver in DRIVERS):
+        return 0  # torch would say so too, but importing it takes as long as all else that a launcher does
     import torch  # the driver's count of the visible ones, without starting CUDA in this process
 
     return torch.cuda.device_count()

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,16 @@ def pinned(found: list[Slot]) -> list[str]:
     """What each worker sees as its only GPU."""
     assert {slot.device for slot in found} == {"cuda:0"}
     return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found]
+
+
+def test_gpus_are_counted_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver = tmp_path / "driver"
+    monkeypatch.setattr(devices, "DRIVERS", ("/nowhere", str(driver)))
+    assert slots("all", 1)[0].device == "cpu"
+    driver.touch()
+    assert len(slots("all", 1)) == 3
 
 
 def test_all_gpus(machine: Machine) -> None:
