@@ -16,7 +16,7 @@ from hpo.storage import Storage
 from hpo.study import Study, load, remove
 
 HPO = (sys.executable, "-m", "hpo")
-LENET = Path(__file__).parents[1] / "studies" / "lenet.toml"
+LENET = Path(__file__).parents[1] / "studies" / "lenet-paper.toml"
 
 
 def lenet(name: str, quick: bool, **changes: Any) -> StudySpec:

@@ -1,14 +1,15 @@
 """What was tried to make the default search better still, on the same tables.
 
-python -m benchmarks.ideas [--tables FILES] [--seeds N] [--only WORDS] [--json FILE]
+python -m benchmarks.ideas [--tables FILES] [--seeds N] [--only WORDS] [--report FOLDER] [--json FILE]
 
-Each idea changes one thing about a Gaussian process with ASHA, and is replayed like the policies of
-`benchmarks.regret`:
+Each idea changes one thing about the default search, and is replayed like the policies of
+`benchmarks.regret`. `ideas.md` goes into the folder of --report.
 
+start anywhere    random trials at first from the whole space, not those with a typical step
 proposals N       so many new points in a claim, which train as one pack in lockstep: successive halving
                   inside packs, without waiting for others; the default is 4
 startup N         random trials before the process; the default is 10
-reduction N       of ASHA; the default is 3
+reduction N       of ASHA; the default is 2
 risk P            instead of ASHA, a model of learning curves: a trial ends once the chance that it will
                   still be the best is below P
 risk P and ASHA   whichever comes first
@@ -34,10 +35,10 @@ import numpy as np
 from optuna.trial import TrialState
 from scipy.stats import norm
 
-from benchmarks import hardware
-from benchmarks.policies import DEFAULT, EPOCHS, Policy, start
+from benchmarks import hardware, search_page
+from benchmarks.policies import DEFAULT, EPOCHS, REDUCTION, Policy, start, without
 from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
-from hpo import catalog, claim, reporter, rungs, surrogate
+from hpo import catalog, claim, reporter, rungs, step, surrogate
 from hpo.replay import Replay, replay, scratch_storage
 from hpo.rungs import Curve, Peer, Rule
 from hpo.sampler import Observation
@@ -76,7 +77,7 @@ def risk(chance: float, also: Rule = rungs.never) -> Rule:
 
 
 def risky(chance: float, with_asha: bool) -> Idea:
-    also = rungs.asha(1, 3, EPOCHS) if with_asha else rungs.never
+    also = rungs.asha(1, REDUCTION, EPOCHS) if with_asha else rungs.never
     return Idea(
         patches=(
             (reporter, "pruning_rule", partial(_rule, risk(chance, also))),
@@ -113,11 +114,12 @@ def complete_only(
 
 IDEAS: dict[str, Idea] = {
     "the default": Idea(),
-    **{f"proposals {n}": Idea(patches=((claim, "PROPOSALS", n),)) for n in (1, 2, 8, 16)},
-    **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (4, 6, 8, 14)},
-    **{f"reduction {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 4)},
-    **{f"risk {p}": risky(p, False) for p in (0.02, 0.1, 0.3)},
-    **{f"risk {p} and ASHA": risky(p, True) for p in (0.02, 0.1, 0.3)},
+    "start anywhere": Idea(patches=((step, "NEAR", math.inf),)),
+    **{f"proposals {n}": Idea(patches=((claim, "PROPOSALS", n),)) for n in (2, 8)},
+    **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (6, 14)},
+    **{f"reduction {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (3, 4)},
+    **{f"risk {p}": risky(p, False) for p in (0.02, 0.1)},
+    **{f"risk {p} and ASHA": risky(p, True) for p in (0.02, 0.1)},
     "no step": Idea(patches=((surrogate, "coordinates_of", plain_coordinates),)),
     "complete only": Idea(patches=((surrogate, "propose", complete_only),)),
 }
@@ -135,8 +137,30 @@ def replays(name: str, path: Path, of: Policy, seeds: Sequence[int]) -> list[Rep
     """In a process of its own."""
     idea, table = IDEAS[name], read(path)
     spec = StudySpec.parse(of.spec.to_json() | idea.changes, "benchmark")
-    with put_in_place(idea), scratch_storage() as storage:
+    with without(path), put_in_place(idea), scratch_storage() as storage:
         return [replay(storage, spec.model_copy(update={"seed": seed}), table) for seed in seeds]
+
+
+def write(folder: Path, figures: dict[str, Any], seeds: int) -> None:
+    assert __doc__ is not None
+    title, _, rest = __doc__.partition("\n\n")
+    words = rest.partition("start anywhere")
+    parts = [
+        f"# {title.rstrip('.')}\n",
+        f"Written by `python -m benchmarks.ideas --report docs` ({hardware.line()}). Each idea changes one "
+        "thing about the default search; what regret is, and on which tables, says [search.md](search.md). "
+        f"Means of {seeds} replays, with their standard errors.\n",
+        f"```\n{''.join(words[1:]).strip()}\n```\n",
+    ]
+    for table, rows in figures.items():
+        heads = ["", *(f"{spent} epochs" for spent in SPENT[:3]), "trials"]
+        cells = (
+            [name, *search_page.padded(at["mean"], at["error"], 3), f"{at['trials']:.0f}"]
+            for name, at in rows.items()
+        )
+        parts += [f"## {table.removesuffix('.csv.gz')}\n", search_page.markdown(heads, cells)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ideas.md").write_text("\n".join(parts))
 
 
 def main() -> None:
@@ -144,6 +168,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
     parser.add_argument("--seeds", type=int, default=30, help="replays of each idea (default 30)")
     parser.add_argument("--only", default="", help="ideas with these words in their name")
+    parser.add_argument("--report", type=Path, help="write ideas.md into this folder")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     print(f"{hardware.line()}; n = {options.seeds}")
@@ -161,7 +186,9 @@ def main() -> None:
                 found = wait()
                 at = regret_of(path, found, "epochs", SPENT[:3])
                 print(f"{name:32}{in_cells(at)}{end(found, 'ended'):10.1f}", flush=True)
-                rows[name] = at
+                rows[name] = at | {"trials": end(found, "ended")}
+    if options.report:
+        write(options.report, figures, options.seeds)
     if options.json:
         options.json.write_text(json.dumps({"tables": figures, "hardware": hardware.line()}, indent=2))
 

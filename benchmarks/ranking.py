@@ -1,6 +1,6 @@
 """Whether the mini split ranks cells as full training does, and by which of loss and accuracy.
 
-python -m benchmarks.ranking STUDY TABLE FILE [--cells N] [--top N]
+python -m benchmarks.ranking STUDY TABLE FILE
 
 Trained in full, once each, are cells that are spread evenly over the ranks of the table, and the best ones of
 it. Those that FILE, a table too, has not yet are trained and added, so that it can be stopped and called
@@ -33,6 +33,9 @@ from hpo.table import CurveTable, Run, read, write
 SEED = 3
 """Unlike those of the table."""
 
+CELLS, TOP = 12, 8
+"""How many are spread over the ranks, and how many are the best ones."""
+
 RESAMPLES = 2000
 
 Figures = dict[str, Any]
@@ -44,9 +47,9 @@ def ranked(table: CurveTable, spec: StudySpec) -> list[int]:
     return sorted(range(len(points)), key=lambda place: table.loss(points[place], spec.search.epochs))
 
 
-def spread(best: list[int], count: int) -> list[int]:
-    """So many of them, from the first to the last, at even distances."""
-    return [best[round(step * (len(best) - 1) / (count - 1))] for step in range(count)]
+def spread(best: list[int]) -> list[int]:
+    """`CELLS` of them, from the first to the last, at even distances."""
+    return [best[round(step * (len(best) - 1) / (CELLS - 1))] for step in range(CELLS)]
 
 
 def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
@@ -70,8 +73,8 @@ def full(run: Run) -> tuple[float, float]:
     return best.validation_loss, best.validation_accuracy
 
 
-def figures(spec: StudySpec, table: CurveTable, trained: CurveTable, cells: int) -> Figures:
-    """Of cells that are trained in full: `cells` of them the spread ones."""
+def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> Figures:
+    """Of the cells that are trained in full, among which the spread ones must be."""
     epochs, best = spec.search.epochs, ranked(table, spec)
     points = {
         place: spec.space.point_at(place)
@@ -82,7 +85,7 @@ def figures(spec: StudySpec, table: CurveTable, trained: CurveTable, cells: int)
         place: (*mini(table, point, epochs), *full(trained.runs[cell(point)][0]))
         for place, point in points.items()
     }
-    chosen = [rows[place] for place in spread(best, cells)]
+    chosen = [rows[place] for place in spread(best)]
     loss, accuracy, full_loss, full_accuracy = (list(column) for column in zip(*chosen, strict=True))
     pairs = {
         "loss and loss": (loss, full_loss),
@@ -96,7 +99,6 @@ def figures(spec: StudySpec, table: CurveTable, trained: CurveTable, cells: int)
             {"rank": best.index(place) + 1, **points[place], "mini": row[:2], "full": row[2:]}
             for place, row in rows.items()
         ],
-        "cells": cells,
         "correlations": {words: correlation(*pair) for words, pair in pairs.items()},
         "top": list(accumulate((rows[place][2] for place in best[:count]), min)),
     }
@@ -110,7 +112,7 @@ def lines(found: Figures) -> Iterator[str]:
         cells = "".join(f"{row[name]:>14g}" for name in names)
         (loss, accuracy), (full_loss, full_accuracy) = row["mini"], row["full"]
         yield f"{row['rank']:5}{cells}{loss:12.4f}{accuracy:10.2%}{full_loss:12.4f}{full_accuracy:10.2%}"
-    yield f"\nrank correlation over {found['cells']} spread cells, mini and full"
+    yield f"\nrank correlation over {CELLS} spread cells, mini and full"
     for words, (middle, low, high) in found["correlations"].items():
         yield f"{words:24}{middle:6.2f} ({low:.2f} to {high:.2f})"
     yield "\nleast full loss of the best cells of the mini split, by how many are trained"
@@ -141,22 +143,19 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="a study file with a finite space")
     parser.add_argument("table", type=Path, help="its table, of `benchmarks.table`")
     parser.add_argument("file", type=Path, help="the table of full trainings, NAME.csv.gz")
-    parser.add_argument("--cells", type=int, default=12, help="spread over all ranks (default 12)")
-    parser.add_argument("--top", type=int, default=8, help="the best ones (default 8)")
     options = parser.parse_args()
     spec, table = StudySpec.load(options.study), read(options.table)
     table.check(spec.space, spec.search.epochs, str(options.study))
     best = ranked(table, spec)
-    places = [*spread(best, options.cells), *best[: options.top]]
+    places = [*spread(best), *best[:TOP]]
     comments = [
-        f"python -m benchmarks.ranking {options.study} {options.table} {options.file} "
-        f"--cells {options.cells} --top {options.top}",
+        f"python -m benchmarks.ranking {options.study} {options.table} {options.file}",
         f"full training of {spec.model.name} on {spec.data.name}",
         hardware.line(),
     ]
     trained = added(spec, places, options.file, comments)
     print(f"{hardware.line()}; {spec.name}\n")
-    print("\n".join(lines(figures(spec, table, trained, options.cells))))
+    print("\n".join(lines(figures(spec, table, trained))))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from scipy.stats import spearmanr
 
-from benchmarks import hardware, search_page
+from benchmarks import hardware, ranking, search_page
 from benchmarks.command import LENET
 from benchmarks.policies import (
     COST,
@@ -48,6 +48,9 @@ from hpo.spec import StudySpec
 from hpo.table import read
 
 TABLES = sorted((Path(__file__).parent / "tables").glob("*.csv.gz"))
+FULL = Path(__file__).parent / "tables" / "full"
+"""Tables of full trainings, by `benchmarks.ranking`."""
+
 SPENT = (COST // 4, COST // 2, COST, 2 * COST)
 STEPS = 40
 """Points of a curve over device seconds."""
@@ -169,7 +172,7 @@ def of_bars(rows: Figures) -> list[Figures]:
         ("the full cost: a third of that of random search", at(DEFAULT, COST), paper / 3),
         ("the full cost: random search at twice the cost", at(DEFAULT, COST), at(TWICE, 2 * COST)),
     ]
-    print("\nregret of gp with ASHA, and what it must not be above")
+    print("\nregret of the default, and what it must not be above")
     for words, ours, theirs in bars:
         print(f"{words:58}{ours:8.4f}{theirs:8.4f}  {'holds' if ours <= theirs else 'does not hold'}")
     return [{"words": words, "default": ours, "bar": theirs} for words, ours, theirs in bars]
@@ -181,7 +184,7 @@ def of_workers(path: Path, options: argparse.Namespace, pool: ProcessPoolExecuto
         count: start(pool, replays, path, replace(DEFAULT, workers=count), options.seeds)
         for count in (1, 4, 16)
     }
-    print(f"\n{'workers, gp with ASHA':32}{'':51}{'epochs':>10}{'seconds':>10}")
+    print(f"\n{'workers, the default':32}{'':51}{'epochs':>10}{'seconds':>10}")
     rows = {}
     for count, wait in waiting.items():
         found = wait()
@@ -216,6 +219,13 @@ def against_optuna(path: Path, options: argparse.Namespace, pool: ProcessPoolExe
     return rows
 
 
+def of_ranking(path: Path, full: Path) -> Figures:
+    """The mini split against full training."""
+    found = ranking.figures(StudySpec.load(LENET), read(path), read(full))
+    print("\n" + "\n".join(ranking.lines(found)))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
@@ -240,6 +250,8 @@ def main() -> None:
             if not options.quick:
                 figures["workers"] = of_workers(path, options, pool)
                 figures["optuna"] = against_optuna(path, options, pool)
+            if (full := FULL / path.name).exists():
+                figures["ranking"] = of_ranking(path, full)
             tables[path.name.removesuffix(".csv.gz")] = figures
     print(f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
     found = {"tables": tables, "hardware": hardware.line()}

@@ -98,7 +98,7 @@ def main() -> None:
         "optuna": lambda: with_optuna(spec, storage, 1),
         "optuna-2": lambda: with_optuna(spec, storage, 2),
         "hpo": lambda: ours({"name": "none"}),
-        "hpo-asha": lambda: ours({"name": "asha"}),
+        "hpo-asha": lambda: ours({"name": "asha", "reduction": 3}),
     }
     if options.only:
         ways = {way: ways[way] for way in options.only.split(",")}

@@ -11,6 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo import step
 from hpo.space import Cell, Choices, Domain, Point, SearchSpace, cell
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -43,14 +44,29 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {name: _distribution(domain) for name, domain in space.domains.items()}
 
 
-def plan(space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
+def plan(
+    space: SearchSpace,
+    count: int,
+    seed: int,
+    taken: Collection[Cell] = (),
+    draw: Callable[[np.random.Generator], Point] | None = None,
+) -> list[Point]:
     """The first `count` points of random search; in a finite space without repeats, also of what is `taken`.
 
-    One point is drawn after another, so a longer plan begins with the shorter one, and the plan does not
-    depend on how many workers carry it out. A finite space ends the plan when it has no cell left.
+    `draw`: where they come from, the whole space unless it is said. One point is drawn after another, so a
+    longer plan begins with the shorter one, and the plan does not depend on how many workers carry it out. A
+    finite space ends the plan when it has no cell left.
     """
     rng = np.random.default_rng(seed)
-    return _new_points(space, count, set(taken), rng, lambda: space.draw(rng))
+    source = draw or space.draw
+    return _new_points(space, count, set(taken), rng, lambda: source(rng))
+
+
+def first_points(
+    space: SearchSpace, sampler: str, count: int, seed: int, taken: Collection[Cell] = ()
+) -> list[Point]:
+    """The plan of what a sampler of that name begins with."""
+    return plan(space, count, seed, taken, step.typical(space) if sampler == "gp" else None)
 
 
 def propose(

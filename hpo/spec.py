@@ -95,20 +95,21 @@ class DataSection(_Section):
 
 
 class SamplerSection(_Section):
-    """`startup`: the random trials at the start of TPE and GP."""
+    """`startup`: the random trials at the start of TPE and GP. The defaults here and of the pruner are what
+    `benchmarks.regret` found to be the best (docs/search.md)."""
 
-    name: Literal["random", "tpe", "gp"] = "random"
+    name: Literal["random", "tpe", "gp"] = "gp"
     startup: int = Field(default=10, ge=1)
 
 
 class PrunerSection(_Section):
     """`startup_trials`, `warmup_epochs` belong to median; `min_epochs`, `reduction` to asha and hyperband."""
 
-    name: Literal["none", "median", "asha", "hyperband"] = "none"
+    name: Literal["none", "median", "asha", "hyperband"] = "asha"
     startup_trials: int = Field(default=5, ge=1)
     warmup_epochs: int = Field(default=0, ge=0)
     min_epochs: int = Field(default=1, ge=1)
-    reduction: int = Field(default=3, ge=2)
+    reduction: int = Field(default=2, ge=2)
 
 
 class SearchSection(_Section):

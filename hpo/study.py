@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from hpo import catalog, ledger, schema
 from hpo.errors import ConflictError, NotFoundError
-from hpo.sampler import plan
+from hpo.sampler import first_points
 from hpo.seeds import mixed
 from hpo.space import Point, cell
 from hpo.spec import EXTENDABLE, FULL_SUFFIX, StudySpec
@@ -51,7 +51,7 @@ class Study:
 
     @property
     def planned(self) -> int:
-        """How many of them TPE does not propose: the inherited, and those drawn at random in advance."""
+        """How many of them no model proposes: the inherited, and those drawn at random in advance."""
         if self.spec.sampler.name == "random":
             return self.trials
         return min(self.trials, max(self.inherited, self.spec.sampler.startup))
@@ -219,10 +219,11 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
     """The random points of a study. A fork draws others than the study before it, whose seed it has."""
     spec, inherited = study.spec, study.inherited
     if not inherited:
-        return plan(spec.space, study.planned, spec.seed)
+        return first_points(spec.space, spec.sampler.name, study.planned, spec.seed)
     rows = catalog.trials(connection, study.search_id)
     taken = {cell(row.point) for row in rows if row.number < inherited}
-    return plan(spec.space, study.planned - inherited, mixed(spec.seed, 4, inherited), taken)
+    count, seed = study.planned - inherited, mixed(spec.seed, 4, inherited)
+    return first_points(spec.space, spec.sampler.name, count, seed, taken)
 
 
 def search_seed(spec: StudySpec, number: int) -> int:

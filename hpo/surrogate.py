@@ -1,13 +1,13 @@
 """Where the next points come from, by a Gaussian process over the points that are known.
 
-It is a function of values, as `hpo.sampler` is: space, seed, history. Two things make it know more from few
-trials than a sampler for anything at all can:
+It is a function of values, as `hpo.sampler` is: space, seed, history. Three things make it know more from
+few trials than a sampler for anything at all can:
 
 - Every curve counts, however short. That of a pruned or a running trial is carried on to the last epoch as
   the longer ones went on, and the less is known of how they do, the less it counts.
-- Learning rate, momentum and batch size act together: the step of SGD for one example is about
-  lr / ((1 - momentum) batch_size) long (Smith and Le 2018, arXiv 1710.06451, section 5). That is a
+- Learning rate, momentum and batch size act together, in the step of an example (`hpo.step`). That is a
   coordinate, in place of the learning rate.
+- The first points are random among those whose step is about as long as it was good for other networks.
 """
 
 import math
@@ -23,7 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from hpo.sampler import Observation, plan
+from hpo.sampler import Observation, first_points, plan
 from hpo.space import Cell, Choices, Domain, Point, SearchSpace, Value, cell
 
 Array = NDArray[np.float64]
@@ -57,7 +57,7 @@ def propose(
     known = [trial for trial in trials if trial.curve or trial.state == TrialState.FAIL]
     candidates = _candidates(space, seed, taken)
     if sum(_logarithms(trial).size > 0 for trial in known) < max(2, startup) or not candidates:
-        return plan(space, count, seed, taken)
+        return first_points(space, "gp", count, seed, taken)
     losses, errors = carried_on(known)
     if len(known) > MOST:
         best = np.argsort(losses, kind="stable")[:MOST]

@@ -28,6 +28,10 @@ lr = [1e-3, 1e-2, 1e-1]
 batch_size = [16, 32, 64]
 momentum = [0, 0.9]
 weight_decay = [0, 1e-4]
+[sampler]
+name = "random"
+[pruner]
+name = "none"
 [search]
 trials = 12
 epochs = 3

@@ -45,6 +45,10 @@ momentum = [0, 0.9]
 weight_decay = [0, 1e-4]
 [engine]
 compile = "{compile}"
+[sampler]
+name = "random"
+[pruner]
+name = "none"
 [search]
 trials = {trials}
 epochs = {epochs}

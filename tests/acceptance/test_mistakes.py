@@ -16,7 +16,7 @@ MISTAKES = {
     "out of range": ("epochs = 3", "epochs = 0", "search.epochs = 0: must be at least 1"),
     "unknown model": ('name = "lenet"', 'name = "lenett"', "lenett"),
     "unknown data set": ('name = "digits"', 'name = "digit"', "digit"),
-    "unknown sampler": ("[search]", '[sampler]\nname = "grid"\n[search]', 'sampler.name = "grid"'),
+    "unknown sampler": ('"random"', '"grid"', 'sampler.name = "grid"'),
     "impatient": ("[search]", "[stop]\npatience = 0\n[search]", "stop.patience = 0: must be at least 1"),
     "empty choices": ("lr = [1e-3, 1e-2, 1e-1]", "lr = []", "space.lr: needs at least one choice"),
     "reversed range": ("lr = [1e-3, 1e-2, 1e-1]", "lr = { low = 1, high = 0.1 }", "space.lr: low (1.0)"),

@@ -24,6 +24,8 @@ RAW: Mapping[str, Any] = {
         "momentum": [0.0, 0.9],
         "weight_decay": [0.0, 0.0001],
     },
+    "sampler": {"name": "random"},
+    "pruner": {"name": "none"},
     "search": {"trials": 12, "epochs": 9},
     "full": {"pretrain": {"epochs": 2}, "finetune": {"epochs": 1}},
 }

@@ -15,10 +15,10 @@ from hpo.budget import Augmentation, Budget, Phase
 from hpo.errors import SpecError
 from hpo.parameters import PARAMETERS
 from hpo.sampler import plan
-from hpo.spec import EXTENDABLE, StudySpec
+from hpo.spec import EXTENDABLE, PrunerSection, SamplerSection, StudySpec
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.toml"))
-LENET = next(path for path in STUDIES if path.stem == "lenet")
+PAPER = next(path for path in STUDIES if path.stem == "lenet-paper")
 
 TEXT = """
 seed = 1
@@ -406,18 +406,24 @@ def test_the_studies_of_the_project_parse(file: Path) -> None:
     assert spec.name == file.stem
     if spec.name in models.names():
         assert (spec.model.name, spec.data.name) == (file.stem, "emnist-byclass")
-        # The paper's grid, search and normalisation.
-        assert (spec.space.cells, spec.search.trials, spec.search.epochs) == (144, 28, 5)
-        assert (spec.sampler.name, spec.pruner.name) == ("random", "none")
+        # The paper's grid, normalisation and cost, searched as the service does it by default.
+        assert (spec.space.cells, spec.search.epochs, spec.stop.epochs) == (144, 5, 28 * 5)
+        assert (spec.sampler, spec.pruner) == (SamplerSection(), PrunerSection())
         assert (spec.data.mini, spec.data.mean, spec.data.std) == (0.1, 0.1736, 0.3248)
 
 
 def test_every_network_has_a_study() -> None:
-    assert {file.stem for file in STUDIES} == {*models.names(), "quickstart", "lenet-wide"}
+    assert {file.stem for file in STUDIES} == {*models.names(), "quickstart", "lenet-paper", "lenet-wide"}
+
+
+def test_the_paper_s_search_is_a_study_too() -> None:
+    spec = StudySpec.load(PAPER)
+    assert (spec.search.trials, spec.sampler.name, spec.pruner.name) == (28, "random", "none")
 
 
 def test_the_wide_study_can_be_forked_from_that_of_the_paper() -> None:
-    paper, wide = (StudySpec.load(STUDIES[0].with_name(f"{name}.toml")) for name in ("lenet", "lenet-wide"))
+    names = ("lenet-paper", "lenet-wide")
+    paper, wide = (StudySpec.load(STUDIES[0].with_name(f"{name}.toml")) for name in names)
     assert (wide.model, wide.data, wide.seed) == (paper.model, paper.data, paper.seed)
     assert wide.search.epochs == paper.search.epochs
     assert all(point in wide.space for point in plan(paper.space, paper.search.trials, paper.seed))
@@ -671,7 +677,7 @@ def test_a_spec_is_read_back_from_json_and_from_toml(raw: dict[str, Any]) -> Non
 def test_tuned_is_what_pays_for_it(
     changes: dict[str, object], stage: Literal["search", "full"], images: int, tunes: bool
 ) -> None:
-    raw = StudySpec.load(LENET).to_json()
+    raw = StudySpec.load(PAPER).to_json()
     for key, value in changes.items():
         *sections, name = key.split(".")
         table = raw
@@ -691,13 +697,13 @@ def test_tuned_is_what_pays_for_it(
     ],
 )
 def test_steps_of_our_own_networks_are_graphs(model: str, compile: str, captures: bool) -> None:
-    raw = StudySpec.load(LENET).to_json() | {"model": {"name": model}, "engine": {"compile": compile}}
+    raw = StudySpec.load(PAPER).to_json() | {"model": {"name": model}, "engine": {"compile": compile}}
     assert StudySpec.parse(raw, "test").captures == captures
 
 
 def test_bfloat16_is_for_searches_with_networks_that_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.precision.BFLOAT16", {"lenet"})
-    raw = StudySpec.load(LENET).to_json()
+    raw = StudySpec.load(PAPER).to_json()
     lenet = StudySpec.parse(raw, "test")
     assert lenet.precisions("search") == ("float32", "bfloat16")
     assert lenet.precisions("full") == ("float32",)
@@ -709,6 +715,6 @@ def test_bfloat16_is_for_searches_with_networks_that_were_checked(monkeypatch: p
 
 
 def test_a_range_of_batch_sizes_is_too_many_programs() -> None:
-    raw = StudySpec.load(LENET).to_json()
+    raw = StudySpec.load(PAPER).to_json()
     raw["space"]["batch_size"] = {"low": 16, "high": 64}
     assert not StudySpec.parse(raw, "test").tunes("search", 8000)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from hpo.sampler import Observation, plan
+from hpo.sampler import Observation, first_points, plan
 from hpo.space import Choices, Point, Range, SearchSpace, cell
 from hpo.surrogate import SPREAD, UNKNOWN_ERROR, UNKNOWN_STEP, carried_on, coordinates_of, propose
 
@@ -75,8 +75,8 @@ def test_a_finite_space_runs_out() -> None:
 def test_the_first_points_are_random() -> None:
     history = [observed(point) for point in plan(PAPER, STARTUP - 1, 0)]
     taken = {cell(trial.point) for trial in history}
-    assert propose(PAPER, history, 3, 7, STARTUP) == plan(PAPER, 3, 7, taken)
-    assert propose(PAPER, [], 3, 7, 1) == plan(PAPER, 3, 7)
+    assert propose(PAPER, history, 3, 7, STARTUP) == first_points(PAPER, "gp", 3, 7, taken)
+    assert propose(PAPER, [], 3, 7, 1) == first_points(PAPER, "gp", 3, 7)
 
 
 @pytest.mark.parametrize("space", [PAPER, LOGARITHMIC])
