@@ -160,13 +160,13 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
     parser.add_argument("--seconds", type=float, default=0.2, help="of a run (default 0.2)")
-    parser.add_argument("--quick", action="store_true", help="LeNet, widths of 1 and 4, one run")
+    parser.add_argument("--quick", action="store_true", help="LeNet, widths of 1 and 4, one process and run")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("there is no GPU here that torch can use")
     if options.quick:
-        options.models, options.widths, options.processes, options.runs = "lenet", [1, 4], [1], 1
+        options.models, options.widths, options.processes, options.runs = "lenet", [1, 4], [], 1
     peak = peaks()
     giga = {what: value / 1e9 for what, value in peak.items()}
     print(f"{torch.cuda.get_device_name()}; {hardware.line()}; n = {options.runs}")
@@ -183,9 +183,10 @@ def main() -> None:
             for width in options.widths:
                 found[f"{name} {size} {width}"] = by_way(name, size, width, options, peak["float32"])
                 torch.cuda.empty_cache()
-    heads = "".join(f"{count:>13}" for count in options.processes)
-    print(f"\ncandidate-images a second of so many processes\n{'':10}{'batch':>6}{'width':>6}{heads}")
-    for name in names:
+    if options.processes:
+        heads = "".join(f"{count:>13}" for count in options.processes)
+        print(f"\ncandidate-images a second of so many processes\n{'':10}{'batch':>6}{'width':>6}{heads}")
+    for name in names if options.processes else ():
         found[f"{name} in flight"] = in_flight(name, options.sizes[0], 16, options.processes, options)
     if options.json:
         figures = {"rates": found, "peak": peak, "hardware": hardware.line()}
