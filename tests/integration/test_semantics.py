@@ -611,7 +611,7 @@ def test_asha_prunes_none_of_the_first_and_never_the_best(
 ) -> None:
     """With `bootstrap_count=5` Optuna prunes the first five whatever they are. Ours has no such option: a
     trial is compared with those that came to the rung before, the first with none, and the best goes on."""
-    study = create(storage, spec(space=ONE_PACK, pruner={"name": "asha"}), "test").study
+    study = create(storage, spec(space=ONE_PACK, pruner={"name": "asha", "reduction": 3}), "test").study
     pack = reporter(study, claim(storage, study, "search", "one", 12))
     assert pack.report(losses(1, {0: 5.0})) == set()
     for number, loss in [(1, 4.0), (2, 0.0001), (3, 3.0), (4, 2.0), (5, 0.00001)]:
