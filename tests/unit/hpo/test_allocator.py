@@ -6,15 +6,16 @@ import sys
 
 import pytest
 
-ASK_TWICE = """
+ASK_AGAIN = """
 import resource
 import torch
 from hpo.allocator import keep_freed
 
 if {keeps}:
     keep_freed()
-for _ in range(6):  # the blocks find their places in the first few
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for round in range(12):
+    if round == 4:  # by now the blocks have found their places, as a rule
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     blocks = [torch.zeros(2**22).add_(1) for _ in range(4)]  # of 16 MiB
     del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -24,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     faults = [
-        int(subprocess.check_output([sys.executable, "-c", ASK_TWICE.format(keeps=keeps)]))
+        int(subprocess.check_output([sys.executable, "-c", ASK_AGAIN.format(keeps=keeps)]))
         for keeps in (False, True)
     ]
-    assert faults[1] < 100 < faults[0]
+    assert 4 * faults[1] < faults[0]
