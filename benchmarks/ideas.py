@@ -15,6 +15,9 @@ risk P            instead of ASHA, a model of learning curves: a trial ends once
 risk P and ASHA   whichever comes first
 no step           the learning rate as a coordinate, not the length of an example's step
 complete only     the process learns from completed trials alone
+foresight         no idea but an oracle: how a run will end is known after its first epoch, to the process
+                  and to the pruner, which lets only those go on that will be the best so far; what no model
+                  of curves can be better than, with this process
 """
 
 import argparse
@@ -24,7 +27,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -44,17 +47,21 @@ from hpo.rungs import Curve, Peer, Rule
 from hpo.sampler import Observation
 from hpo.space import Choices, Point, SearchSpace
 from hpo.spec import StudySpec
-from hpo.table import read
+from hpo.table import CurveTable, read
 
 PROPOSE = surrogate.propose
+
+Patch = tuple[object, str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Idea:
-    """`changes`: to the spec; `patches`: what is put in place of what, while it is replayed."""
+    """`changes`: to the spec; `patches`: what is put in place of what, while it is replayed; `foresees`:
+    whether it looks into the table."""
 
     changes: dict[str, Any] = field(default_factory=dict)
-    patches: tuple[tuple[object, str, object], ...] = ()
+    patches: tuple[Patch, ...] = ()
+    foresees: bool = False
 
 
 def risk(chance: float, also: Rule = rungs.never) -> Rule:
@@ -112,6 +119,31 @@ def complete_only(
     return PROPOSE(space, known, count, seed, min(startup, 3))
 
 
+def foresight(table: CurveTable) -> tuple[Patch, ...]:
+    """A run is known by its first loss."""
+    runs = {run[0].validation_loss: run for its in table.runs.values() for run in its}
+
+    def whole(curve: Curve) -> Curve:
+        losses = (one.validation_loss for one in runs[curve[1]][:EPOCHS] if one.is_finite)
+        return dict(enumerate(losses, 1))
+
+    def propose(
+        space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
+    ) -> list[Point]:
+        known = [replace(trial, curve=whole(trial.curve)) if trial.curve else trial for trial in history]
+        return PROPOSE(space, known, count, seed, startup)
+
+    def rule(_number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
+        ends = [whole(peer.curve).get(EPOCHS, math.inf) for peer in peers if peer.curve]
+        return whole(curve).get(EPOCHS, math.inf) > min(ends, default=math.inf)
+
+    return (
+        (surrogate, "propose", propose),
+        (reporter, "pruning_rule", partial(_rule, rule)),
+        (catalog, "curves_at", _whole_curves),
+    )
+
+
 IDEAS: dict[str, Idea] = {
     "the default": Idea(),
     "start anywhere": Idea(patches=((step, "NEAR", math.inf),)),
@@ -122,13 +154,15 @@ IDEAS: dict[str, Idea] = {
     **{f"risk {p} and ASHA": risky(p, True) for p in (0.02, 0.1)},
     "no step": Idea(patches=((surrogate, "coordinates_of", plain_coordinates),)),
     "complete only": Idea(patches=((surrogate, "propose", complete_only),)),
+    "foresight": Idea(foresees=True),
 }
 
 
 @contextmanager
-def put_in_place(idea: Idea) -> Iterator[None]:
+def put_in_place(idea: Idea, table: CurveTable) -> Iterator[None]:
+    patches = (*idea.patches, *(foresight(table) if idea.foresees else ()))
     with ExitStack() as stack:
-        for where, name, value in idea.patches:
+        for where, name, value in patches:
             stack.enter_context(patch.object(where, name, value))
         yield
 
@@ -137,7 +171,7 @@ def replays(name: str, path: Path, of: Policy, seeds: Sequence[int]) -> list[Rep
     """In a process of its own."""
     idea, table = IDEAS[name], read(path)
     spec = StudySpec.parse(of.spec.to_json() | idea.changes, "benchmark")
-    with without(path), put_in_place(idea), scratch_storage() as storage:
+    with without(path), put_in_place(idea, table), scratch_storage() as storage:
         return [replay(storage, spec.model_copy(update={"seed": seed}), table) for seed in seeds]
 
 

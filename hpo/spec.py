@@ -95,8 +95,10 @@ class DataSection(_Section):
 
 
 class SamplerSection(_Section):
-    """`startup`: the random trials at the start of TPE and GP. The defaults here and of the pruner are what
-    `benchmarks.regret` found to be the best (docs/search.md)."""
+    """`startup`: the random trials at the start of TPE and GP.
+
+    With the defaults here and of the pruner, searches found good cells the soonest (docs/search.md).
+    """
 
     name: Literal["random", "tpe", "gp"] = "gp"
     startup: int = Field(default=10, ge=1)
