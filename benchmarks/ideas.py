@@ -16,8 +16,8 @@ risk P and ASHA   whichever comes first
 no step           the learning rate as a coordinate, not the length of an example's step
 complete only     the process learns from completed trials alone
 foresight         no idea but an oracle: how a run will end is known after its first epoch, to the process
-                  and to the pruner, which lets only those go on that will be the best so far; what no model
-                  of curves can be better than, with this process
+                  and to the pruner, which lets only those go on that will be the best so far; early that
+                  is what a model of curves could gain, later it falls for the luck of single runs
 """
 
 import argparse
