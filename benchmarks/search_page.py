@@ -42,8 +42,8 @@ errors.
 
 The *default* is what a study file gets that says nothing else: gp with ASHA, of which the better half goes on
 (`pruner.reduction = 2`). gp begins with steps of a length that was good for other networks; here it takes
-that length from the other table alone, so it has not seen the one it is tried on. How near a step must be, and
-that half go on, was chosen with a look at both tables.
+that length from the other table alone, so it has not seen the one it is tried on. How near a step must be,
+and that half go on, was chosen with a look at both tables.
 """
 
 
