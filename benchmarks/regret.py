@@ -243,7 +243,7 @@ def main() -> None:
     tables = {}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         for path in options.tables:
-            figures = {"table": of_cells(path)}
+            figures: Figures = {"table": of_cells(path)}
             chosen = [PAPER, DEFAULT, TWICE] if options.quick else POLICIES
             figures["policies"] = of_policies(path, chosen, options, pool)
             figures["bars"] = of_bars(figures["policies"])
