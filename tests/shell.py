@@ -138,8 +138,8 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"  # nobody has asked yet how it ended
 
 
-def children(process: subprocess.Popen[str]) -> dict[int, str]:
+def children(parent: int) -> dict[int, str]:
     """The command lines of the processes it started, by process id, in the order they were started in."""
-    listed = ["pgrep", "-P", str(process.pid), "-a"]
+    listed = ["pgrep", "-P", str(parent), "-a"]
     lines = subprocess.run(listed, text=True, capture_output=True, check=False).stdout.splitlines()
     return {int(pid): command for pid, _, command in (line.partition(" ") for line in lines)}

@@ -37,7 +37,7 @@ def assert_search_is_whole(shell: Shell) -> None:
 def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -> None:
     run = shell.start("run", "small.toml", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for(run, "search: training")
-    workers = children(run)
+    workers = children(run.pid)
     run.kill()  # the launcher alone: its workers see their lifeline go and hand back their trials
     until_gone(workers)
     again = shell.hpo("run", "small.toml", "--gpus", "cpu", "--per-device", "2")
@@ -49,7 +49,7 @@ def test_a_worker_killed_is_replaced_and_its_trials_run_again(shell: Shell) -> N
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for(workers, "search: training")
-    os.kill(next(iter(children(workers))), signal.SIGKILL)
+    os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
     assert "was killed by SIGKILL; " in wait_for(workers, "was killed")
     assert workers.stdout is not None
     workers.stdout.read()
@@ -61,7 +61,8 @@ def standby_of(workers: subprocess.Popen[str], after: int = 0) -> int:
     """The process id of the standby, once there is one that was started after that process."""
 
     def look() -> int | None:
-        return next((p for p, line in children(workers).items() if "--standby" in line and p > after), None)
+        lines = children(workers.pid).items()
+        return next((pid for pid, line in lines if "--standby" in line and pid > after), None)
 
     return until("a standby", look)
 
@@ -72,11 +73,11 @@ def test_a_standby_goes_on_with_the_trials_of_a_worker_that_is_killed(shell: She
     workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "1", "--width", "1")
     trial = number_in(wait_for(workers, "search: training"))
     standby = standby_of(workers)
-    os.kill(next(iter(children(workers))), signal.SIGKILL)
+    os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
     assert "takes its place (1 of 20)" in wait_for(workers, "was killed by SIGKILL")
     assert number_in(wait_for(workers, "search: training")) == trial
     assert standby_of(workers, after=standby)
-    left = children(workers)
+    left = children(workers.pid)
     workers.send_signal(signal.SIGINT)
     workers.communicate(timeout=60)
     assert workers.returncode == 130
@@ -89,11 +90,11 @@ def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> No
     workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "2", "--width", "1")
     for _ in range(2):
         wait_for(workers, "search: training")
-    frozen = next(iter(children(workers)))
+    frozen = next(iter(children(workers.pid)))
     os.kill(frozen, signal.SIGSTOP)
     try:
         standby_of(workers)  # the launcher goes on
-        assert frozen in children(workers)
+        assert frozen in children(workers.pid)
         workers.send_signal(signal.SIGTERM)
         said = workers.communicate(timeout=60)[0]
         assert workers.returncode == 130, said

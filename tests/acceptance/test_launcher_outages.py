@@ -60,7 +60,7 @@ def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, se
         wait_for(workers, "search: training")
     server.stop()
     wait_for(workers, "waiting for the storage")
-    os.kill(next(iter(children(workers))), signal.SIGKILL)
+    os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
     assert workers.poll() is None
     server.start()
     wait_for(workers, "was killed by SIGKILL")
@@ -77,7 +77,7 @@ def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: 
         wait_for(workers, "search: training")
     server.stop()
     wait_for(workers, "waiting for the storage")
-    left = children(workers)
+    left = children(workers.pid)
     workers.send_signal(signal.SIGINT)
     said = workers.communicate(timeout=60)[0]
     assert workers.returncode == 130, said

@@ -47,7 +47,7 @@ def leases(storage: Storage) -> dict[int, Row[Any]]:
 
 def curve(storage: Storage, study: Study, trial: LeasedTrial) -> dict[int, float]:
     with storage.transaction() as connection:
-        return catalog.curves(connection, study.search_id).get(trial.lease.trial_id, {})
+        return catalog.curves(connection, study.search_id)[trial.lease.trial_id].losses
 
 
 def hold(storage: Storage, *trials: LeasedTrial) -> set[int]:

