@@ -42,6 +42,7 @@ from benchmarks import hardware, search_page
 from benchmarks.policies import DEFAULT, EPOCHS, REDUCTION, Policy, start, without
 from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
 from hpo import catalog, claim, reporter, rungs, step, surrogate
+from hpo.catalog import TrialCurve
 from hpo.replay import Replay, replay, scratch_storage
 from hpo.rungs import Curve, Peer, Rule
 from hpo.sampler import Observation
@@ -97,7 +98,7 @@ def _rule(rule: Rule, _spec: StudySpec) -> Rule:
     return rule
 
 
-def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, dict[int, float]]:
+def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, TrialCurve]:
     return catalog.curves(connection, study_id)
 
 

@@ -1,26 +1,30 @@
-"""Many rows in one statement, whose text does not depend on how many: so it is compiled once."""
+"""Many rows in one statement, whose text does not depend on how many: so it is built and compiled once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import CTE, Select, Table, bindparam, cast, func, select
+from sqlalchemy import Column, Select, Table, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 
-def insertion(table: Table, rows: Sequence[Mapping[str, Any]], present: CTE | None = None) -> Insert:
-    """Inserts rows, which all have the same columns and of which there is at least one.
+def rows_of(*columns: Column[Any]) -> Select[Any]:
+    """Rows that are told when the statement is carried out: of each column an array (`arrays`)."""
+    return select(*(func.unnest(bindparam(_key(c.name), type_=ARRAY(c.type))).label(c.name) for c in columns))
 
-    With `present`, of one column, only those whose value of it is there, in the order of their columns.
-    """
-    columns = [table.c[name] for name in rows[0]]
-    unnested = []
-    for column in columns:
-        kind = ARRAY(column.type)
-        values = bindparam(None, [row[column.name] for row in rows], kind)
-        unnested.append(func.unnest(cast(values, kind)).label(column.name))
-    query: Select[Any] = select(*unnested)
-    if present is not None:
-        (key,) = present.c
-        given = query.subquery("given")
-        query = select(*given.c).where(given.c[key.name].in_(select(key))).order_by(*given.c)
-    return insert(table).from_select(list(rows[0]), query)
+
+def insertion(table: Table, *columns: str) -> Insert:
+    """Inserts such rows."""
+    return insert(table).from_select(columns, rows_of(*(table.c[name] for name in columns)))
+
+
+def arrays(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    """The rows, each in the order of the columns, as such a statement wants them."""
+    told: dict[str, list[Any]] = {_key(name): [] for name in columns}
+    for row in rows:
+        for values, value in zip(told.values(), row, strict=True):
+            values.append(value)
+    return told
+
+
+def _key(column: str) -> str:
+    return f"{column}_array"  # one with the name of the column would be taken for a value of it

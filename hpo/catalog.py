@@ -6,6 +6,7 @@ Every function takes the caller's open transaction and is one step of it; nothin
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Integer,
     Row,
     and_,
+    any_,
     case,
     column,
     delete,
@@ -26,12 +28,14 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     values,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
-from hpo.bulk import insertion
+from hpo.bulk import arrays, insertion
 from hpo.errors import NotFoundError
 from hpo.sampler import distributions
 from hpo.space import Point, SearchSpace
@@ -41,6 +45,17 @@ ROWS = 500
 """So many in one statement, at most."""
 TRAINED = frozenset({"seed", "accuracy"})
 """The attributes by which one knows a trial that this service trained to its end."""
+
+PARAMETER = ("trial_id", "param_name", "param_value", "distribution_json")
+ATTRIBUTE = ("trial_id", "key", "value_json")
+
+_SET_POINTS = insertion(schema.trial_params, *PARAMETER).on_conflict_do_nothing()
+_ATTRIBUTES = insertion(schema.trial_attributes, *ATTRIBUTE)
+_SET_ATTRIBUTES = _ATTRIBUTES.on_conflict_do_update(
+    index_elements=["trial_id", "key"], set_={"value_json": _ATTRIBUTES.excluded.value_json}
+)
+
+_distribution = lru_cache(json_to_distribution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,15 @@ class TrialRow:
     point: Point
     attributes: Mapping[str, Any]
     value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialCurve:
+    """A trial's number and state, and its validation loss by epoch."""
+
+    number: int
+    state: TrialState
+    losses: dict[int, float]
 
 
 def insert_study(connection: Connection, name: str, attributes: Mapping[str, Any]) -> int:
@@ -133,8 +157,8 @@ def enqueue(
     study_id: int,
     space: SearchSpace,
     trials: Sequence[tuple[Point, Mapping[str, Any]]],
-) -> list[int]:
-    """Adds waiting trials with their points and attributes; gives their ids. The study must be locked."""
+) -> list[TrialRow]:
+    """Adds waiting trials with their points and attributes. The study must be locked."""
     if not trials:
         return []
     table = schema.trials
@@ -147,43 +171,39 @@ def enqueue(
     ids = list(connection.execute(statement, rows).scalars())
     set_points(connection, space, {i: point for i, (point, _) in zip(ids, trials, strict=True)})
     set_attributes(connection, {i: attributes for i, (_, attributes) in zip(ids, trials, strict=True)})
-    return ids
+    return [
+        TrialRow(trial_id, count + place, TrialState.WAITING, point, attributes)
+        for place, (trial_id, (point, attributes)) in enumerate(zip(ids, trials, strict=True))
+    ]
 
 
 def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, Point]) -> None:
     """Gives trials (by id) their parameters; one that is there already stays."""
     kinds = distributions(space)
-    connection.execute(
-        upsert(schema.trial_params).on_conflict_do_nothing(),
-        [
-            {
-                "trial_id": trial_id,
-                "param_name": name,
-                "param_value": kinds[name].to_internal_repr(value),
-                "distribution_json": distribution_to_json(kinds[name]),
-            }
-            for trial_id, point in points.items()
-            for name, value in point.items()
-        ],
-    )
+    texts = {name: distribution_to_json(kind) for name, kind in kinds.items()}
+    rows = [
+        (trial_id, name, kinds[name].to_internal_repr(value), texts[name])
+        for trial_id, point in points.items()
+        for name, value in point.items()
+    ]
+    _insert_in_parts(connection, _SET_POINTS, PARAMETER, rows)
 
 
 def set_attributes(connection: Connection, attributes: Mapping[int, Mapping[str, Any]]) -> None:
     """Sets attributes of trials, by trial id."""
-    table = schema.trial_attributes
     rows = [
-        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        (trial_id, key, json.dumps(value))
         for trial_id, its in attributes.items()
         for key, value in its.items()
     ]
+    _insert_in_parts(connection, _SET_ATTRIBUTES, ATTRIBUTE, rows)
+
+
+def _insert_in_parts(
+    connection: Connection, statement: Insert, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
     for start in range(0, len(rows), ROWS):
-        statement = insertion(table, rows[start : start + ROWS])
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[table.c.trial_id, table.c.key],
-                set_={"value_json": statement.excluded.value_json},
-            )
-        )
+        connection.execute(statement, arrays(columns, rows[start : start + ROWS]))
 
 
 def trials(
@@ -201,13 +221,15 @@ def trials(
 
 
 def _with_points(connection: Connection, rows: Sequence[Row[Any, Any, Any, Any]]) -> list[TrialRow]:
+    if not rows:
+        return []
     ids = [row.trial_id for row in rows]
     points: dict[int, Point] = {trial_id: {} for trial_id in ids}
     table = schema.trial_params
     columns = (table.c.trial_id, table.c.param_name, table.c.param_value, table.c.distribution_json)
     parameters = select(*columns).where(table.c.trial_id.in_(ids)).order_by(table.c.param_id)
     for trial_id, name, internal, distribution in connection.execute(parameters):
-        points[trial_id][name] = json_to_distribution(distribution).to_external_repr(internal)
+        points[trial_id][name] = _distribution(distribution).to_external_repr(internal)
     attributes: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
     attribute = schema.trial_attributes
     for trial_id, key, value in connection.execute(
@@ -222,35 +244,43 @@ def _with_points(connection: Connection, rows: Sequence[Row[Any, Any, Any, Any]]
     ]
 
 
-def curves(connection: Connection, study_id: int) -> dict[int, dict[int, float]]:
-    """By trial id, the validation loss by epoch."""
-    return _curves(connection, schema.trials.c.study_id == study_id)
+def curves(connection: Connection, study_id: int) -> dict[int, TrialCurve]:
+    """Those of the study's trials, by trial id."""
+    return _curves(connection, study_id, true())
 
 
 def curves_at(
     connection: Connection, study_id: int, epochs: Collection[int], whole: Collection[int]
-) -> dict[int, dict[int, float]]:
+) -> dict[int, TrialCurve]:
     """The same at these epochs alone, but for the trials `whole`, by id."""
     table = schema.intermediate_values
-    return _curves(
-        connection,
-        schema.trials.c.study_id == study_id,
-        or_(table.c.step.in_(epochs), table.c.trial_id.in_(whole)),
-    )
+    wanted = or_(table.c.step == any_(_array(epochs)), table.c.trial_id == any_(_array(whole)))
+    return _curves(connection, study_id, wanted)
 
 
-def _curves(connection: Connection, *conditions: ColumnElement[bool]) -> dict[int, dict[int, float]]:
-    table = schema.intermediate_values
-    query = select(table.c.trial_id, table.c.step, table.c.intermediate_value).join(schema.trials)
-    found: dict[int, dict[int, float]] = {}
-    rows = connection.execute(query.where(table.c.intermediate_value.is_not(None), *conditions))
-    for trial_id, epoch, value in rows:
-        found.setdefault(trial_id, {})[epoch] = value
+def _curves(connection: Connection, study_id: int, wanted: ColumnElement[bool]) -> dict[int, TrialCurve]:
+    trial, told = schema.trials, schema.intermediate_values
+    value = told.c.intermediate_value
+    its = and_(told.c.trial_id == trial.c.trial_id, value.is_not(None), wanted)
+    query = select(trial.c.trial_id, trial.c.number, trial.c.state, told.c.step, value)
+    query = query.join_from(trial, told, its, isouter=True).where(trial.c.study_id == study_id)
+    found: dict[int, TrialCurve] = {}
+    for trial_id, number, state, epoch, loss in connection.execute(query):
+        if trial_id not in found:
+            found[trial_id] = TrialCurve(number, state, {})
+        if epoch is not None:
+            found[trial_id].losses[epoch] = loss
     return found
+
+
+def _array(numbers: Collection[int]) -> ColumnElement[Any]:
+    return literal(list(numbers), ARRAY(Integer))
 
 
 def fixed_params(connection: Connection, trial_ids: Sequence[int]) -> dict[int, Point]:
     """By trial id, the numbers given to Optuna's `enqueue_trial`, which notes them and sets no parameter."""
+    if not trial_ids:
+        return {}
     table = schema.trial_system_attributes
     rows = connection.execute(
         select(table.c.trial_id, table.c.value_json).where(
@@ -292,13 +322,6 @@ def count_begun(connection: Connection, study_id: int) -> int:
         select(func.count()).select_from(table.outerjoin(lease)).where(table.c.study_id == study_id, begun)
     )
     return connection.execute(query).scalar_one()
-
-
-def states(connection: Connection, study_id: int) -> dict[int, tuple[int, TrialState]]:
-    """By trial id, its number and its state."""
-    table = schema.trials
-    query = select(table.c.trial_id, table.c.number, table.c.state).where(table.c.study_id == study_id)
-    return {row.trial_id: (row.number, row.state) for row in connection.execute(query)}
 
 
 def count(connection: Connection, study_id: int, states: Sequence[TrialState] | None = None) -> int:

@@ -93,8 +93,8 @@ def claim(
         rows = _without_worn_out(connection, rows, losses)
         if stopped:
             rows = _begun(rows, losses)
-        elif not rows and stage == "search" and batch_size is None and _propose(connection, study, width):
-            rows = catalog.claimable(connection, study_id)
+        elif not rows and stage == "search" and batch_size is None:
+            rows = _propose(connection, study, width)
         width = min(width, _fair_share(connection, study, len(rows), fleet))
         if batch_size is not None:
             rows = _fitting(rows, batch_size, losses)
@@ -170,8 +170,7 @@ def _lease(
     if not chosen:
         return []
     ids = [row.trial_id for row in chosen]
-    held = ledger.lease(connection, ids, worker, seconds)
-    saved = ledger.checkpoints(connection, ids)
+    held, saved = ledger.lease(connection, ids, worker, seconds), ledger.checkpoints(connection, ids)
     return [
         LeasedTrial(
             row.number,
@@ -245,24 +244,23 @@ def _without_worn_out(
     return [row for row in rows if row not in worn_out]
 
 
-def _propose(connection: Connection, study: Study, width: int) -> int:
-    """Queues the sampler's next points, at most as many as the budget leaves; gives their number."""
+def _propose(connection: Connection, study: Study, width: int) -> list[TrialRow]:
+    """Queues the sampler's next points, at most as many as the budget leaves; gives their trials."""
     spec = study.spec
     rows = catalog.trials(connection, study.search_id)
     count = min(width, PROPOSALS, study.trials - len(rows))
     if count <= 0 or spec.sampler.name == "random":
-        return 0
+        return []
     curves = catalog.curves(connection, study.search_id)
     # What others added through Optuna may lie outside of the space.
-    history = [_observed(row, curves.get(row.trial_id)) for row in rows if row.point in spec.space]
+    history = [_observed(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
     seed = mixed(spec.seed, 2, len(rows))
     points = _proposer(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
     trials: list[tuple[Point, Mapping[str, int]]] = [
         (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
     ]
-    catalog.enqueue(connection, study.search_id, spec.space, trials)
-    return len(trials)
+    return catalog.enqueue(connection, study.search_id, spec.space, trials)
 
 
 def _proposer(name: str) -> Callable[..., list[Point]]:
@@ -273,7 +271,7 @@ def _proposer(name: str) -> Callable[..., list[Point]]:
     return surrogate.propose
 
 
-def _observed(row: TrialRow, curve: Mapping[int, float] | None) -> Observation:
+def _observed(row: TrialRow, curve: Mapping[int, float]) -> Observation:
     # The same goes for a result that is infinite: it only tells that this point is taken.
     infinite = row.state == TrialState.COMPLETE and row.value is None
     return Observation(row.point, TrialState.FAIL if infinite else row.state, row.value, curve)

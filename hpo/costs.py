@@ -3,14 +3,17 @@
 Every function takes the caller's open transaction and is one step of it; nothing here commits.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
 
-from sqlalchemy import CTE, Connection, Table, func, select
+from sqlalchemy import Connection, Executable, Table, func, select
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
-from hpo.bulk import insertion
+from hpo.bulk import arrays, insertion, rows_of
+
+SPENT = ("trial_id", "activity", "seconds")
 
 
 def is_new(connection: Connection, worker: str, number: int) -> bool:
@@ -19,38 +22,41 @@ def is_new(connection: Connection, worker: str, number: int) -> bool:
     A connection may die after a commit and before the answer, and then all of it is delivered again. What
     only adds up asks here first.
     """
+    return connection.execute(_delivering(), {"worker": worker, "number": number}).first() is not None
+
+
+@cache
+def _delivering() -> Executable:
     table = schema.deliveries
-    statement = upsert(table).values(worker=worker, number=number)
-    row = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c.worker],
-            set_={"number": statement.excluded.number},
-            where=table.c.number < statement.excluded.number,
-        ).returning(table.c.number)
-    )
-    return row.first() is not None
+    statement = upsert(table)
+    return statement.on_conflict_do_update(
+        index_elements=[table.c.worker],
+        set_={"number": statement.excluded.number},
+        where=table.c.number < statement.excluded.number,
+    ).returning(table.c.number)
 
 
 def charge(connection: Connection, seconds: Mapping[int, Mapping[str, float]]) -> None:
     """Adds device seconds, by trial id and activity; those of trials that were deleted are forgotten."""
-    trial_id = schema.trials.c.trial_id
+    rows = [(trial, activity, spent) for trial, its in seconds.items() for activity, spent in its.items()]
+    if rows:
+        connection.execute(_charging(), arrays(SPENT, rows))
+
+
+@cache
+def _charging() -> Executable:
+    table, trial_id = schema.costs, schema.trials.c.trial_id
+    given = rows_of(*(table.c[name] for name in SPENT)).cte("given")
     present = (
         select(trial_id)
-        .where(trial_id.in_(list(seconds)))
+        .where(trial_id.in_(select(given.c.trial_id)))
         .order_by(trial_id)
         .with_for_update(read=True, key_share=True)
         .cte("present")
     )
-    _add(
-        connection,
-        schema.costs,
-        [
-            {"trial_id": trial, "activity": activity, "seconds": spent}
-            for trial, its in seconds.items()
-            for activity, spent in its.items()
-        ],
-        present,
-    )
+    charged = select(given).where(given.c.trial_id.in_(select(present)))
+    # In one order everywhere, so that two that add to the same ones cannot deadlock.
+    return _added(table, upsert(table).from_select(SPENT, charged.order_by(*given.c)))
 
 
 def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, float]) -> None:
@@ -59,28 +65,17 @@ def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, fl
     query = select(table.c.study_id).where(table.c.study_id == study_id)
     if connection.execute(query.with_for_update(read=True, key_share=True)).first() is None:
         return
-    _add(
-        connection,
-        schema.overheads,
-        [
-            {"study_id": study_id, "activity": activity, "seconds": spent}
-            for activity, spent in sorted(seconds.items())
-        ],
-    )
+    names = ("study_id", "activity", "seconds")
+    rows = [(study_id, activity, spent) for activity, spent in sorted(seconds.items())]
+    if rows:
+        connection.execute(_added(schema.overheads, insertion(schema.overheads, *names)), arrays(names, rows))
 
 
-def _add(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], present: CTE | None = None
-) -> None:
-    if not rows:
-        return
-    # In one order everywhere, so that two that add to the same ones cannot deadlock.
-    statement = insertion(table, rows, present)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(table.primary_key),
-            set_={"seconds": table.c.seconds + statement.excluded.seconds},
-        )
+def _added(table: Table, statement: Insert) -> Insert:
+    """What is there already grows by what would be inserted."""
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={"seconds": table.c.seconds + statement.excluded.seconds},
     )
 
 

@@ -12,10 +12,9 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo import catalog, costs, ledger, stopping
-from hpo.spec import StopSection
 from hpo.stopping import Ended
 from hpo.storage import Storage
-from hpo.study import SPEC, STAGES, STOPPED, Stage, Study
+from hpo.study import STAGES, STOPPED, Stage, Study, current
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ def read(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
 def decide(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
     """`read`, after a rule of the study file that holds by now has stopped the search.
 
-    The study must be locked: each claim decides before it hands out anything, so none comes between.
+    The study must be locked, and be as it is stored by now: each claim decides before it hands out anything,
+    so none comes between, and a worker may have been started before the rules changed.
     """
     mark = read(connection, study, stage)
     if mark is None and stage == "search" and (reason := _reason(connection, study)) is not None:
@@ -93,7 +93,7 @@ def resume(storage: Storage, study: Study) -> Draining:
             if read(connection, study, stage) is not None:
                 catalog.unset_study_attribute(connection, study.study_id(stage), STOPPED)
                 changed.append(stage)
-        return _draining(connection, study, STAGES, changed, _reason(connection, study))
+        return _draining(connection, study, STAGES, changed, _reason(connection, current(connection, study)))
 
 
 def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> None:
@@ -101,18 +101,18 @@ def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> 
 
 
 def _reason(connection: Connection, study: Study) -> str | None:
-    """What the rules that are stored say: a worker may have been started before they changed."""
-    stored = catalog.read_study_attribute(connection, study.search_id, SPEC)
-    rules = StopSection(**stored.get("stop", {}))
-    if rules == StopSection():
-        return None
-    ended = [
-        Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
-        for number, state, value in catalog.ended(connection, study.search_id)
-    ]
-    epochs = ledger.count_epochs(connection, study.search_id, study.inherited)
-    spent = costs.device_seconds(connection, study.search_id)
-    return stopping.reason(rules, ended, epochs, sum(spent.values()))
+    """What the rules say; of what they do not ask for, nothing is looked up."""
+    rules, ended, epochs, seconds = study.spec.stop, list[Ended](), 0, 0.0
+    if rules.target is not None or rules.patience is not None:
+        ended = [
+            Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
+            for number, state, value in catalog.ended(connection, study.search_id)
+        ]
+    if rules.epochs is not None:
+        epochs = ledger.count_epochs(connection, study.search_id, study.inherited)
+    if rules.device_hours is not None:
+        seconds = sum(costs.device_seconds(connection, study.search_id).values())
+    return stopping.reason(rules, ended, epochs, seconds)
 
 
 def _draining(

@@ -7,17 +7,21 @@ ends, so a worker that lost its lease can write nothing, not even in the instant
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from optuna.trial import TrialState
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Executable,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     func,
+    literal,
     or_,
     select,
     tuple_,
@@ -27,11 +31,12 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
-from hpo.bulk import insertion
+from hpo.bulk import arrays, rows_of
 from hpo.catalog import OPEN, set_attributes
 from hpo.epoch import EpochResult
 
 UTC_NOW = func.timezone("utc", func.now())  # Optuna's columns hold UTC without a zone
+EPOCH = ("trial_id", "epoch", "train_loss", "validation_loss", "validation_accuracy")
 REVOKED = func.to_timestamp(0)  # the expiry of a lease whose owner is known to be gone
 
 
@@ -56,40 +61,43 @@ def lease(connection: Connection, trial_ids: Sequence[int], worker: str, seconds
 
     The study must be locked and the trials claimable.
     """
-    table, saved = schema.leases, checkpoints(connection, trial_ids)
-    statement = upsert(table)
-    rows = connection.execute(
-        statement.values(
-            [
-                {
-                    "trial_id": i,
-                    "worker": worker,
-                    "token": schema.tokens.next_value(),
-                    "seconds": seconds,
-                    "expires": from_now(seconds),
-                    "durable": saved[i].epoch if i in saved else 0,
-                }
-                for i in trial_ids
-            ]
-        )
-        .on_conflict_do_update(
+    ids = arrays(("trial_id",), ((trial_id,) for trial_id in sorted(trial_ids)))
+    rows = connection.execute(_leasing(), {**ids, "owner": worker, "lasting": seconds})
+    return {trial_id: Lease(trial_id, token) for trial_id, token in rows}
+
+
+@cache
+def _leasing() -> Executable:
+    table, trial, saved = schema.leases, schema.trials, schema.checkpoints
+    ids = rows_of(trial.c.trial_id).subquery("given")
+    begun = (
+        update(trial)
+        .where(trial.c.trial_id.in_(select(ids.c.trial_id)), trial.c.state == TrialState.WAITING)
+        .values(state=TrialState.RUNNING, datetime_start=func.coalesce(trial.c.datetime_start, UTC_NOW))
+        .cte("begun")
+    )
+    seconds = bindparam("lasting", type_=table.c.seconds.type)
+    given = select(
+        ids.c.trial_id,
+        bindparam("owner", type_=table.c.worker.type),
+        schema.tokens.next_value(),
+        seconds,
+        from_now(seconds),
+        func.coalesce(saved.c.epoch, 0),
+    ).join_from(ids, saved, saved.c.trial_id == ids.c.trial_id, isouter=True)
+    names = ("worker", "token", "seconds", "expires", "durable")
+    statement = upsert(table).from_select(["trial_id", *names], given)
+    return (
+        statement.on_conflict_do_update(
             index_elements=[table.c.trial_id],
             set_={
-                **{name: statement.excluded[name] for name in ("worker", "token", "seconds", "expires")},
-                "durable": statement.excluded.durable,
+                **{name: statement.excluded[name] for name in names},
                 "takeovers": table.c.takeovers + 1,
             },
         )
         .returning(table.c.trial_id, table.c.token)
+        .add_cte(begun)
     )
-    held = {trial_id: Lease(trial_id, token) for trial_id, token in rows}
-    trial = schema.trials
-    connection.execute(
-        update(trial)
-        .where(trial.c.trial_id.in_(trial_ids), trial.c.state == TrialState.WAITING)
-        .values(state=TrialState.RUNNING, datetime_start=func.coalesce(trial.c.datetime_start, UTC_NOW))
-    )
-    return held
 
 
 def from_now(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
@@ -119,16 +127,21 @@ def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
 
     A trial that was ended by other means, as the dashboard can, is not held any more.
     """
-    table = schema.leases
     tokens = [(mine.trial_id, mine.token) for mine in leases]
     if not tokens:
         return set()
+    return set(connection.execute(_renewing(), arrays(("trial_id", "token"), tokens)).scalars())
+
+
+@cache
+def _renewing() -> Executable:
+    table = schema.leases
+    given = rows_of(table.c.trial_id, table.c.token).subquery("given")
     # That it has a worker is looked at again after a wait for the row, unlike the state of the trial.
-    mine = (tuple_(table.c.trial_id, table.c.token).in_(tokens), table.c.worker.is_not(None))
+    mine = (tuple_(table.c.trial_id, table.c.token).in_(select(given)), table.c.worker.is_not(None))
     held = _locking(*mine).cte("held")
     renewal = update(table).where(table.c.trial_id == held.c.trial_id)
-    renewed = renewal.values(expires=from_now(table.c.seconds)).returning(table.c.trial_id)
-    return set(connection.execute(renewed).scalars())
+    return renewal.values(expires=from_now(table.c.seconds)).returning(table.c.trial_id)
 
 
 def reap(connection: Connection, study_id: int) -> list[int]:
@@ -156,10 +169,10 @@ def reap(connection: Connection, study_id: int) -> list[int]:
 
 def _forget_ended(connection: Connection, study_id: int) -> None:
     """Deletes the leases and checkpoints of trials that were ended by other means, as the dashboard can."""
-    trial = schema.trials
+    trial, table, saved = schema.trials, schema.leases, schema.checkpoints
     ended = select(trial.c.trial_id).where(trial.c.study_id == study_id, trial.c.state.not_in(OPEN))
-    for table in (schema.leases, schema.checkpoints):
-        connection.execute(delete(table).where(table.c.trial_id.in_(ended)))
+    files = delete(saved).where(saved.c.trial_id.in_(ended)).cte("files")
+    connection.execute(delete(table).where(table.c.trial_id.in_(ended)).add_cte(files))
 
 
 def _has_advanced() -> ColumnElement[bool]:
@@ -230,6 +243,8 @@ def dismiss(connection: Connection, *ended: str) -> None:
 
 def losses(connection: Connection, trial_ids: Sequence[int]) -> dict[int, int]:
     """How often in a row each trial has lost its worker without a new checkpoint; those never leased lack."""
+    if not trial_ids:
+        return {}
     table = schema.leases
     rows = connection.execute(select(table.c.trial_id, table.c.losses).where(table.c.trial_id.in_(trial_ids)))
     return {row.trial_id: row.losses for row in rows}
@@ -268,42 +283,27 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
     """
     if not results:
         return set()
-    table = schema.epochs
-    told = (
-        insertion(
-            table,
-            [
-                {
-                    "trial_id": trial_id,
-                    "epoch": result.epoch,
-                    "train_loss": result.train_loss,
-                    "validation_loss": result.validation_loss,
-                    "validation_accuracy": result.validation_accuracy,
-                }
-                for trial_id, result in results.items()
-            ],
-        )
-        .on_conflict_do_nothing()
-        .returning(table.c.trial_id)
-        .cte("told")
+    rows = (
+        (trial_id, result.epoch, result.train_loss, result.validation_loss, result.validation_accuracy)
+        for trial_id, result in results.items()
     )
-    shown = (
-        insertion(
-            schema.intermediate_values,
-            [
-                {
-                    "trial_id": trial_id,
-                    "step": result.epoch,
-                    "intermediate_value": result.validation_loss,
-                    "intermediate_value_type": schema.FINITE_INTERMEDIATE,
-                }
-                for trial_id, result in results.items()
-            ],
-        )
-        .on_conflict_do_nothing()
-        .cte("shown")
+    return set(connection.execute(_reporting(), arrays(EPOCH, rows)).scalars())
+
+
+@cache
+def _reporting() -> Executable:
+    table, shown = schema.epochs, schema.intermediate_values
+    given = rows_of(*(table.c[name] for name in EPOCH)).cte("given")
+    told = upsert(table).from_select(EPOCH, select(given)).on_conflict_do_nothing()
+    loss = select(
+        given.c.trial_id,
+        given.c.epoch,
+        given.c.validation_loss,
+        literal(schema.FINITE_INTERMEDIATE, shown.c.intermediate_value_type.type),
     )
-    return set(connection.execute(select(told.c.trial_id).add_cte(shown)).scalars())
+    columns = ["trial_id", "step", "intermediate_value", "intermediate_value_type"]
+    seen = upsert(shown).from_select(columns, loss).on_conflict_do_nothing().cte("shown")
+    return told.returning(table.c.trial_id).add_cte(seen)
 
 
 def count_epochs(connection: Connection, study_id: int, inherited: int) -> int:
@@ -356,45 +356,47 @@ def finish(connection: Connection, endings: Mapping[int, Ending]) -> None:
     """
     if not endings:
         return
-    ids, ended = list(endings), set[int]()
-    for state in {ending.state for ending in endings.values()}:
-        those = [trial_id for trial_id, ending in endings.items() if ending.state == state]
-        ended |= _end(connection, those, state)
-    lease, checkpoint = schema.leases, schema.checkpoints
-    gone = connection.execute(
-        delete(lease).where(lease.c.trial_id.in_(ids)).returning(lease.c.trial_id, lease.c.takeovers)
-    )
+    states = arrays(("trial_id", "state"), ((i, ending.state) for i, ending in endings.items()))
+    ended = set(connection.execute(_ending(), states).scalars())
+    gone = connection.execute(_letting_go(), arrays(("trial_id",), ((i,) for i in endings)))
     takeovers = {row.trial_id: {"takeovers": row.takeovers} for row in gone if row.takeovers}
-    connection.execute(delete(checkpoint).where(checkpoint.c.trial_id.in_(ids)))
     now = {trial_id: ending for trial_id, ending in endings.items() if trial_id in ended}
     set_attributes(
         connection, {i: {**ending.attributes, **takeovers.get(i, {})} for i, ending in now.items()}
     )
-    _forget_later(connection, {i: ending.epochs for i, ending in now.items() if ending.epochs is not None})
-    values = [
-        {"trial_id": i, "objective": 0, "value": ending.value, "value_type": schema.FINITE_VALUE}
-        for i, ending in now.items()
-        if ending.value is not None
-    ]
-    if values:
-        connection.execute(insertion(schema.trial_values, values))
+    results = ((i, ending.value, ending.epochs) for i, ending in now.items())
+    connection.execute(_concluding(), arrays(("trial_id", "value", "epoch"), results))
 
 
-def _end(connection: Connection, trial_ids: Sequence[int], state: TrialState) -> set[int]:
+@cache
+def _ending() -> Executable:
     """Gives the ids of those that had not ended before."""
     table = schema.trials
-    statement = update(table).where(table.c.trial_id.in_(trial_ids), table.c.state.in_(OPEN))
-    rows = connection.execute(
-        statement.values(state=state, datetime_complete=UTC_NOW).returning(table.c.trial_id)
+    given = rows_of(table.c.trial_id, table.c.state).subquery("given")
+    statement = update(table).where(table.c.trial_id == given.c.trial_id, table.c.state.in_(OPEN))
+    return statement.values(state=given.c.state, datetime_complete=UTC_NOW).returning(table.c.trial_id)
+
+
+@cache
+def _letting_go() -> Executable:
+    lease, saved = schema.leases, schema.checkpoints
+    given = rows_of(lease.c.trial_id).cte("given")
+    files = delete(saved).where(saved.c.trial_id.in_(select(given))).cte("files")
+    gone = delete(lease).where(lease.c.trial_id.in_(select(given)))
+    return gone.returning(lease.c.trial_id, lease.c.takeovers).add_cte(files)
+
+
+@cache
+def _concluding() -> Executable:
+    """Writes the objectives, and deletes the epochs after the last."""
+    table, epoch, shown = schema.trial_values, schema.epochs, schema.intermediate_values
+    given = rows_of(table.c.trial_id, table.c.value, epoch.c.epoch).cte("given")
+    later = (
+        delete(results).where(results.c.trial_id == given.c.trial_id, step > given.c.epoch).cte(results.name)
+        for results, step in ((epoch, epoch.c.epoch), (shown, shown.c.step))
     )
-    return set(rows.scalars())
-
-
-def _forget_later(connection: Connection, epochs: Mapping[int, int]) -> None:
-    for results, step in (
-        (schema.epochs, schema.epochs.c.epoch),
-        (schema.intermediate_values, schema.intermediate_values.c.step),
-    ):
-        for last in set(epochs.values()):
-            those = [trial_id for trial_id, its in epochs.items() if its == last]
-            connection.execute(delete(results).where(results.c.trial_id.in_(those), step > last))
+    value = select(
+        given.c.trial_id, literal(0), given.c.value, literal(schema.FINITE_VALUE, table.c.value_type.type)
+    ).where(given.c.value.is_not(None))
+    names = ["trial_id", "objective", "value", "value_type"]
+    return upsert(table).from_select(names, value).add_cte(*later)

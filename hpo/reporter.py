@@ -133,6 +133,8 @@ class Reporter:
 
     def spend(self, activity: str, seconds: float, numbers: Sequence[int]) -> None:
         """Notes device seconds that were spent for these members together."""
+        if not seconds:
+            return
         self.charged += seconds
         for number in numbers:
             spent = self._spent.setdefault(number, {})
@@ -221,7 +223,7 @@ class Reporter:
     def _charge(
         self, connection: Connection, delivery: int, spent: Mapping[int, Mapping[str, float]]
     ) -> None:
-        if costs.is_new(connection, self._worker, delivery):
+        if spent and costs.is_new(connection, self._worker, delivery):
             costs.charge(connection, spent)
 
     def _let_go(self, lost: Iterable[int], ended: Iterable[int]) -> None:
@@ -264,12 +266,11 @@ class Reporter:
             [self._all[result.member] for result in results],
         )
         peers = [
-            Peer(number, curves.get(trial_id, {}), state == TrialState.COMPLETE)
-            for trial_id, (number, state) in catalog.states(connection, self._study_id).items()
+            Peer(one.number, one.losses, one.state == TrialState.COMPLETE) for one in curves.values()
         ]
         endings = {}
         for result in results:
-            curve = curves[self._all[result.member]]
+            curve = curves[self._all[result.member]].losses
             others = [peer for peer in peers if peer.number != result.member]
             if self._rule(result.member, curve, others):
                 noted = self._noted(result.validation_accuracy, result.epoch, result.epoch)

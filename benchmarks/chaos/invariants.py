@@ -83,7 +83,7 @@ def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Tria
     for row in catalog.trials(connection, study_id):
         query = select(table.c.epoch, table.c.validation_loss).where(table.c.trial_id == row.trial_id)
         losses = {each.epoch: each.validation_loss for each in connection.execute(query)}
-        yield Trial(stage, row, losses, curves.get(row.trial_id, {}))
+        yield Trial(stage, row, losses, curves[row.trial_id].losses)
 
 
 def exact_budget(left: Remains) -> Iterator[str]:
