@@ -72,8 +72,8 @@ def claim(
     `seconds`: how long the leases last unless they are renewed. `fleet`: how many workers there will be at
     least, once all have started.
 
-    In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stopped
-    stage only the first, and to fill a pack the first two. Raises `NotFoundError` if the study has been
+    In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stage that is
+    stopped, or holds back for its budget, only the first, and to fill a pack the first two. Raises `NotFoundError` if the study has been
     deleted.
     """
     study_id = study.study_id(stage)
@@ -91,7 +91,7 @@ def claim(
             rows = catalog.claimable(connection, study_id)
         losses = ledger.losses(connection, [row.trial_id for row in rows])
         rows = _without_worn_out(connection, rows, losses)
-        if stopped:
+        if stopped or (stage == "search" and drain.holds_back(connection, study)):
             rows = _begun(rows, losses)
         elif not rows and stage == "search" and batch_size is None:
             rows = _propose(connection, study, width)

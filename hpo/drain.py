@@ -68,6 +68,22 @@ def decide(connection: Connection, study: Study, stage: Stage) -> Stopped | None
     return mark
 
 
+def holds_back(connection: Connection, study: Study) -> bool:
+    """Whether the search begins nothing new for now: what is under way is expected to use its epochs up.
+
+    Otherwise many workers would spend far more than the study file allows, as each that is free begins more
+    while others are still at it. When trials are pruned sooner than expected, it goes on.
+    """
+    budget = study.spec.stop.epochs
+    if budget is None:
+        return False
+    trials = ledger.trained(connection, study.search_id, study.inherited)
+    ended = [epochs for state, epochs in trials if state.is_finished()]
+    under_way = [epochs for state, epochs in trials if state == TrialState.RUNNING]
+    expected = stopping.expected_epochs(ended, under_way, study.spec.search.epochs)
+    return sum(ended) + sum(under_way) + expected >= budget
+
+
 def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> Draining:
     """Stops the stages, for as long as no user resumes them.
 
@@ -109,7 +125,7 @@ def _reason(connection: Connection, study: Study) -> str | None:
             for number, state, value in catalog.ended(connection, study.search_id)
         ]
     if rules.epochs is not None:
-        epochs = ledger.count_epochs(connection, study.search_id, study.inherited)
+        epochs = sum(its for _, its in ledger.trained(connection, study.search_id, study.inherited))
     if rules.device_hours is not None:
         seconds = sum(costs.device_seconds(connection, study.search_id).values())
     return stopping.reason(rules, ended, epochs, seconds)

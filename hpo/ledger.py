@@ -306,15 +306,16 @@ def _reporting() -> Executable:
     return told.returning(table.c.trial_id).add_cte(seen)
 
 
-def count_epochs(connection: Connection, study_id: int, inherited: int) -> int:
-    """How many epochs are on record of a study's trials, without the first `inherited`."""
+def trained(connection: Connection, study_id: int, inherited: int) -> list[tuple[TrialState, int]]:
+    """Of a study's trials without the first `inherited`, the states and how many epochs are on record."""
     epoch, trial = schema.epochs, schema.trials
     query = (
-        select(func.count())
-        .select_from(epoch.join(trial, trial.c.trial_id == epoch.c.trial_id))
+        select(trial.c.state, func.count(epoch.c.epoch))
+        .join_from(trial, epoch, trial.c.trial_id == epoch.c.trial_id, isouter=True)
         .where(trial.c.study_id == study_id, trial.c.number >= inherited)
+        .group_by(trial.c.trial_id)
     )
-    return connection.execute(query).scalar_one()
+    return [(state, epochs) for state, epochs in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 a Postgres of its own, in simulated time."""
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -106,6 +107,7 @@ class _Search:
     _clock: float = 0.0
     _device_seconds: float = 0.0
     _epochs: int = 0
+    _under_way: int = 0
     _ended: int = 0
     _best: tuple[float, int, Point] | None = None
 
@@ -115,22 +117,38 @@ class _Search:
         return self._best is not None
 
     def run(self, workers: int) -> None:
-        turns, queue = count(), list[tuple[float, int, Iterator[float]]]()
+        turns, queue = count(), list[tuple[float, int, Iterator[float | None]]]()
+        idle = deque[Iterator[float | None]]()
+
+        def resume(worker: Iterator[float | None], pause: float) -> None:
+            heapq.heappush(queue, (self._clock + pause, next(turns), worker))
+
         for place in range(workers):
-            heapq.heappush(queue, (0.0, next(turns), self._serve(f"worker-{place}", workers)))
+            resume(self._serve(f"worker-{place}", workers), 0.0)
         while queue:
             self._clock, _, worker = heapq.heappop(queue)
+            ended = self._ended
             for pause in worker:
-                heapq.heappush(queue, (self._clock + pause, next(turns), worker))
+                if pause is None:
+                    idle.append(worker)
+                else:
+                    resume(worker, pause)
                 break
+            for _ in range(min(self._ended - ended, len(idle))):
+                resume(idle.popleft(), 0.0)
 
-    def _serve(self, name: str, workers: int) -> Iterator[float]:
-        """As `Worker.run` does; where no trial is ever lost, who is given nothing will get nothing later."""
+    def _serve(self, name: str, workers: int) -> Iterator[float | None]:
+        """As `Worker.run` does. The pause is None where it is until another trial has ended: no trial is ever
+        lost, so only then is there something else to be given."""
         Renewal(self.storage, self.study, name, "table", LEASE_SECONDS).renew()
-        while trials := claim(
-            self.storage, self.study, "search", name, self.width, LEASE_SECONDS, fleet=workers
-        ):
-            yield from self._train(name, trials)
+        while True:
+            trials = claim(self.storage, self.study, "search", name, self.width, LEASE_SECONDS, fleet=workers)
+            if trials:
+                yield from self._train(name, trials)
+            elif self._under_way:
+                yield None
+            else:
+                return
 
     def _train(self, name: str, trials: list[LeasedTrial]) -> Iterator[float]:
         """As `Shift.run` does."""
@@ -139,6 +157,7 @@ class _Search:
             self.storage, self.study, "search", attributes, _AtOnce(), clock=lambda: self._clock
         )
         reporter.add(trials)
+        self._under_way += len(trials)
         members = {trial.number: self.table.run(trial.point, trial.seed) for trial in trials}
         points = {trial.number: trial.point for trial in trials}
         for epoch in count(1):
@@ -149,6 +168,7 @@ class _Search:
             self._device_seconds += seconds
             self._epochs += len(results)
             self._ended += len(leaving)
+            self._under_way -= len(leaving)
             for result in results:
                 if result.status == "finished":
                     self._finish(result, points[result.member])

@@ -265,9 +265,7 @@ class Reporter:
             {result.epoch for result in results},
             [self._all[result.member] for result in results],
         )
-        peers = [
-            Peer(one.number, one.losses, one.state == TrialState.COMPLETE) for one in curves.values()
-        ]
+        peers = [Peer(one.number, one.losses, one.state == TrialState.COMPLETE) for one in curves.values()]
         endings = {}
         for result in results:
             curve = curves[self._all[result.member]].losses

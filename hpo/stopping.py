@@ -1,5 +1,6 @@
 """When a search has gone on long enough: rules over how its trials ended. Pure; they keep no state."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -38,6 +39,23 @@ def reason(rules: StopSection, ended: Sequence[Ended], epochs: int, device_secon
     if rules.device_hours is not None and device_seconds >= rules.device_hours * HOUR:
         return f"{device_seconds / HOUR:.3g} device hours spent of {rules.device_hours:g}"
     return None
+
+
+def expected_epochs(ended: Sequence[int], under_way: Sequence[int], longest: int) -> float:
+    """How many epochs the trials that are under way will still train.
+
+    `ended`, `under_way`: how many each has trained; `longest`: how many it may. After each epoch one goes on
+    as often as those did that came so far, the product-limit estimate of Kaplan and Meier 1958: a mean over
+    those that have ended would be too small, for who is pruned early ends first.
+    """
+    stayed, came = Counter(ended), Counter([*ended, *under_way])
+    further = [0.0] * (longest + 1)  # of one that has trained so many
+    reached = 0
+    for epoch in range(longest, 0, -1):
+        reached += came[epoch]
+        goes_on = 1 - stayed[epoch] / reached if reached else 1.0
+        further[epoch - 1] = 1 + goes_on * further[epoch]
+    return sum(further[trained] for trained in under_way)
 
 
 def _in_vain(ended: Sequence[Ended]) -> int:

@@ -110,6 +110,21 @@ def test_a_budget_of_epochs_ends_a_search(scratch: Storage, spec: SpecOf) -> Non
     assert ended == 4
 
 
+@pytest.mark.parametrize("workers", [4, 12])
+def test_many_workers_keep_to_a_budget_of_epochs(workers: int, scratch: Storage, spec: SpecOf) -> None:
+    study = spec(stop={"epochs": 50})
+    epochs, ended = last(replay(scratch, study, table_of(study), workers, width=1))
+    assert epochs == 6 * 9  # the sixth is needed, and no other begins while it is under way
+    assert ended == 6
+
+
+def test_what_pruning_leaves_of_a_budget_goes_to_others(scratch: Storage, spec: SpecOf) -> None:
+    study = spec(stop={"epochs": 50}, pruner={"name": "asha"})
+    epochs, ended = last(replay(scratch, study, table_of(study), 4, width=1))
+    assert 50 <= epochs < 50 + EPOCHS
+    assert ended > 6
+
+
 def test_what_diverges_is_neither_best_nor_promoted(scratch: Storage, spec: SpecOf) -> None:
     study = spec()
     points = plan(study.space, study.search.trials, study.seed)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.spec import StopSection
-from hpo.stopping import HOUR, Ended, reason
+from hpo.stopping import HOUR, Ended, expected_epochs, reason
 
 ENDED = st.lists(st.tuples(st.none() | st.integers(0, 5).map(float), st.booleans()), max_size=20).map(
     lambda trials: [
@@ -112,3 +112,30 @@ def test_a_softer_rule_ends_no_search_that_goes_on(
             device_hours=None if rules.device_hours is None else rules.device_hours * 2,
         )
         assert reason(softer, trials, 0, seconds) is None
+
+
+# What is still to come
+
+
+@pytest.mark.parametrize(
+    ("ended", "under_way", "expected"),
+    [
+        ([], [], 0),
+        ([], [0, 0, 2], 5 + 5 + 3),  # nobody has shown anything else
+        ([5, 5], [0, 3, 5], 5 + 2 + 0),
+        ([1, 1, 1], [0], 1),
+        ([1, 1, 5], [0], 1 + 4 / 3),
+        # Three came to epoch 1 and one stayed there; of the two that went on, nobody has stayed yet.
+        ([1], [1, 1], 2 * 4),
+        ([1, 3], [0, 2], (1 + 2 / 3 * (1 + 1 + 0 * 2)) + 1),
+    ],
+)
+def test_how_much_is_still_to_come(ended: list[int], under_way: list[int], expected: float) -> None:
+    assert expected_epochs(ended, under_way, 5) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 6), max_size=20), st.lists(st.integers(0, 6), max_size=20))
+def test_a_trial_that_is_under_way_goes_on_by_one_to_all(ended: list[int], under_way: list[int]) -> None:
+    least = sum(trained < 6 for trained in under_way)
+    most = sum(6 - trained for trained in under_way)
+    assert least <= expected_epochs(ended, under_way, 6) <= most
