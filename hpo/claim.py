@@ -37,7 +37,8 @@ SMALL_PACK = 4
 """Below this width a pack is not split further for the sake of workers that are busy."""
 
 PROPOSALS = 4
-"""New points in one claim: more fill a pack better, fewer know more of what came before."""
+"""New points in one claim, where members of a pack take turns: fewer know more of what came before, more fill
+a pack better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +66,18 @@ def claim(
     limits: Mapping[int, int] | None = None,
     fleet: int = 1,
     batch_size: int | None = None,
+    proposals: int | None = None,
 ) -> list[LeasedTrial]:
     """Leases up to `width` trials of one batch size to `worker`; none if nothing can be handed out now.
 
     `batch_size`: of that one alone, to one that trains others of it. `limits`: lower widths, by batch size.
     `seconds`: how long the leases last unless they are renewed. `fleet`: how many workers there will be at
-    least, once all have started.
+    least, once all have started. `proposals`: the most new ones from the sampler, `PROPOSALS`
+    unless it is said.
 
-    In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stage that is
-    stopped, or holds back for its budget, only the first, and to fill a pack the first two. Raises `NotFoundError` if the study has been
-    deleted.
+    In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stage that
+    is stopped, or holds back for its budget, only the first, and to fill a pack the first two. Raises
+    `NotFoundError` if the study has been deleted.
     """
     study_id = study.study_id(stage)
     if stage == "search":
@@ -94,7 +97,7 @@ def claim(
         if stopped or (stage == "search" and drain.holds_back(connection, study)):
             rows = _begun(rows, losses)
         elif not rows and stage == "search" and batch_size is None:
-            rows = _propose(connection, study, width)
+            rows = _propose(connection, study, min(width, proposals or PROPOSALS))
         width = min(width, _fair_share(connection, study, len(rows), fleet))
         if batch_size is not None:
             rows = _fitting(rows, batch_size, losses)
@@ -244,11 +247,11 @@ def _without_worn_out(
     return [row for row in rows if row not in worn_out]
 
 
-def _propose(connection: Connection, study: Study, width: int) -> list[TrialRow]:
+def _propose(connection: Connection, study: Study, most: int) -> list[TrialRow]:
     """Queues the sampler's next points, at most as many as the budget leaves; gives their trials."""
     spec = study.spec
     rows = catalog.trials(connection, study.search_id)
-    count = min(width, PROPOSALS, study.trials - len(rows))
+    count = min(most, study.trials - len(rows))
     if count <= 0 or spec.sampler.name == "random":
         return []
     curves = catalog.curves(connection, study.search_id)

@@ -69,9 +69,10 @@ class Worker:
 
     `width`: the most trials it trains as one pack. `promotes`: whether it queues the best trials for full
     training itself, once the search is finished. `fleet`: how many workers start together with it, and are
-    to share what waits with it though they are not ready yet. `fills`: whether a pack whose members leave
-    takes on others that nobody has begun; unless said otherwise on an accelerator, which computes all members
-    at once, and not on a CPU, where they take turns.
+    to share what waits with it though they are not ready yet. `fills`: whether a full pack is worth more than
+    what is known when its members are chosen: the sampler is asked for a whole pack, and when members leave,
+    others that nobody has begun take their room. Unless said otherwise on an accelerator, which computes all
+    members at once, and not on a CPU, where they take turns.
     """
 
     storage: Storage
@@ -197,6 +198,7 @@ class Worker:
                     self.lease_seconds,
                     limits,
                     self.fleet,
+                    proposals=self.width if self.fills else None,
                 )
             )
             if trials:

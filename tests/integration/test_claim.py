@@ -444,6 +444,7 @@ def test_tpe_proposes_a_few_at_a_time(storage: Storage, spec: SpecOf) -> None:
     finish(storage, claim(storage, study, "search", "one", 16))
     assert len(claim(storage, study, "search", "one", 16)) == PROPOSALS
     assert len(rows(storage, study.search_id)) == 6 + PROPOSALS
+    assert len(claim(storage, study, "search", "one", 16, proposals=1)) == 1
 
 
 def test_full_training_is_handed_out_like_the_search(storage: Storage, spec: SpecOf) -> None:

@@ -98,6 +98,18 @@ def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callab
     assert shown.value == min(shown.intermediate_values.values())
 
 
+@pytest.mark.parametrize(("fills", "packs"), [(False, 3), (True, 2)])
+def test_the_sampler_is_asked_for_a_whole_pack_where_full_packs_count(
+    storage: Storage, work: Callable[..., Worker], fills: bool, packs: int
+) -> None:
+    space, search = {"lr": {"low": 0.01, "high": 0.1}, "batch_size": 32}, {"trials": 8, "epochs": 1}
+    worker = work(space=space, search=search, sampler={"name": "tpe", "startup": 1})
+    worker.fills = fills
+    worker.run()
+    begun = {trial.datetime_start for trial in storage.study(worker.study.spec.name).trials}
+    assert len(begun) == packs
+
+
 def test_one_that_diverges_fails_with_the_epoch_and_the_others_go_on(
     storage: Storage, work: Callable[..., Worker]
 ) -> None:
