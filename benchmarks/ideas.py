@@ -23,13 +23,10 @@ foresight         no idea but an oracle: how a run will end is known after its f
 import argparse
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,11 +36,11 @@ from optuna.trial import TrialState
 from scipy.stats import norm
 
 from benchmarks import hardware, search_page
-from benchmarks.policies import DEFAULT, EPOCHS, REDUCTION, Policy, start, without
+from benchmarks.policies import DEFAULT, EPOCHS, REDUCTION, Policy, pool, start, storage, without
 from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
 from hpo import catalog, claim, reporter, rungs, step, surrogate
 from hpo.catalog import TrialCurve
-from hpo.replay import Replay, replay, scratch_storage
+from hpo.replay import Replay, replay
 from hpo.rungs import Curve, Peer, Rule
 from hpo.sampler import Observation
 from hpo.space import Choices, Point, SearchSpace
@@ -169,11 +166,11 @@ def put_in_place(idea: Idea, table: CurveTable) -> Iterator[None]:
 
 
 def replays(name: str, path: Path, of: Policy, seeds: Sequence[int]) -> list[Replay]:
-    """In a process of its own."""
+    """In a process of the pool."""
     idea, table = IDEAS[name], read(path)
     spec = StudySpec.parse(of.spec.to_json() | idea.changes, "benchmark")
-    with without(path), put_in_place(idea, table), scratch_storage() as storage:
-        return [replay(storage, spec.model_copy(update={"seed": seed}), table) for seed in seeds]
+    with without(path), put_in_place(idea, table):
+        return [replay(storage(), spec.model_copy(update={"seed": seed}), table) for seed in seeds]
 
 
 def write(folder: Path, figures: dict[str, Any], seeds: int) -> None:
@@ -208,10 +205,10 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{hardware.line()}; n = {options.seeds}")
     figures: dict[str, Any] = {}
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    with pool() as processes:
         for path in options.tables:
             waiting = {
-                name: start(pool, partial(replays, name), path, DEFAULT, options.seeds)
+                name: start(processes, partial(replays, name), path, DEFAULT, options.seeds)
                 for name in IDEAS
                 if options.only in name
             }

@@ -1,9 +1,11 @@
 """Searches on tables of curves: which there are, and how they are carried out by us and by Optuna alone."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -13,6 +15,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
+from sqlalchemy import make_url
 
 from benchmarks.command import LENET
 from hpo import step
@@ -20,6 +23,7 @@ from hpo.claim import WIDTH
 from hpo.replay import Replay, replay, scratch_storage
 from hpo.sampler import distributions
 from hpo.spec import PrunerSection, StudySpec
+from hpo.storage import Storage, open_url
 from hpo.table import read
 
 EPOCHS, TRIALS = 5, 28
@@ -29,8 +33,8 @@ COST = TRIALS * EPOCHS
 REDUCTION = PrunerSection().reduction
 SAMPLERS, PRUNERS = ("random", "tpe", "gp"), ("none", "median", "asha", "hyperband")
 
-CHUNK = 10
-"""Replays of one process and server."""
+CHUNK = 5
+"""Replays in a row of one process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +96,35 @@ def step_of_others(path: Path) -> float:
     return geometric_mean(best) if best else step.TYPICAL
 
 
+_storages: list[Storage] = []
+"""In a process of the pool, the one storage of it."""
+
+
+@contextmanager
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """A process for each core, on one scratch server for all: its start takes as long as two searches."""
+    with scratch_storage() as storage:
+        url = storage.url.render_as_string(hide_password=False)
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _open, (url,)) as processes:
+            yield processes
+
+
+def _open(url: str) -> None:
+    _storages.append(open_url(make_url(url)))
+
+
+def storage() -> Storage:
+    """That of the pool, in one of its processes."""
+    return _storages[0]
+
+
 def replays(path: Path, of: Policy, seeds: Sequence[int]) -> list[Replay]:
+    """In a process of the pool."""
     table, spec = read(path), of.spec
     table.check(spec.space, EPOCHS, str(path))
-    with without(path), scratch_storage() as storage:
+    with without(path):
         return [
-            replay(storage, spec.model_copy(update={"seed": seed}), table, of.workers, of.width)
+            replay(storage(), spec.model_copy(update={"seed": seed}), table, of.workers, of.width)
             for seed in seeds
         ]
 

@@ -9,13 +9,11 @@ as a share of how far the median cell is. `search.md` with its pictures goes int
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -37,6 +35,7 @@ from benchmarks.policies import (
     TWICE,
     Policy,
     by_optuna,
+    pool,
     replays,
     start,
 )
@@ -56,6 +55,7 @@ STEPS = 40
 """Points of a curve over device seconds."""
 
 Figures = dict[str, Any]
+Searches = dict[Policy, Callable[[], list[Replay]]]
 
 
 def regret_of(path: Path, found: Sequence[Replay], axis: Axis, spent: Sequence[float]) -> Figures:
@@ -130,14 +130,18 @@ def of_cells(path: Path) -> Figures:
     }
 
 
-def of_policies(
-    path: Path, chosen: Sequence[Policy], options: argparse.Namespace, pool: ProcessPoolExecutor
-) -> Figures:
+def searches(
+    path: Path, chosen: Sequence[Policy], options: argparse.Namespace, processes: ProcessPoolExecutor
+) -> Searches:
+    """Begins them, those in the bars with more seeds; what waits for each."""
     compared = (PAPER, DEFAULT, TWICE)
-    waiting = {
-        one: start(pool, replays, path, one, options.most if one in compared else options.seeds)
+    return {
+        one: start(processes, replays, path, one, options.most if one in compared else options.seeds)
         for one in chosen
     }
+
+
+def of_policies(path: Path, waiting: Searches) -> Figures:
     heads = "".join(f"{spent:>10} epochs" for spent in SPENT)
     print(f"\n{'regret after':32}{heads}{'device seconds':>18}")
     rows = {}
@@ -178,27 +182,23 @@ def of_bars(rows: Figures) -> list[Figures]:
     return [{"words": words, "default": ours, "bar": theirs} for words, ours, theirs in bars]
 
 
-def of_workers(path: Path, options: argparse.Namespace, pool: ProcessPoolExecutor) -> Figures:
+def of_workers(path: Path, waiting: Searches) -> Figures:
     """The default with several simulated workers."""
-    waiting = {
-        count: start(pool, replays, path, replace(DEFAULT, workers=count), options.seeds)
-        for count in (1, 4, 16)
-    }
     print(f"\n{'workers, the default':32}{'':51}{'epochs':>10}{'seconds':>10}")
     rows = {}
-    for count, wait in waiting.items():
+    for one, wait in waiting.items():
         found = wait()
         at = regret_of(path, found, "epochs", SPENT[:3])
         epochs, seconds = end(found, "epochs"), end(found, "seconds")
-        print(f"{count:<32}{in_cells(at)}{epochs:10.1f}{seconds:10.1f}", flush=True)
-        rows[str(count)] = {"regret": at, "seconds": seconds, "epochs": epochs}
+        print(f"{one.workers:<32}{in_cells(at)}{epochs:10.1f}{seconds:10.1f}", flush=True)
+        rows[str(one.workers)] = {"n": len(found), "regret": at, "seconds": seconds, "epochs": epochs}
     return rows
 
 
-def against_optuna(path: Path, options: argparse.Namespace, pool: ProcessPoolExecutor) -> Figures:
+def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPoolExecutor) -> Figures:
     """The same methods by Optuna alone: 28 trials, one at a time."""
     waiting = {
-        one: [start(pool, work, path, one, options.seeds) for work in (replays, by_optuna)]
+        one: [start(processes, work, path, one, options.seeds) for work in (replays, by_optuna)]
         for sampler in ("random", "tpe")
         for pruner in PRUNERS
         for one in [Policy(sampler, pruner, trials=TRIALS, width=1)]
@@ -236,24 +236,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    begun = time.perf_counter()
+    began = time.perf_counter()
     if options.quick:
         options.seeds = options.most = 2
     print(f"{hardware.line()}; n = {options.seeds}, {options.most} in the bars")
     tables = {}
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    with pool() as processes:
         for path in options.tables:
             figures: Figures = {"table": of_cells(path)}
-            chosen = [PAPER, DEFAULT, TWICE] if options.quick else POLICIES
-            figures["policies"] = of_policies(path, chosen, options, pool)
+            begun = searches(path, [PAPER, DEFAULT, TWICE] if options.quick else POLICIES, options, processes)
+            crowds = [] if options.quick else [replace(DEFAULT, workers=count) for count in (4, 16)]
+            crowded = searches(path, crowds, options, processes)
+            figures["policies"] = of_policies(path, begun)
             figures["bars"] = of_bars(figures["policies"])
             if not options.quick:
-                figures["workers"] = of_workers(path, options, pool)
-                figures["optuna"] = against_optuna(path, options, pool)
+                figures["workers"] = of_workers(path, {DEFAULT: begun[DEFAULT], **crowded})
+                figures["optuna"] = against_optuna(path, options, processes)
             if (full := FULL / path.name).exists():
                 figures["ranking"] = of_ranking(path, full)
             tables[path.name.removesuffix(".csv.gz")] = figures
-    print(f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
     found = {"tables": tables, "hardware": hardware.line()}
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))

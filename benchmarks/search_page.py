@@ -106,10 +106,11 @@ def section(name: str, its: Figures) -> str:
         parts += [
             "### The default with several workers\n",
             markdown(
-                ["workers", "35 epochs", "70", "140", "epochs in the end", "seconds"],
+                ["workers", "n", "35 epochs", "70", "140", "epochs in the end", "seconds"],
                 (
                     [
                         count,
+                        str(row["n"]),
                         *padded(row["regret"]["mean"], row["regret"]["error"], 3),
                         f"{row['epochs']:.0f}",
                         f"{row['seconds']:.1f}",
