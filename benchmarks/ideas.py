@@ -5,19 +5,19 @@ python -m benchmarks.ideas [--tables FILES] [--seeds N] [--only WORDS] [--report
 Each idea changes one thing about the default search, and is replayed like the policies of
 `benchmarks.regret`. `ideas.md` goes into the folder of --report.
 
+asha N            trials that are not among the best 1/N at a rung, by their losses so far, end there
+by losses         trials pause, and those go on that have the least losses so far
 start anywhere    random trials at first from the whole space, not those with a typical step
 proposals N       so many new points in a claim, which train as one pack in lockstep: successive halving
                   inside packs, without waiting for others; the default is 4
-startup N         random trials before the process; the default is 10
-reduction N       of ASHA; the default is 2
-risk P            instead of ASHA, a model of learning curves: a trial ends once the chance that it will
-                  still be the best is below P
-risk P and ASHA   whichever comes first
+startup N         random trials before the process, and before any goes on from a pause; the default is 10
+reduction N       one in N goes on; the default is 3
+risk P            trials do not pause, but end once the chance that they will still be the best is below P
 no step           the learning rate as a coordinate, not the length of an example's step
 complete only     the process learns from completed trials alone
 foresight         no idea but an oracle: how a run will end is known after its first epoch, to the process
-                  and to the pruner, which lets only those go on that will be the best so far; early that
-                  is what a model of curves could gain, later it falls for the luck of single runs
+                  and to the choice of who goes on; early that is what a better model of curves could gain,
+                  later it falls for the luck of single runs
 """
 
 import argparse
@@ -25,7 +25,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ from optuna.trial import TrialState
 from scipy.stats import norm
 
 from benchmarks import hardware, search_page
-from benchmarks.policies import DEFAULT, EPOCHS, REDUCTION, Policy, pool, start, storage, without
+from benchmarks.policies import DEFAULT, EPOCHS, Policy, pool, start, storage, without
 from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
-from hpo import catalog, claim, reporter, rungs, step, surrogate
+from hpo import catalog, claim, forecast, pausing, reporter, step, surrogate
 from hpo.catalog import TrialCurve
 from hpo.replay import Replay, replay
 from hpo.rungs import Curve, Peer, Rule
@@ -62,18 +62,15 @@ class Idea:
     foresees: bool = False
 
 
-def risk(chance: float, also: Rule = rungs.never) -> Rule:
+def risk(chance: float) -> Rule:
     """Prune a trial that with less than this chance will be better than every other is expected to be."""
 
-    def rule(number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
+    def rule(_number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
         known = [peer for peer in peers if peer.curve]
-        if also(number, curve, known):
-            return True
         if len(known) < 3:
             return False
-        curves = [curve, *(peer.curve for peer in known)]
-        every = [Observation({}, TrialState.PRUNED, None, one) for one in curves]
-        losses, errors = surrogate.carried_on(every)
+        curves = [forecast.logarithms(one) for one in (curve, *(peer.curve for peer in known))]
+        losses, errors = forecast.expected_ends(curves, [1.0] * len(curves), EPOCHS)
         seeds = 0.03  # about what two runs of a cell differ by, in the logarithm
         z = (losses[1:].min() - losses[0]) / math.hypot(errors[0], seeds)
         return bool(norm.cdf(z) < chance)
@@ -81,13 +78,10 @@ def risk(chance: float, also: Rule = rungs.never) -> Rule:
     return rule
 
 
-def risky(chance: float, with_asha: bool) -> Idea:
-    also = rungs.asha(1, REDUCTION, EPOCHS) if with_asha else rungs.never
+def risky(chance: float) -> Idea:
     return Idea(
-        patches=(
-            (reporter, "pruning_rule", partial(_rule, risk(chance, also))),
-            (catalog, "curves_at", _whole_curves),
-        )
+        {"pruner": {"name": "asha"}},
+        ((reporter, "pruning_rule", partial(_rule, risk(chance))), (catalog, "curves_at", _whole_curves)),
     )
 
 
@@ -117,39 +111,34 @@ def complete_only(
     return PROPOSE(space, known, count, seed, min(startup, 3))
 
 
+def by_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
+    return np.array([curve[-1] for curve in curves]), np.zeros(len(curves))
+
+
 def foresight(table: CurveTable) -> tuple[Patch, ...]:
     """A run is known by its first loss."""
-    runs = {run[0].validation_loss: run for its in table.runs.values() for run in its}
+    ends = {
+        math.log(run[0].validation_loss): math.log(run[EPOCHS - 1].validation_loss)
+        for runs in table.runs.values()
+        for run in runs
+        if run[-1].is_finite
+    }
 
-    def whole(curve: Curve) -> Curve:
-        losses = (one.validation_loss for one in runs[curve[1]][:EPOCHS] if one.is_finite)
-        return dict(enumerate(losses, 1))
+    def known(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
+        return np.array([ends.get(curve[0], curve[-1]) for curve in curves]), np.zeros(len(curves))
 
-    def propose(
-        space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
-    ) -> list[Point]:
-        known = [replace(trial, curve=whole(trial.curve)) if trial.curve else trial for trial in history]
-        return PROPOSE(space, known, count, seed, startup)
-
-    def rule(_number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
-        ends = [whole(peer.curve).get(EPOCHS, math.inf) for peer in peers if peer.curve]
-        return whole(curve).get(EPOCHS, math.inf) > min(ends, default=math.inf)
-
-    return (
-        (surrogate, "propose", propose),
-        (reporter, "pruning_rule", partial(_rule, rule)),
-        (catalog, "curves_at", _whole_curves),
-    )
+    return (surrogate, "expected_ends", known), (pausing, "expected_ends", known)
 
 
 IDEAS: dict[str, Idea] = {
     "the default": Idea(),
     "start anywhere": Idea(patches=((step, "NEAR", math.inf),)),
+    **{f"asha {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 3)},
+    "by losses": Idea(patches=((pausing, "expected_ends", by_losses),)),
     **{f"proposals {n}": Idea(patches=((claim, "PROPOSALS", n),)) for n in (2, 8)},
     **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (6, 14)},
-    **{f"reduction {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (3, 4)},
-    **{f"risk {p}": risky(p, False) for p in (0.02, 0.1)},
-    **{f"risk {p} and ASHA": risky(p, True) for p in (0.02, 0.1)},
+    **{f"reduction {n}": Idea({"pruner": {"name": "pause", "reduction": n}}) for n in (2, 4)},
+    **{f"risk {p}": risky(p) for p in (0.02, 0.1)},
     "no step": Idea(patches=((surrogate, "coordinates_of", plain_coordinates),)),
     "complete only": Idea(patches=((surrogate, "propose", complete_only),)),
     "foresight": Idea(foresees=True),
@@ -176,7 +165,7 @@ def replays(name: str, path: Path, of: Policy, seeds: Sequence[int]) -> list[Rep
 def write(folder: Path, figures: dict[str, Any], seeds: int) -> None:
     assert __doc__ is not None
     title, _, rest = __doc__.partition("\n\n")
-    words = rest.partition("start anywhere")
+    words = rest.partition("asha N")
     parts = [
         f"# {title.rstrip('.')}\n",
         f"Written by `python -m benchmarks.ideas --report docs` ({hardware.line()}). Each idea changes one "
@@ -217,8 +206,8 @@ def main() -> None:
             for name, wait in waiting.items():
                 found = wait()
                 at = regret_of(path, found, "epochs", SPENT[:3])
-                print(f"{name:32}{in_cells(at)}{end(found, 'ended'):10.1f}", flush=True)
-                rows[name] = at | {"trials": end(found, "ended")}
+                print(f"{name:32}{in_cells(at)}{end(found, 'trials'):10.1f}", flush=True)
+                rows[name] = at | {"trials": end(found, "trials")}
     if options.report:
         write(options.report, figures, options.seeds)
     if options.json:

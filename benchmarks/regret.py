@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +28,9 @@ from benchmarks.policies import (
     COST,
     DEFAULT,
     EPOCHS,
+    OPTUNAS,
     PAPER,
     POLICIES,
-    PRUNERS,
     TRIALS,
     TWICE,
     Policy,
@@ -83,6 +83,12 @@ def end(found: Sequence[Replay], axis: Axis) -> float:
 # Each of these prints a part of the figures, and gives it
 
 
+def ranks(by_epoch: Sequence[Sequence[float]], places: Collection[int]) -> list[float]:
+    """How far the ranks of these cells after each epoch agree with the last: Spearman's correlation."""
+    at = [[losses[place] for place in places] for losses in by_epoch]
+    return [float(spearmanr(early, at[-1]).statistic) for early in at]
+
+
 def of_cells(path: Path) -> Figures:
     """What the table itself says."""
     table, space = read(path), StudySpec.load(LENET).space
@@ -101,6 +107,7 @@ def of_cells(path: Path) -> Figures:
         )
     importance = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     by_epoch = [[table.loss(point, epoch) for point in points] for epoch in range(1, EPOCHS + 1)]
+    better = best[: len(best) // 2]
     print(
         f"\n{path.name}: {len(points)} cells, {len(runs[0])} runs each\n"
         f"loss after {EPOCHS} epochs: least {table.best(EPOCHS):.4f}, median {table.middle(EPOCHS):.4f}; "
@@ -116,7 +123,8 @@ def of_cells(path: Path) -> Figures:
         "spread": spread,
         "one run": one_run,
         "best": [{**points[place], "loss": losses[place], "runs": runs[place]} for place in best[:8]],
-        "ranks": [float(spearmanr(early, losses).statistic) for early in by_epoch],
+        "ranks": ranks(by_epoch, range(len(points))),
+        "ranks of the better": ranks(by_epoch, better),
         "importance": dict(importance),
         "mean loss": {
             name: {
@@ -155,7 +163,7 @@ def of_policies(path: Path, waiting: Searches) -> Figures:
             "n": len(found),
             "regret": at,
             "epochs": end(found, "epochs"),
-            "trials": end(found, "ended"),
+            "trials": end(found, "trials"),
             "device seconds": seconds,
             "by epochs": regret_of(path, found, "epochs", range(5, one.cost + 1, 5)),
             "by device seconds": regret_of(path, found, "device_seconds", grid),
@@ -200,7 +208,7 @@ def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPo
     waiting = {
         one: [start(processes, work, path, one, options.seeds) for work in (replays, by_optuna)]
         for sampler in ("random", "tpe")
-        for pruner in PRUNERS
+        for pruner in OPTUNAS
         for one in [Policy(sampler, pruner, trials=TRIALS, width=1)]
     }
     heads = f"{'regret, hpo':>17}{'Optuna':>17}{'epochs, hpo':>14}{'Optuna':>9}"

@@ -22,6 +22,7 @@ from sqlalchemy import (
     case,
     column,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -45,6 +46,9 @@ ROWS = 500
 """So many in one statement, at most."""
 TRAINED = frozenset({"seed", "accuracy"})
 """The attributes by which one knows a trial that this service trained to its end."""
+
+PAUSED = "hpo:paused"
+"""The attribute of a trial that is set aside until it deserves to go on: after which epoch."""
 
 PARAMETER = ("trial_id", "param_name", "param_value", "distribution_json")
 ATTRIBUTE = ("trial_id", "key", "value_json")
@@ -206,6 +210,11 @@ def _insert_in_parts(
         connection.execute(statement, arrays(columns, rows[start : start + ROWS]))
 
 
+def unset_attribute(connection: Connection, trial_ids: Sequence[int], key: str) -> None:
+    table = schema.trial_attributes
+    connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids), table.c.key == key))
+
+
 def trials(
     connection: Connection, study_id: int, states: Sequence[TrialState] | None = None
 ) -> list[TrialRow]:
@@ -297,18 +306,30 @@ def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
     """The trials that may be handed out: those that were begun first, then the others.
 
     Running ones without a lease count too: they were started by other means, and nothing tells whether
-    anyone still works on them.
+    anyone still works on them. Paused ones do not.
     """
-    table, lease = schema.trials, schema.leases
+    table, lease, attribute = schema.trials, schema.leases, schema.trial_attributes
+    is_paused = exists().where(attribute.c.trial_id == table.c.trial_id, attribute.c.key == PAUSED)
+    waiting = and_(table.c.state == TrialState.WAITING, ~is_paused)
     foreign = and_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_(None))
     begun = or_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_not(None))
     query = (
         select(table.c.trial_id, table.c.number, table.c.state, null().label("value"))
         .join_from(table, lease, isouter=True)
-        .where(table.c.study_id == study_id, foreign | (table.c.state == TrialState.WAITING))
+        .where(table.c.study_id == study_id, foreign | waiting)
         .order_by(case((begun, 0), else_=1), table.c.number)
     )
     return _with_points(connection, connection.execute(query).all())
+
+
+def paused(connection: Connection, study_id: int) -> dict[int, int]:
+    """By trial id, after which epoch the study's paused trials are."""
+    table, attribute = schema.trials, schema.trial_attributes
+    query = select(table.c.trial_id, attribute.c.value_json).join_from(table, attribute)
+    rows = connection.execute(
+        query.where(table.c.study_id == study_id, attribute.c.key == PAUSED, table.c.state.in_(OPEN))
+    )
+    return {trial_id: json.loads(value) for trial_id, value in rows}
 
 
 def count_begun(connection: Connection, study_id: int) -> int:

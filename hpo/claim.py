@@ -5,18 +5,17 @@ finite space runs twice and the sampler sees every trial that is under way, for 
 process that dies inside it leaves nothing behind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection, exists, func, select
 
-from hpo import catalog, drain, ledger, sampler, schema
-from hpo.catalog import TrialRow
+from hpo import catalog, drain, ledger, pausing, schema
+from hpo.catalog import PAUSED, TrialRow
 from hpo.ledger import Ending, Lease, Saved
-from hpo.sampler import Observation
-from hpo.seeds import mixed
+from hpo.proposals import propose, source
 from hpo.settings import LEASE_SECONDS
 from hpo.space import Point, Value
 from hpo.storage import Storage
@@ -33,12 +32,12 @@ WIDTH = 16
 """The most trials in a pack, unless the user says otherwise: beyond it the five small networks gain little on
 a CPU."""
 
-SMALL_PACK = 4
-"""Below this width a pack is not split further for the sake of workers that are busy."""
-
 PROPOSALS = 4
 """New points in one claim, where members of a pack take turns: fewer know more of what came before, more fill
 a pack better."""
+
+SMALL_PACK = 4
+"""Below this width a pack is not split further for the sake of workers that are busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +74,29 @@ def claim(
     least, once all have started. `proposals`: the most new ones from the sampler, `PROPOSALS`
     unless it is said.
 
-    In this order: trials that were begun and lost, waiting trials, new ones from the sampler; of a stage that
-    is stopped, or holds back for its budget, only the first, and to fill a pack the first two. Raises
-    `NotFoundError` if the study has been deleted.
+    In this order: trials that were begun and lost, paused ones that are to go on, waiting trials, new ones
+    from the sampler; of a stage that is stopped, or holds back for its budget, only the first, and to fill a
+    pack the first and the third. Raises `NotFoundError` if the study has been deleted.
     """
     study_id = study.study_id(stage)
     if stage == "search":
-        _proposer(study.spec.sampler.name)  # what it imports takes a second, and nobody is to wait for that
+        source(study.spec.sampler.name)  # what it imports takes a second, and nobody is to wait for that
     with storage.transaction() as connection:
         if batch_size is not None and not _is_anything_of(connection, study_id, batch_size):
             return []
         catalog.lock_study(connection, study_id)
         study = current(connection, study)
-        stopped = drain.decide(connection, study, stage) is not None
+        stopped = drain.decide(connection, study, stage)
         ledger.reap(connection, study_id)
         rows = catalog.claimable(connection, study_id)
         if _adopt(connection, study, stage, rows):
             rows = catalog.claimable(connection, study_id)
         losses = ledger.losses(connection, [row.trial_id for row in rows])
         rows = _without_worn_out(connection, rows, losses)
-        if stopped or (stage == "search" and drain.holds_back(connection, study)):
+        if stopped is not None or (stage == "search" and drain.holds_back(connection, study)):
             rows = _begun(rows, losses)
-        elif not rows and stage == "search" and batch_size is None:
-            rows = _propose(connection, study, min(width, proposals or PROPOSALS))
+        elif stage == "search" and batch_size is None and not _begun(rows, losses):
+            rows = _next_ones(connection, study, rows, min(width, proposals or PROPOSALS))
         width = min(width, _fair_share(connection, study, len(rows), fleet))
         if batch_size is not None:
             rows = _fitting(rows, batch_size, losses)
@@ -173,6 +172,8 @@ def _lease(
     if not chosen:
         return []
     ids = [row.trial_id for row in chosen]
+    if any(PAUSED in row.attributes for row in chosen):
+        catalog.unset_attribute(connection, ids, PAUSED)
     held, saved = ledger.lease(connection, ids, worker, seconds), ledger.checkpoints(connection, ids)
     return [
         LeasedTrial(
@@ -190,28 +191,34 @@ def _lease(
 def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
     """Whether no trial is open and, in the search, none is still to be proposed.
 
-    A stage that is stopped is finished once none is open that somebody has begun.
+    A stage that is stopped is finished once none is open that somebody has begun; paused ones count as begun
+    if it was a rule that stopped it, which ends them.
     """
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
         study = current(connection, study)
-        if drain.read(connection, study, stage) is not None:
-            return catalog.count_begun(connection, study_id) == 0
+        if (stopped := drain.read(connection, study, stage)) is not None:
+            # In this order: what is under way may pause at any moment. The next claim ends what has paused.
+            quiet = catalog.count_begun(connection, study_id) == 0
+            return quiet and not (stopped.by == "rule" and catalog.paused(connection, study_id))
         # In this order: once all are there, none is added between the two looks.
         if stage == "search" and catalog.count(connection, study_id) < study.trials:
             return False
         return catalog.count(connection, study_id, catalog.OPEN) == 0
 
 
-def weights_at_rest(storage: Storage, study: Study) -> set[str] | None:
-    """The files that hold the weights of fully trained models; None while a trial is begun that writes."""
+def files_at_rest(storage: Storage, study: Study) -> set[str] | None:
+    """The files that are still needed, weights of fully trained models and what paused trials go on from;
+    None while a trial is begun that writes."""
     with storage.transaction() as connection:
         for stage in STAGES:
             catalog.lock_study(connection, study.study_id(stage))
             if catalog.count_begun(connection, study.study_id(stage)):
                 return None
         rows = catalog.trials(connection, study.full_id)
-    return {row.attributes["weights"] for row in rows if "weights" in row.attributes}
+        paused = ledger.checkpoints(connection, catalog.paused(connection, study.search_id))
+    weights = {row.attributes["weights"] for row in rows if "weights" in row.attributes}
+    return weights | {saved.file for saved in paused.values()}
 
 
 def _adopt(connection: Connection, study: Study, stage: Stage, rows: Sequence[TrialRow]) -> bool:
@@ -247,37 +254,20 @@ def _without_worn_out(
     return [row for row in rows if row not in worn_out]
 
 
-def _propose(connection: Connection, study: Study, most: int) -> list[TrialRow]:
-    """Queues the sampler's next points, at most as many as the budget leaves; gives their trials."""
-    spec = study.spec
-    rows = catalog.trials(connection, study.search_id)
-    count = min(most, study.trials - len(rows))
-    if count <= 0 or spec.sampler.name == "random":
-        return []
-    curves = catalog.curves(connection, study.search_id)
-    # What others added through Optuna may lie outside of the space.
-    history = [_observed(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
-    # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
-    seed = mixed(spec.seed, 2, len(rows))
-    points = _proposer(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
-    trials: list[tuple[Point, Mapping[str, int]]] = [
-        (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
-    ]
-    return catalog.enqueue(connection, study.search_id, spec.space, trials)
-
-
-def _proposer(name: str) -> Callable[..., list[Point]]:
-    if name != "gp":
-        return sampler.propose
-    from hpo import surrogate
-
-    return surrogate.propose
-
-
-def _observed(row: TrialRow, curve: Mapping[int, float]) -> Observation:
-    # The same goes for a result that is infinite: it only tells that this point is taken.
-    infinite = row.state == TrialState.COMPLETE and row.value is None
-    return Observation(row.point, TrialState.FAIL if infinite else row.state, row.value, curve)
+def _next_ones(connection: Connection, study: Study, waiting: list[TrialRow], few: int) -> list[TrialRow]:
+    """Of a search in which nothing is lost; of new ones and paused ones `few` at once."""
+    # First, for what is under way may pause at any moment.
+    quiet = catalog.count_begun(connection, study.search_id) == 0
+    nothing_new = waiting or catalog.count(connection, study.search_id) >= study.trials
+    if nothing_new and not catalog.paused(connection, study.search_id):
+        return waiting
+    rows, curves = catalog.trials(connection, study.search_id), catalog.curves(connection, study.search_id)
+    if paused := pausing.going_on(study, rows, curves):
+        return pack_of(paused, few, {})
+    found = waiting or propose(connection, study, rows, curves, few)
+    if not found and quiet:
+        pausing.end(connection, study)  # nothing will come that could make them better than they are
+    return found
 
 
 def _fair_share(connection: Connection, study: Study, waiting: int, fleet: int) -> int:

@@ -1,4 +1,4 @@
-"""Stopping a stage of a study: it hands out nothing new, and what is running is finished.
+"""Stopping a stage of a study: it hands out nothing new, and what is running is finished, or pauses.
 
 A user stops a stage, or a rule of the study file does; both leave the same mark on its Optuna study, and
 waiting trials stay as they are.
@@ -11,7 +11,7 @@ from typing import Literal
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo import catalog, costs, ledger, stopping
+from hpo import catalog, costs, ledger, pausing, stopping
 from hpo.stopping import Ended
 from hpo.storage import Storage
 from hpo.study import STAGES, STOPPED, Stage, Study, current
@@ -33,8 +33,8 @@ class Draining:
     """What `stop` or `resume` did to the stages it was about, if anything, and what is left in them.
 
     `running`: trials that are still to be finished, also those whose worker was lost; `waiting`: those not
-    begun, also what TPE has not proposed yet. `again`: the rule by which the search ends anew as soon as a
-    worker asks for trials.
+    begun, also what TPE has not proposed yet, and those that are paused. `again`: the rule by which the
+    search ends anew as soon as a worker asks for trials.
     """
 
     changed: tuple[Stage, ...]
@@ -65,6 +65,8 @@ def decide(connection: Connection, study: Study, stage: Stage) -> Stopped | None
     if mark is None and stage == "search" and (reason := _reason(connection, study)) is not None:
         mark = Stopped("rule", reason)
         _mark(connection, study, stage, mark)
+    if mark is not None and mark.by == "rule":
+        pausing.end(connection, study)  # also those that have paused since
     return mark
 
 
@@ -78,10 +80,10 @@ def holds_back(connection: Connection, study: Study) -> bool:
     if budget is None:
         return False
     trials = ledger.trained(connection, study.search_id, study.inherited)
-    ended = [epochs for state, epochs in trials if state.is_finished()]
     under_way = [epochs for state, epochs in trials if state == TrialState.RUNNING]
-    expected = stopping.expected_epochs(ended, under_way, study.spec.search.epochs)
-    return sum(ended) + sum(under_way) + expected >= budget
+    stayed = [epochs for state, epochs in trials if state != TrialState.RUNNING]  # some of them only paused
+    expected = stopping.expected_epochs(stayed, under_way, study.spec.search.epochs)
+    return sum(stayed) + sum(under_way) + expected >= budget
 
 
 def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> Draining:
@@ -117,12 +119,16 @@ def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> 
 
 
 def _reason(connection: Connection, study: Study) -> str | None:
-    """What the rules say; of what they do not ask for, nothing is looked up."""
+    """What the rules say; of what they do not ask for, nothing is looked up.
+
+    Where trials pause, only completed ones count in a row: all others are pruned at once, in the end.
+    """
     rules, ended, epochs, seconds = study.spec.stop, list[Ended](), 0, 0.0
     if rules.target is not None or rules.patience is not None:
         ended = [
             Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
             for number, state, value in catalog.ended(connection, study.search_id)
+            if state == TrialState.COMPLETE or not pausing.rungs_of(study.spec)
         ]
     if rules.epochs is not None:
         epochs = sum(its for _, its in ledger.trained(connection, study.search_id, study.inherited))

@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
 from hpo.bulk import arrays, rows_of
-from hpo.catalog import OPEN, set_attributes
+from hpo.catalog import OPEN, PAUSED, set_attributes
 from hpo.epoch import EpochResult
 
 UTC_NOW = func.timezone("utc", func.now())  # Optuna's columns hold UTC without a zone
@@ -84,7 +84,10 @@ def _leasing() -> Executable:
         seconds,
         from_now(seconds),
         func.coalesce(saved.c.epoch, 0),
-    ).join_from(ids, saved, saved.c.trial_id == ids.c.trial_id, isouter=True)
+    )
+    given = given.join_from(ids, saved, saved.c.trial_id == ids.c.trial_id, isouter=True).order_by(
+        ids.c.trial_id
+    )
     names = ("worker", "token", "seconds", "expires", "durable")
     statement = upsert(table).from_select(["trial_id", *names], given)
     return (
@@ -203,9 +206,16 @@ def is_anything_lost(connection: Connection, study_id: int, losses: int) -> bool
 
 def _give_up(connection: Connection, trial_ids: Iterable[int]) -> None:
     """Puts trials whose leases are locked back into the queue."""
-    trial, table = schema.trials, schema.leases
-    connection.execute(update(trial).where(trial.c.trial_id.in_(trial_ids)).values(state=TrialState.WAITING))
+    table = schema.leases
+    _wait(connection, trial_ids)
     connection.execute(update(table).where(table.c.trial_id.in_(trial_ids)).values(worker=None))
+
+
+def _wait(connection: Connection, trial_ids: Iterable[int]) -> None:
+    """One that was ended by other means meanwhile stays ended."""
+    trial = schema.trials
+    running = and_(trial.c.trial_id.in_(trial_ids), trial.c.state == TrialState.RUNNING)
+    connection.execute(update(trial).where(running).values(state=TrialState.WAITING))
 
 
 def revoke(connection: Connection, study_id: int) -> None:
@@ -273,6 +283,18 @@ def save(connection: Connection, saved: Mapping[int, Saved]) -> list[str]:
         ),
         [{"trial_id": i, "epoch": one.epoch, "file": one.file} for i, one in saved.items()],
     )
+    return replaced
+
+
+def pause(connection: Connection, saved: Mapping[int, Saved], attributes: Mapping[str, Any]) -> list[str]:
+    """Sets trials that the caller holds aside, by id, as of a checkpoint; gives the files that replaces.
+
+    They wait without a lease, as if nobody had ever had them: who takes one up owes nothing to that.
+    """
+    replaced, ids = save(connection, saved), list(saved)
+    _wait(connection, ids)
+    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id.in_(ids)))
+    set_attributes(connection, {i: {**attributes, PAUSED: one.epoch} for i, one in saved.items()})
     return replaced
 
 

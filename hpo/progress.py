@@ -90,9 +90,11 @@ class StudyProgress:
         if self._console.is_terminal:
             if name not in self._bars:
                 self._bars[name] = self._progress.add_task(name, total=stage.budget, best="")
-            self._progress.update(self._bars[name], completed=stage.finished, best=best)
+            self._progress.update(self._bars[name], completed=stage.finished + stage.paused, best=best)
             return
-        line = f"{name}: {stage.finished} of {stage.budget} trials finished" + (f", {best}" if best else "")
+        paused = f"{stage.paused} paused" if stage.paused else ""
+        parts = (f"{name}: {stage.finished} of {stage.budget} trials finished", paused, best)
+        line = ", ".join(part for part in parts if part)
         if line != self._lines.get(name):
             self._lines[name] = line
             self.write(line)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from hpo.replay import Moment, Replay
 from hpo.table import CurveTable
 
-Axis = Literal["epochs", "ended", "device_seconds", "seconds"]
+Axis = Literal["epochs", "trials", "device_seconds", "seconds"]
 """What a search spends, as `hpo.replay.Moment` has it."""
 AXES: tuple[Axis, ...] = get_args(Axis)
 

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 
 from hpo.claim import WIDTH, LeasedTrial, claim
 from hpo.epoch import EpochResult
+from hpo.ledger import Saved
 from hpo.outbox import Outbox
 from hpo.promotion import promote
 from hpo.renewal import Renewal
@@ -34,14 +35,14 @@ class Moment:
     """Where a search stands after a pack's epoch.
 
     `seconds`: simulated, since its begin; `device_seconds`: those that its workers trained and evaluated;
-    `epochs`: of all candidates together; `ended`: trials that are over; `best`: the point of the best of
+    `epochs`: of all candidates together; `trials`: that have begun; `best`: the point of the best of
     those that completed, by the loss that the search saw, None while there is none.
     """
 
     seconds: float
     device_seconds: float
     epochs: int
-    ended: int
+    trials: int
     best: Point | None
 
 
@@ -108,7 +109,8 @@ class _Search:
     _device_seconds: float = 0.0
     _epochs: int = 0
     _under_way: int = 0
-    _ended: int = 0
+    _left: int = 0
+    _numbers: set[int] = field(default_factory=set)
     _best: tuple[float, int, Point] | None = None
 
     @property
@@ -127,19 +129,19 @@ class _Search:
             resume(self._serve(f"worker-{place}", workers), 0.0)
         while queue:
             self._clock, _, worker = heapq.heappop(queue)
-            ended = self._ended
+            left = self._left
             for pause in worker:
                 if pause is None:
                     idle.append(worker)
                 else:
                     resume(worker, pause)
                 break
-            for _ in range(min(self._ended - ended, len(idle))):
+            for _ in range(min(self._left - left, len(idle))):
                 resume(idle.popleft(), 0.0)
 
     def _serve(self, name: str, workers: int) -> Iterator[float | None]:
-        """As `Worker.run` does. The pause is None where it is until another trial has ended: no trial is ever
-        lost, so only then is there something else to be given."""
+        """As `Worker.run` does. The pause is None where it is until others have left their packs: no trial is
+        ever lost, so only then is there something else to be given."""
         Renewal(self.storage, self.study, name, "table", LEASE_SECONDS).renew()
         while True:
             trials = claim(self.storage, self.study, "search", name, self.width, LEASE_SECONDS, fleet=workers)
@@ -158,25 +160,31 @@ class _Search:
         )
         reporter.add(trials)
         self._under_way += len(trials)
-        members = {trial.number: self.table.run(trial.point, trial.seed) for trial in trials}
+        self._numbers |= {trial.number for trial in trials}
+        runs = {trial.number: self.table.run(trial.point, trial.seed) for trial in trials}
         points = {trial.number: trial.point for trial in trials}
-        for epoch in count(1):
-            results = [self._result(number, run, epoch) for number, run in members.items()]
+        members = {t.number: 0 if t.checkpoint is None else t.checkpoint.epoch for t in trials}
+        while members:
+            members = {number: epoch + 1 for number, epoch in members.items()}
+            results = [self._result(number, runs[number], epoch) for number, epoch in members.items()]
             seconds = sum(result.seconds + result.evaluation_seconds for result in results)
             yield seconds
             leaving = reporter.report(results)
             self._device_seconds += seconds
             self._epochs += len(results)
-            self._ended += len(leaving)
+            if pausing := reporter.pausing():
+                reporter.pause({number: Saved(members[number], "nothing") for number in pausing})
+                leaving |= reporter.leaving()
             self._under_way -= len(leaving)
+            self._left += len(leaving)
             for result in results:
                 if result.status == "finished":
                     self._finish(result, points[result.member])
             best = None if self._best is None else self._best[2]
-            self.moments.append(Moment(self._clock, self._device_seconds, self._epochs, self._ended, best))
-            members = {number: run for number, run in members.items() if number not in leaving}
-            if not members:
-                break
+            self.moments.append(
+                Moment(self._clock, self._device_seconds, self._epochs, len(self._numbers), best)
+            )
+            members = {number: epoch for number, epoch in members.items() if number not in leaving}
         reporter.close()
 
     def _finish(self, result: EpochResult, point: Point) -> None:

@@ -40,6 +40,7 @@ def _seconds_of(activity: str) -> Callable[[StageStatus], str]:
 
 STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "budget": lambda stage: str(stage.budget),
+    "paused": lambda stage: str(stage.paused),
     "distinct cells": lambda stage: str(stage.distinct_cells),
     "best trial": lambda stage: "-" if stage.best is None else str(stage.best.trial),
     "best loss": lambda stage: "-" if stage.best is None else f"{stage.best.value:.4f}",

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo import catalog, costs, ledger, rungs
+from hpo import catalog, costs, ledger, pausing, rungs
 from hpo.claim import LeasedTrial
 from hpo.epoch import EpochResult
 from hpo.ledger import Ending, Lease, Saved
@@ -60,7 +60,9 @@ class Reporter:
         self._leases: dict[int, Lease] = {}  # of the trials that are open as far as the database has said
         self._all: dict[int, int] = {}  # the trial ids of those that ever were in the pack, by number
         self._gone: set[int] = set()  # those whose results do not count until they are back
+        self._pauses = pausing.rungs_of(study.spec) if stage == "search" else ()
         self._leaving: deque[int] = deque()  # filled on the outbox's thread, emptied on the other
+        self._pausing: deque[int] = deque()  # the same
         self._spent: dict[int, dict[str, float]] = {}  # device seconds that are still to be charged
         self.charged = 0.0
         """All device seconds that were noted so far."""
@@ -99,7 +101,12 @@ class Reporter:
             self.spend("evaluation", result.evaluation_seconds, [result.member])
         self._outbox.post(
             partial(
-                self._send, self._outbox.next_number(), list(results), dict(saved or {}), self._take_spent()
+                self._send,
+                self._outbox.next_number(),
+                list(results),
+                dict(saved or {}),
+                self._take_spent(),
+                set(),
             )
         )
         self.settle(ANSWER_SECONDS)
@@ -112,6 +119,15 @@ class Reporter:
     def leaving(self) -> set[int]:
         """The numbers of the members that are to leave, and were not given before."""
         return {self._leaving.popleft() for _ in range(len(self._leaving))}
+
+    def pausing(self) -> set[int]:
+        """The numbers of the members that have come to a rung, and were not given before: to be saved and
+        paused."""
+        return {self._pausing.popleft() for _ in range(len(self._pausing))}
+
+    def pause(self, saved: Mapping[int, Saved]) -> None:
+        """Sets members aside, by number, as of these checkpoints. They leave without having ended."""
+        self._outbox.post(partial(self._send_paused, dict(saved)))
 
     def save(self, saved: Mapping[int, Saved]) -> None:
         """Tells the checkpoints of trials, by number, after the epochs they hold."""
@@ -171,7 +187,9 @@ class Reporter:
         results: Sequence[EpochResult],
         saved: Mapping[int, Attributes],
         spent: Mapping[int, Mapping[str, float]],
+        new: set[int],
     ) -> None:
+        """`new`: the trials, by id, whose epoch this delivery has written, at a former try say."""
         with self._storage.transaction() as connection:
             held = ledger.hold(connection, self._leases.values())
             lost = {number for number, lease in self._leases.items() if lease.trial_id not in held}
@@ -180,7 +198,7 @@ class Reporter:
             gone = lost | self._gone
             mine = [r for r in results if r.member in self._leases and r.member not in gone]
             finite = {self._all[r.member]: r for r in mine if r.status != "diverged"}
-            new = ledger.report(connection, finite)
+            new |= ledger.report(connection, finite)
             self._charge(connection, delivery, spent)
             endings = self._endings(connection, mine, saved)
             # An epoch that was on record was judged when it came there.
@@ -188,8 +206,20 @@ class Reporter:
             endings |= self._pruned(connection, undecided)
             ledger.finish(connection, {self._all[number]: ending for number, ending in endings.items()})
         self._let_go(lost, endings)
+        self._pausing.extend(
+            r.member for r in undecided if r.epoch in self._pauses and r.member not in endings
+        )
 
     def _send_saved(self, saved: Mapping[int, Saved]) -> None:
+        self._write_saved(saved, ledger.save)
+
+    def _send_paused(self, saved: Mapping[int, Saved]) -> None:
+        self._write_saved(saved, partial(ledger.pause, attributes=self._attributes))
+        self._let_go(saved, ())
+
+    def _write_saved(
+        self, saved: Mapping[int, Saved], write: Callable[[Connection, Mapping[int, Saved]], list[str]]
+    ) -> None:
         with self._storage.transaction() as connection:
             held = ledger.hold(connection, self._leases.values())
             mine = {
@@ -197,7 +227,7 @@ class Reporter:
                 for number, one in saved.items()
                 if self._all[number] in held and number not in self._gone
             }
-            unused = ledger.save(connection, mine) + [one.file for one in saved.values()]
+            unused = write(connection, mine) + [one.file for one in saved.values()]
             # Looked up, for this may be told a second time, when others have the trial already.
             named = ledger.checkpoints(connection, [self._all[number] for number in saved])
         in_use = {one.file for one in named.values()}

@@ -1,4 +1,4 @@
-"""When to prune: rules as pure functions of the curves seen so far. Lower is better.
+"""When to prune, and who goes on: rules as pure functions of the curves seen so far. Lower is better.
 
 A curve is a trial's validation loss by epoch. A rule answers for one trial at the epoch it has just
 finished, against the curves of its peers, which hold whatever is known at that moment; it keeps no state,
@@ -7,7 +7,7 @@ so a trial that moved to another worker, or was seen twice, cannot confuse it.
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median as middle
 
@@ -81,6 +81,22 @@ def asha(min_epochs: int, reduction: int, epochs: int, stop_rate: int = 0) -> Ru
         return curve[epoch] > losses[max(1, len(losses) // reduction) - 1]
 
     return rule
+
+
+def standing_out(
+    reached: Sequence[int], ends: Sequence[float], rungs: Iterable[int], reduction: int
+) -> Iterator[list[int]]:
+    """The places of the trials that deserve to go beyond their rung, best first; the highest rung first.
+
+    `reached`: epochs of each trial; `ends`: the losses that are expected of them. Of all n trials that came
+    to a rung the best max(1, n // reduction) deserve it: the promotion of asynchronous successive halving
+    (Li et al. 2018, arXiv 1810.05934, algorithm 2), by expected ends in place of losses so far.
+    """
+    above = math.inf
+    for rung in sorted(rungs, reverse=True):
+        there = sorted((k for k, epochs in enumerate(reached) if epochs >= rung), key=ends.__getitem__)
+        yield [k for k in there[: max(1, len(there) // reduction)] if reached[k] < above]
+        above = rung
 
 
 def hyperband(min_epochs: int, reduction: int, epochs: int) -> Rule:

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from hpo.artifacts import Artifacts, CheckpointError
@@ -155,6 +156,17 @@ class Shift:
             self._reporter.spend("checkpoints", self._clock() - start, list(self._unsaved))
         if saved:
             self._drop(self._reporter.report([self._unsaved.pop(number) for number in saved], saved))
+        if pausing := self._reporter.pausing() & set(self.members):
+            self._pause(pausing)
+
+    def _pause(self, numbers: Collection[int]) -> None:
+        """Members that have come to a rung leave with a checkpoint; one that cannot be saved trains on."""
+        start = self._clock()
+        saved = self._checkpointer.save(self._trials, partial(self._training.states, numbers), {})
+        self._reporter.spend("checkpoints", self._clock() - start, list(numbers))
+        if saved:
+            self._reporter.pause(saved)
+            self._drop(saved)
 
     def _fill(self) -> None:
         """Lets others take the room of those who have left."""

@@ -105,13 +105,13 @@ class SamplerSection(_Section):
 
 
 class PrunerSection(_Section):
-    """`startup_trials`, `warmup_epochs` belong to median; `min_epochs`, `reduction` to asha and hyperband."""
+    """`startup_trials`, `warmup_epochs` belong to median; `min_epochs`, `reduction` to the others."""
 
-    name: Literal["none", "median", "asha", "hyperband"] = "asha"
+    name: Literal["none", "median", "asha", "hyperband", "pause"] = "pause"
     startup_trials: int = Field(default=5, ge=1)
     warmup_epochs: int = Field(default=0, ge=0)
     min_epochs: int = Field(default=1, ge=1)
-    reduction: int = Field(default=2, ge=2)
+    reduction: int = Field(default=3, ge=2)
 
 
 class SearchSection(_Section):
@@ -122,8 +122,8 @@ class SearchSection(_Section):
 class StopSection(_Section):
     """What ends a search before its trials are used up, by `hpo.stopping`. It may change in a stored study.
 
-    `target`: a validation loss; `patience`: trials in a row without a new best; `epochs`: of all its trials
-    together; `device_hours`: of the search so far.
+    `target`: a validation loss; `patience`: trials in a row without a new best, where trials pause only those
+    that complete; `epochs`: of all its trials together; `device_hours`: of the search so far.
     """
 
     target: float | None = None
@@ -219,9 +219,12 @@ class StudySpec(_Section):
             mistakes["promotion.top"] = (
                 f"{self.promotion.top} is more than search.trials ({self.search.trials})"
             )
-        key = {"median": "warmup_epochs", "asha": "min_epochs", "hyperband": "min_epochs"}.get(
-            self.pruner.name
-        )
+        key = {
+            "median": "warmup_epochs",
+            "asha": "min_epochs",
+            "hyperband": "min_epochs",
+            "pause": "min_epochs",
+        }.get(self.pruner.name)
         if key is not None and (value := getattr(self.pruner, key)) >= self.search.epochs:
             rule = f"{value} is not below search.epochs ({self.search.epochs}), so nothing would be pruned"
             mistakes[f"pruner.{key}"] = rule

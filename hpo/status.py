@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from hpo import catalog, costs, drain, ledger, schema
 from hpo.catalog import TrialRow
 from hpo.drain import Stopped
+from hpo.pausing import is_paused
 from hpo.promotion import best_of
 from hpo.space import Point, cell
 from hpo.storage import Storage
@@ -31,12 +32,13 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """`budget`: trials there will be; `states`: trials by state, each of Optuna's five; `device_seconds`:
-    spent so far by its workers, `activities` splits them, `trial_seconds` those of each trial, by number;
-    `stopped`: why no more trials are handed out."""
+    """`budget`: trials there will be; `states`: trials by state, each of Optuna's five; `paused`: those of
+    the waiting ones that paused at a rung; `device_seconds`: spent so far by its workers, `activities` splits
+    them, `trial_seconds` those of each trial, by number; `stopped`: why no more trials are handed out."""
 
     budget: int
     states: dict[str, int]
+    paused: int
     distinct_cells: int
     best: Best | None
     device_seconds: float
@@ -93,6 +95,7 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
     return StageStatus(
         budget=budget,
         states={state.name: counts[state] for state in TrialState},
+        paused=sum(map(is_paused, rows)),
         distinct_cells=len({cell(row.point) for row in rows}),
         best=_best(rows),
         device_seconds=sum(activities.values()),

@@ -91,7 +91,7 @@ def create(storage: Storage, spec: StudySpec, source: str) -> Creation:
 def bring_up(connection: Connection, stored: Study, spec: StudySpec, source: str) -> Creation:
     """Gives a stored study, found in this transaction, the spec that it has come to have.
 
-    Other rules for its end decide anew: what the former ones had ended goes on.
+    Other rules for its end decide anew: a search that the former ones had ended goes on.
     """
     _check_compatible(stored.spec, spec, source)
     if stored.spec == spec:

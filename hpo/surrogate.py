@@ -3,8 +3,8 @@
 It is a function of values, as `hpo.sampler` is: space, seed, history. Three things make it know more from
 few trials than a sampler for anything at all can:
 
-- Every curve counts, however short. That of a pruned or a running trial is carried on to the last epoch as
-  the longer ones went on, and the less is known of how they do, the less it counts.
+- Every curve counts, however short. That of a trial that has not come to the last epoch is carried on to it
+  by a model of all curves (`hpo.forecast`), and the less is known of how they go on, the less it counts.
 - Learning rate, momentum and batch size act together, in the step of an example (`hpo.step`). That is a
   coordinate, in place of the learning rate.
 - The first points are random among those whose step is about as long as it was good for other networks.
@@ -23,6 +23,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from hpo import step
+from hpo.forecast import expected_ends, logarithms
 from hpo.sampler import Observation, first_points, plan
 from hpo.space import Cell, Choices, Domain, Point, SearchSpace, Value, cell
 
@@ -38,10 +40,6 @@ SPREAD = 2.0
 """Losses are cut off so many times as far above the median as the least is below it: how bad a bad cell is
 tells nothing about where the good ones are."""
 
-UNKNOWN_STEP, UNKNOWN_ERROR = -0.2, 0.1
-"""How the logarithm of a loss goes on to the next epoch, and the standard error of that, where no trial has
-shown it yet."""
-
 
 def propose(
     space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
@@ -56,7 +54,7 @@ def propose(
     taken = {cell(trial.point) for trial in trials}
     known = [trial for trial in trials if trial.curve or trial.state == TrialState.FAIL]
     candidates = _candidates(space, seed, taken)
-    if sum(_logarithms(trial).size > 0 for trial in known) < max(2, startup) or not candidates:
+    if sum(logarithms(trial.curve or {}).size > 0 for trial in known) < max(2, startup) or not candidates:
         return first_points(space, "gp", count, seed, taken)
     losses, errors = carried_on(known)
     if len(known) > MOST:
@@ -68,36 +66,22 @@ def propose(
 
 
 def carried_on(known: Sequence[Observation]) -> tuple[Array, Array]:
-    """(logarithms of the losses (N,) at the last epoch of the longest curve, their standard errors (N,)).
-
-    From each epoch to the next, a shorter curve is taken to go on as the longer ones did in the median.
-    """
-    curves = [_logarithms(trial) for trial in known]
-    last = max(map(len, curves))
-    steps, variances = np.full(last, UNKNOWN_STEP), np.full(last, UNKNOWN_ERROR**2)
-    for epoch in range(1, last):
-        seen = [curve[epoch] - curve[epoch - 1] for curve in curves if len(curve) > epoch]
-        steps[epoch] = np.median(seen)
-        variances[epoch] = np.var(seen, ddof=1) if len(seen) > 2 else UNKNOWN_ERROR**2
-    worst = max(curve[-1] for curve in curves if len(curve))
-    losses = np.array(
-        [
-            worst if trial.state == TrialState.FAIL else curve[-1] + steps[len(curve) :].sum()
-            for trial, curve in zip(known, curves, strict=True)
-        ]
-    )
-    errors = np.array([math.sqrt(variances[len(curve) :].sum()) if len(curve) else 0.0 for curve in curves])
+    """(logarithms of the losses (N,) expected at the last epoch of the longest curve, their standard errors
+    (N,)); one that failed has the worst loss of all."""
+    curves = [logarithms(trial.curve or {}) for trial in known]
+    fine = [
+        place for place, trial in enumerate(known) if trial.state != TrialState.FAIL and len(curves[place])
+    ]
+    worst, errors = max(curve[-1] for curve in curves if len(curve)), np.zeros(len(known))
+    losses = np.full(len(known), worst)
+    if fine:
+        losses[fine], errors[fine] = expected_ends(
+            [curves[place] for place in fine],
+            [step.length(known[place].point) for place in fine],
+            max(len(curves[place]) for place in fine),
+        )
     middle = np.median(losses)
     return np.minimum(losses, middle + SPREAD * (middle - losses.min())), errors
-
-
-def _logarithms(trial: Observation) -> Array:
-    """Of the losses of its epochs, up to the first one that is missing or not finite."""
-    found: list[float] = []
-    curve = trial.curve or {}
-    while math.isfinite(loss := curve.get(len(found) + 1, math.nan)):
-        found.append(math.log(max(loss, 1e-12)))
-    return np.array(found)
 
 
 def _best_of(

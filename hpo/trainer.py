@@ -125,11 +125,12 @@ class Training:
         weights = self._finished[key]
         return self._pack.state_dict(weights, 0)
 
-    def states(self) -> dict[int, MemberState]:
-        """What each member that is not through yet would go on from, with tensors on the CPU."""
+    def states(self, keys: Collection[int] | None = None) -> dict[int, MemberState]:
+        """What members go on from, these or all that are not through yet, with tensors on the CPU."""
         cpu = torch.device("cpu")
         waiting = {one.member.key: _on(one.state, cpu) for one in self._waiting}
-        return waiting | self._active_states(cpu)
+        states = waiting | self._active_states(cpu)
+        return {key: state for key, state in states.items() if keys is None or key in keys}
 
     def drop(self, keys: Collection[int]) -> None:
         """These members leave, and nothing is kept of them."""

@@ -19,7 +19,7 @@ from data.device import DeviceImages
 from hpo import costs
 from hpo.artifacts import Artifacts
 from hpo.checkpointer import Checkpointer
-from hpo.claim import WIDTH, LeasedTrial, claim, claim_lost, is_finished, weights_at_rest
+from hpo.claim import WIDTH, LeasedTrial, claim, claim_lost, files_at_rest, is_finished
 from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
@@ -71,8 +71,8 @@ class Worker:
     training itself, once the search is finished. `fleet`: how many workers start together with it, and are
     to share what waits with it though they are not ready yet. `fills`: whether a full pack is worth more than
     what is known when its members are chosen: the sampler is asked for a whole pack, and when members leave,
-    others that nobody has begun take their room. Unless said otherwise on an accelerator, which computes all
-    members at once, and not on a CPU, where they take turns.
+    others that nobody has begun take their room. Unless it is said, that is so on an accelerator, which
+    computes all members at once, and not on a CPU, where they take turns.
     """
 
     storage: Storage
@@ -151,9 +151,13 @@ class Worker:
             raise ToldToStop
 
     def _serve(self, renewal: Renewal) -> None:
+        swept = False
         while not self.stop.is_set():
             # Asked before the claims: a search that ends after them is looked at once more.
             searched = self._ask(lambda: is_finished(self.storage, self.study, "search"))
+            if searched and not swept:
+                self._sweep()  # what paused trials went on from may need as much room as full training
+                swept = True
             if searched and self.promotes and not self._promote():
                 continue
             stage, trials = self._claim()
@@ -170,7 +174,7 @@ class Worker:
     def _sweep(self) -> None:
         """Deletes what workers that were killed or lost their trials have left, if nobody works by now."""
         found = self._files.leftovers()  # before the look: what is written later is not among them
-        named = self._ask(lambda: weights_at_rest(self.storage, self.study))
+        named = self._ask(lambda: files_at_rest(self.storage, self.study))
         if named is not None:
             self._files.sweep(path for path in found if path.name not in named)
 

@@ -15,8 +15,8 @@ LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
 """None of its trials ends while a test looks."""
 
 
-def search_of(shell: Shell) -> dict[str, object]:
-    search: dict[str, object] = json.loads(shell.hpo("status", "small", "--json").stdout)["search"]
+def search_of(shell: Shell, study: str = "small") -> dict[str, object]:
+    search: dict[str, object] = json.loads(shell.hpo("status", study, "--json").stdout)["search"]
     return search
 
 
@@ -25,13 +25,15 @@ def number_in(line: str) -> int:
     return int(line.partition("training ")[2].split()[0])
 
 
-def assert_search_is_whole(shell: Shell) -> None:
-    search = search_of(shell)
+def assert_search_is_whole(shell: Shell, study: str = "small") -> dict[str, int]:
+    """Gives the numbers of trials by state."""
+    search = search_of(shell, study)
     states = search["states"]
     assert isinstance(states, dict)
     assert states["COMPLETE"] + states["PRUNED"] + states["FAIL"] == search["budget"] == 12
     assert states["WAITING"] == states["RUNNING"] == 0
     assert search["distinct_cells"] == 12
+    return states
 
 
 def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -> None:
@@ -55,6 +57,23 @@ def test_a_worker_killed_is_replaced_and_its_trials_run_again(shell: Shell) -> N
     workers.stdout.read()
     assert workers.wait() == 0
     assert_search_is_whole(shell)
+
+
+def test_trials_that_pause_survive_whoever_has_them(shell: Shell) -> None:
+    pausing = SMALL_STUDY.replace('name = "none"', 'name = "pause"').replace("epochs = 3", "epochs = 5", 1)
+    shell.write("pausing.toml", pausing.replace('name = "random"', 'name = "random"\nstartup = 4'))
+    shell.hpo("study", "create", "pausing.toml")
+    workers = shell.start("workers", "pausing", "--gpus", "cpu", "--per-device", "2", "--width", "2")
+    for _ in range(3):
+        for _ in range(3):
+            wait_for(workers, "search: training")
+        os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
+        wait_for(workers, "was killed by SIGKILL")
+    said = workers.communicate(timeout=120)[0]
+    assert workers.returncode == 0, said
+    states = assert_search_is_whole(shell, "pausing")
+    assert 1 <= states["COMPLETE"] < 12
+    assert states["FAIL"] == 0
 
 
 def standby_of(workers: subprocess.Popen[str], after: int = 0) -> int:

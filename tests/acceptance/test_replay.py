@@ -32,7 +32,7 @@ def test_a_table_is_trained_and_replayed(shell: Shell) -> None:
     shell.write("small.toml", study.replace("trials = 12", "trials = 16"))
     found = json.loads(shell.hpo("replay", TABLE, "small.toml", "--seeds", "3", "--json").stdout)
     assert list(found) == [f"{share}% of 48 epochs" for share in (25, 50, 75, 100)]
-    assert found["100% of 48 epochs"]["ended"] == {"mean": 16.0, "error": 0.0}
+    assert found["100% of 48 epochs"]["trials"] == {"mean": 16.0, "error": 0.0}
     assert found["100% of 48 epochs"]["regret"]["mean"] < 0.5
     shown = shell.hpo("replay", TABLE, "small.toml", "--seeds", "2", "--workers", "4").stdout
     assert "2 replays, 4 workers" in shown

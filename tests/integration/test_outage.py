@@ -413,7 +413,7 @@ def test_a_worker_between_two_packs_is_stopped_while_it_waits_for_the_database(
     serving.width = 1
     asked = threading.Event()
 
-    def ask(*_arguments: object) -> NoReturn:
+    def ask(*_arguments: object, **_others: object) -> NoReturn:
         asked.set()
         raise UnavailableError("nobody answers")
 

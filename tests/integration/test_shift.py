@@ -214,6 +214,55 @@ def test_training_goes_on_while_checkpoints_cannot_be_written(
     ]
 
 
+PAUSES: dict[str, Any] = {
+    "search": {"trials": 8, "epochs": 5},
+    "sampler": {"name": "random", "startup": 4},
+}
+
+
+def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
+    works: Works, storage: Storage
+) -> None:
+    calm = works("calm", **PAUSES)
+    calm.run()
+    worker = works(**PAUSES, pruner={"name": "pause"})
+    worker.width = 3
+    worker.run()
+    whole, found = figures(storage, calm.study), figures(storage, worker.study)
+    lengths = [len(epochs) for epochs in found.values()]
+    assert set(lengths) <= {1, 2, 4, 5}
+    assert {1, 5} <= set(lengths)
+    assert all(found[number] == whole[number][: len(epochs)] for number, epochs in found.items())
+    ends = dict.fromkeys((1, 2, 4), "PRUNED") | {5: "COMPLETE"}
+    assert states(storage, worker.study) == [ends[length] for length in lengths]
+    assert checkpoint_files(worker) == []
+
+
+def test_two_workers_share_the_trials_that_pause(works: Works, storage: Storage) -> None:
+    one, two = (works(worker=name, **PAUSES, pruner={"name": "pause"}) for name in ("one", "two"))
+    one.width = two.width = 2
+    other = threading.Thread(target=two.run)
+    other.start()
+    one.run()
+    other.join(60)
+    found = states(storage, one.study)
+    assert len(found) == 8
+    assert set(found) == {"COMPLETE", "PRUNED"}
+    assert checkpoint_files(one) == []
+
+
+def test_one_that_cannot_be_saved_trains_on_instead_of_pausing(
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Artifacts, "save_checkpoint", refuse)
+    worker = works(**PAUSES, pruner={"name": "pause"})
+    worker.run()
+    assert states(storage, worker.study) == ["COMPLETE"] * 8
+
+
 def test_a_full_training_ends_once_its_weights_are_safe(
     works: Works,
     storage: Storage,

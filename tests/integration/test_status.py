@@ -48,8 +48,14 @@ def test_a_new_study(storage: Storage, spec: SpecOf) -> None:
     assert status(storage, study).to_json() == {
         "study": "small",
         "fingerprint": wanted.fingerprint,
-        "search": {"budget": 12, "states": {**nothing, "WAITING": 12}, "distinct_cells": 12, **empty},
-        "full": {"budget": 6, "states": nothing, "distinct_cells": 0, **empty},
+        "search": {
+            "budget": 12,
+            "states": {**nothing, "WAITING": 12},
+            "paused": 0,
+            "distinct_cells": 12,
+            **empty,
+        },
+        "full": {"budget": 6, "states": nothing, "paused": 0, "distinct_cells": 0, **empty},
         "workers": (),
     }
 

@@ -11,9 +11,9 @@ from hpo.progress import StudyProgress
 from hpo.status import Status
 
 
-def status(finished: int) -> Status:
+def status(finished: int, paused: int = 0) -> Status:
     """What the progress shows of a status."""
-    search = SimpleNamespace(budget=12, finished=finished, best=None)
+    search = SimpleNamespace(budget=12, finished=finished, paused=paused, best=None)
     full = SimpleNamespace(states={"WAITING": 0})
     return cast(Status, SimpleNamespace(search=search, full=full))
 
@@ -35,12 +35,13 @@ AWAY = UnavailableError("postgresql://h/d: connection refused")
 
 
 def test_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = StudyProgress(looks(status(1), status(1), status(2)))
-    for _ in range(3):
+    progress = StudyProgress(looks(status(1), status(1), status(2), status(2, 3)))
+    for _ in range(4):
         progress.look()
     assert capsys.readouterr().err.splitlines() == [
         "search: 1 of 12 trials finished",
         "search: 2 of 12 trials finished",
+        "search: 2 of 12 trials finished, 3 paused",
     ]
 
 

@@ -33,7 +33,7 @@ def test_the_regret_is_that_of_the_best_so_far() -> None:
 
 def test_where_a_search_stood() -> None:
     assert at(REPLAY, "epochs", 3) is None
-    assert at(REPLAY, "ended", 3) == REPLAY.moments[1]
+    assert at(REPLAY, "trials", 3) == REPLAY.moments[1]
 
 
 def test_a_mean_has_its_standard_error() -> None:
@@ -49,10 +49,10 @@ def test_standings_are_means_over_replays() -> None:
     assert early == {
         "regret": Mean(1.0, 0.0),
         "epochs": Mean(0.0, 0.0),
-        "ended": Mean(0.0, 0.0),
+        "trials": Mean(0.0, 0.0),
         "device_seconds": Mean(0.0, 0.0),
         "seconds": Mean(0.0, 0.0),
     }
     assert late["regret"] == Mean.of([0.0, 4.0])
     assert late["epochs"] == Mean.of([10.0, 8.0])
-    assert late["ended"] == Mean.of([4.0, 1.0])
+    assert late["trials"] == Mean.of([4.0, 1.0])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState
 
-from hpo.rungs import Peer, Rule, asha, hyperband, median, never, rung_epochs
+from hpo.rungs import Peer, Rule, asha, hyperband, median, never, rung_epochs, standing_out
 
 LOSSES = st.integers(0, 40).map(lambda n: n / 8)  # few values, so that ties occur; exact in binary
 
@@ -276,3 +276,40 @@ def test_asha_agrees_with_optuna(least: int, reduction: int, stop_rate: int, epo
 def test_hyperband_agrees_with_optuna(least: int, reduction: int, epochs: int) -> None:
     options = {"min_resource": least, "max_resource": epochs, "reduction_factor": reduction}
     assert_agreement(hyperband(least, reduction, epochs), _HyperbandByNumber, options, epochs)
+
+
+# --- who goes on from a pause
+
+
+@pytest.mark.parametrize(
+    ("reached", "ends", "expected"),
+    [
+        ([], [], [[], [], []]),
+        ([1], [0.5], [[], [], [0]]),  # the best always goes on
+        ([1, 1, 1, 1, 1, 1], [6, 5, 4, 3, 2, 1], [[], [], [5, 4]]),  # a third
+        ([1, 1, 1, 1, 1], [6, 5, 4, 3, 2], [[], [], [4]]),
+        ([2, 1, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6], [[], [0], [1]]),  # one has gone on already
+        ([2, 2, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6], [[], [0], []]),
+        ([2, 2, 1, 1, 1, 1], [5, 6, 1, 2, 3, 4], [[], [0], [2, 3]]),  # those who went on were not the best
+        ([5, 4, 4, 2, 1], [1, 2, 3, 4, 5], [[0], [], []]),
+        ([5, 4, 4, 2, 1], [9, 2, 3, 4, 1], [[1], [], [4]]),
+        ([3, 1, 1], [1, 2, 3], [[], [0], []]),  # one that trained an epoch too much stands at its last rung
+    ],
+)
+def test_who_stands_out_at_each_rung(
+    reached: list[int], ends: list[float], expected: list[list[int]]
+) -> None:
+    assert list(standing_out(reached, ends, (1, 2, 4), 3)) == expected
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), LOSSES), max_size=30), st.integers(2, 4))
+def test_a_share_of_each_rung_may_go_on(trials: list[tuple[int, float]], reduction: int) -> None:
+    reached, ends = [epochs for epochs, _ in trials], [loss for _, loss in trials]
+    found = standing_out(reached, ends, (1, 2, 4), reduction)
+    for rung, above, chosen in zip((4, 2, 1), (math.inf, 4, 2), found, strict=True):
+        there = [place for place, epochs in enumerate(reached) if epochs >= rung]
+        assert len(chosen) <= max(1, len(there) // reduction)
+        assert all(rung <= reached[place] < above for place in chosen)
+        worst = max((ends[place] for place in chosen), default=-math.inf)
+        better = sum(ends[place] < worst for place in there)
+        assert better < max(1, len(there) // reduction)

@@ -201,10 +201,15 @@ MISTAKES = {
         """sampler.name = "grid": must be one of 'random', 'tpe' or 'gp'""",
     ),
     "no startup": ('"tpe"', '"tpe"\nstartup = 0', "sampler.startup = 0: must be at least 1"),
+    "pause never pauses": (
+        'name = "asha"',
+        'name = "pause"\nmin_epochs = 3',
+        "pruner.min_epochs: 3 is not below search.epochs (3), so nothing would be pruned",
+    ),
     "pruner unknown": (
         '"asha"',
         '"sha"',
-        """pruner.name = "sha": must be one of 'none', 'median', 'asha' or 'hyperband'""",
+        """pruner.name = "sha": must be one of 'none', 'median', 'asha', 'hyperband' or 'pause'""",
     ),
     "reduction to all": ('"asha"', '"asha"\nreduction = 1', "pruner.reduction = 1: must be at least 2"),
     "negative warm-up": (

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from hpo.sampler import Observation, first_points, plan
 from hpo.space import Choices, Point, Range, SearchSpace, cell
-from hpo.surrogate import SPREAD, UNKNOWN_ERROR, UNKNOWN_STEP, carried_on, coordinates_of, propose
+from hpo.surrogate import SPREAD, carried_on, coordinates_of, propose
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 RUNNING, WAITING = TrialState.RUNNING, TrialState.WAITING
@@ -93,7 +93,8 @@ def test_short_curves_lead_there_as_well() -> None:
     points = plan(PAPER, 24, 0)
     whole = [observed(point) for point in points]
     short = [observed(point, epochs=3 if place % 4 == 0 else 1) for place, point in enumerate(points)]
-    assert propose(PAPER, short, 1, 0, STARTUP) == propose(PAPER, whole, 1, 0, STARTUP)
+    (one,), (other,) = (propose(PAPER, history, 1, 0, STARTUP) for history in (short, whole))
+    assert bowl(one) <= bowl(other) + 0.02
 
 
 def test_points_under_way_are_not_followed_by_the_like() -> None:
@@ -117,22 +118,11 @@ def of(*losses: float, state: TrialState = PRUNED) -> Observation:
 
 def test_a_short_curve_goes_on_as_the_long_ones_did() -> None:
     long = [of(4.0, 2.0, 1.0, state=COMPLETE), of(8.0, 4.0, 3.0, state=COMPLETE), of(4.0, 2.0, 1.5)]
-    losses, errors = carried_on([*long, of(6.0), of(6.0, 3.0)])
-    steps = [math.log(1 / 2), math.log(3 / 4)]
-    assert losses[3] == pytest.approx(math.log(6) + sum(steps))
-    assert losses[4] == pytest.approx(math.log(3) + steps[1])
+    losses, errors = carried_on([*long, of(4.0), of(4.0, 2.0)])
     np.testing.assert_allclose(np.exp(losses[:3]), [1, 3, 1.5])
+    assert math.log(4) > losses[3] > losses[4] > math.log(1)
     assert list(errors[:3]) == [0, 0, 0]
-    assert 0 < errors[4] <= errors[3]
-
-
-def test_where_nothing_went_on_a_guess_has_to_do() -> None:
-    losses, errors = carried_on([of(4.0, 2.0), of(4.0)])
-    assert losses[1] == pytest.approx(math.log(2))
-    assert errors[1] == UNKNOWN_ERROR
-    losses, errors = carried_on([of(4.0), of(2.0)])
-    np.testing.assert_allclose(np.exp(losses), [4.0, 2.0])
-    assert UNKNOWN_STEP < 0
+    assert 0 < errors[4] < errors[3]
 
 
 def test_what_failed_is_as_bad_as_the_worst() -> None:

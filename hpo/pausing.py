@@ -1,0 +1,81 @@
+"""Trials that pause at the rungs of the pruner `pause`, and which of them go on.
+
+A trial that has come to a rung leaves its pack with a checkpoint, and waits until it is among the best of
+those that came so far, by how all of them are expected to end. So none goes on only because it was early,
+and one that looked bad beside few may come back, which a pruned one cannot.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+
+from hpo import catalog, ledger, step
+from hpo.catalog import PAUSED, TrialCurve, TrialRow
+from hpo.forecast import expected_ends, logarithms
+from hpo.ledger import Ending
+from hpo.rungs import rung_epochs, standing_out
+from hpo.spec import StudySpec
+from hpo.study import Study
+
+
+def rungs_of(spec: StudySpec) -> tuple[int, ...]:
+    """The epochs after which trials of the search pause: the first rung, and each time twice as many."""
+    pruner = spec.pruner
+    if pruner.name != "pause":
+        return ()
+    return tuple(rung_epochs(pruner.min_epochs, 2, spec.search.epochs))
+
+
+def is_paused(row: TrialRow) -> bool:
+    """Not one that was ended by other means meanwhile, as the dashboard can."""
+    return row.state == TrialState.WAITING and PAUSED in row.attributes
+
+
+def going_on(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCurve]) -> list[TrialRow]:
+    """The paused ones of a search's trials that are to go on by now, best first, all of one rung.
+
+    None before as many trials as the sampler begins with have shown an epoch, or ended, but for half of a
+    budget of epochs: the best of a few is worth no more than a new one.
+    """
+    spec = study.spec
+    if not rungs_of(spec):
+        return []
+    heard = sum(bool(one.losses) or one.state.is_finished() for one in curves.values())
+    budget = (
+        study.trials if spec.stop.epochs is None else max(1, spec.stop.epochs // (2 * spec.pruner.min_epochs))
+    )
+    if heard < min(spec.sampler.startup, study.trials, budget):
+        return []
+    known = [
+        (row, curve)
+        for row in rows
+        if row.state != TrialState.FAIL
+        and row.point in spec.space
+        and (curve := logarithms(curves[row.trial_id].losses)).size
+    ]
+    if not known:
+        return []
+    lengths = [step.length(row.point) for row, _ in known]
+    ends, _ = expected_ends([curve for _, curve in known], lengths, spec.search.epochs)
+    reached = [len(curve) for _, curve in known]
+    for places in standing_out(reached, ends.tolist(), rungs_of(spec), spec.pruner.reduction):
+        if chosen := [known[place][0] for place in places if is_paused(known[place][0])]:
+            return chosen
+    return []
+
+
+def end(connection: Connection, study: Study) -> None:
+    """Ends all paused trials of a search, which must be locked, as pruned: none of them will go on."""
+    paused = catalog.paused(connection, study.search_id)
+    if not paused:
+        return
+    endings = {}
+    for trial_id, figures in ledger.figures(connection, paused).items():
+        noted = {
+            "accuracy": figures.validation_accuracy,
+            **dict.fromkeys(("kept_epoch", "epochs"), paused[trial_id]),
+        }
+        endings[trial_id] = Ending(TrialState.PRUNED, figures.validation_loss, noted, paused[trial_id])
+    ledger.finish(connection, endings)
+    catalog.unset_attribute(connection, list(paused), PAUSED)

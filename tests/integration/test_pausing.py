@@ -1,0 +1,363 @@
+"""Trials that pause at the rungs of a search, those that go on, and what becomes of the others in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from integration.crowd import expire, loss
+from optuna.trial import TrialState
+
+from hpo import catalog, ledger
+from hpo.catalog import PAUSED, TrialRow
+from hpo.claim import LeasedTrial, claim, is_finished
+from hpo.drain import Stopped, resume, stop, stopped
+from hpo.epoch import EpochResult
+from hpo.errors import UnavailableError
+from hpo.fork import fork
+from hpo.ledger import Saved
+from hpo.outbox import Outbox
+from hpo.promotion import promote
+from hpo.reporter import Reporter
+from hpo.spec import StudySpec
+from hpo.status import status
+from hpo.storage import Storage
+from hpo.study import Study, create
+
+SpecOf = Callable[..., StudySpec]
+
+EPOCHS = 5
+PAUSES: dict[str, Any] = {
+    "pruner": {"name": "pause"},
+    "search": {"trials": 12, "epochs": EPOCHS},
+    "sampler": {"name": "random", "startup": 6},
+    "space": {"batch_size": 16},
+}
+
+
+class Trainer:
+    """Trains trials of a worker with losses that follow from their points alone, and pauses them as told."""
+
+    def __init__(self, storage: Storage, study: Study, outbox: Outbox, worker: str = "one") -> None:
+        self.storage, self.study, self.outbox, self.worker = storage, study, outbox, worker
+
+    def claim(self, width: int = 4) -> list[LeasedTrial]:
+        return claim(self.storage, self.study, "search", self.worker, width)
+
+    def train(self, trials: Iterable[LeasedTrial], late: bool = False) -> dict[int, int]:
+        """To the next rung or the end; gives how many epochs each has by then. `late`: the answer at a rung
+        comes when another epoch is trained."""
+        trials = list(trials)
+        attributes = {"worker": self.worker, "device": "none"}
+        reporter = Reporter(self.storage, self.study, "search", attributes, self.outbox)
+        reporter.add(trials)
+        members = {t.number: 0 if t.checkpoint is None else t.checkpoint.epoch for t in trials}
+        points, reached = {t.number: t.point for t in trials}, dict[int, int]()
+        while members:
+            members = {number: epoch + 1 for number, epoch in members.items()}
+            results = [result(number, loss(points[number]), epoch) for number, epoch in members.items()]
+            leaving = reporter.report(results)
+            if late and not leaving:
+                late = False
+                continue
+            pausing = reporter.pausing()
+            reporter.pause({number: Saved(members[number], f"file-{number}") for number in pausing})
+            reached |= {number: members[number] for number in leaving | pausing}
+            members = {n: epoch for n, epoch in members.items() if n not in reached}
+        assert reporter.settle(30)
+        return reached
+
+    def rows(self) -> list[TrialRow]:
+        with self.storage.transaction() as connection:
+            return catalog.trials(connection, self.study.search_id)
+
+    def paused(self) -> dict[int, int]:
+        """After which epoch the paused trials are, by number."""
+        return {row.number: row.attributes[PAUSED] for row in self.rows() if PAUSED in row.attributes}
+
+    def losses(self) -> dict[int, dict[int, float]]:
+        with self.storage.transaction() as connection:
+            curves = catalog.curves(connection, self.study.search_id)
+        return {one.number: one.losses for one in curves.values()}
+
+
+def result(number: int, ends: float, epoch: int) -> EpochResult:
+    falling = ends * (1 + 1 / epoch)
+    state = "finished" if epoch == EPOCHS else "training"
+    return EpochResult(number, epoch, 0, falling, falling, 0.5, 1.0, 0.25, state, epoch)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    with Outbox() as opened:
+        yield opened
+
+
+@pytest.fixture
+def pauses(storage: Storage, spec: SpecOf, outbox: Outbox) -> Callable[..., Trainer]:
+    def make(worker: str = "one", **changes: Any) -> Trainer:
+        return Trainer(storage, create(storage, spec(**{**PAUSES, **changes}), "test").study, outbox, worker)
+
+    return make
+
+
+def test_trials_pause_at_a_rung_and_wait_until_the_first_ones_are_through(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one = pauses()
+    assert one.train(one.claim()) == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert one.paused() == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert {row.state for row in one.rows()} == {TrialState.WAITING}
+    # Six are to have shown an epoch: so next come others, and then the best two of eight.
+    assert one.train(one.claim()) == {4: 1, 5: 1, 6: 1, 7: 1}
+    first = one.claim()
+    points = {row.number: row.point for row in one.rows()}
+    assert [t.number for t in first] == sorted(range(8), key=lambda number: loss(points[number]))[:2]
+    assert [t.checkpoint for t in first] == [Saved(1, f"file-{t.number}") for t in first]
+    assert set(one.paused()) == set(range(8)) - {t.number for t in first}
+    assert status(storage, one.study).search.states["RUNNING"] == 2
+    assert one.train(first) == dict.fromkeys((t.number for t in first), 2)
+    (best,) = one.claim()  # of two, one
+    assert best.number == first[0].number
+    assert one.train([best]) == {best.number: 4}
+
+
+def test_the_search_ends_with_every_trial_complete_or_pruned(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one = pauses()
+    while trials := one.claim():
+        assert not is_finished(storage, one.study, "search")
+        one.train(trials)
+    assert is_finished(storage, one.study, "search")
+    assert one.paused() == {}
+    rows, losses = one.rows(), one.losses()
+    assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
+    best = min(rows, key=lambda row: loss(row.point))
+    assert best.state == TrialState.COMPLETE
+    for row in rows:
+        epochs = len(losses[row.number])
+        assert row.value == losses[row.number][epochs]
+        assert row.attributes["epochs"] == row.attributes["kept_epoch"] == epochs
+        assert (row.state == TrialState.COMPLETE) == (epochs == EPOCHS)
+        assert epochs in (1, 2, 4, 5)
+        assert row.attributes["accuracy"] == 0.5
+        assert row.attributes["worker"] == "one"
+    assert promote(storage, one.study).chosen[0].number == best.number
+    with storage.transaction() as connection:
+        assert ledger.checkpoints(connection, [row.trial_id for row in rows]) == {}
+
+
+def test_none_ends_while_another_one_is_under_way(pauses: Callable[..., Trainer], storage: Storage) -> None:
+    """It might make those that are paused better than they are."""
+    one = pauses(search={"trials": 8, "epochs": EPOCHS})
+    one.train(one.claim())
+    late = one.claim()
+    while trials := one.claim():
+        one.train(trials)
+    assert one.paused()
+    assert not is_finished(storage, one.study, "search")
+    one.train(late)
+    assert one.claim()
+
+
+def test_a_budget_of_epochs_ends_it(pauses: Callable[..., Trainer], storage: Storage) -> None:
+    one = pauses(stop={"epochs": 14})
+    while trials := one.claim():
+        one.train(trials)
+    assert stopped(storage, one.study, "search") == Stopped("rule", "15 epochs trained of 14")
+    assert is_finished(storage, one.study, "search")
+    assert one.paused() == {}
+    states = [row.state for row in one.rows()]
+    assert states.count(TrialState.WAITING) == 4  # nobody ever began them
+    assert states.count(TrialState.PRUNED) == 7
+
+
+def test_who_pauses_after_the_end_is_ended_as_well(pauses: Callable[..., Trainer], storage: Storage) -> None:
+    one, two = pauses(stop={"target": 2.0}), pauses("two", stop={"target": 2.0})
+    late = two.claim(2)
+    while trials := one.claim():
+        one.train(trials)
+    assert stopped(storage, one.study, "search") is not None
+    two.train(late)
+    assert not is_finished(storage, one.study, "search")
+    assert two.claim() == []
+    assert is_finished(storage, one.study, "search")
+    assert one.paused() == {}
+
+
+def test_a_user_who_stops_it_may_go_on(pauses: Callable[..., Trainer], storage: Storage) -> None:
+    one = pauses()
+    one.train(one.claim())
+    before = one.paused()
+    assert stop(storage, one.study).waiting == 12
+    assert one.claim() == []
+    assert is_finished(storage, one.study, "search")
+    assert one.paused() == before
+    resume(storage, one.study)
+    while trials := one.claim():
+        one.train(trials)
+    assert {row.state for row in one.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_one_that_is_lost_after_a_pause_goes_on_from_it(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one, two = pauses(), pauses("two")
+    for _ in range(2):
+        one.train(one.claim())
+    lost = one.claim()
+    expire(storage)
+    again = two.claim()
+    assert [t.number for t in again[:2]] == sorted(t.number for t in lost)
+    assert all(t.checkpoint == Saved(1, f"file-{t.number}") for t in again[:2])
+    reached = two.train(again)
+    assert all(reached[t.number] == 2 for t in lost)
+
+
+def test_an_old_owner_cannot_pause(pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox) -> None:
+    one = pauses()
+    trials = one.claim()
+    replaced = list[str]()
+    old = Reporter(
+        storage, one.study, "search", {"worker": "one", "device": "none"}, outbox, replaced=replaced.extend
+    )
+    old.add(trials)
+    expire(storage)
+    new = pauses("two").claim()
+    old.pause({t.number: Saved(1, f"old-{t.number}") for t in trials})
+    assert old.wait(30)
+    assert sorted(replaced) == sorted(f"old-{t.number}" for t in trials)  # nobody needs them
+    assert one.paused() == {}
+    assert pauses("two").train(new) == {t.number: 1 for t in new}
+
+
+def test_no_trial_pauses_twice_at_a_rung(pauses: Callable[..., Trainer], storage: Storage) -> None:
+    """One whose checkpoint is gone trains again what is on record, and was judged there."""
+    one = pauses()
+    for _ in range(2):
+        one.train(one.claim())
+    trials = one.claim()
+    over = [LeasedTrial(t.number, t.lease, t.point, t.seed) for t in trials]
+    assert one.train(over) == dict.fromkeys((t.number for t in trials), 2)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_samplers_learn_from_those_that_are_paused(sampler: str, pauses: Callable[..., Trainer]) -> None:
+    one = pauses(
+        sampler={"name": sampler, "startup": 4},
+        space={"batch_size": 16, "momentum": {"low": 0.0, "high": 0.9}},
+        search={"trials": 20, "epochs": EPOCHS},
+    )
+    while trials := one.claim():
+        one.train(trials)
+    rows = one.rows()
+    assert len(rows) == 20
+    assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_a_fork_takes_what_paused_once_it_has_ended(
+    pauses: Callable[..., Trainer], storage: Storage, spec: SpecOf
+) -> None:
+    one = pauses(stop={"epochs": 14})
+    while trials := one.claim():
+        one.train(trials)
+    forked = fork(storage, one.study, spec(**{**PAUSES, "name": "other"}), "test")
+    assert forked.creation.study.inherited == sum(row.state.is_finished() for row in one.rows())
+
+
+def test_one_that_trained_an_epoch_too_much_stands_at_its_last_rung(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one = pauses()
+    for _ in range(2):
+        one.train(one.claim())
+    one.train(one.claim(), late=True)
+    assert sorted(one.paused().values()) == [1] * 6 + [3] * 2
+    (best,) = one.claim()
+    assert best.checkpoint is not None
+    assert best.checkpoint.epoch == 3
+    assert one.train([best]) == {best.number: 4}
+    while trials := one.claim():
+        one.train(trials)
+    rows = one.rows()
+    assert min(rows, key=lambda row: loss(row.point)).state == TrialState.COMPLETE
+    assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_one_that_others_take_up_through_optuna_goes_on(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one = pauses()
+    for _ in range(2):
+        one.train(one.claim())
+    taken = storage.study("small").ask()  # and is never heard of again
+    assert taken.number in one.paused()
+    again = one.claim()
+    assert again[0].number == taken.number
+    assert again[0].checkpoint == Saved(1, f"file-{taken.number}")
+    one.train(again)
+    while trials := one.claim():
+        one.train(trials)
+    assert is_finished(storage, one.study, "search")
+    assert {row.state for row in one.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_one_that_is_ended_through_optuna_stays_ended(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one = pauses()
+    for _ in range(2):
+        one.train(one.claim())
+    points = {row.number: row for row in one.rows()}
+    best = min(one.paused(), key=lambda number: loss(points[number].point))
+    storage.backend.set_trial_state_values(points[best].trial_id, TrialState.FAIL)
+    assert best not in [trial.number for trial in one.claim()]
+    assert status(storage, one.study).search.paused == 5
+
+
+def test_of_those_that_pause_patience_counts_the_completed(
+    pauses: Callable[..., Trainer], storage: Storage, spec: SpecOf
+) -> None:
+    one = pauses(stop={"patience": 8}, search={"trials": 10, "epochs": EPOCHS})
+    while trials := one.claim():
+        one.train(trials)
+    assert stopped(storage, one.study, "search") is None
+    assert len([row for row in one.rows() if row.state == TrialState.PRUNED]) >= 6
+    more = {**PAUSES, "stop": {"patience": 8}, "search": {"trials": 12, "epochs": EPOCHS}}
+    create(storage, spec(**more), "test")
+    assert one.claim()
+
+
+@pytest.mark.parametrize("budget", [8, 12, 20])
+def test_of_a_small_budget_something_is_left_to_complete_one(
+    budget: int, pauses: Callable[..., Trainer], storage: Storage
+) -> None:
+    one = pauses(stop={"epochs": budget}, sampler={"name": "random", "startup": 12})
+    while trials := one.claim(2):
+        one.train(trials)
+    assert TrialState.COMPLETE in [row.state for row in one.rows()]
+    assert sum(map(len, one.losses().values())) < budget + EPOCHS
+
+
+def test_a_report_that_is_delivered_twice_pauses_all_the_same(
+    pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection died after the commit."""
+    one, whole, tried = pauses(), Reporter._let_go, list[int]()
+
+    def let_go(reporter: Reporter, *arguments: Any) -> None:
+        tried.append(1)
+        if len(tried) == 1:
+            raise UnavailableError("the connection died")
+        whole(reporter, *arguments)
+
+    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
+    monkeypatch.setattr(Reporter, "_let_go", let_go)
+    reporter = Reporter(storage, one.study, "search", {"worker": "one", "device": "none"}, outbox)
+    reporter.add(trials := one.claim())
+    reporter.report([result(trial.number, loss(trial.point), 1) for trial in trials])
+    assert reporter.wait(30)
+    assert len(tried) == 2
+    assert reporter.pausing() == {trial.number for trial in trials}
