@@ -204,7 +204,7 @@ def of_workers(path: Path, waiting: Searches) -> Figures:
 
 
 def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPoolExecutor) -> Figures:
-    """The same methods by Optuna alone: 28 trials, one at a time."""
+    """A check that ours are right: the same methods by Optuna alone, 28 trials, one at a time."""
     waiting = {
         one: [start(processes, work, path, one, options.seeds) for work in (replays, by_optuna)]
         for sampler in ("random", "tpe")
@@ -259,6 +259,7 @@ def main() -> None:
             figures["bars"] = of_bars(figures["policies"])
             if not options.quick:
                 figures["workers"] = of_workers(path, {DEFAULT: begun[DEFAULT], **crowded})
+            if not options.quick and path == options.tables[0]:
                 figures["optuna"] = against_optuna(path, options, processes)
             if (full := FULL / path.name).exists():
                 figures["ranking"] = of_ranking(path, full)

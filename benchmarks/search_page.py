@@ -125,6 +125,9 @@ def section(name: str, its: Figures) -> str:
                     for count, row in its["workers"].items()
                 ),
             ),
+        ]
+    if "optuna" in its:
+        parts += [
             "### Optuna's own\n",
             "The same methods, 28 trials one at a time, by Optuna alone on the same table. Ours repeats no "
             "cell; its TPE is Optuna's, asked over a history.\n",
