@@ -53,6 +53,7 @@ SPEC: Mapping[str, Any] = {
         "momentum": {"low": 0.0, "high": 0.9},
         "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
     },
+    "sampler": {"name": "random"},
     "pruner": {"name": "median", "startup_trials": STARTUP},
     "full": {"pretrain": {"epochs": 1}, "finetune": {"epochs": 1}},
 }

@@ -45,6 +45,8 @@ STUDY = {
         "momentum": [0.9],
         "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
     },
+    "sampler": {"name": "random"},
+    "pruner": {"name": "none"},
     "search": {"trials": 20, "epochs": 5000},  # it does not end by itself
     "full": {"pretrain": {"epochs": 1}, "finetune": {"epochs": 1}},
 }

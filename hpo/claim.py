@@ -266,7 +266,10 @@ def _next_ones(connection: Connection, study: Study, waiting: list[TrialRow], fe
         return pack_of(paused, few, {})
     found = waiting or propose(connection, study, rows, curves, few)
     if not found and quiet:
-        pausing.end(connection, study)  # nothing will come that could make them better than they are
+        # Nothing will come that could make them better than they are.
+        found = pack_of(pausing.still_wanted(study, rows, curves), few, {})
+        if not found:
+            pausing.end(connection, study)
     return found
 
 

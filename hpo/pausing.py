@@ -6,6 +6,7 @@ and one that looked bad beside few may come back, which a pruned one cannot.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection
@@ -32,21 +33,18 @@ def is_paused(row: TrialRow) -> bool:
     return row.state == TrialState.WAITING and PAUSED in row.attributes
 
 
-def going_on(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCurve]) -> list[TrialRow]:
-    """The paused ones of a search's trials that are to go on by now, best first, all of one rung.
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A trial that has shown epochs: how many, and the logarithm of the loss that is expected in the end."""
 
-    None before as many trials as the sampler begins with have shown an epoch, or ended, but for half of a
-    budget of epochs: the best of a few is worth no more than a new one.
-    """
+    row: TrialRow
+    reached: int
+    expected: float
+
+
+def runners(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCurve]) -> list[Runner]:
+    """Those of a search's trials."""
     spec = study.spec
-    if not rungs_of(spec):
-        return []
-    heard = sum(bool(one.losses) or one.state.is_finished() for one in curves.values())
-    budget = (
-        study.trials if spec.stop.epochs is None else max(1, spec.stop.epochs // (2 * spec.pruner.min_epochs))
-    )
-    if heard < min(spec.sampler.startup, study.trials, budget):
-        return []
     known = [
         (row, curve)
         for row in rows
@@ -56,13 +54,39 @@ def going_on(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialC
     ]
     if not known:
         return []
-    lengths = [step.length(row.point) for row, _ in known]
-    ends, _ = expected_ends([curve for _, curve in known], lengths, spec.search.epochs)
-    reached = [len(curve) for _, curve in known]
-    for places in standing_out(reached, ends.tolist(), rungs_of(spec), spec.pruner.reduction):
-        if chosen := [known[place][0] for place in places if is_paused(known[place][0])]:
+    steps = [step.length(row.point) for row, _ in known]
+    ends, _ = expected_ends([curve for _, curve in known], steps, spec.search.epochs)
+    return [Runner(row, len(curve), end) for (row, curve), end in zip(known, ends.tolist(), strict=True)]
+
+
+def going_on(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCurve]) -> list[TrialRow]:
+    """The paused ones of a search's trials that are to go on by now, best first, all of one rung.
+
+    None before as many trials as the sampler begins with have shown an epoch, or ended, but for half of a
+    budget of epochs: the best of a few is worth no more than a new one.
+    """
+    spec, rungs = study.spec, rungs_of(study.spec)
+    heard = sum(bool(one.losses) or one.state.is_finished() for one in curves.values())
+    enough = min(spec.sampler.startup, study.trials)
+    if spec.stop.epochs is not None:
+        enough = min(enough, max(1, spec.stop.epochs // (2 * spec.pruner.min_epochs)))
+    if not rungs or heard < enough:
+        return []
+    known = runners(study, rows, curves)
+    reached, ends = [one.reached for one in known], [one.expected for one in known]
+    for places in standing_out(reached, ends, rungs, spec.pruner.reduction):
+        if chosen := [known[place].row for place in places if is_paused(known[place].row)]:
             return chosen
     return []
+
+
+def still_wanted(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCurve]) -> list[TrialRow]:
+    """The paused trials that are to go on though nothing new comes, best first: where fewer have completed
+    than are to be trained in full."""
+    completed = sum(row.state == TrialState.COMPLETE for row in rows)
+    paused = [one for one in runners(study, rows, curves) if is_paused(one.row)]
+    paused.sort(key=lambda one: one.expected)
+    return [one.row for one in paused[: max(0, study.spec.promotion.top - completed)]]
 
 
 def end(connection: Connection, study: Study) -> None:

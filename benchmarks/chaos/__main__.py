@@ -1,6 +1,6 @@
 """Faults drawn from a seed against a study under `hpo run`, with four workers on a Postgres of its own.
 
-python -m benchmarks.chaos [--seeds N] [--faults N] [--first-seed N] [--quick] [--json FILE]
+python -m benchmarks.chaos [--seeds N] [--faults N] [--first-seed N] [--pause] [--quick] [--json FILE]
 
 After each seed every invariant must hold, and every loss must be that of a run without faults, bit for bit.
 A seed that fails keeps its folder, with the log, and its schedule is printed. Linux only.
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="runs under faults (default 20)")
     parser.add_argument("--faults", type=int, default=12, help="faults in each of them (default 12)")
     parser.add_argument("--first-seed", type=int, help=f"default 0; of the quick form {QUICK_SEED}")
+    parser.add_argument("--pause", action="store_true", help="trials pause at rungs, under faults")
     parser.add_argument("--quick", action="store_true", help="one seed, 6 faults, a smaller study")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
@@ -45,20 +47,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # with all that is to be cleared up
 
     start = time.monotonic()
-    if options.quick:
-        study = study_file(trials=8, epochs=24, compile="never")
-    else:
-        study = study_file(trials=20, epochs=30, compile="always")
+    study = partial(study_file, *(8, 24, "never") if options.quick else (20, 30, "always"))
     # Where root runs this, the server is another user's process: no folder above it may be closed to that.
     folder = Path(mkdtemp(prefix="hpo-chaos-"))
     outcomes: list[Outcome] = []
     try:
         with running_server(folder / "postgres") as server:
-            calm = run_calm(System(server, folder / "calm", study))
+            calm = run_calm(System(server, folder / "calm", study()))
+            epochs = sum(len(trial.losses) for trial in calm.trials) // (3 if options.pause else 1)
             say(f"without faults: held, {time.monotonic() - start:.0f} s")
+            struck = study(pruner="pause" if options.pause else "none")
             for seed in range(options.first_seed, options.first_seed + options.seeds):
-                system = System(server, folder / f"seed-{seed}", study)
-                outcome = run_besieged(system, calm, seed, options.faults)
+                system = System(server, folder / f"seed-{seed}", struck)
+                outcome = run_besieged(system, calm, epochs, seed, options.faults)
                 tell(outcome, system)
                 outcomes.append(outcome)
                 if not outcome.violations:

@@ -52,11 +52,11 @@ def run_calm(system: System) -> Remains:
     return left
 
 
-def run_besieged(system: System, calm: Remains, seed: int, count: int) -> Outcome:
-    """A run under the first `count` faults of the seed, measured against one without any."""
+def run_besieged(system: System, calm: Remains, epochs: int, seed: int, count: int) -> Outcome:
+    """A run of about so many epochs under the first `count` faults of the seed, beside a calm one."""
     outcome, start = Outcome(seed), time.monotonic()
     # Faults that take time let the study go on meanwhile: two thirds of its epochs are left to that.
-    most = max(1, 2 * sum(len(trial.losses) for trial in calm.trials) // (3 * count))
+    most = max(1, 2 * epochs // (3 * count))
     try:
         with _started(system):
             with suppress(EndedError):

@@ -48,7 +48,7 @@ compile = "{compile}"
 [sampler]
 name = "random"
 [pruner]
-name = "none"
+name = "{pruner}"
 [search]
 trials = {trials}
 epochs = {epochs}
@@ -63,9 +63,11 @@ seeds = 2
 """
 
 
-def study_file(trials: int, epochs: int, compile: Literal["always", "never"]) -> str:
-    """A study whose outcome does not depend on who trains what, and when."""
-    return _STUDY.format(trials=trials, epochs=epochs, compile=compile)
+def study_file(
+    trials: int, epochs: int, compile: Literal["always", "never"], pruner: Literal["none", "pause"] = "none"
+) -> str:
+    """A study whose curves do not depend on who trains what, and when; without pauses nothing does."""
+    return _STUDY.format(trials=trials, epochs=epochs, compile=compile, pruner=pruner)
 
 
 class ChaosError(Exception):

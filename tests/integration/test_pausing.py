@@ -149,6 +149,17 @@ def test_the_search_ends_with_every_trial_complete_or_pruned(
         assert ledger.checkpoints(connection, [row.trial_id for row in rows]) == {}
 
 
+def test_as_many_complete_as_are_to_be_promoted(pauses: Callable[..., Trainer], storage: Storage) -> None:
+    one = pauses(search={"trials": 7, "epochs": EPOCHS}, promotion={"top": 3})
+    while trials := one.claim():
+        one.train(trials)
+    assert is_finished(storage, one.study, "search")
+    states = [row.state for row in one.rows()]
+    assert states.count(TrialState.COMPLETE) == 3
+    assert states.count(TrialState.PRUNED) == 4
+    assert len(promote(storage, one.study).chosen) == 3
+
+
 def test_none_ends_while_another_one_is_under_way(pauses: Callable[..., Trainer], storage: Storage) -> None:
     """It might make those that are paused better than they are."""
     one = pauses(search={"trials": 8, "epochs": EPOCHS})
