@@ -325,11 +325,11 @@ def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
 def paused(connection: Connection, study_id: int) -> dict[int, int]:
     """By trial id, after which epoch the study's paused trials are."""
     table, attribute = schema.trials, schema.trial_attributes
-    query = select(table.c.trial_id, attribute.c.value_json).join_from(table, attribute)
-    rows = connection.execute(
-        query.where(table.c.study_id == study_id, attribute.c.key == PAUSED, table.c.state.in_(OPEN))
-    )
-    return {trial_id: json.loads(value) for trial_id, value in rows}
+    its = (attribute.c.trial_id == table.c.trial_id, attribute.c.key == PAUSED)
+    # Looked up for each open trial: there is no index of keys, and other studies have attributes too.
+    epoch = select(attribute.c.value_json).where(*its).scalar_subquery()
+    query = select(table.c.trial_id, epoch).where(table.c.study_id == study_id, table.c.state.in_(OPEN))
+    return {trial_id: json.loads(value) for trial_id, value in connection.execute(query) if value is not None}
 
 
 def count_begun(connection: Connection, study_id: int) -> int:

@@ -86,14 +86,14 @@ def claim(
             return []
         catalog.lock_study(connection, study_id)
         study = current(connection, study)
-        stopped = drain.decide(connection, study, stage)
+        course = drain.decide(connection, study, stage)
         ledger.reap(connection, study_id)
         rows = catalog.claimable(connection, study_id)
         if _adopt(connection, study, stage, rows):
             rows = catalog.claimable(connection, study_id)
         losses = ledger.losses(connection, [row.trial_id for row in rows])
         rows = _without_worn_out(connection, rows, losses)
-        if stopped is not None or (stage == "search" and drain.holds_back(connection, study)):
+        if course.stopped is not None or course.holds_back:
             rows = _begun(rows, losses)
         elif stage == "search" and batch_size is None and not _begun(rows, losses):
             rows = _next_ones(connection, study, rows, min(width, proposals or PROPOSALS))

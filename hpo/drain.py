@@ -25,6 +25,9 @@ class Stopped:
     reason: str
 
 
+Trained = Sequence[tuple[TrialState, int]]
+"""The states of trials and how many epochs each has trained."""
+
 BY_USER = Stopped("user", "stopped by hand")
 
 
@@ -55,35 +58,32 @@ def read(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
     return None if mark is None else Stopped(**mark)
 
 
-def decide(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
+@dataclass(frozen=True, slots=True)
+class Course:
+    """`stopped`: why a stage hands out nothing new; `holds_back`: whether it begins nothing new for now."""
+
+    stopped: Stopped | None
+    holds_back: bool = False
+
+
+def decide(connection: Connection, study: Study, stage: Stage) -> Course:
     """`read`, after a rule of the study file that holds by now has stopped the search.
+
+    It holds back where what is under way is expected to use its epochs up. Otherwise many workers would spend
+    far more than the study file allows, as each that is free begins more while others are still at it. When
+    trials stay behind sooner than expected, it goes on.
 
     The study must be locked, and be as it is stored by now: each claim decides before it hands out anything,
     so none comes between, and a worker may have been started before the rules changed.
     """
     mark = read(connection, study, stage)
-    if mark is None and stage == "search" and (reason := _reason(connection, study)) is not None:
+    trained = _trained(connection, study) if mark is None and stage == "search" else []
+    if mark is None and stage == "search" and (reason := _reason(connection, study, trained)) is not None:
         mark = Stopped("rule", reason)
         _mark(connection, study, stage, mark)
     if mark is not None and mark.by == "rule":
         pausing.end(connection, study)  # also those that have paused since
-    return mark
-
-
-def holds_back(connection: Connection, study: Study) -> bool:
-    """Whether the search begins nothing new for now: what is under way is expected to use its epochs up.
-
-    Otherwise many workers would spend far more than the study file allows, as each that is free begins more
-    while others are still at it. When trials are pruned sooner than expected, it goes on.
-    """
-    budget = study.spec.stop.epochs
-    if budget is None:
-        return False
-    trials = ledger.trained(connection, study.search_id, study.inherited)
-    under_way = [epochs for state, epochs in trials if state == TrialState.RUNNING]
-    stayed = [epochs for state, epochs in trials if state != TrialState.RUNNING]  # some of them only paused
-    expected = stopping.expected_epochs(stayed, under_way, study.spec.search.epochs)
-    return sum(stayed) + sum(under_way) + expected >= budget
+    return Course(mark, mark is None and _holds_back(study, trained))
 
 
 def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> Draining:
@@ -111,30 +111,47 @@ def resume(storage: Storage, study: Study) -> Draining:
             if read(connection, study, stage) is not None:
                 catalog.unset_study_attribute(connection, study.study_id(stage), STOPPED)
                 changed.append(stage)
-        return _draining(connection, study, STAGES, changed, _reason(connection, current(connection, study)))
+        study = current(connection, study)
+        reason = _reason(connection, study, _trained(connection, study))
+        return _draining(connection, study, STAGES, changed, reason)
 
 
 def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> None:
     catalog.set_study_attributes(connection, study.study_id(stage), {STOPPED: asdict(mark)})
 
 
-def _reason(connection: Connection, study: Study) -> str | None:
+def _trained(connection: Connection, study: Study) -> Trained:
+    """Those of the search, if any rule asks for them."""
+    if study.spec.stop.epochs is None:
+        return []
+    return ledger.trained(connection, study.search_id, study.inherited)
+
+
+def _reason(connection: Connection, study: Study, trained: Trained) -> str | None:
     """What the rules say; of what they do not ask for, nothing is looked up.
 
     Where trials pause, only completed ones count in a row: all others are pruned at once, in the end.
     """
-    rules, ended, epochs, seconds = study.spec.stop, list[Ended](), 0, 0.0
+    rules, ended, seconds = study.spec.stop, list[Ended](), 0.0
     if rules.target is not None or rules.patience is not None:
         ended = [
             Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
             for number, state, value in catalog.ended(connection, study.search_id)
             if state == TrialState.COMPLETE or not pausing.rungs_of(study.spec)
         ]
-    if rules.epochs is not None:
-        epochs = sum(its for _, its in ledger.trained(connection, study.search_id, study.inherited))
     if rules.device_hours is not None:
         seconds = sum(costs.device_seconds(connection, study.search_id).values())
-    return stopping.reason(rules, ended, epochs, seconds)
+    return stopping.reason(rules, ended, sum(epochs for _, epochs in trained), seconds)
+
+
+def _holds_back(study: Study, trained: Trained) -> bool:
+    budget = study.spec.stop.epochs
+    if budget is None:
+        return False
+    under_way = [epochs for state, epochs in trained if state == TrialState.RUNNING]
+    stayed = [epochs for state, epochs in trained if state != TrialState.RUNNING]  # some of them only paused
+    expected = stopping.expected_epochs(stayed, under_way, study.spec.search.epochs)
+    return sum(stayed) + sum(under_way) + expected >= budget
 
 
 def _draining(

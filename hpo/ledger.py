@@ -31,12 +31,13 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
-from hpo.bulk import arrays, rows_of
+from hpo.bulk import arrays, insertion, rows_of
 from hpo.catalog import OPEN, PAUSED, set_attributes
 from hpo.epoch import EpochResult
 
 UTC_NOW = func.timezone("utc", func.now())  # Optuna's columns hold UTC without a zone
 EPOCH = ("trial_id", "epoch", "train_loss", "validation_loss", "validation_accuracy")
+CHECKPOINT = ("trial_id", "epoch", "file")
 REVOKED = func.to_timestamp(0)  # the expiry of a lease whose owner is known to be gone
 
 
@@ -274,16 +275,18 @@ def save(connection: Connection, saved: Mapping[int, Saved]) -> list[str]:
     if not saved:
         return []
     replaced = [old.file for old in checkpoints(connection, saved).values()]
-    table = schema.checkpoints
-    statement = upsert(table)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c.trial_id],
-            set_={"epoch": statement.excluded.epoch, "file": statement.excluded.file},
-        ),
-        [{"trial_id": i, "epoch": one.epoch, "file": one.file} for i, one in saved.items()],
-    )
+    rows = ((i, one.epoch, one.file) for i, one in saved.items())
+    connection.execute(_saving(), arrays(CHECKPOINT, rows))
     return replaced
+
+
+@cache
+def _saving() -> Executable:
+    statement = insertion(schema.checkpoints, *CHECKPOINT)
+    return statement.on_conflict_do_update(
+        index_elements=["trial_id"],
+        set_={"epoch": statement.excluded.epoch, "file": statement.excluded.file},
+    )
 
 
 def pause(connection: Connection, saved: Mapping[int, Saved], attributes: Mapping[str, Any]) -> list[str]:

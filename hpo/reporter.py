@@ -227,9 +227,11 @@ class Reporter:
                 for number, one in saved.items()
                 if self._all[number] in held and number not in self._gone
             }
-            unused = write(connection, mine) + [one.file for one in saved.values()]
-            # Looked up, for this may be told a second time, when others have the trial already.
-            named = ledger.checkpoints(connection, [self._all[number] for number in saved])
+            unused, named = write(connection, mine), mine
+            if len(mine) < len(saved):
+                # This may be told a second time, when others have the trial already.
+                unused += [one.file for one in saved.values()]
+                named = ledger.checkpoints(connection, [self._all[number] for number in saved])
         in_use = {one.file for one in named.values()}
         self._replaced([name for name in unused if name not in in_use])
 
