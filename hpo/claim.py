@@ -256,6 +256,8 @@ def _without_worn_out(
 
 def _next_ones(connection: Connection, study: Study, waiting: list[TrialRow], few: int) -> list[TrialRow]:
     """Of a search in which nothing is lost; of new ones and paused ones `few` at once."""
+    if waiting and not pausing.rungs_of(study.spec):
+        return waiting
     # First, for what is under way may pause at any moment.
     quiet = catalog.count_begun(connection, study.search_id) == 0
     nothing_new = waiting or catalog.count(connection, study.search_id) >= study.trials
