@@ -104,7 +104,9 @@ _storages: list[Storage] = []
 
 @contextmanager
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """A process for each core, on one scratch server for all: its start takes as long as two searches."""
+    """A process for each core, with one thread, on one scratch server for all: its start takes as long as
+    two searches."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with scratch_storage() as storage:
         url = storage.url.render_as_string(hide_password=False)
         with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _open, (url,)) as processes:

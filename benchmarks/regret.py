@@ -253,13 +253,12 @@ def main() -> None:
         for path in options.tables:
             figures: Figures = {"table": of_cells(path)}
             begun = searches(path, [PAPER, DEFAULT, TWICE] if options.quick else POLICIES, options, processes)
-            crowds = [] if options.quick else [replace(DEFAULT, workers=count) for count in (4, 16)]
-            crowded = searches(path, crowds, options, processes)
             figures["policies"] = of_policies(path, begun)
             figures["bars"] = of_bars(figures["policies"])
-            if not options.quick:
-                figures["workers"] = of_workers(path, {DEFAULT: begun[DEFAULT], **crowded})
             if not options.quick and path == options.tables[0]:
+                crowds = [replace(DEFAULT, workers=count) for count in (4, 16)]
+                crowded = searches(path, crowds, options, processes)
+                figures["workers"] = of_workers(path, {DEFAULT: begun[DEFAULT], **crowded})
                 figures["optuna"] = against_optuna(path, options, processes)
             if (full := FULL / path.name).exists():
                 figures["ranking"] = of_ranking(path, full)

@@ -4,7 +4,7 @@ Every function takes the caller's open transaction and is one step of it; nothin
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,13 +13,17 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import (
+    ClauseElement,
     ColumnElement,
     Connection,
     Integer,
-    Row,
+    Select,
+    Text,
     and_,
     any_,
+    bindparam,
     case,
+    cast,
     column,
     delete,
     exists,
@@ -32,12 +36,13 @@ from sqlalchemy import (
     true,
     values,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, Insert
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
 from hpo.bulk import arrays, insertion
 from hpo.errors import NotFoundError
+from hpo.prepared import Prepared
 from hpo.sampler import distributions
 from hpo.space import Point, SearchSpace
 
@@ -53,12 +58,7 @@ PAUSED = "hpo:paused"
 PARAMETER = ("trial_id", "param_name", "param_value", "distribution_json")
 ATTRIBUTE = ("trial_id", "key", "value_json")
 
-_SET_POINTS = insertion(schema.trial_params, *PARAMETER).on_conflict_do_nothing()
-_ATTRIBUTES = insertion(schema.trial_attributes, *ATTRIBUTE)
-_SET_ATTRIBUTES = _ATTRIBUTES.on_conflict_do_update(
-    index_elements=["trial_id", "key"], set_={"value_json": _ATTRIBUTES.excluded.value_json}
-)
-
+STUDY = bindparam("study", type_=Integer)
 _distribution = lru_cache(json_to_distribution)
 
 
@@ -123,10 +123,15 @@ def study_attributes(connection: Connection, name: str) -> tuple[int, dict[str, 
 
 def read_study_attribute(connection: Connection, study_id: int, key: str) -> Any:
     """The value of a study's attribute, None if it has none of that key."""
-    table = schema.study_attributes
-    query = select(table.c.value_json).where(table.c.study_id == study_id, table.c.key == key)
-    value = connection.execute(query).scalar()
+    value = _study_attribute(connection, {"study": study_id, "named": key}).scalar()
     return None if value is None else json.loads(value)
+
+
+@Prepared
+def _study_attribute() -> ClauseElement:
+    table = schema.study_attributes
+    named = table.c.key == bindparam("named", type_=table.c.key.type)
+    return select(table.c.value_json).where(table.c.study_id == STUDY, named)
 
 
 def unset_study_attribute(connection: Connection, study_id: int, key: str) -> None:
@@ -140,10 +145,14 @@ def lock_study(connection: Connection, study_id: int) -> None:
     It is the lock that Optuna takes to number a new trial, so anything that adds trials through Optuna
     queues up here too. Raises `NotFoundError` if the study has been deleted.
     """
-    table = schema.studies
-    query = select(table.c.study_id).where(table.c.study_id == study_id).with_for_update()
-    if connection.execute(query).scalar() is None:
+    if _locking(connection, {"study": study_id}).scalar() is None:
         raise NotFoundError("the study has been deleted from the storage")
+
+
+@Prepared
+def _locking() -> ClauseElement:
+    table = schema.studies
+    return select(table.c.study_id).where(table.c.study_id == STUDY).with_for_update()
 
 
 def delete_study(connection: Connection, study_id: int) -> None:
@@ -190,7 +199,12 @@ def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, 
         for trial_id, point in points.items()
         for name, value in point.items()
     ]
-    _insert_in_parts(connection, _SET_POINTS, PARAMETER, rows)
+    _insert_in_parts(connection, _setting_points, PARAMETER, rows)
+
+
+@Prepared
+def _setting_points() -> ClauseElement:
+    return insertion(schema.trial_params, *PARAMETER).on_conflict_do_nothing()
 
 
 def set_attributes(connection: Connection, attributes: Mapping[int, Mapping[str, Any]]) -> None:
@@ -200,14 +214,22 @@ def set_attributes(connection: Connection, attributes: Mapping[int, Mapping[str,
         for trial_id, its in attributes.items()
         for key, value in its.items()
     ]
-    _insert_in_parts(connection, _SET_ATTRIBUTES, ATTRIBUTE, rows)
+    _insert_in_parts(connection, _setting_attributes, ATTRIBUTE, rows)
+
+
+@Prepared
+def _setting_attributes() -> ClauseElement:
+    statement = insertion(schema.trial_attributes, *ATTRIBUTE)
+    return statement.on_conflict_do_update(
+        index_elements=["trial_id", "key"], set_={"value_json": statement.excluded.value_json}
+    )
 
 
 def _insert_in_parts(
-    connection: Connection, statement: Insert, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    connection: Connection, statement: Prepared, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     for start in range(0, len(rows), ROWS):
-        connection.execute(statement, arrays(columns, rows[start : start + ROWS]))
+        statement(connection, arrays(columns, rows[start : start + ROWS]))
 
 
 def unset_attribute(connection: Connection, trial_ids: Sequence[int], key: str) -> None:
@@ -219,71 +241,90 @@ def trials(
     connection: Connection, study_id: int, states: Sequence[TrialState] | None = None
 ) -> list[TrialRow]:
     """The study's trials, or those in `states`, by number."""
+    rows = _all_trials(connection, {"study": study_id, "states": states or list(TrialState)})
+    return [_trial_row(*row) for row in rows]
+
+
+@Prepared
+def _all_trials() -> ClauseElement:
     table = schema.trials
-    query = select(table.c.trial_id, table.c.number, table.c.state, schema.trial_values.c.value).join_from(
-        table, schema.trial_values, isouter=True
+    query = _of_trials(schema.trial_values.c.value).join_from(table, schema.trial_values, isouter=True)
+    wanted = table.c.state == any_(bindparam("states", type_=ARRAY(table.c.state.type)))
+    return query.where(table.c.study_id == STUDY, wanted).order_by(table.c.number)
+
+
+def _of_trials(value: ColumnElement[Any]) -> Select[Any]:
+    """What `_trial_row` takes, all in one statement: each one more takes as long as what it finds."""
+    table, parameter, attribute = schema.trials, schema.trial_params, schema.trial_attributes
+    its = (parameter.c.param_name, parameter.c.param_value, parameter.c.distribution_json)
+    told = aggregate_order_by(func.json_build_array(*its), parameter.c.param_id)
+    parameters = select(func.json_agg(told))
+    # Put together as texts: they are JSON as Python writes it, with a NaN where there is one.
+    pair = cast(func.to_json(attribute.c.key), Text) + ":" + attribute.c.value_json
+    attributes = select("{" + func.string_agg(pair, ",") + "}")
+    return select(
+        table.c.trial_id,
+        table.c.number,
+        table.c.state,
+        value,
+        parameters.where(parameter.c.trial_id == table.c.trial_id).scalar_subquery(),
+        attributes.where(attribute.c.trial_id == table.c.trial_id).scalar_subquery(),
     )
-    query = query.where(table.c.study_id == study_id).order_by(table.c.number)
-    if states is not None:
-        query = query.where(table.c.state.in_(states))
-    return _with_points(connection, connection.execute(query).all())
 
 
-def _with_points(connection: Connection, rows: Sequence[Row[Any, Any, Any, Any]]) -> list[TrialRow]:
-    if not rows:
-        return []
-    ids = [row.trial_id for row in rows]
-    points: dict[int, Point] = {trial_id: {} for trial_id in ids}
-    table = schema.trial_params
-    columns = (table.c.trial_id, table.c.param_name, table.c.param_value, table.c.distribution_json)
-    parameters = select(*columns).where(table.c.trial_id.in_(ids)).order_by(table.c.param_id)
-    for trial_id, name, internal, distribution in connection.execute(parameters):
-        points[trial_id][name] = _distribution(distribution).to_external_repr(internal)
-    attributes: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
-    attribute = schema.trial_attributes
-    for trial_id, key, value in connection.execute(
-        select(attribute.c.trial_id, attribute.c.key, attribute.c.value_json).where(
-            attribute.c.trial_id.in_(ids)
-        )
-    ):
-        attributes[trial_id][key] = json.loads(value)
-    return [
-        TrialRow(r.trial_id, r.number, r.state, points[r.trial_id], attributes[r.trial_id], r.value)
-        for r in rows
-    ]
+def _trial_row(
+    trial_id: int,
+    number: int,
+    state: str,
+    value: float | None,
+    parameters: Sequence[tuple[str, float, str]] | None,
+    attributes: str | None,
+) -> TrialRow:
+    point = {name: _distribution(kind).to_external_repr(inner) for name, inner, kind in parameters or ()}
+    return TrialRow(trial_id, number, TrialState[state], point, json.loads(attributes or "{}"), value)
 
 
 def curves(connection: Connection, study_id: int) -> dict[int, TrialCurve]:
     """Those of the study's trials, by trial id."""
-    return _curves(connection, study_id, true())
+    return _found(_all_curves(connection, {"study": study_id}))
+
+
+@Prepared
+def _all_curves() -> ClauseElement:
+    return _curves(true())
 
 
 def curves_at(
     connection: Connection, study_id: int, epochs: Collection[int], whole: Collection[int]
 ) -> dict[int, TrialCurve]:
     """The same at these epochs alone, but for the trials `whole`, by id."""
-    table = schema.intermediate_values
-    wanted = or_(table.c.step == any_(_array(epochs)), table.c.trial_id == any_(_array(whole)))
-    return _curves(connection, study_id, wanted)
+    told = {"study": study_id, "epochs": list(epochs), "whole": list(whole)}
+    return _found(_some_curves(connection, told))
 
 
-def _curves(connection: Connection, study_id: int, wanted: ColumnElement[bool]) -> dict[int, TrialCurve]:
+@Prepared
+def _some_curves() -> ClauseElement:
+    table, numbers = schema.intermediate_values, ARRAY(Integer)
+    epochs, whole = bindparam("epochs", type_=numbers), bindparam("whole", type_=numbers)
+    return _curves(or_(table.c.step == any_(epochs), table.c.trial_id == any_(whole)))
+
+
+def _curves(wanted: ColumnElement[bool]) -> ClauseElement:
     trial, told = schema.trials, schema.intermediate_values
     value = told.c.intermediate_value
     its = and_(told.c.trial_id == trial.c.trial_id, value.is_not(None), wanted)
     query = select(trial.c.trial_id, trial.c.number, trial.c.state, told.c.step, value)
-    query = query.join_from(trial, told, its, isouter=True).where(trial.c.study_id == study_id)
+    return query.join_from(trial, told, its, isouter=True).where(trial.c.study_id == STUDY)
+
+
+def _found(rows: Iterable[Sequence[Any]]) -> dict[int, TrialCurve]:
     found: dict[int, TrialCurve] = {}
-    for trial_id, number, state, epoch, loss in connection.execute(query):
+    for trial_id, number, state, epoch, loss in rows:
         if trial_id not in found:
-            found[trial_id] = TrialCurve(number, state, {})
+            found[trial_id] = TrialCurve(number, TrialState[state], {})
         if epoch is not None:
             found[trial_id].losses[epoch] = loss
     return found
-
-
-def _array(numbers: Collection[int]) -> ColumnElement[Any]:
-    return literal(list(numbers), ARRAY(Integer))
 
 
 def fixed_params(connection: Connection, trial_ids: Sequence[int]) -> dict[int, Point]:
@@ -308,18 +349,22 @@ def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
     Running ones without a lease count too: they were started by other means, and nothing tells whether
     anyone still works on them. Paused ones do not.
     """
+    return [_trial_row(*row) for row in _claimable(connection, {"study": study_id})]
+
+
+@Prepared
+def _claimable() -> ClauseElement:
     table, lease, attribute = schema.trials, schema.leases, schema.trial_attributes
     is_paused = exists().where(attribute.c.trial_id == table.c.trial_id, attribute.c.key == PAUSED)
     waiting = and_(table.c.state == TrialState.WAITING, ~is_paused)
     foreign = and_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_(None))
     begun = or_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_not(None))
-    query = (
-        select(table.c.trial_id, table.c.number, table.c.state, null().label("value"))
+    return (
+        _of_trials(null().label("value"))
         .join_from(table, lease, isouter=True)
-        .where(table.c.study_id == study_id, foreign | waiting)
+        .where(table.c.study_id == STUDY, foreign | waiting)
         .order_by(case((begun, 0), else_=1), table.c.number)
     )
-    return _with_points(connection, connection.execute(query).all())
 
 
 def paused(connection: Connection, study_id: int) -> dict[int, int]:

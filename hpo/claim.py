@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from math import ceil
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import ClauseElement, Connection, bindparam, exists, func, select
 
 from hpo import catalog, drain, ledger, pausing, schema
-from hpo.catalog import PAUSED, TrialRow
+from hpo.catalog import TrialRow
 from hpo.ledger import Ending, Lease, Saved
+from hpo.prepared import Prepared
 from hpo.proposals import propose, source
 from hpo.settings import LEASE_SECONDS
 from hpo.space import Point, Value
@@ -171,20 +172,18 @@ def _lease(
 ) -> list[LeasedTrial]:
     if not chosen:
         return []
-    ids = [row.trial_id for row in chosen]
-    if any(PAUSED in row.attributes for row in chosen):
-        catalog.unset_attribute(connection, ids, PAUSED)
-    held, saved = ledger.lease(connection, ids, worker, seconds), ledger.checkpoints(connection, ids)
+    held = ledger.lease(connection, [row.trial_id for row in chosen], worker, seconds)
     return [
         LeasedTrial(
             row.number,
-            held[row.trial_id],
+            lease,
             row.point,
             row.attributes["seed"],
-            saved.get(row.trial_id),
+            saved,
             alone=losses.get(row.trial_id, 0) >= SUSPECT,
         )
         for row in chosen
+        for lease, saved in [held[row.trial_id]]
     ]
 
 
@@ -258,16 +257,14 @@ def _next_ones(connection: Connection, study: Study, waiting: list[TrialRow], fe
     """Of a search in which nothing is lost; of new ones and paused ones `few` at once."""
     if waiting and not pausing.rungs_of(study.spec):
         return waiting
-    # First, for what is under way may pause at any moment.
-    quiet = catalog.count_begun(connection, study.search_id) == 0
-    nothing_new = waiting or catalog.count(connection, study.search_id) >= study.trials
-    if nothing_new and not catalog.paused(connection, study.search_id):
+    rows = catalog.trials(connection, study.search_id)
+    if (waiting or len(rows) >= study.trials) and not any(map(pausing.is_paused, rows)):
         return waiting
-    rows, curves = catalog.trials(connection, study.search_id), catalog.curves(connection, study.search_id)
+    curves = catalog.curves(connection, study.search_id)
     if paused := pausing.going_on(study, rows, curves):
         return pack_of(paused, few, {})
     found = waiting or propose(connection, study, rows, curves, few)
-    if not found and quiet:
+    if not found and all(row.state.is_finished() or pausing.is_paused(row) for row in rows):
         # Nothing will come that could make them better than they are.
         found = pack_of(pausing.still_wanted(study, rows, curves), few, {})
         if not found:
@@ -281,10 +278,15 @@ def _fair_share(connection: Connection, study: Study, waiting: int, fleet: int) 
     An equal part for each worker of the study. A part that has become small is made up to `SMALL_PACK`
     from what only busy workers would wait for: a small pack pays a step's fixed cost for few trials.
     """
-    table, lease = schema.workers, schema.leases
-    alive = table.c.expires > func.now()
-    busy = exists().where(lease.c.worker == table.c.name)
-    query = select(func.count(), func.count().filter(~busy)).where(table.c.study == study.name, alive)
-    workers, idle = connection.execute(query).one()
+    workers, idle = map(int, _workers(connection, {"named": study.name}).one())
     starting = max(0, fleet - workers)
     return max(ceil(waiting / (workers + starting)), min(SMALL_PACK, ceil(waiting / max(1, idle + starting))))
+
+
+@Prepared
+def _workers() -> ClauseElement:
+    """How many live workers a study has, and how many of them have no trial."""
+    table, lease = schema.workers, schema.leases
+    its = (table.c.study == bindparam("named", type_=table.c.study.type), table.c.expires > func.now())
+    busy = exists().where(lease.c.worker == table.c.name)
+    return select(func.count(), func.count().filter(~busy)).where(*its)

@@ -4,14 +4,14 @@ Every function takes the caller's open transaction and is one step of it; nothin
 """
 
 from collections.abc import Mapping
-from functools import cache
 
-from sqlalchemy import Connection, Executable, Table, func, select
+from sqlalchemy import ClauseElement, Connection, Table, bindparam, func, select
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
 from hpo.bulk import arrays, insertion, rows_of
+from hpo.prepared import Prepared
 
 SPENT = ("trial_id", "activity", "seconds")
 
@@ -22,13 +22,14 @@ def is_new(connection: Connection, worker: str, number: int) -> bool:
     A connection may die after a commit and before the answer, and then all of it is delivered again. What
     only adds up asks here first.
     """
-    return connection.execute(_delivering(), {"worker": worker, "number": number}).first() is not None
+    return _delivering(connection, {"its_worker": worker, "its_number": number}).first() is not None
 
 
-@cache
-def _delivering() -> Executable:
+@Prepared
+def _delivering() -> ClauseElement:
     table = schema.deliveries
-    statement = upsert(table)
+    told = {c.name: bindparam(f"its_{c.name}", type_=c.type) for c in table.c}
+    statement = upsert(table).values(told)
     return statement.on_conflict_do_update(
         index_elements=[table.c.worker],
         set_={"number": statement.excluded.number},
@@ -40,11 +41,11 @@ def charge(connection: Connection, seconds: Mapping[int, Mapping[str, float]]) -
     """Adds device seconds, by trial id and activity; those of trials that were deleted are forgotten."""
     rows = [(trial, activity, spent) for trial, its in seconds.items() for activity, spent in its.items()]
     if rows:
-        connection.execute(_charging(), arrays(SPENT, rows))
+        _charging(connection, arrays(SPENT, rows))
 
 
-@cache
-def _charging() -> Executable:
+@Prepared
+def _charging() -> ClauseElement:
     table, trial_id = schema.costs, schema.trials.c.trial_id
     given = rows_of(*(table.c[name] for name in SPENT)).cte("given")
     present = (

@@ -7,15 +7,15 @@ ends, so a worker that lost its lease can write nothing, not even in the instant
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from optuna.trial import TrialState
 from sqlalchemy import (
+    ClauseElement,
     ColumnElement,
     Connection,
-    Executable,
     Select,
+    Update,
     and_,
     bindparam,
     case,
@@ -31,9 +31,10 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from hpo import schema
-from hpo.bulk import arrays, insertion, rows_of
+from hpo.bulk import arrays, rows_of
 from hpo.catalog import OPEN, PAUSED, set_attributes
 from hpo.epoch import EpochResult
+from hpo.prepared import Prepared
 
 UTC_NOW = func.timezone("utc", func.now())  # Optuna's columns hold UTC without a zone
 EPOCH = ("trial_id", "epoch", "train_loss", "validation_loss", "validation_accuracy")
@@ -57,25 +58,34 @@ class Saved:
     file: str
 
 
-def lease(connection: Connection, trial_ids: Sequence[int], worker: str, seconds: float) -> dict[int, Lease]:
-    """Gives waiting trials to `worker`; whoever held one before is fenced off by the new token.
+def lease(
+    connection: Connection, trial_ids: Sequence[int], worker: str, seconds: float
+) -> dict[int, tuple[Lease, Saved | None]]:
+    """Gives waiting trials to `worker`, by id with the checkpoint they go on from; whoever held one before is
+    fenced off by the new token.
 
-    The study must be locked and the trials claimable.
+    The study must be locked, and the trials claimable or paused.
     """
     ids = arrays(("trial_id",), ((trial_id,) for trial_id in sorted(trial_ids)))
-    rows = connection.execute(_leasing(), {**ids, "owner": worker, "lasting": seconds})
-    return {trial_id: Lease(trial_id, token) for trial_id, token in rows}
+    rows = _leasing(connection, {**ids, "owner": worker, "lasting": seconds})
+    return {
+        trial_id: (Lease(trial_id, token), None if file is None else Saved(epoch, file))
+        for trial_id, token, epoch, file in rows
+    }
 
 
-@cache
-def _leasing() -> Executable:
-    table, trial, saved = schema.leases, schema.trials, schema.checkpoints
-    ids = rows_of(trial.c.trial_id).subquery("given")
+@Prepared
+def _leasing() -> ClauseElement:
+    table, trial, saved, attribute = schema.leases, schema.trials, schema.checkpoints, schema.trial_attributes
+    ids = rows_of(trial.c.trial_id).cte("given")
     begun = (
         update(trial)
         .where(trial.c.trial_id.in_(select(ids.c.trial_id)), trial.c.state == TrialState.WAITING)
         .values(state=TrialState.RUNNING, datetime_start=func.coalesce(trial.c.datetime_start, UTC_NOW))
         .cte("begun")
+    )
+    going_on = delete(attribute).where(
+        attribute.c.trial_id.in_(select(ids.c.trial_id)), attribute.c.key == PAUSED
     )
     seconds = bindparam("lasting", type_=table.c.seconds.type)
     given = select(
@@ -91,7 +101,7 @@ def _leasing() -> Executable:
     )
     names = ("worker", "token", "seconds", "expires", "durable")
     statement = upsert(table).from_select(["trial_id", *names], given)
-    return (
+    leased = (
         statement.on_conflict_do_update(
             index_elements=[table.c.trial_id],
             set_={
@@ -100,7 +110,12 @@ def _leasing() -> Executable:
             },
         )
         .returning(table.c.trial_id, table.c.token)
-        .add_cte(begun)
+        .cte("leased")
+    )
+    return (
+        select(leased.c.trial_id, leased.c.token, saved.c.epoch, saved.c.file)
+        .join_from(leased, saved, saved.c.trial_id == leased.c.trial_id, isouter=True)
+        .add_cte(begun, going_on.cte("going_on"))
     )
 
 
@@ -134,11 +149,11 @@ def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
     tokens = [(mine.trial_id, mine.token) for mine in leases]
     if not tokens:
         return set()
-    return set(connection.execute(_renewing(), arrays(("trial_id", "token"), tokens)).scalars())
+    return set(_renewing(connection, arrays(("trial_id", "token"), tokens)).scalars())
 
 
-@cache
-def _renewing() -> Executable:
+@Prepared
+def _renewing() -> ClauseElement:
     table = schema.leases
     given = rows_of(table.c.trial_id, table.c.token).subquery("given")
     # That it has a worker is looked at again after a wait for the row, unlike the state of the trial.
@@ -156,10 +171,7 @@ def reap(connection: Connection, study_id: int) -> list[int]:
     back, for nobody could renew while it was away.
     """
     table = schema.leases
-    _forget_ended(connection, study_id)
-    # That it has a worker is looked at again if another transaction had the row meanwhile, and has reaped it.
-    mine = (schema.trials.c.study_id == study_id, _is_over(), table.c.worker.is_not(None))
-    lost = _lock(connection, *mine, skip_locked=True)
+    lost = list(_reaping(connection, {"study": study_id}).scalars())
     if not lost:
         return []
     _give_up(connection, lost)
@@ -171,12 +183,23 @@ def reap(connection: Connection, study_id: int) -> list[int]:
     return lost
 
 
-def _forget_ended(connection: Connection, study_id: int) -> None:
-    """Deletes the leases and checkpoints of trials that were ended by other means, as the dashboard can."""
+@Prepared
+def _reaping() -> ClauseElement:
+    """Locks the leases that have run out; deletes those, and the checkpoints, of trials that were ended by
+    other means, as the dashboard can."""
     trial, table, saved = schema.trials, schema.leases, schema.checkpoints
-    ended = select(trial.c.trial_id).where(trial.c.study_id == study_id, trial.c.state.not_in(OPEN))
+    study_id = bindparam("study", type_=trial.c.study_id.type)
+    ended = select(trial.c.trial_id).where(trial.c.study_id == study_id, ~_is_open())
     files = delete(saved).where(saved.c.trial_id.in_(ended)).cte("files")
-    connection.execute(delete(table).where(table.c.trial_id.in_(ended)).add_cte(files))
+    leases = delete(table).where(table.c.trial_id.in_(ended)).cte("forgotten")
+    # That it has a worker is looked at again if another transaction had the row meanwhile, and has reaped it.
+    mine = (trial.c.study_id == study_id, _is_over(), table.c.worker.is_not(None))
+    return _locking(*mine, skip_locked=True).add_cte(files, leases)
+
+
+def _is_open() -> ColumnElement[bool]:
+    """An `IN` would be written out only when its values are told."""
+    return or_(*(schema.trials.c.state == state for state in OPEN))
 
 
 def _has_advanced() -> ColumnElement[bool]:
@@ -208,15 +231,15 @@ def is_anything_lost(connection: Connection, study_id: int, losses: int) -> bool
 def _give_up(connection: Connection, trial_ids: Iterable[int]) -> None:
     """Puts trials whose leases are locked back into the queue."""
     table = schema.leases
-    _wait(connection, trial_ids)
+    connection.execute(_waiting(trial_ids))
     connection.execute(update(table).where(table.c.trial_id.in_(trial_ids)).values(worker=None))
 
 
-def _wait(connection: Connection, trial_ids: Iterable[int]) -> None:
+def _waiting(trial_ids: Iterable[int] | Select[int]) -> Update:
     """One that was ended by other means meanwhile stays ended."""
     trial = schema.trials
     running = and_(trial.c.trial_id.in_(trial_ids), trial.c.state == TrialState.RUNNING)
-    connection.execute(update(trial).where(running).values(state=TrialState.WAITING))
+    return update(trial).where(running).values(state=TrialState.WAITING)
 
 
 def revoke(connection: Connection, study_id: int) -> None:
@@ -274,18 +297,23 @@ def save(connection: Connection, saved: Mapping[int, Saved]) -> list[str]:
     """Notes the checkpoints of trials (by id) that the caller holds; gives the files they replace."""
     if not saved:
         return []
-    replaced = [old.file for old in checkpoints(connection, saved).values()]
     rows = ((i, one.epoch, one.file) for i, one in saved.items())
-    connection.execute(_saving(), arrays(CHECKPOINT, rows))
-    return replaced
+    return list(_saving(connection, arrays(CHECKPOINT, rows)).scalars())
 
 
-@cache
-def _saving() -> Executable:
-    statement = insertion(schema.checkpoints, *CHECKPOINT)
-    return statement.on_conflict_do_update(
+def _saved() -> Select[str]:
+    """Gives the files that were there before: what a statement reads is as it was at its begin."""
+    table = schema.checkpoints
+    given = rows_of(*(table.c[name] for name in CHECKPOINT)).cte("given")
+    statement = upsert(table).from_select(CHECKPOINT, select(given))
+    written = statement.on_conflict_do_update(
         index_elements=["trial_id"],
         set_={"epoch": statement.excluded.epoch, "file": statement.excluded.file},
+    )
+    return (
+        select(table.c.file)
+        .where(table.c.trial_id.in_(select(given.c.trial_id)))
+        .add_cte(written.cte("written"))
     )
 
 
@@ -294,11 +322,24 @@ def pause(connection: Connection, saved: Mapping[int, Saved], attributes: Mappin
 
     They wait without a lease, as if nobody had ever had them: who takes one up owes nothing to that.
     """
-    replaced, ids = save(connection, saved), list(saved)
-    _wait(connection, ids)
-    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id.in_(ids)))
+    if not saved:
+        return []
+    rows = ((i, one.epoch, one.file) for i, one in saved.items())
+    replaced = list(_pausing(connection, arrays(CHECKPOINT, rows)).scalars())
     set_attributes(connection, {i: {**attributes, PAUSED: one.epoch} for i, one in saved.items()})
     return replaced
+
+
+_saving = Prepared(_saved)
+
+
+@Prepared
+def _pausing() -> ClauseElement:
+    """`_saving`; the trials wait, and their leases go."""
+    table = schema.leases
+    ids = select(rows_of(schema.checkpoints.c.trial_id).cte("ids"))
+    leases = delete(table).where(table.c.trial_id.in_(ids))
+    return _saved().add_cte(_waiting(ids).cte("waiting"), leases.cte("leases"))
 
 
 def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
@@ -312,11 +353,11 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
         (trial_id, result.epoch, result.train_loss, result.validation_loss, result.validation_accuracy)
         for trial_id, result in results.items()
     )
-    return set(connection.execute(_reporting(), arrays(EPOCH, rows)).scalars())
+    return set(_reporting(connection, arrays(EPOCH, rows)).scalars())
 
 
-@cache
-def _reporting() -> Executable:
+@Prepared
+def _reporting() -> ClauseElement:
     table, shown = schema.epochs, schema.intermediate_values
     given = rows_of(*(table.c[name] for name in EPOCH)).cte("given")
     told = upsert(table).from_select(EPOCH, select(given)).on_conflict_do_nothing()
@@ -333,14 +374,20 @@ def _reporting() -> Executable:
 
 def trained(connection: Connection, study_id: int, inherited: int) -> list[tuple[TrialState, int]]:
     """Of a study's trials without the first `inherited`, the states and how many epochs are on record."""
+    rows = _trained(connection, {"study": study_id, "inherited": inherited})
+    return [(TrialState[state], epochs) for state, epochs in rows]
+
+
+@Prepared
+def _trained() -> ClauseElement:
     epoch, trial = schema.epochs, schema.trials
-    query = (
+    its = trial.c.study_id == bindparam("study", type_=trial.c.study_id.type)
+    return (
         select(trial.c.state, func.count(epoch.c.epoch))
         .join_from(trial, epoch, trial.c.trial_id == epoch.c.trial_id, isouter=True)
-        .where(trial.c.study_id == study_id, trial.c.number >= inherited)
+        .where(its, trial.c.number >= bindparam("inherited", type_=trial.c.number.type))
         .group_by(trial.c.trial_id)
     )
-    return [(state, epochs) for state, epochs in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,28 +430,28 @@ def finish(connection: Connection, endings: Mapping[int, Ending]) -> None:
     if not endings:
         return
     states = arrays(("trial_id", "state"), ((i, ending.state) for i, ending in endings.items()))
-    ended = set(connection.execute(_ending(), states).scalars())
-    gone = connection.execute(_letting_go(), arrays(("trial_id",), ((i,) for i in endings)))
+    ended = set(_ending(connection, states).scalars())
+    gone = _letting_go(connection, arrays(("trial_id",), ((i,) for i in endings)))
     takeovers = {row.trial_id: {"takeovers": row.takeovers} for row in gone if row.takeovers}
     now = {trial_id: ending for trial_id, ending in endings.items() if trial_id in ended}
     set_attributes(
         connection, {i: {**ending.attributes, **takeovers.get(i, {})} for i, ending in now.items()}
     )
     results = ((i, ending.value, ending.epochs) for i, ending in now.items())
-    connection.execute(_concluding(), arrays(("trial_id", "value", "epoch"), results))
+    _concluding(connection, arrays(("trial_id", "value", "epoch"), results))
 
 
-@cache
-def _ending() -> Executable:
+@Prepared
+def _ending() -> ClauseElement:
     """Gives the ids of those that had not ended before."""
     table = schema.trials
     given = rows_of(table.c.trial_id, table.c.state).subquery("given")
-    statement = update(table).where(table.c.trial_id == given.c.trial_id, table.c.state.in_(OPEN))
+    statement = update(table).where(table.c.trial_id == given.c.trial_id, _is_open())
     return statement.values(state=given.c.state, datetime_complete=UTC_NOW).returning(table.c.trial_id)
 
 
-@cache
-def _letting_go() -> Executable:
+@Prepared
+def _letting_go() -> ClauseElement:
     lease, saved = schema.leases, schema.checkpoints
     given = rows_of(lease.c.trial_id).cte("given")
     files = delete(saved).where(saved.c.trial_id.in_(select(given))).cte("files")
@@ -412,8 +459,8 @@ def _letting_go() -> Executable:
     return gone.returning(lease.c.trial_id, lease.c.takeovers).add_cte(files)
 
 
-@cache
-def _concluding() -> Executable:
+@Prepared
+def _concluding() -> ClauseElement:
     """Writes the objectives, and deletes the epochs after the last."""
     table, epoch, shown = schema.trial_values, schema.epochs, schema.intermediate_values
     given = rows_of(table.c.trial_id, table.c.value, epoch.c.epoch).cte("given")

@@ -171,7 +171,7 @@ def test_an_owner_who_writes_in_the_instant_of_a_take_over_is_too_late(
     assert held == [set()]
     assert rows(storage, study)[0].state == TrialState.RUNNING
     with storage.transaction() as connection:
-        assert ledger.hold(connection, new.values()) == set(ids)
+        assert ledger.hold(connection, [mine for mine, _ in new.values()]) == set(ids)
 
 
 def test_an_owner_who_writes_first_keeps_others_out(
