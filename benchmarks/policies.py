@@ -146,7 +146,10 @@ def by_optuna(path: Path, of: Policy, seeds: Sequence[int]) -> list[tuple[float,
             "asha": SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
             "hyperband": HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=REDUCTION),
         }
-        study = optuna.create_study(sampler=samplers[of.sampler], pruner=pruners[of.pruner])
+        # Its Hyperband draws the bracket of a trial from the name of the study.
+        study = optuna.create_study(
+            study_name=f"seed {seed}", sampler=samplers[of.sampler], pruner=pruners[of.pruner]
+        )
         spent = 0
         for number in range(TRIALS):
             trial, state = study.ask(space), TrialState.COMPLETE

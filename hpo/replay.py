@@ -126,7 +126,8 @@ class _Search:
             heapq.heappush(queue, (self._clock + pause, next(turns), worker))
 
         for place in range(workers):
-            resume(self._serve(f"worker-{place}", workers), 0.0)
+            # Others may replay on the same storage at this moment, and names of workers are for all studies.
+            resume(self._serve(f"{self.study.name}-{place}", workers), 0.0)
         while queue:
             self._clock, _, worker = heapq.heappop(queue)
             left = self._left

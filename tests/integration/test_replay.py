@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from integration.crowd import loss
@@ -93,6 +94,19 @@ def test_one_worker_repeats_itself(sampler: str, scratch: Storage, spec: SpecOf)
     one, two = (replay(scratch, study, table_of(study), width=2) for _ in range(2))
     assert one == two
     assert last(one)[1] == study.search.trials
+
+
+def test_several_workers_repeat_themselves_beside_those_of_another_replay(
+    scratch: Storage, spec: SpecOf
+) -> None:
+    study = spec(sampler={"name": "gp", "startup": 4}, pruner={"name": "pause"})
+
+    def again(_turn: int) -> Replay:
+        return replay(scratch, study, table_of(study), workers=4)
+
+    with ThreadPoolExecutor(2) as side_by_side:
+        one, two = side_by_side.map(again, range(2))
+    assert one == two == again(2)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
