@@ -187,7 +187,8 @@ def replay(table: Path, file: Path, workers: int, width: int | None, seeds: int,
             replayed(storage, spec.model_copy(update={"seed": seed}), curves, workers, width or WIDTH)
             for seed in range(seeds)
         ]
-    budget = spec.search.trials * epochs
+    all_of_it = spec.search.trials * epochs
+    budget = min(all_of_it, spec.stop.epochs or all_of_it)
     rows = {f"{share:.0%} of {budget} epochs": share * budget for share in (0.25, 0.5, 0.75, 1.0)}
     means = dict(zip(rows, standings(found, curves, epochs, list(rows.values())), strict=True))
     if as_json:

@@ -37,6 +37,8 @@ def test_a_table_is_trained_and_replayed(shell: Shell) -> None:
     shown = shell.hpo("replay", TABLE, "small.toml", "--seeds", "2", "--workers", "4").stdout
     assert "2 replays, 4 workers" in shown
     assert "100% of 48 epochs" in shown
+    shell.write("small.toml", study + "\n[stop]\nepochs = 20\n")
+    assert "100% of 20 epochs" in shell.hpo("replay", TABLE, "small.toml", "--seeds", "1").stdout
 
 
 def test_a_table_that_is_not_there_is_one_line(shell: Shell) -> None:
