@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -141,6 +142,7 @@ def worker(
     if standby:
         signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
     lines = _follow_launcher() if lifeline else None
+    gc.disable()  # it would go through all modules again and again while they come, a tenth of the start
     import socket
 
     from hpo.allocator import keep_freed
@@ -148,6 +150,9 @@ def worker(
     from hpo.standby import Assignment
     from hpo.worker import Worker
     from hpo.workload import Workload
+
+    gc.freeze()
+    gc.enable()
 
     # Whoever starts it by hand wants to know at once that there is no storage.
     found, storage, study = _patiently(lambda: opened(name)) if lifeline else opened(name)
