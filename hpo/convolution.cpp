@@ -1,10 +1,8 @@
 // Convolutions of few channels on a CPU, with the batch as the innermost axis: (C, H, W, B).
 //
-// A vector register holds one pixel of 16 images, so each multiplication fills it whatever the number of
-// channels; libraries that put channels innermost pad 1 or 6 of them to 16. Each tile keeps its sums in
-// registers. One thread; what a map's sum is made of, and in which order, depends on the shapes alone.
+// Libraries that put channels innermost pad 1 or 6 of them to 16. Each tile keeps its sums in registers. One thread;
+// what a map's sum is made of, and in which order, depends on the shapes alone.
 
-#include <ATen/ATen.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -12,17 +10,11 @@
 #include <tuple>
 #include <vector>
 
+#include "lanes.h"
+
 namespace {
 
 using at::Tensor;
-
-constexpr int64_t kLanes = 16;
-typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4)));
-
-// Less nothing, not plus nothing, which would be an addition: of -0 it makes 0.
-inline Lanes all(float value) { return value - Lanes{}; }
-inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
-inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
 
 struct Shape {
   int64_t batch, inputs, maps, kernel_h, kernel_w, in_h, in_w, out_h, out_w, stride, pad_h, pad_w;
@@ -182,15 +174,14 @@ void weight_gradient(const Shape& s, const float* in, const float* gradient, flo
       }
 }
 
-// (B, C, H, W) as (C, H, W, B), contiguous, with so many rows and columns of zeros on each side.
-Tensor batch_last(const Tensor& images, int64_t padding = 0) {
-  const Tensor turned = images.permute({1, 2, 3, 0});
-  if (padding == 0) return turned.contiguous();
-  const int64_t height = turned.size(1), width = turned.size(2);
-  Tensor padded =
-      at::zeros({turned.size(0), height + 2 * padding, width + 2 * padding, turned.size(3)}, turned.options());
-  padded.narrow(1, padding, height).narrow(2, padding, width).copy_(turned);
-  return padded;
+// (C, H, W, B) with so many rows and columns of zeros on each side.
+Tensor padded(const Tensor& images, int64_t padding) {
+  if (padding == 0) return images;
+  const int64_t height = images.size(1), width = images.size(2);
+  Tensor wide =
+      at::zeros({images.size(0), height + 2 * padding, width + 2 * padding, images.size(3)}, images.options());
+  wide.narrow(1, padding, height).narrow(2, padding, width).copy_(images);
+  return wide;
 }
 
 // Of `in` (C, H, W, B).
@@ -213,7 +204,7 @@ Shape shape_of(const Tensor& in, const Tensor& weight, int64_t stride, int64_t p
 // As aten::convolution, with the batch innermost in memory: a multiple of 16 images.
 Tensor convolution(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, int64_t stride,
                    int64_t padding) {
-  TORCH_CHECK(images.size(0) % kLanes == 0, "a batch of ", images.size(0), " is not a multiple of ", kLanes);
+  check_batch(images);
   const Tensor in = batch_last(images), factors = weight.contiguous();
   const Tensor offsets = bias ? bias->contiguous() : Tensor();
   const Shape s = shape_of(in, weight, stride, padding);
@@ -228,7 +219,7 @@ Tensor convolution(const Tensor& images, const Tensor& weight, const std::option
 std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, const Tensor& images,
                                                         const Tensor& weight, int64_t stride, int64_t padding,
                                                         bool of_images) {
-  const Tensor in = batch_last(images, padding), errors = batch_last(gradient), factors = weight.contiguous();
+  const Tensor in = padded(batch_last(images), padding), errors = batch_last(gradient), factors = weight.contiguous();
   const Shape s = shape_of(in, weight, stride, 0);
   const int64_t kernel = s.kernel_h * s.kernel_w;
   Tensor of_weight = at::empty({s.maps, s.inputs, s.kernel_h, s.kernel_w}, weight.options());
@@ -249,7 +240,7 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, 
 
 }  // namespace
 
-TORCH_LIBRARY(hpo, library) {
+TORCH_LIBRARY_FRAGMENT(hpo, library) {
   library.def("convolution(Tensor images, Tensor weight, Tensor? bias, int stride, int padding) -> Tensor");
   library.def(
       "convolution_backward(Tensor gradient, Tensor images, Tensor weight, int stride, int padding, bool of_images)"

@@ -1,27 +1,39 @@
-"""Convolutions of few channels on a CPU: our own kernels, built on this machine, and when they are used.
+"""Convolutions on a CPU: our own kernels, built on this machine, and when they are used.
 
-The kernels are in `convolution.cpp`, which says how they work.
+The kernels are in `convolution.cpp`, for few channels, and `winograd.cpp`, with fewer multiplications. They
+say how they work.
 """
 
 import hashlib
+import math
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
 from torch import Tensor
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.cpp", "winograd.cpp", "lanes.h"))
 
 LANES = 16
 """A batch has to be a multiple of it."""
 
 MOST_CHANNELS = 16
-"""Inputs up to which the kernels are used. With more, those of oneDNN are as fast or faster."""
+"""Inputs up to which the kernels for few channels are used. With more, oneDNN's are as fast or faster."""
+
+FEWEST_CHANNELS = 8
+"""Inputs from which on Winograd's are used, which spend their time on the transforms if there are fewer."""
+
+TILE = 6
+"""Height and width of what Winograd's kernels transform, whatever the kernel."""
+
+LEAST_SAVING = 1.5
+"""So many times fewer multiplications Winograd's kernels need where they are used: where a tile reaches far
+beyond the map they save none."""
 
 # Not -ffast-math: a library that is linked with it takes small numbers for zero in the whole process.
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared")
@@ -47,11 +59,13 @@ def load(folder: Path) -> None:
     torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     torch.library.register_fake("hpo::convolution", _like_convolution)
     torch.library.register_fake("hpo::convolution_backward", _like_backward)
+    torch.library.register_fake("hpo::winograd", _like_winograd)
+    torch.library.register_fake("hpo::winograd_backward", _like_winograd_backward)
 
 
 def digest() -> str:
-    """What tells one build from another: the source, the compiler's flags, torch and this kind of CPU."""
-    parts = (SOURCE.read_text(), *FLAGS, compiler(), torch.__version__, cpu())
+    """What tells one build from another: the sources, the compiler's flags, torch and this kind of CPU."""
+    parts = (*(source.read_text() for source in SOURCES), *FLAGS, compiler(), torch.__version__, cpu())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -65,11 +79,11 @@ def cpu() -> str:
 
 
 def _build(path: Path) -> None:
-    home = Path(torch.__file__).parent
+    home, units = Path(torch.__file__).parent, [source for source in SOURCES if source.suffix == ".cpp"]
     headers, libraries = f"-I{home / 'include'}", f"-L{home / 'lib'}"
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder, path.name)
-        command = [compiler(), *FLAGS, headers, str(SOURCE), "-o", str(made), libraries]
+        command = [compiler(), *FLAGS, headers, *map(str, units), "-o", str(made), libraries]
         try:
             done = subprocess.run(
                 [*command, "-ltorch_cpu", "-lc10"], text=True, capture_output=True, check=False
@@ -78,7 +92,7 @@ def _build(path: Path) -> None:
             raise BuildError(f"no C++ compiler: {compiler()}: {error.strerror}") from error
         if done.returncode != 0:
             reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-            raise BuildError(f"{compiler()} cannot build {SOURCE.name}: {reason}")
+            raise BuildError(f"{compiler()} cannot build {', '.join(u.name for u in units)}: {reason}")
         made.replace(path)
 
 
@@ -104,7 +118,17 @@ def _like_backward(
     return of_input, weight.new_empty(weight.shape), weight.new_empty(weight.shape[0])
 
 
-def _fits(
+def _like_winograd(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    return _like_convolution(images, weight, bias, 1, padding)
+
+
+def _like_winograd_backward(
+    gradient: Tensor, images: Tensor, weight: Tensor, padding: int, of_images: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _like_backward(gradient, images, weight, 1, padding, of_images)
+
+
+def _kernels(
     images: Tensor,
     weight: Tensor,
     stride: Sequence[int],
@@ -112,19 +136,32 @@ def _fits(
     dilation: Sequence[int],
     transposed: bool,
     groups: int,
-) -> bool:
-    return (
+) -> Literal["winograd", "few channels"] | None:
+    """Ours that are to be used, if any."""
+    fits = (
         images.ndim == 4
         and images.device.type == "cpu"
         and images.dtype == weight.dtype == torch.float32
         and images.shape[0] % LANES == 0
-        and images.shape[1] <= MOST_CHANNELS
         and not transposed
         and groups == 1
         and stride[0] == stride[1]
         and padding[0] == padding[1] < min(weight.shape[2:])
         and set(dilation) == {1}
     )
+    if fits and stride[0] == 1 and _saves(images, weight, padding[0]):
+        return "winograd"
+    return "few channels" if fits and images.shape[1] <= MOST_CHANNELS else None
+
+
+def _saves(images: Tensor, weight: Tensor, padding: int) -> bool:
+    """Whether Winograd's kernels need so many multiplications less that the transforms are worth it."""
+    kernel = weight.shape[2]
+    if kernel not in (3, 5) or weight.shape[3] != kernel or images.shape[1] < FEWEST_CHANNELS:
+        return False
+    places = [side + 2 * padding - kernel + 1 for side in images.shape[2:]]
+    tiles = math.prod(-(-side // (TILE + 1 - kernel)) for side in places)
+    return kernel**2 * math.prod(places) >= LEAST_SAVING * TILE**2 * tiles
 
 
 def _convolution(
@@ -138,9 +175,13 @@ def _convolution(
     _output_padding: Sequence[int],
     groups: int,
 ) -> Any:
-    if not _fits(images, weight, stride, padding, dilation, transposed, groups):
-        return NotImplemented
-    return torch.ops.hpo.convolution(images, weight, bias, stride[0], padding[0])
+    match _kernels(images, weight, stride, padding, dilation, transposed, groups):
+        case "winograd":
+            return torch.ops.hpo.winograd(images, weight, bias, padding[0])
+        case "few channels":
+            return torch.ops.hpo.convolution(images, weight, bias, stride[0], padding[0])
+        case None:
+            return NotImplemented
 
 
 def _convolution_backward(
@@ -156,10 +197,14 @@ def _convolution_backward(
     groups: int,
     wanted: Sequence[bool],
 ) -> Any:
-    fits = _fits(images, weight, stride, padding, dilation, transposed, groups)
-    if not fits or (wanted[0] and stride[0] != 1):
+    kernels = _kernels(images, weight, stride, padding, dilation, transposed, groups)
+    if kernels is None or (wanted[0] and stride[0] != 1):
         return NotImplemented
-    gradients = torch.ops.hpo.convolution_backward(gradient, images, weight, stride[0], padding[0], wanted[0])
+    arguments = (gradient, images, weight)
+    if kernels == "winograd":
+        gradients = torch.ops.hpo.winograd_backward(*arguments, padding[0], wanted[0])
+    else:
+        gradients = torch.ops.hpo.convolution_backward(*arguments, stride[0], padding[0], wanted[0])
     return tuple(one if is_wanted else None for one, is_wanted in zip(gradients, wanted, strict=True))
 
 

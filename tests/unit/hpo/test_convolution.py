@@ -22,6 +22,18 @@ SHAPES = [
     (2, 10, (7, 7), (11, 11), 1, 3, 16),
 ]
 
+# as above; inputs and maps that fill no register, and maps that tiles reach beyond
+WINOGRAD = [
+    (16, 48, (3, 3), (14, 14), 1, 2, 16),
+    (9, 7, (3, 3), (9, 14), 1, 1, 48),
+    (40, 21, (3, 3), (7, 7), 1, 0, 32),
+    (64, 64, (3, 3), (4, 4), 1, 1, 16),
+    (1, 1, (3, 3), (3, 3), 1, 0, 16),
+    (32, 64, (5, 5), (14, 14), 1, 2, 16),
+    (8, 17, (5, 5), (12, 9), 1, 0, 32),
+    (20, 12, (5, 5), (6, 7), 1, 3, 64),
+]
+
 
 @pytest.fixture(autouse=True)
 def _kernels(programs: Path) -> None:
@@ -29,10 +41,14 @@ def _kernels(programs: Path) -> None:
 
 
 def close(mine: Tensor, theirs: Tensor) -> None:
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+    """Winograd's sums of products of sums round about ten times as much as sums of products."""
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=3e-5 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize(("inputs", "maps", "kernel", "size", "stride", "padding", "batch"), SHAPES)
+@pytest.mark.parametrize("algorithm", ["few channels", "winograd"])
+@pytest.mark.parametrize(
+    ("inputs", "maps", "kernel", "size", "stride", "padding", "batch"), [*SHAPES, *WINOGRAD]
+)
 def test_values_and_gradients_are_torch_s(
     inputs: int,
     maps: int,
@@ -41,7 +57,13 @@ def test_values_and_gradients_are_torch_s(
     stride: int,
     padding: int,
     batch: int,
+    algorithm: str,
 ) -> None:
+    forward, backward, rest = torch.ops.hpo.convolution, torch.ops.hpo.convolution_backward, [stride, padding]
+    if algorithm == "winograd":
+        if stride != 1 or kernel not in {(3, 3), (5, 5)}:
+            pytest.skip("not one of its")
+        forward, backward, rest = torch.ops.hpo.winograd, torch.ops.hpo.winograd_backward, [padding]
     torch.manual_seed(0)
     images, weight, bias = (
         torch.randn(batch, inputs, *size),
@@ -49,8 +71,8 @@ def test_values_and_gradients_are_torch_s(
         torch.randn(maps),
     )
     theirs = torch.conv2d(images, weight, bias, stride, padding)
-    close(torch.ops.hpo.convolution(images, weight, bias, stride, padding), theirs)
-    close(torch.ops.hpo.convolution(images, weight, None, stride, padding), theirs - bias.view(-1, 1, 1))
+    close(forward(images, weight, bias, *rest), theirs)
+    close(forward(images, weight, None, *rest), theirs - bias.view(-1, 1, 1))
     gradient, of_images = torch.randn_like(theirs), stride == 1
     expected = torch.ops.aten.convolution_backward(
         gradient,
@@ -65,10 +87,12 @@ def test_values_and_gradients_are_torch_s(
         1,
         [of_images, True, True],
     )
-    found = torch.ops.hpo.convolution_backward(gradient, images, weight, stride, padding, of_images)
+    found = backward(gradient, images, weight, *rest, of_images)
     for mine, its in zip(found, expected, strict=True):
         if its is not None:
             close(mine, its)
+    if of_images:
+        assert backward(gradient, images, weight, *rest, False)[0].numel() == 0
 
 
 def test_the_layout_of_the_result_has_the_batch_innermost() -> None:
@@ -93,14 +117,44 @@ def test_ours_are_used_where_they_fit() -> None:
     assert "hpo.convolution" in traced(few, weight, stride=2, padding=1)
     others = {
         "a batch that is no multiple": (torch.randn(8, 2, 6, 6), weight, {}),
-        "many channels": (torch.randn(16, 32, 6, 6), torch.randn(4, 32, 3, 3), {}),
+        "many channels": (torch.randn(16, 32, 6, 6), torch.randn(4, 32, 1, 1), {}),
         "groups": (few, torch.randn(4, 1, 3, 3), {"groups": 2}),
         "dilation": (few, weight, {"dilation": 2}),
         "padding as wide as the kernel": (few, weight, {"padding": 3}),
         "float64": (few.double(), weight.double(), {}),
     }
     for what, (images, factors, options) in others.items():
-        assert "hpo.convolution" not in traced(images, factors, **options), what
+        assert "hpo." not in traced(images, factors, **options), what
+
+
+def test_winograd_s_are_used_where_they_save() -> None:
+    many, weight = torch.randn(16, 32, 14, 14), torch.randn(8, 32, 3, 3)
+    assert "hpo.winograd" in traced(many, weight, padding=1)
+    assert "hpo.winograd" in traced(many, torch.randn(8, 32, 5, 5))
+    others = {
+        "stride": (many, weight, {"stride": 2}),
+        "another kernel": (many, torch.randn(8, 32, 7, 7), {}),
+        "a kernel that is not square": (many, torch.randn(8, 32, 3, 5), {}),
+        "a map smaller than a tile": (torch.randn(16, 32, 2, 2), weight, {"padding": 1}),
+        "a batch that is no multiple": (torch.randn(24, 32, 14, 14), weight, {}),
+        "few channels": (torch.randn(16, 7, 14, 14), torch.randn(8, 7, 3, 3), {}),
+    }
+    for what, (images, factors, options) in others.items():
+        assert "hpo.winograd" not in traced(images, factors, **options), what
+
+
+def test_winograd_s_have_the_gradients_of_a_step() -> None:
+    images, weight = torch.randn(16, 8, 7, 7), torch.randn(8, 8, 3, 3)
+
+    def loss(weight: Tensor, images: Tensor) -> Tensor:
+        return torch.conv2d(images, weight, padding=1).square().sum()
+
+    gradients = torch.func.grad(loss, argnums=(0, 1))
+    table = dict(convolution.DECOMPOSITIONS)
+    graph = make_fx(gradients, tracing_mode="fake", decomposition_table=table)(weight, images)
+    assert "hpo.winograd_backward" in str(graph.code)
+    for mine, its in zip(graph(weight, images), gradients(weight, images), strict=True):
+        close(mine, its)
 
 
 def test_the_smallest_numbers_stay_what_they_are() -> None:
@@ -111,6 +165,13 @@ def test_the_smallest_numbers_stay_what_they_are() -> None:
 def test_a_batch_that_is_no_multiple_is_refused() -> None:
     with pytest.raises(RuntimeError, match="a batch of 8 is not a multiple of 16"):
         torch.ops.hpo.convolution(torch.randn(8, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 1, 0)
+    with pytest.raises(RuntimeError, match="a batch of 24 is not a multiple of 16"):
+        torch.ops.hpo.winograd(torch.randn(24, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0)
+
+
+def test_a_kernel_that_winograd_s_do_not_know_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="a kernel of 3x5 is neither 3x3 nor 5x5"):
+        torch.ops.hpo.winograd(torch.randn(16, 1, 5, 5), torch.randn(1, 1, 3, 5), None, 0)
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +179,7 @@ def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(convolution.BuildError, match=r"no C\+\+ compiler: no-such-compiler: No such file"):
         convolution._build(tmp_path / "kernels.so")
     monkeypatch.setenv("CXX", "false")
-    with pytest.raises(convolution.BuildError, match=r"false cannot build convolution\.cpp"):
+    with pytest.raises(convolution.BuildError, match=r"false cannot build convolution\.cpp, winograd\.cpp"):
         convolution._build(tmp_path / "kernels.so")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,23 @@
+// What our kernels share: images with the batch innermost in memory, (C, H, W, B), so that a vector register holds one
+// pixel of 16 images, and each multiplication fills it whatever the number of channels.
+
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+
+constexpr int64_t kLanes = 16;
+typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4)));
+
+// Less nothing, not plus nothing, which would be an addition: of -0 it makes 0.
+inline Lanes all(float value) { return value - Lanes{}; }
+inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
+inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
+
+inline void check_batch(const at::Tensor& images) {
+  TORCH_CHECK(images.size(0) % kLanes == 0, "a batch of ", images.size(0), " is not a multiple of ", kLanes);
+}
+
+// (B, C, H, W) as (C, H, W, B), contiguous.
+inline at::Tensor batch_last(const at::Tensor& images) { return images.permute({1, 2, 3, 0}).contiguous(); }
