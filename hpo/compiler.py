@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 import models
-from hpo import convolution
+from hpo import kernels
 from hpo.errors import HpoError
 from hpo.program import Program, digest, trace
 from hpo.settings import child_environment
@@ -75,8 +75,8 @@ def _digest(program: Program, folder: Path) -> str:
 
 def _load_kernels(folder: Path) -> None:
     try:
-        convolution.load(folder)
-    except convolution.BuildError as error:
+        kernels.load(folder)
+    except kernels.BuildError as error:
         raise CompileError(str(error)) from error
     except OSError as error:
         raise CompileError(f"{folder} cannot be used: {error}") from error
@@ -93,7 +93,7 @@ def _traced(program: Program, folder: Path, *options: object) -> str:
 
 def _known(program: Program, *options: object) -> str:
     """A digest of what a program of our own networks follows from."""
-    found = hashlib.sha256(repr((convolution.digest(), program, OPTIONS, options)).encode())
+    found = hashlib.sha256(repr((kernels.digest(), program, OPTIONS, options)).encode())
     for source in _sources():
         found.update(source.read_bytes())
     return found.hexdigest()[:16]
@@ -101,7 +101,7 @@ def _known(program: Program, *options: object) -> str:
 
 def _sources() -> list[Path]:
     mine = Path(__file__).parent
-    names = ("program", "pack", "optimizer", "dropout", "convolution", "engine", "programs", "tuning")
+    names = ("program", "pack", "optimizer", "dropout", "kernels", "engine", "programs", "tuning")
     return [*(mine / f"{name}.py" for name in names), *sorted(Path(models.__file__).parent.glob("*.py"))]
 
 
@@ -139,7 +139,7 @@ def main() -> None:
     from torch._inductor import aot_compile
 
     torch.set_num_threads(1)
-    convolution.load(path.parent)
+    kernels.load(path.parent)
     graph, arguments = trace(program)
     found = Path(str(aot_compile(graph, tuple(arguments), options=OPTIONS)))
     # Its calls of operators outside of it, if there are any, then the program: once that is there, both are.

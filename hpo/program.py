@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import models
-from hpo import convolution
+from hpo import kernels
 from hpo.optimizer import Adam, Optimizer, Sgd, clip
 from hpo.pack import Candidate, Pack, Tensors, Weights
 from hpo.precision import Precision
@@ -101,7 +101,7 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
         function = _step(pack, optimizer, program, images)
         arguments = [*of_member(pack.weights, optimizer, 0), factors, images, labels]
     graph: GraphModule = make_fx(
-        function, tracing_mode="fake", decomposition_table=dict(convolution.DECOMPOSITIONS)
+        function, tracing_mode="fake", decomposition_table=dict(kernels.DECOMPOSITIONS)
     )(*arguments)
     return graph, arguments
 
@@ -109,7 +109,7 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
 def digest(program: Program, *options: object) -> str:
     """What tells one compiled program from another: what it computes, and what compiles it, and how."""
     graph, arguments = trace(program)
-    found = hashlib.sha256(repr((convolution.digest(), options)).encode())
+    found = hashlib.sha256(repr((kernels.digest(), options)).encode())
     found.update(graph.code.encode())
     for tensor in arguments:
         found.update(repr((tensor.dtype, tensor.shape, tensor.stride())).encode())

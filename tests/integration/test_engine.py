@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import models
-from hpo import convolution
+from hpo import kernels
 from hpo.artifacts import Artifacts
 from hpo.budget import Phase
 from hpo.claim import LeasedTrial
@@ -149,7 +149,7 @@ def test_evaluations_are_torch_s(programs: Path) -> None:
 def test_without_a_compiler_torch_s_operators_do_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
     monkeypatch.setenv("CXX", "no-such-compiler")
     engine = Programs(LIKE, tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -162,7 +162,7 @@ def test_without_a_compiler_torch_s_operators_do_it(
 
 
 def test_a_network_that_cannot_be_traced_is_one_line(programs: Path) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
     with pytest.raises(CompileError, match="nothing:Here cannot be traced: ModelError: ") as raised:
         obtain(replace(LIKE, model="nothing:Here"), programs)
     assert "\n" not in str(raised.value)
@@ -171,7 +171,7 @@ def test_a_network_that_cannot_be_traced_is_one_line(programs: Path) -> None:
 def test_a_worker_that_is_told_to_stop_takes_the_compiler_with_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
     started: list[subprocess.Popen[str]] = []
 
     class Interrupted(subprocess.Popen[str]):

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 import models
-from hpo import compiler, convolution, tuning
+from hpo import compiler, kernels, tuning
 from hpo.budget import Phase
 from hpo.cli import cli
 from hpo.compiler import obtain
@@ -138,7 +138,7 @@ def test_evaluations_are_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_without_a_compiler_the_fastest_of_the_operators_do_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
 
     def fails(*_arguments: Any) -> Any:
         raise compiler.CompileError("no compiler here")
@@ -192,7 +192,7 @@ def test_what_is_kept_is_measured_again_if_one_wants(tmp_path: Path, monkeypatch
 def test_a_program_that_is_damaged_is_compiled_anew(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
     path = obtain(STEP, programs)
     copy = tmp_path / path.name
     copy.write_bytes(b"no program")

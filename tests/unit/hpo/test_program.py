@@ -8,7 +8,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import models
-from hpo import convolution
+from hpo import kernels
 from hpo.engine import Engine
 from hpo.optimizer import Adam, Optimizer, Sgd
 from hpo.pack import Candidate, Pack
@@ -22,7 +22,7 @@ STEP = Program("lenet", 10, 1, (28, 28), 16, "sgd")
 
 @pytest.fixture(autouse=True)
 def _kernels(programs: Path) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
 
 
 def pack(name: str) -> Pack:
@@ -91,7 +91,7 @@ def test_gradients_are_about_as_exact_as_torch_s(name: str) -> None:
 
         found = torch.func.grad(loss)
         if ours:
-            found = make_fx(found, decomposition_table=dict(convolution.DECOMPOSITIONS))(given, images)
+            found = make_fx(found, decomposition_table=dict(kernels.DECOMPOSITIONS))(given, images)
             assert "hpo.winograd_backward" in str(found.code)
         return torch.cat([one.double().flatten() for one in found(given, images.to(dtype)).values()])
 

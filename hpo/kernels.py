@@ -1,7 +1,7 @@
-"""Convolutions on a CPU: our own kernels, built on this machine, and when they are used.
+"""Our own kernels for a CPU, built on this machine, and when they are used.
 
-The kernels are in `convolution.cpp`, for few channels, and `winograd.cpp`, with fewer multiplications. They
-say how they work.
+They are in `convolution.cpp`, for few channels, `winograd.cpp`, convolutions with fewer multiplications, and
+`pooling.cpp`, which say how they work.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.cpp", "winograd.cpp", "lanes.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("convolution.cpp", "winograd.cpp", "pooling.cpp", "lanes.h")
+)
 
 LANES = 16
 """A batch has to be a multiple of it."""
@@ -35,8 +38,11 @@ LEAST_SAVING = 1.5
 """So many times fewer multiplications Winograd's kernels need where they are used: where a tile reaches far
 beyond the map they save none."""
 
+MOST_PLACES = 256
+"""In a window of a pooling: a place is a byte."""
+
 # Not -ffast-math: a library that is linked with it takes small numbers for zero in the whole process.
-FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-shared")
+FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC")
 
 
 class BuildError(Exception):
@@ -51,7 +57,7 @@ def load(folder: Path) -> None:
     """Builds the kernels in `folder` unless they are there, and registers them. Raises `BuildError`."""
     if hasattr(torch.ops.hpo, "convolution"):
         return
-    path = folder / f"convolution-{digest()}.so"
+    path = folder / f"kernels-{digest()}.so"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
@@ -61,6 +67,8 @@ def load(folder: Path) -> None:
     torch.library.register_fake("hpo::convolution_backward", _like_backward)
     torch.library.register_fake("hpo::winograd", _like_winograd)
     torch.library.register_fake("hpo::winograd_backward", _like_winograd_backward)
+    torch.library.register_fake("hpo::max_pool", _like_max_pool)
+    torch.library.register_fake("hpo::max_pool_backward", _like_max_pool_backward)
 
 
 def digest() -> str:
@@ -80,20 +88,29 @@ def cpu() -> str:
 
 def _build(path: Path) -> None:
     home, units = Path(torch.__file__).parent, [source for source in SOURCES if source.suffix == ".cpp"]
-    headers, libraries = f"-I{home / 'include'}", f"-L{home / 'lib'}"
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder, path.name)
-        command = [compiler(), *FLAGS, headers, *map(str, units), "-o", str(made), libraries]
-        try:
-            done = subprocess.run(
-                [*command, "-ltorch_cpu", "-lc10"], text=True, capture_output=True, check=False
-            )
-        except OSError as error:
-            raise BuildError(f"no C++ compiler: {compiler()}: {error.strerror}") from error
-        if done.returncode != 0:
-            reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-            raise BuildError(f"{compiler()} cannot build {', '.join(u.name for u in units)}: {reason}")
+    with tempfile.TemporaryDirectory(dir=path.parent) as name, ThreadPoolExecutor() as threads:
+        folder = Path(name)
+        objects = {unit: folder / f"{unit.stem}.o" for unit in units}
+
+        def compile_(unit: Path) -> None:
+            _run(unit.name, f"-I{home / 'include'}", "-c", str(unit), "-o", str(objects[unit]))
+
+        list(threads.map(compile_, units))
+        libraries = (f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10")
+        made = folder / path.name
+        _run(path.name, "-shared", *map(str, objects.values()), "-o", str(made), *libraries)
         made.replace(path)
+
+
+def _run(what: str, *arguments: str) -> None:
+    """Calls the compiler to make `what`, or of it. Raises `BuildError`."""
+    try:
+        done = subprocess.run([compiler(), *FLAGS, *arguments], text=True, capture_output=True, check=False)
+    except OSError as error:
+        raise BuildError(f"no C++ compiler: {compiler()}: {error.strerror}") from error
+    if done.returncode != 0:
+        reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+        raise BuildError(f"{compiler()} cannot build {what}: {reason}")
 
 
 def _batch_last(like: Tensor, shape: Sequence[int]) -> Tensor:
@@ -126,6 +143,19 @@ def _like_winograd_backward(
     gradient: Tensor, images: Tensor, weight: Tensor, padding: int, of_images: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like_backward(gradient, images, weight, 1, padding, of_images)
+
+
+def _like_max_pool(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    count, channels, *sides = images.shape
+    height, width = ((side + 2 * padding - kernel) // stride + 1 for side in sides)
+    places = images.new_empty((channels, height, width, count), dtype=torch.uint8)
+    return _batch_last(images, (count, channels, height, width)), places
+
+
+def _like_max_pool_backward(
+    gradient: Tensor, _places: Tensor, rows: int, columns: int, _kernel: int, _stride: int, _padding: int
+) -> Tensor:
+    return _batch_last(gradient, (*gradient.shape[:2], rows, columns))
 
 
 def _kernels(
@@ -208,8 +238,64 @@ def _convolution_backward(
     return tuple(one if is_wanted else None for one, is_wanted in zip(gradients, wanted, strict=True))
 
 
+def _max_pool(
+    images: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil: bool = False,
+) -> Any:
+    window = _window(images, kernel, stride, padding, dilation, ceil)
+    return NotImplemented if window is None else torch.ops.hpo.max_pool(images, *window)
+
+
+def _max_pool_backward(
+    gradient: Tensor,
+    images: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
+    places: Tensor,
+) -> Any:
+    window = _window(images, kernel, stride, padding, dilation, ceil)
+    if window is None or places.dtype != torch.uint8:
+        return NotImplemented
+    return torch.ops.hpo.max_pool_backward(gradient, places, *images.shape[2:], *window)
+
+
+def _window(
+    images: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
+) -> tuple[int, int, int] | None:
+    """Kernel, stride and padding of a pooling that is ours to do."""
+    sizes = [set(one) for one in (kernel, stride or kernel, padding)]
+    fits = (
+        images.ndim == 4
+        and images.device.type == "cpu"
+        and images.dtype == torch.float32
+        and images.shape[0] % LANES == 0
+        and all(len(one) == 1 for one in sizes)
+        and kernel[0] ** 2 <= MOST_PLACES
+        and set(dilation) == {1}
+        and not ceil
+    )
+    if not fits:
+        return None
+    side, step, outside = (one.pop() for one in sizes)
+    return side, step, outside
+
+
 DECOMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
     torch.ops.aten.convolution.default: _convolution,
     torch.ops.aten.convolution_backward.default: _convolution_backward,
+    torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
+    torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
 }
-"""For `make_fx`: torch's convolutions as ours, where ours fit."""
+"""For `make_fx`: torch's operators as ours, where ours fit."""

@@ -1,14 +1,17 @@
-"""Our convolutions against torch's."""
+"""Our kernels against torch's operators."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from hpo import convolution
+from hpo import kernels
 
 # inputs, maps, kernel, height and width, stride, padding, batch
 SHAPES = [
@@ -37,7 +40,7 @@ WINOGRAD = [
 
 @pytest.fixture(autouse=True)
 def _kernels(programs: Path) -> None:
-    convolution.load(programs)
+    kernels.load(programs)
 
 
 def close(mine: Tensor, theirs: Tensor) -> None:
@@ -106,7 +109,7 @@ def traced(images: Tensor, weight: Tensor, **options: int) -> str:
     graph = make_fx(
         lambda images, weight: torch.nn.functional.conv2d(images, weight, **options),
         tracing_mode="fake",
-        decomposition_table=dict(convolution.DECOMPOSITIONS),
+        decomposition_table=dict(kernels.DECOMPOSITIONS),
     )(images, weight)
     return str(graph.code)
 
@@ -150,11 +153,69 @@ def test_winograd_s_have_the_gradients_of_a_step() -> None:
         return torch.conv2d(images, weight, padding=1).square().sum()
 
     gradients = torch.func.grad(loss, argnums=(0, 1))
-    table = dict(convolution.DECOMPOSITIONS)
+    table = dict(kernels.DECOMPOSITIONS)
     graph = make_fx(gradients, tracing_mode="fake", decomposition_table=table)(weight, images)
     assert "hpo.winograd_backward" in str(graph.code)
     for mine, its in zip(graph(weight, images), gradients(weight, images), strict=True):
         close(mine, its)
+
+
+# kernel, stride, padding, height and width
+POOLINGS = [
+    (2, 2, 0, (28, 28)),
+    (3, 2, 0, (30, 29)),
+    (3, 2, 1, (28, 28)),
+    (3, 1, 1, (6, 5)),
+    (2, 3, 0, (9, 11)),
+    (5, 2, 2, (7, 7)),
+]
+
+
+def pooled(images: Tensor, **options: Any) -> Tensor:
+    """A sum in which each pixel that is the largest of a window has a gradient of its own."""
+    largest = torch.nn.functional.max_pool2d(images, **options)
+    return (largest * torch.linspace(1, 2, largest[0].numel()).view(largest.shape[1:])).sum()
+
+
+def pooling(images: Tensor, **options: Any) -> GraphModule:
+    gradient = torch.func.grad_and_value(partial(pooled, **options))
+    graph: GraphModule = make_fx(
+        gradient, tracing_mode="fake", decomposition_table=dict(kernels.DECOMPOSITIONS)
+    )(images)
+    return graph
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), POOLINGS)
+def test_the_largest_and_their_gradients_are_torch_s(
+    kernel: int, stride: int, padding: int, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(32, 3, *size).round(decimals=1)  # of which many are equal
+    images[0, 0, 0, 0], images[1, 0] = torch.nan, -torch.inf
+    options = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    graph = pooling(images, **options)
+    assert "hpo.max_pool_backward" in str(graph.code)
+    expected, found = torch.func.grad_and_value(partial(pooled, **options))(images), graph(images)
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=1e-5, atol=1e-5)
+    values, _ = torch.ops.hpo.max_pool(images, kernel, stride, padding)
+    theirs = torch.nn.functional.max_pool2d(images, **options)
+    torch.testing.assert_close(values, theirs, equal_nan=True, rtol=0, atol=0)
+
+
+def test_poolings_are_ours_where_they_fit() -> None:
+    images = torch.randn(16, 2, 9, 9)
+    assert "hpo.max_pool" in str(pooling(images, kernel_size=2).code)
+    others = {
+        "a batch that is no multiple": (images[:8], {"kernel_size": 2}),
+        "float64": (images.double(), {"kernel_size": 2}),
+        "dilation": (images, {"kernel_size": 2, "dilation": 2}),
+        "places beyond the last one": (images, {"kernel_size": 2, "ceil_mode": True}),
+        "a window that is not square": (images, {"kernel_size": (2, 3)}),
+        "a step that is not": (images, {"kernel_size": 2, "stride": (1, 2)}),
+        "more places than a byte has": (torch.randn(16, 1, 17, 17), {"kernel_size": 17}),
+    }
+    for what, (given, options) in others.items():
+        assert "hpo." not in str(pooling(given, **options).code), what
 
 
 def test_the_smallest_numbers_stay_what_they_are() -> None:
@@ -176,16 +237,16 @@ def test_a_kernel_that_winograd_s_do_not_know_is_refused() -> None:
 
 def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(convolution.BuildError, match=r"no C\+\+ compiler: no-such-compiler: No such file"):
-        convolution._build(tmp_path / "kernels.so")
+    with pytest.raises(kernels.BuildError, match=r"no C\+\+ compiler: no-such-compiler: No such file"):
+        kernels._build(tmp_path / "kernels.so")
     monkeypatch.setenv("CXX", "false")
-    with pytest.raises(convolution.BuildError, match=r"false cannot build convolution\.cpp, winograd\.cpp"):
-        convolution._build(tmp_path / "kernels.so")
+    with pytest.raises(kernels.BuildError, match=r"false cannot build convolution\.cpp"):
+        kernels._build(tmp_path / "kernels.so")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_compiler_is_another_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = convolution.digest()
-    assert before == convolution.digest()
+    before = kernels.digest()
+    assert before == kernels.digest()
     monkeypatch.setenv("CXX", "clang++")
-    assert before != convolution.digest()
+    assert before != kernels.digest()
