@@ -25,7 +25,9 @@ constexpr int kRows = 8;  // of a block of a product, each in `kColumns` vectors
 // Floats between what belongs to two points, lest all of it falls into the same sets of the cache.
 constexpr int64_t kGap = 48;
 
-constexpr int64_t kAtOnce = 8;  // tiles of 16 images that are transformed at once: what becomes of them fits the cache
+// Tiles of 16 images that are transformed at once: as many as a product takes, and so few that what becomes of them
+// leaves room in a cache that cores share.
+constexpr int64_t kAtOnce = 3;
 
 template <int kKernel>
 constexpr int kOut = kTile + 1 - kKernel;
