@@ -204,7 +204,7 @@ Shape shape_of(const Tensor& in, const Tensor& weight, int64_t stride, int64_t p
 // As aten::convolution, with the batch innermost in memory: a multiple of 16 images.
 Tensor convolution(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, int64_t stride,
                    int64_t padding) {
-  check_batch(images);
+  check_convolution(images, weight);
   const Tensor in = batch_last(images), factors = weight.contiguous();
   const Tensor offsets = bias ? bias->contiguous() : Tensor();
   const Shape s = shape_of(in, weight, stride, padding);
@@ -219,6 +219,7 @@ Tensor convolution(const Tensor& images, const Tensor& weight, const std::option
 std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, const Tensor& images,
                                                         const Tensor& weight, int64_t stride, int64_t padding,
                                                         bool of_images) {
+  check_convolution(images, weight);
   const Tensor in = padded(batch_last(images), padding), errors = batch_last(gradient), factors = weight.contiguous();
   const Shape s = shape_of(in, weight, stride, 0);
   const int64_t kernel = s.kernel_h * s.kernel_w;

@@ -10,13 +10,14 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from filelock import FileLock
 from torch import Tensor
+from torch.fx import GraphModule
 
 SOURCES = tuple(
     Path(__file__).with_name(name) for name in ("convolution.cpp", "winograd.cpp", "pooling.cpp", "lanes.h")
@@ -38,11 +39,15 @@ LEAST_SAVING = 1.5
 """So many times fewer multiplications Winograd's kernels need where they are used: where a tile reaches far
 beyond the map they save none."""
 
+MAX_POOL = torch.ops.aten.max_pool2d_with_indices.default
+MAX_POOL_BACKWARD = torch.ops.aten.max_pool2d_with_indices_backward.default
+
 MOST_PLACES = 256
 """In a window of a pooling: a place is a byte."""
 
 # Not -ffast-math: a library that is linked with it takes small numbers for zero in the whole process.
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC")
+LIBRARIES = ("-ltorch_cpu", "-lc10")
 
 
 class BuildError(Exception):
@@ -73,7 +78,14 @@ def load(folder: Path) -> None:
 
 def digest() -> str:
     """What tells one build from another: the sources, the compiler's flags, torch and this kind of CPU."""
-    parts = (*(source.read_text() for source in SOURCES), *FLAGS, compiler(), torch.__version__, cpu())
+    parts = (
+        *(source.read_text() for source in SOURCES),
+        *FLAGS,
+        *LIBRARIES,
+        compiler(),
+        torch.__version__,
+        cpu(),
+    )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -88,29 +100,39 @@ def cpu() -> str:
 
 def _build(path: Path) -> None:
     home, units = Path(torch.__file__).parent, [source for source in SOURCES if source.suffix == ".cpp"]
-    with tempfile.TemporaryDirectory(dir=path.parent) as name, ThreadPoolExecutor() as threads:
-        folder = Path(name)
-        objects = {unit: folder / f"{unit.stem}.o" for unit in units}
-
-        def compile_(unit: Path) -> None:
-            _run(unit.name, f"-I{home / 'include'}", "-c", str(unit), "-o", str(objects[unit]))
-
-        list(threads.map(compile_, units))
-        libraries = (f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10")
-        made = folder / path.name
-        _run(path.name, "-shared", *map(str, objects.values()), "-o", str(made), *libraries)
+    with tempfile.TemporaryDirectory(dir=path.parent) as name, ExitStack() as running:
+        objects = [Path(name, f"{unit.stem}.o") for unit in units]
+        compilers = [
+            _started(running, *FLAGS, f"-I{home / 'include'}", "-c", str(unit), "-o", str(made))
+            for unit, made in zip(units, objects, strict=True)
+        ]
+        for unit, process in zip(units, compilers, strict=True):
+            _finish(process, unit.name)
+        library, made = f"-L{home / 'lib'}", Path(name, path.name)
+        linker = _started(running, "-shared", *map(str, objects), "-o", str(made), library, *LIBRARIES)
+        _finish(linker, path.name)
         made.replace(path)
 
 
-def _run(what: str, *arguments: str) -> None:
-    """Calls the compiler to make `what`, or of it. Raises `BuildError`."""
+def _started(running: ExitStack, *arguments: str) -> subprocess.Popen[str]:
+    """The compiler, which does not outlive `running`: a worker may be told to stop. Raises `BuildError`."""
     try:
-        done = subprocess.run([compiler(), *FLAGS, *arguments], text=True, capture_output=True, check=False)
+        process = subprocess.Popen(
+            [compiler(), *arguments], text=True, stderr=subprocess.PIPE, errors="replace"
+        )
     except OSError as error:
         raise BuildError(f"no C++ compiler: {compiler()}: {error.strerror}") from error
-    if done.returncode != 0:
-        reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-        raise BuildError(f"{compiler()} cannot build {what}: {reason}")
+    running.enter_context(process)
+    running.callback(process.kill)
+    return process
+
+
+def _finish(process: subprocess.Popen[str], what: str) -> None:
+    """Waits until `what` is compiled, or linked. Raises `BuildError`."""
+    said = process.communicate()[1]
+    if process.returncode != 0:
+        reason = next((line for line in said.splitlines() if "error: " in line), said)
+        raise BuildError(f"{compiler()} cannot build {what}: {' '.join(reason.split())}")
 
 
 def _batch_last(like: Tensor, shape: Sequence[int]) -> Tensor:
@@ -173,6 +195,7 @@ def _kernels(
         and images.device.type == "cpu"
         and images.dtype == weight.dtype == torch.float32
         and images.shape[0] % LANES == 0
+        and images.shape[1] == weight.shape[1]
         and not transposed
         and groups == 1
         and stride[0] == stride[1]
@@ -190,6 +213,8 @@ def _saves(images: Tensor, weight: Tensor, padding: int) -> bool:
     if kernel not in (3, 5) or weight.shape[3] != kernel or images.shape[1] < FEWEST_CHANNELS:
         return False
     places = [side + 2 * padding - kernel + 1 for side in images.shape[2:]]
+    if min(places) < 1:
+        return False
     tiles = math.prod(-(-side // (TILE + 1 - kernel)) for side in places)
     return kernel**2 * math.prod(places) >= LEAST_SAVING * TILE**2 * tiles
 
@@ -238,64 +263,52 @@ def _convolution_backward(
     return tuple(one if is_wanted else None for one, is_wanted in zip(gradients, wanted, strict=True))
 
 
-def _max_pool(
+def _window(
     images: Tensor,
     kernel: Sequence[int],
     stride: Sequence[int] = (),
     padding: Sequence[int] = (0,),
     dilation: Sequence[int] = (1,),
     ceil: bool = False,
-) -> Any:
-    window = _window(images, kernel, stride, padding, dilation, ceil)
-    return NotImplemented if window is None else torch.ops.hpo.max_pool(images, *window)
-
-
-def _max_pool_backward(
-    gradient: Tensor,
-    images: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil: bool,
-    places: Tensor,
-) -> Any:
-    window = _window(images, kernel, stride, padding, dilation, ceil)
-    if window is None or places.dtype != torch.uint8:
-        return NotImplemented
-    return torch.ops.hpo.max_pool_backward(gradient, places, *images.shape[2:], *window)
-
-
-def _window(
-    images: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil: bool,
 ) -> tuple[int, int, int] | None:
     """Kernel, stride and padding of a pooling that is ours to do."""
     sizes = [set(one) for one in (kernel, stride or kernel, padding)]
+    if images.ndim != 4 or any(len(one) != 1 for one in sizes):
+        return None
+    side, step, outside = (one.pop() for one in sizes)
     fits = (
-        images.ndim == 4
-        and images.device.type == "cpu"
+        images.device.type == "cpu"
         and images.dtype == torch.float32
         and images.shape[0] % LANES == 0
-        and all(len(one) == 1 for one in sizes)
-        and kernel[0] ** 2 <= MOST_PLACES
+        and side**2 <= MOST_PLACES
+        and 2 * outside <= side <= min(images.shape[2:]) + 2 * outside
         and set(dilation) == {1}
         and not ceil
     )
-    if not fits:
-        return None
-    side, step, outside = (one.pop() for one in sizes)
-    return side, step, outside
+    return (side, step, outside) if fits else None
 
 
 DECOMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
     torch.ops.aten.convolution.default: _convolution,
     torch.ops.aten.convolution_backward.default: _convolution_backward,
-    torch.ops.aten.max_pool2d_with_indices.default: _max_pool,
-    torch.ops.aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
 }
-"""For `make_fx`: torch's operators as ours, where ours fit."""
+"""For `make_fx`: torch's convolutions as ours, where ours fit."""
+
+
+def pool(graph: GraphModule) -> None:
+    """Has the poolings of a graph of `make_fx` done by ours, where they fit, and where nothing but a gradient
+    asks for the indices: ours are others."""
+    for node in graph.graph.find_nodes(op="call_function", target=MAX_POOL):
+        images, *window = node.args
+        indices = [user for user in node.users if user.args[1] == 1]
+        backward = [user for one in indices for user in one.users]
+        ours = _window(images.meta["val"], *window)
+        if ours is None or any(user.target != MAX_POOL_BACKWARD for user in backward):
+            continue
+        node.target, node.args = torch.ops.hpo.max_pool.default, (images, *ours)
+        for user in backward:
+            gradient, *_, places = user.args
+            sides = images.meta["val"].shape[2:]
+            user.target = torch.ops.hpo.max_pool_backward.default
+            user.args = (gradient, places, *sides, *ours)
+    graph.recompile()

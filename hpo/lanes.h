@@ -18,7 +18,14 @@ inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(fr
 inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
 
 inline void check_batch(const at::Tensor& images) {
-  TORCH_CHECK(images.size(0) % kLanes == 0, "a batch of ", images.size(0), " is not a multiple of ", kLanes);
+  const int64_t batch = images.size(0);
+  TORCH_CHECK(batch > 0 && batch % kLanes == 0, "a batch of ", batch, " is not a multiple of ", kLanes);
+}
+
+inline void check_convolution(const at::Tensor& images, const at::Tensor& weight) {
+  check_batch(images);
+  TORCH_CHECK(images.size(1) == weight.size(1), "images of ", images.size(1), " channels for a weight of ",
+              weight.size(1));
 }
 
 // (B, C, H, W) as (C, H, W, B), contiguous.

@@ -19,8 +19,8 @@ inline int64_t pooled(int64_t side, int64_t kernel, int64_t stride, int64_t padd
   return (side + 2 * padding - kernel) / stride + 1;
 }
 
-// The largest of each window, (B, C, H, W), and its place in the window, row by row, (C, H, W, B); the first of those that
-// are equal, and of numbers that are none the last.
+// The largest of each window, (B, C, H, W), and its place in the window, row by row, (C, H, W, B); the first of those
+// that are equal, and of numbers that are none the last. `padding` is at most half of the kernel.
 std::tuple<Tensor, Tensor> max_pool(const Tensor& images, int64_t kernel, int64_t stride, int64_t padding) {
   check_batch(images);
   const Tensor in = batch_last(images);
@@ -59,10 +59,12 @@ Tensor max_pool_backward(const Tensor& gradient, const Tensor& places, int64_t r
                          int64_t stride, int64_t padding) {
   check_batch(gradient);
   const Tensor errors = batch_last(gradient);
+  const Tensor own_places = places.contiguous();
+  TORCH_CHECK(places.sizes() == errors.sizes(), "places of ", places.sizes(), " for gradients of ", errors.sizes());
   const int64_t channels = errors.size(0), height = errors.size(1), width = errors.size(2), batch = errors.size(3);
   Tensor out = at::empty({channels, rows, columns, batch}, errors.options());
   const float* from = errors.const_data_ptr<float>();
-  const uint8_t* place = places.const_data_ptr<uint8_t>();
+  const uint8_t* place = own_places.const_data_ptr<uint8_t>();
   float* to = out.mutable_data_ptr<float>();
   const int64_t map = height * width * batch;
   for (int64_t c = 0; c < channels; ++c, from += map, place += map)

@@ -103,6 +103,7 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
     graph: GraphModule = make_fx(
         function, tracing_mode="fake", decomposition_table=dict(kernels.DECOMPOSITIONS)
     )(*arguments)
+    kernels.pool(graph)
     return graph, arguments
 
 

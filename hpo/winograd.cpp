@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "lanes.h"
 
@@ -293,24 +294,22 @@ Tensor correlate(const Tensor& images, const Tensor& weight, bool turned, const 
   return out;
 }
 
+// Of two vectors, exchanges the lanes of the first whose numbers have the bit `kStep` with those of the second that lack
+// it.
+template <int kStep, size_t... kLane>
+inline void exchange(Lanes& one, Lanes& other, std::index_sequence<kLane...>) {
+  const Lanes first = one, second = other;
+  one = __builtin_shufflevector(first, second, (kLane & kStep ? kLanes + kLane - kStep : kLane)...);
+  other = __builtin_shufflevector(first, second, (kLane & kStep ? kLanes + kLane : kLane + kStep)...);
+}
+
 // Turns 16 vectors of 16 about their diagonal.
+template <int kStep = kLanes / 2>
 inline void transpose(Lanes (&rows)[kLanes]) {
-  typedef int32_t Places __attribute__((vector_size(4 * kLanes)));
-#pragma GCC unroll 4
-  for (int step = kLanes / 2; step; step /= 2) {
-    Places low, high;  // in the one vector and then the other
-    for (int lane = 0; lane < kLanes; ++lane) {
-      low[lane] = lane & step ? kLanes + lane - step : lane;
-      high[lane] = lane & step ? kLanes + lane : lane + step;
-    }
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i)
-      if (!(i & step)) {
-        const Lanes one = rows[i], other = rows[i + step];
-        rows[i] = __builtin_shuffle(one, other, low);
-        rows[i + step] = __builtin_shuffle(one, other, high);
-      }
-  }
+  for (int i = 0; i < kLanes; ++i)
+    if (!(i & kStep)) exchange<kStep>(rows[i], rows[i + kStep], std::make_index_sequence<kLanes>{});
+  if constexpr (kStep > 1) transpose<kStep / 2>(rows);
 }
 
 // (C, H, W, B) as (B, H, W, C), with channels of zeros up to a multiple of 16.
@@ -429,7 +428,7 @@ void check_kernel(const Tensor& weight) {
 
 // As `convolution` of convolution.cpp, with stride 1.
 Tensor winograd(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, int64_t padding) {
-  check_batch(images);
+  check_convolution(images, weight);
   check_kernel(weight);
   const Tensor in = batch_last(images), factors = weight.contiguous();
   const Tensor offsets = bias ? bias->contiguous() : Tensor();
@@ -441,7 +440,7 @@ Tensor winograd(const Tensor& images, const Tensor& weight, const std::optional<
 // As `convolution_backward` of convolution.cpp, with stride 1.
 std::tuple<Tensor, Tensor, Tensor> winograd_backward(const Tensor& gradient, const Tensor& images, const Tensor& weight,
                                                      int64_t padding, bool of_images) {
-  check_batch(images);
+  check_convolution(images, weight);
   check_kernel(weight);
   const Tensor in = batch_last(images), errors = batch_last(gradient), factors = weight.contiguous();
   const bool small = weight.size(2) == 3;

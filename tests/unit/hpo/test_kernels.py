@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -34,7 +35,7 @@ WINOGRAD = [
     (1, 1, (3, 3), (3, 3), 1, 0, 16),
     (32, 64, (5, 5), (14, 14), 1, 2, 16),
     (8, 17, (5, 5), (12, 9), 1, 0, 32),
-    (20, 12, (5, 5), (6, 7), 1, 3, 64),
+    (20, 12, (5, 5), (6, 7), 1, 4, 64),
 ]
 
 
@@ -182,6 +183,7 @@ def pooling(images: Tensor, **options: Any) -> GraphModule:
     graph: GraphModule = make_fx(
         gradient, tracing_mode="fake", decomposition_table=dict(kernels.DECOMPOSITIONS)
     )(images)
+    kernels.pool(graph)
     return graph
 
 
@@ -218,6 +220,44 @@ def test_poolings_are_ours_where_they_fit() -> None:
         assert "hpo." not in str(pooling(given, **options).code), what
 
 
+def test_a_pooling_whose_indices_are_asked_for_stays_torch_s() -> None:
+    def unpooled(images: Tensor) -> Tensor:
+        largest, indices = torch.nn.functional.max_pool2d(images, 2, return_indices=True)
+        return torch.nn.functional.max_unpool2d(largest, indices, 2).square().sum()
+
+    images = torch.randn(16, 2, 6, 6)
+    graph = make_fx(torch.func.grad(unpooled), tracing_mode="fake")(images)
+    kernels.pool(graph)
+    assert "hpo." not in str(graph.code)
+    torch.testing.assert_close(graph(images), torch.func.grad(unpooled)(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("winograd", ((32, 9, 7, 8), (5, 9, 3, 3), None, 1)),
+        ("winograd_backward", ((16, 5, 8, 9), (16, 9, 8, 9), (5, 9, 5, 5), 2, True)),
+        ("convolution", ((16, 3, 7, 8), (5, 3, 3, 4), None, 2, 1)),
+        ("convolution_backward", ((16, 5, 4, 4), (16, 3, 4, 4), (5, 3, 3, 3), 1, 1, True)),
+        ("max_pool", ((16, 3, 7, 8), 3, 2, 1)),
+    ],
+)
+def test_what_the_compiler_is_told_of_results_is_so(name: str, arguments: tuple[Any, ...]) -> None:
+    operator = getattr(torch.ops.hpo, name)
+    given = [torch.randn(one) if isinstance(one, tuple) else one for one in arguments]
+    real = operator(*given)
+    with FakeTensorMode(allow_non_fake_inputs=False) as mode:
+        told = operator(*(mode.from_tensor(one) if isinstance(one, Tensor) else one for one in given))
+    pairs = zip(real, told, strict=True) if isinstance(real, tuple) else [(real, told)]
+    for mine, its in pairs:
+        assert (mine.shape, mine.stride(), mine.dtype) == (its.shape, its.stride(), its.dtype)
+
+
+def test_weights_may_lie_in_memory_as_they_like() -> None:
+    images, weight = torch.randn(80, 8, 9, 9), torch.randn(3, 3, 8, 10).permute(3, 2, 0, 1)
+    close(torch.ops.hpo.winograd(images, weight, None, 1), torch.conv2d(images, weight, None, 1, 1))
+
+
 def test_the_smallest_numbers_stay_what_they_are() -> None:
     """A library that was linked with -ffast-math takes them for zero, in all that the process computes."""
     assert (np.full(1, 5e-324) * 1.0)[0] > 0
@@ -226,8 +266,16 @@ def test_the_smallest_numbers_stay_what_they_are() -> None:
 def test_a_batch_that_is_no_multiple_is_refused() -> None:
     with pytest.raises(RuntimeError, match="a batch of 8 is not a multiple of 16"):
         torch.ops.hpo.convolution(torch.randn(8, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 1, 0)
+    with pytest.raises(RuntimeError, match="a batch of 0 is not a multiple of 16"):
+        torch.ops.hpo.winograd(torch.randn(0, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0)
     with pytest.raises(RuntimeError, match="a batch of 24 is not a multiple of 16"):
         torch.ops.hpo.winograd(torch.randn(24, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0)
+
+
+def test_a_weight_for_other_channels_is_refused() -> None:
+    for operator, rest in ((torch.ops.hpo.winograd, (0,)), (torch.ops.hpo.convolution, (1, 0))):
+        with pytest.raises(RuntimeError, match="images of 2 channels for a weight of 3"):
+            operator(torch.randn(16, 2, 5, 5), torch.randn(1, 3, 3, 3), None, *rest)
 
 
 def test_a_kernel_that_winograd_s_do_not_know_is_refused() -> None:
