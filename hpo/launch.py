@@ -32,6 +32,10 @@ LAST_WORDS_SECONDS = 3.0
 START_SECONDS = 20.0
 """A worker that has said nothing for so long has started, and found nothing to train."""
 
+STANDBY_SECONDS = 20.0
+"""For so long there is no standby: it takes three seconds of a core from the workers, and most searches that
+are over by then lose nobody."""
+
 
 @dataclass
 class _Place:
@@ -68,6 +72,7 @@ class Launcher:
         self._environment = common_environment(slots)
         self._standby: Child | None = None
         self._standby_restarts: Restarts | None = Restarts()  # None: there is no use in another one
+        self._since = clock()
         self._children: list[Child] = []
         self._changed, self._stopping = threading.Event(), threading.Event()
 
@@ -149,14 +154,18 @@ class Launcher:
         return self._start(place)
 
     def _keep_standby(self) -> None:
-        """Sees to it that there is a standby, but not while workers start: they have work to do."""
+        """Sees to it that there is a standby, once the workers can spare what its start takes."""
         if self._standby is not None and self._standby.code is not None:
             self._lose_standby(self._standby, self._standby.code)
+        if self._standby is None and self._standby_restarts is not None and self._are_at_work():
+            self._standby = self._spawn("standby", self._environment, "--standby")
+
+    def _are_at_work(self) -> bool:
+        """Whether all that runs has run for a while: no worker starts."""
+        now = self._clock()
         running = [place.child for place in self._places if place.child is not None]
-        if self._standby is None and self._standby_restarts is not None and running:
-            now = self._clock()
-            if all(child.said or now - child.since >= START_SECONDS for child in running):
-                self._standby = self._spawn("standby", self._environment, "--standby")
+        started = (child.said or now - child.since >= START_SECONDS for child in running)
+        return bool(running) and now - self._since >= STANDBY_SECONDS and all(started)
 
     def _lose_standby(self, child: Child, code: int) -> None:
         assert self._standby_restarts is not None

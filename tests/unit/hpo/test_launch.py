@@ -7,10 +7,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpo import launch
+from hpo.child import Child
 from hpo.devices import Slot
 from hpo.errors import UnavailableError
 from hpo.launch import Launcher
@@ -106,7 +108,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr(launch, "STANDBY_SECONDS", 0.0)
     return Stage(tmp_path)
 
 
@@ -244,6 +247,29 @@ def test_no_standby_starts_before_all_workers_have_said_something(stage: Stage) 
     with pytest.raises(KeyboardInterrupt):
         stage.play("serve", "serve", slots=[Slot("cpu", "a")] * 2)
     assert stage.lines.index("[standby] ready") > max(stage.lines.index(line) for line in stage.said("serve"))
+
+
+def test_no_standby_starts_at_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STANDBY_SECONDS", 20.0)
+    now, looks, starts = 0.0, 0, dict[str, float]()
+
+    class Timed(Child):
+        def __init__(self, worker: str, label: str, *rest: Any) -> None:
+            starts[label] = now
+            super().__init__(worker, label, *rest)
+
+    def clock() -> float:
+        nonlocal now, looks
+        if stage.said("serve"):
+            looks += 1
+            now = 20.0 if looks > 4 else 19.9
+        return now
+
+    monkeypatch.setattr(launch, "Child", Timed)
+    stage.on("[standby] ready", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stage.play("serve", clock=clock)
+    assert starts == {"a/0": 0.0, "standby": 20.0}
 
 
 def test_a_standby_that_breaks_is_replaced_three_times(stage: Stage) -> None:
