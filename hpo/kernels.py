@@ -32,8 +32,8 @@ MOST_CHANNELS = 16
 FEWEST_CHANNELS = 8
 """Inputs from which on Winograd's are used, which spend their time on the transforms if there are fewer."""
 
-TILE = 6
-"""Height and width of what Winograd's kernels transform, whatever the kernel."""
+TILES = 6, 7
+"""Heights and widths of what Winograd's kernels transform, whatever the kernel."""
 
 LEAST_SAVING = 1.5
 """So many times fewer multiplications Winograd's kernels need where they are used: where a tile reaches far
@@ -157,12 +157,12 @@ def _like_backward(
     return of_input, weight.new_empty(weight.shape), weight.new_empty(weight.shape[0])
 
 
-def _like_winograd(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+def _like_winograd(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int, _tile: int) -> Tensor:
     return _like_convolution(images, weight, bias, 1, padding)
 
 
 def _like_winograd_backward(
-    gradient: Tensor, images: Tensor, weight: Tensor, padding: int, of_images: bool
+    gradient: Tensor, images: Tensor, weight: Tensor, padding: int, _tile: int, of_images: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like_backward(gradient, images, weight, 1, padding, of_images)
 
@@ -188,8 +188,8 @@ def _kernels(
     dilation: Sequence[int],
     transposed: bool,
     groups: int,
-) -> Literal["winograd", "few channels"] | None:
-    """Ours that are to be used, if any."""
+) -> int | Literal["few channels"] | None:
+    """Ours that are to be used, if any: Winograd's, with a tile of that side, or those for few channels."""
     fits = (
         images.ndim == 4
         and images.device.type == "cpu"
@@ -202,21 +202,22 @@ def _kernels(
         and padding[0] == padding[1] < min(weight.shape[2:])
         and set(dilation) == {1}
     )
-    if fits and stride[0] == 1 and _saves(images, weight, padding[0]):
-        return "winograd"
-    return "few channels" if fits and images.shape[1] <= MOST_CHANNELS else None
+    tile = _tile(images, weight, padding[0]) if fits and stride[0] == 1 else None
+    return tile or ("few channels" if fits and images.shape[1] <= MOST_CHANNELS else None)
 
 
-def _saves(images: Tensor, weight: Tensor, padding: int) -> bool:
-    """Whether Winograd's kernels need so many multiplications less that the transforms are worth it."""
+def _tile(images: Tensor, weight: Tensor, padding: int) -> int | None:
+    """The tile with which Winograd's kernels need the fewest multiplications, if they need so few that the
+    transforms are worth it."""
     kernel = weight.shape[2]
     if kernel not in (3, 5) or weight.shape[3] != kernel or images.shape[1] < FEWEST_CHANNELS:
-        return False
+        return None
     places = [side + 2 * padding - kernel + 1 for side in images.shape[2:]]
     if min(places) < 1:
-        return False
-    tiles = math.prod(-(-side // (TILE + 1 - kernel)) for side in places)
-    return kernel**2 * math.prod(places) >= LEAST_SAVING * TILE**2 * tiles
+        return None
+    needed = {tile: tile**2 * math.prod(-(-side // (tile + 1 - kernel)) for side in places) for tile in TILES}
+    best = min(TILES, key=lambda tile: needed[tile])
+    return best if kernel**2 * math.prod(places) >= LEAST_SAVING * needed[best] else None
 
 
 def _convolution(
@@ -231,8 +232,8 @@ def _convolution(
     groups: int,
 ) -> Any:
     match _kernels(images, weight, stride, padding, dilation, transposed, groups):
-        case "winograd":
-            return torch.ops.hpo.winograd(images, weight, bias, padding[0])
+        case int(tile):
+            return torch.ops.hpo.winograd(images, weight, bias, padding[0], tile)
         case "few channels":
             return torch.ops.hpo.convolution(images, weight, bias, stride[0], padding[0])
         case None:
@@ -256,8 +257,8 @@ def _convolution_backward(
     if kernels is None or (wanted[0] and stride[0] != 1):
         return NotImplemented
     arguments = (gradient, images, weight)
-    if kernels == "winograd":
-        gradients = torch.ops.hpo.winograd_backward(*arguments, padding[0], wanted[0])
+    if isinstance(kernels, int):
+        gradients = torch.ops.hpo.winograd_backward(*arguments, padding[0], kernels, wanted[0])
     else:
         gradients = torch.ops.hpo.convolution_backward(*arguments, stride[0], padding[0], wanted[0])
     return tuple(one if is_wanted else None for one, is_wanted in zip(gradients, wanted, strict=True))

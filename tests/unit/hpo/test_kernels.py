@@ -49,7 +49,7 @@ def close(mine: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=3e-5 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("algorithm", ["few channels", "winograd"])
+@pytest.mark.parametrize("algorithm", ["few channels", *kernels.TILES])
 @pytest.mark.parametrize(
     ("inputs", "maps", "kernel", "size", "stride", "padding", "batch"), [*SHAPES, *WINOGRAD]
 )
@@ -61,13 +61,17 @@ def test_values_and_gradients_are_torch_s(
     stride: int,
     padding: int,
     batch: int,
-    algorithm: str,
+    algorithm: int | str,
 ) -> None:
     forward, backward, rest = torch.ops.hpo.convolution, torch.ops.hpo.convolution_backward, [stride, padding]
-    if algorithm == "winograd":
+    if isinstance(algorithm, int):
         if stride != 1 or kernel not in {(3, 3), (5, 5)}:
             pytest.skip("not one of its")
-        forward, backward, rest = torch.ops.hpo.winograd, torch.ops.hpo.winograd_backward, [padding]
+        forward, backward, rest = (
+            torch.ops.hpo.winograd,
+            torch.ops.hpo.winograd_backward,
+            [padding, algorithm],
+        )
     torch.manual_seed(0)
     images, weight, bias = (
         torch.randn(batch, inputs, *size),
@@ -145,6 +149,15 @@ def test_winograd_s_are_used_where_they_save() -> None:
     }
     for what, (images, factors, options) in others.items():
         assert "hpo.winograd" not in traced(images, factors, **options), what
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "tile"), [(14, 3, 7), (7, 3, 6), (28, 3, 6), (14, 5, 7), (16, 5, 7), (4, 5, 6)]
+)
+def test_the_tile_is_the_one_with_the_fewest_multiplications(side: int, kernel: int, tile: int) -> None:
+    images, weight = torch.randn(16, 8, side, side), torch.randn(4, 8, kernel, kernel)
+    padding = kernel // 2
+    assert f"{padding}, {tile})" in traced(images, weight, padding=padding)
 
 
 def test_winograd_s_have_the_gradients_of_a_step() -> None:
@@ -235,8 +248,8 @@ def test_a_pooling_whose_indices_are_asked_for_stays_torch_s() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("winograd", ((32, 9, 7, 8), (5, 9, 3, 3), None, 1)),
-        ("winograd_backward", ((16, 5, 8, 9), (16, 9, 8, 9), (5, 9, 5, 5), 2, True)),
+        ("winograd", ((32, 9, 7, 8), (5, 9, 3, 3), None, 1, 6)),
+        ("winograd_backward", ((16, 5, 8, 9), (16, 9, 8, 9), (5, 9, 5, 5), 2, 7, True)),
         ("convolution", ((16, 3, 7, 8), (5, 3, 3, 4), None, 2, 1)),
         ("convolution_backward", ((16, 5, 4, 4), (16, 3, 4, 4), (5, 3, 3, 3), 1, 1, True)),
         ("max_pool", ((16, 3, 7, 8), 3, 2, 1)),
@@ -255,7 +268,7 @@ def test_what_the_compiler_is_told_of_results_is_so(name: str, arguments: tuple[
 
 def test_weights_may_lie_in_memory_as_they_like() -> None:
     images, weight = torch.randn(80, 8, 9, 9), torch.randn(3, 3, 8, 10).permute(3, 2, 0, 1)
-    close(torch.ops.hpo.winograd(images, weight, None, 1), torch.conv2d(images, weight, None, 1, 1))
+    close(torch.ops.hpo.winograd(images, weight, None, 1, 7), torch.conv2d(images, weight, None, 1, 1))
 
 
 def test_the_smallest_numbers_stay_what_they_are() -> None:
@@ -267,20 +280,25 @@ def test_a_batch_that_is_no_multiple_is_refused() -> None:
     with pytest.raises(RuntimeError, match="a batch of 8 is not a multiple of 16"):
         torch.ops.hpo.convolution(torch.randn(8, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 1, 0)
     with pytest.raises(RuntimeError, match="a batch of 0 is not a multiple of 16"):
-        torch.ops.hpo.winograd(torch.randn(0, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0)
+        torch.ops.hpo.winograd(torch.randn(0, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0, 6)
     with pytest.raises(RuntimeError, match="a batch of 24 is not a multiple of 16"):
-        torch.ops.hpo.winograd(torch.randn(24, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0)
+        torch.ops.hpo.winograd(torch.randn(24, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0, 6)
 
 
 def test_a_weight_for_other_channels_is_refused() -> None:
-    for operator, rest in ((torch.ops.hpo.winograd, (0,)), (torch.ops.hpo.convolution, (1, 0))):
+    for operator, rest in ((torch.ops.hpo.winograd, (0, 6)), (torch.ops.hpo.convolution, (1, 0))):
         with pytest.raises(RuntimeError, match="images of 2 channels for a weight of 3"):
             operator(torch.randn(16, 2, 5, 5), torch.randn(1, 3, 3, 3), None, *rest)
 
 
 def test_a_kernel_that_winograd_s_do_not_know_is_refused() -> None:
     with pytest.raises(RuntimeError, match="a kernel of 3x5 is neither 3x3 nor 5x5"):
-        torch.ops.hpo.winograd(torch.randn(16, 1, 5, 5), torch.randn(1, 1, 3, 5), None, 0)
+        torch.ops.hpo.winograd(torch.randn(16, 1, 5, 5), torch.randn(1, 1, 3, 5), None, 0, 6)
+
+
+def test_a_tile_that_winograd_s_do_not_know_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="a tile of 8x8 is neither 6x6 nor 7x7"):
+        torch.ops.hpo.winograd(torch.randn(16, 1, 5, 5), torch.randn(1, 1, 3, 3), None, 0, 8)
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
