@@ -3,9 +3,9 @@
 //
 // A tile of 6x6 pixels gives 4x4 places of a map by a kernel of 3x3, or 2x2 by one of 5x5; one of 7x7 gives 5x5, or
 // 3x3. With B, G and A of their section 4, y = A^T [(G g G^T) * (B^T d B)] A, where * multiplies point by point: 36
-// multiplications instead of 144, or 100, and 49 instead of 225. Sums over inputs, maps or the batch are taken between the transforms, so at each of the 36
-// points they are a product of two matrices. One thread; what a sum is made of, and in which order, depends on the
-// shapes alone.
+// multiplications instead of 144, or 100, and 49 instead of 225. Sums over inputs, maps or the batch are taken between
+// the transforms, so at each of the points they are a product of two matrices. One thread; what a sum is made of, and
+// in which order, depends on the shapes alone.
 
 #include <torch/library.h>
 
@@ -32,10 +32,10 @@ constexpr int64_t kAtOnce = 3;
 template <int kTile, int kKernel>
 constexpr int kOut = kTile + 1 - kKernel;
 
-// The transforms in one dimension, of vectors `step` apart. The points are 0, 1, -1, 2, -2, for a tile of 7 also 1/2,
-// whose errors are half as large again, and infinity, the last one.
+// The transforms in one dimension, of vectors `step` apart. The points are 0, 1, -1, 2, -2, with a tile of 7 also 1/2,
+// and infinity, the last one; a result of a tile of 7 is off by half as much again.
 constexpr float kFinite[] = {0, 1, -1, 2, -2, 0.5f};
-constexpr float kPowers[] = {1, 2, 4, 8, 16};
+constexpr float kPowers[] = {1, 2, 4, 8, 16};  // of 2
 
 // B^T: pixels to points.
 template <int kTile>
@@ -114,9 +114,6 @@ struct Shares {
   }
 };
 
-template <int kTile, int kKernel>
-constexpr Shares<kTile, kKernel> kShares;
-
 // Images in blocks of 16, each of which has `vectors` of `depth` maps, 16 values at a pixel; the steps are in floats.
 struct Images {
   const float* data;
@@ -189,6 +186,7 @@ void transform_weight(const float* weight, int64_t maps, int64_t inputs, int64_t
                       bool flipped, float* out, int64_t gap) {
   typedef float Row __attribute__((vector_size(4 * kRows), aligned(4)));
   constexpr int kTaps = kKernel * kKernel;
+  constexpr Shares<kTile, kKernel> shares;
   for (int64_t first = 0; first < maps; first += kRows)
     for (int64_t i = 0; i < inputs; ++i, out += kRows) {
       Row taps[kTaps] = {}, rows[kTile * kKernel] = {};
@@ -200,14 +198,14 @@ void transform_weight(const float* weight, int64_t maps, int64_t inputs, int64_t
 #pragma GCC unroll 5
         for (int x = 0; x < kKernel; ++x)
 #pragma GCC unroll 5
-          for (int k = 0; k < kKernel; ++k) rows[y * kKernel + x] += kShares<kTile, kKernel>.of[y][k] * taps[k * kKernel + x];
+          for (int k = 0; k < kKernel; ++k) rows[y * kKernel + x] += shares.of[y][k] * taps[k * kKernel + x];
 #pragma GCC unroll 7
       for (int y = 0; y < kTile; ++y)
 #pragma GCC unroll 7
         for (int x = 0; x < kTile; ++x) {
           Row sum{};
 #pragma GCC unroll 5
-          for (int k = 0; k < kKernel; ++k) sum += kShares<kTile, kKernel>.of[x][k] * rows[y * kKernel + k];
+          for (int k = 0; k < kKernel; ++k) sum += shares.of[x][k] * rows[y * kKernel + k];
           *reinterpret_cast<Row*>(out + (y * kTile + x) * gap) = sum;
         }
     }
@@ -304,8 +302,8 @@ Tensor correlate(const Tensor& images, const Tensor& weight, bool turned, const 
   float* values = factors + kPoints * factor_gap;
   float* points = values + kPoints * in_gap;
   const int64_t kernel = kKernel * kKernel, row = weight.size(1) * kernel;
-  transform_weight<kTile, kKernel>(weight.const_data_ptr<float>(), maps, inputs, turned ? kernel : row, turned ? row : kernel,
-                            turned, factors, factor_gap);
+  transform_weight<kTile, kKernel>(weight.const_data_ptr<float>(), maps, inputs, turned ? kernel : row,
+                                   turned ? row : kernel, turned, factors, factor_gap);
   Tensor out = at::empty({maps, height, width, images.size(3)}, images.options());
   for (int64_t first = 0; first < tiles.count; first += tiles.at_once) {
     const int64_t last = std::min(tiles.count, first + tiles.at_once);
@@ -378,6 +376,7 @@ template <int kTile, int kKernel>
 Tensor restore_weight(const float* sums, int64_t gap, int64_t row, int64_t maps, int64_t inputs,
                       const at::TensorOptions& options) {
   constexpr int kTaps = kKernel * kKernel;
+  constexpr Shares<kTile, kKernel> shares;
   Tensor out = at::empty({maps, inputs, kKernel, kKernel}, options);
   float* to = out.mutable_data_ptr<float>();
   for (int64_t m = 0; m < maps; ++m)
@@ -390,13 +389,13 @@ Tensor restore_weight(const float* sums, int64_t gap, int64_t row, int64_t maps,
         for (int x = 0; x < kTile; ++x)
 #pragma GCC unroll 7
           for (int p = 0; p < kTile; ++p)
-            rows[y * kTile + x] += kShares<kTile, kKernel>.of[p][y] * load(from + (p * kTile + x) * gap);
+            rows[y * kTile + x] += shares.of[p][y] * load(from + (p * kTile + x) * gap);
 #pragma GCC unroll 5
       for (int y = 0; y < kKernel; ++y)
 #pragma GCC unroll 5
         for (int x = 0; x < kKernel; ++x)
 #pragma GCC unroll 7
-          for (int p = 0; p < kTile; ++p) taps[y * kKernel + x] += kShares<kTile, kKernel>.of[p][x] * rows[y * kTile + p];
+          for (int p = 0; p < kTile; ++p) taps[y * kKernel + x] += shares.of[p][x] * rows[y * kTile + p];
       for (int64_t i = first; i < std::min(first + kLanes, inputs); ++i)
         for (int k = 0; k < kTaps; ++k) to[(m * inputs + i) * kTaps + k] = taps[k][i - first];
     }
