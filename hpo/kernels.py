@@ -157,12 +157,12 @@ def _like_backward(
     return of_input, weight.new_empty(weight.shape), weight.new_empty(weight.shape[0])
 
 
-def _like_winograd(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int, _tile: int) -> Tensor:
+def _like_winograd(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int, _side: int) -> Tensor:
     return _like_convolution(images, weight, bias, 1, padding)
 
 
 def _like_winograd_backward(
-    gradient: Tensor, images: Tensor, weight: Tensor, padding: int, _tile: int, of_images: bool
+    gradient: Tensor, images: Tensor, weight: Tensor, padding: int, _side: int, of_images: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like_backward(gradient, images, weight, 1, padding, of_images)
 
@@ -207,8 +207,8 @@ def _kernels(
 
 
 def _tile(images: Tensor, weight: Tensor, padding: int) -> int | None:
-    """The tile with which Winograd's kernels need the fewest multiplications, if they need so few that the
-    transforms are worth it."""
+    """The tile with which Winograd's kernels need the fewest multiplications for the maps, if so few that the
+    transforms are worth it. The gradients take the same one."""
     kernel = weight.shape[2]
     if kernel not in (3, 5) or weight.shape[3] != kernel or images.shape[1] < FEWEST_CHANNELS:
         return None

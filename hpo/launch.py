@@ -161,7 +161,7 @@ class Launcher:
             self._standby = self._spawn("standby", self._environment, "--standby")
 
     def _are_at_work(self) -> bool:
-        """Whether all that runs has run for a while: no worker starts."""
+        """Whether the workers have had `STANDBY_SECONDS` for themselves and none of them is starting."""
         now = self._clock()
         running = [place.child for place in self._places if place.child is not None]
         started = (child.said or now - child.since >= START_SECONDS for child in running)

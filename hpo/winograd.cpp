@@ -5,7 +5,7 @@
 // 3x3. With B, G and A of their section 4, y = A^T [(G g G^T) * (B^T d B)] A, where * multiplies point by point: 36
 // multiplications instead of 144, or 100, and 49 instead of 225. Sums over inputs, maps or the batch are taken between
 // the transforms, so at each of the points they are a product of two matrices. One thread; what a sum is made of, and
-// in which order, depends on the shapes alone.
+// in which order, depends on the shapes and the tile alone.
 
 #include <torch/library.h>
 
