@@ -9,14 +9,16 @@ operators   a pack by torch's operators, a launch for each
 graphs      a pack whose steps are CUDA graphs, in float32 (of which torch computes convolutions in TF32)
 graphs bf16 the same in bfloat16
 
-Then several processes with a pack each, by graphs. The share of the peak: the floating point work of graphs
-in float32, in what the GPU does in a large product of float32 matrices.
+Then several processes with a pack each, by graphs. Then whole epochs of a pack by graphs, of 8,000 images and
+2,000 for validation: evaluated in line, after the training, or beside the next epoch. The share of the peak:
+the floating point work of graphs in float32, in what the GPU does in a large product of float32 matrices.
 """
 
 import argparse
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -33,10 +35,13 @@ from benchmarks import hardware
 from benchmarks.throughput import CANDIDATE, CLASSES, SIDE, Step, numbers, rate, sgd, train, work
 from data.dataset import Labelled
 from data.device import DeviceImages
+from hpo.budget import Budget, Phase
 from hpo.engine import Engine
 from hpo.graphs import WARM_UP, Graphs
 from hpo.optimizer import Sgd
+from hpo.overlap import Overlap, SideStream
 from hpo.pack import Pack
+from hpo.trainer import Trainer, Training
 
 WAYS: dict[str, Callable[[], Engine]] = {
     "operators": Engine,
@@ -111,9 +116,9 @@ def by_way(
     return rates
 
 
-def ratios(ours: list[float], theirs: list[float]) -> tuple[float, str]:
+def ratios(ours: list[float], theirs: list[float], digits: int = 1) -> tuple[float, str]:
     each = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return statistics.median(each), f"({min(each):.1f} to {max(each):.1f})"
+    return statistics.median(each), f"({min(each):.{digits}f} to {max(each):.{digits}f})"
 
 
 # In processes of their own
@@ -147,6 +152,57 @@ def in_flight(
             process.shutdown()
     figures = "".join(f"{statistics.median(values):13,.0f}" for values in rates.values())
     print(f"{name:10}{size:6}{width:6}{figures}", flush=True)
+    return rates
+
+
+# Whole epochs
+
+EPOCHS = 3
+"""Of a run."""
+
+
+def training(name: str, size: int, width: int, overlap: Overlap | None) -> Training:
+    validation = images().subset(torch.arange(len(images()) // 4, device=DEVICE))
+    trainer = Trainer(
+        lambda: models.build(name, CLASSES),
+        images(),
+        validation,
+        Budget("mini", (Phase("sgd", 10**6),), keep="last"),
+        size,
+        seed=0,
+        device=torch.device(DEVICE),
+        engine=Graphs(),
+        overlap=overlap,
+    )
+    return trainer.start(dict.fromkeys(range(width), CANDIDATE))
+
+
+def trained(training: Training, width: int) -> float:
+    """Candidate-images a second. An epoch comes first: what it has begun of the next one, the last one has of
+    the one that follows."""
+    training.epoch()
+    start = time.perf_counter()
+    for _ in range(EPOCHS):
+        training.epoch()
+    seconds = time.perf_counter() - start
+    torch.cuda.synchronize()
+    return EPOCHS * len(images()) * width / seconds
+
+
+def epochs(name: str, size: int, width: int, runs: int) -> dict[str, list[float]]:
+    """Rates by where epochs are evaluated; prints a line."""
+    overlaps = {"in line": None, "beside": SideStream(torch.device(DEVICE))}
+    trainings = {way: training(name, size, width, overlap) for way, overlap in overlaps.items()}
+    for one in trainings.values():
+        for _ in range(WARM_UP + 1):  # until a graph for the last, smaller batch is there as well
+            one.epoch()
+    rates: dict[str, list[float]] = {way: [] for way in overlaps}
+    for _ in range(runs):
+        for way, one in trainings.items():
+            rates[way].append(trained(one, width))
+    figures = "".join(f"{statistics.median(values):13,.0f}" for values in rates.values())
+    ratio, spread = ratios(rates["beside"], rates["in line"], digits=2)
+    print(f"{name:10}{size:6}{width:6}{figures}{ratio:8.2f} {spread}", flush=True)
     return rates
 
 
@@ -188,6 +244,12 @@ def main() -> None:
         print(f"\ncandidate-images a second of so many processes\n{'':10}{'batch':>6}{'width':>6}{heads}")
     for name in names if options.processes else ():
         found[f"{name} in flight"] = in_flight(name, options.sizes[0], 16, options.processes, options)
+    width = min(16, max(options.widths))
+    print("\ncandidate-images a second of whole epochs")
+    print(f"{'':10}{'batch':>6}{'width':>6}{'in line':>13}{'beside':>13}{'beside / in line':>22}")
+    for name in names:
+        found[f"{name} epochs"] = epochs(name, options.sizes[0], width, options.runs)
+        torch.cuda.empty_cache()
     if options.json:
         figures = {"rates": found, "peak": peak, "hardware": hardware.line()}
         options.json.write_text(json.dumps(figures, indent=2))

@@ -27,7 +27,12 @@ def batches(
     device = images.labels.device
     # Two seeds: from one, the augmentation would begin with the draws that made the order.
     order_seed, augmentation_seed = (mixed(seed, phase, epoch, purpose) for purpose in range(2))
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(order_seed)).to(device)
+    # From pinned memory, the host need not wait until a GPU has done all that it was told before.
+    order = torch.randperm(
+        len(images),
+        generator=torch.Generator().manual_seed(order_seed),
+        pin_memory=device.type == "cuda",
+    ).to(device, non_blocking=True)
     transform = None
     if rule.augmentation is not None:
         generator = torch.Generator(device).manual_seed(augmentation_seed)

@@ -56,14 +56,20 @@ class Weights:
             self.parameters.to(device), {name: buffer.to(device) for name, buffer in self.buffers.items()}
         )
 
-    def overwrite(self, other: "Weights", where: Tensor) -> None:
-        """Takes over the weights of `other` for the members where `where` `(M,)` bool is true."""
-        for mine, theirs in zip(self._tensors(), other._tensors(), strict=True):
-            chosen = where.view(-1, *[1] * (mine.ndim - 1))  # (M, 1, ...)
-            mine.copy_(torch.where(chosen, theirs, mine))
+    def copy(self) -> "Weights":
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        return Weights(self.parameters.clone(), buffers)
 
-    def _tensors(self) -> list[Tensor]:
-        return [self.parameters, *self.buffers.values()]
+    def replaced(self, other: "Weights", where: Tensor) -> "Weights":
+        """A copy, with the weights of `other` for the members where `where` `(M,)` bool is true."""
+
+        def chosen(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(where.view(-1, *[1] * (mine.ndim - 1)), theirs, mine)
+
+        return Weights(
+            chosen(self.parameters, other.parameters),
+            {name: chosen(buffer, other.buffers[name]) for name, buffer in self.buffers.items()},
+        )
 
     @staticmethod
     def joined(parts: Sequence["Weights"]) -> "Weights":

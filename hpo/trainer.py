@@ -17,7 +17,9 @@ from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.member import MemberState, Progress
 from hpo.optimizer import Adam, Optimizer, Sgd
-from hpo.pack import Candidate, Factory, Pack, Weights
+from hpo.overlap import Overlap
+from hpo.pack import Candidate, Factory, Pack, Tensors, Weights
+from hpo.passes import TrainingPass, validate
 from hpo.seeds import mixed
 
 
@@ -26,7 +28,8 @@ class Trainer:
     """How packs of one batch size are trained.
 
     `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
-    pack. `interruptible` is entered where an exception may come at any moment, from a signal say.
+    pack. `interruptible` is entered where an exception may come at any moment, from a signal say. With
+    `overlap` an epoch is evaluated beside the training of the next one.
     """
 
     factory: Factory
@@ -39,6 +42,7 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     interruptible: Callable[[], AbstractContextManager[object]] = nullcontext
     engine: Engine = Engine()  # noqa: RUF009 - it has no state
+    overlap: Overlap | None = None
 
     def prepare(self) -> None:
         """What has to be done once before such packs are trained: see `Engine.prepare`."""
@@ -75,6 +79,15 @@ class _Waiting:
     state: MemberState
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """An epoch of the active members on its way, and copies of what they began it with."""
+
+    training: TrainingPass
+    weights: Weights
+    optimizer: Tensors
+
+
 class Training:
     """A pack on its way through the phases of the budget.
 
@@ -82,7 +95,9 @@ class Training:
     different epochs of it. All others wait. A member whose patience is used up waits until the others have
     ended the phase, and they begin the next one together, each from the weights that count.
 
-    Between two epochs the training is whole: an epoch that raises leaves it as it was before.
+    Between two epochs the training is whole: an epoch that raises leaves it as it was before. Where the next
+    one has been begun already, beside the evaluation of the last, nothing of it is seen, and it is given up
+    when the members become others.
     """
 
     def __init__(self, trainer: Trainer, pack: Pack) -> None:
@@ -94,6 +109,8 @@ class Training:
         # What follows is of the active members, in their order, and of no meaning while there are none.
         self._best: Weights | None = None  # None where the last weights count, to save the memory
         self._optimizer: Optimizer
+        self._ahead: _Begun | None = None  # the next epoch, if it is begun
+        self._evaluated = trainer.new_pack([0]) if trainer.overlap else pack  # its weights are set each time
 
     @property
     def members(self) -> list[int]:
@@ -141,28 +158,27 @@ class Training:
     def epoch(self) -> list[EpochResult]:
         """Trains and evaluates one epoch of the members of the earliest phase; a result for each.
 
-        The device is waited for twice, so that the clock can tell training from evaluation. After an
-        exception all members are as before.
+        After an exception all members are as before.
         """
         if not self.members:
             return []
         self._gather()
-        before = self._parked(), list(self._waiting), dict(self._finished)
+        begun = self._ahead or self._begin()
+        members = [replace(member, progress=replace(member.progress)) for member in self._active]
+        before = members, self._best, self._optimizer, list(self._waiting), dict(self._finished)
+        self._ahead = None
         try:
-            return self._epoch()
+            return self._epoch(begun)
         except BaseException:
-            parked, waiting, self._finished = before
-            self._active, self._waiting = [], [*parked, *waiting]
+            self._active, self._best, self._optimizer, self._waiting, self._finished = before
+            self._pack.weights = begun.weights
+            self._optimizer.load(begun.optimizer)
+            self._give_up()
             raise
 
-    def _epoch(self) -> list[EpochResult]:
-        clock = self._trainer.clock
+    def _epoch(self, begun: _Begun) -> list[EpochResult]:
         with self._trainer.interruptible():
-            start = clock()
-            train_losses = self._train()
-            trained = clock()
-            losses, accuracies = self._evaluate()
-            evaluated = clock()
+            (train_losses, losses, accuracies), seconds, evaluation_seconds = self._figures(begun)
         improved = [
             member.progress.count(loss if math.isfinite(train_loss) else math.nan)
             for member, train_loss, loss in zip(self._active, train_losses, losses, strict=True)
@@ -177,8 +193,8 @@ class Training:
                 train_loss=train_losses[place],
                 validation_loss=losses[place],
                 validation_accuracy=accuracies[place],
-                seconds=(trained - start) * share,
-                evaluation_seconds=(evaluated - trained) * share,
+                seconds=seconds * share,
+                evaluation_seconds=evaluation_seconds * share,
                 status=self._status(member.progress, train_losses[place], losses[place]),
                 kept_epoch=self._kept_epoch(member.progress),
             )
@@ -187,36 +203,60 @@ class Training:
         self._let_go(results)
         return results
 
-    def _train(self) -> list[float]:
-        """One pass over the training images; the mean loss per example of each active member."""
-        trainer, device, phase = self._trainer, self._trainer.device, self._phase
-        rule = trainer.budget.phases[phase]
-        epochs = [member.progress.phase_epochs for member in self._active]
-        self._pack.seed_dropout(
-            [mixed(m.candidate.seed, phase, m.progress.phase_epochs) for m in self._active]
-        )
-        sums = torch.zeros(len(self._pack), dtype=torch.float64, device=device)  # (M,)
-        seen = 0
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(mixed(trainer.seed, phase, min(epochs), 2))  # for networks that draw themselves
-            for images, labels in batches_of_members(
-                trainer.train, trainer.batch_size, trainer.seed, phase, epochs, rule
-            ):
-                losses = trainer.engine.step(self._pack, self._optimizer, rule.clip, images, labels)
-                sums += losses * labels.shape[-1]
-                seen += labels.shape[-1]
-        means: list[float] = (sums / seen).tolist()  # waits for the device
-        return means
+    def _figures(self, begun: _Begun) -> tuple[list[list[float]], float, float]:
+        """Mean losses per example on the training images, on the validation images, and accuracies there, of
+        each active member; the seconds of the training, and those that nothing but the evaluation took."""
+        trainer, clock = self._trainer, self._trainer.clock
+        start = clock()
+        begun.training.run()
+        if trainer.overlap is None or not self._goes_on:
+            train_losses = begun.training.losses().tolist()  # waits for the device
+            trained = clock()
+            figures = [train_losses, *validate(trainer.engine, self._pack, trainer.validation).tolist()]
+        else:
+            self._ahead = ahead = self._begin(later=1)
+            self._evaluated.weights = ahead.weights
 
-    def _evaluate(self) -> tuple[list[float], list[float]]:
-        """Mean loss per example and accuracy on the validation images, of each active member."""
-        validation, engine = self._trainer.validation, self._trainer.engine
-        scores = torch.zeros(2, len(self._pack), dtype=torch.float64, device=self._trainer.device)  # (2, M)
-        everything = torch.arange(len(validation), device=self._trainer.device)
-        for index in torch.split(everything, engine.evaluation_batch):
-            scores += torch.stack(engine.score(self._pack, *validation.batch(index)))
-        losses, accuracies = (scores / len(validation)).tolist()
-        return losses, accuracies
+            def compute() -> Tensor:
+                scores = validate(trainer.engine, self._evaluated, trainer.validation)
+                return torch.cat([begun.training.losses()[None], scores])  # (3, M)
+
+            outcome = trainer.overlap.begin(compute)
+            ahead.training.run(outcome.done)
+            trained = clock()
+            figures = outcome.values()
+        return figures, trained - start, clock() - trained
+
+    def _begin(self, later: int = 0) -> _Begun:
+        """Of the active members from where they are: their next epoch, or one so many `later`."""
+        trainer, phase = self._trainer, self._phase
+        rule = trainer.budget.phases[phase]
+        epochs = [member.progress.phase_epochs + later for member in self._active]
+        self._pack.seed_dropout(
+            [mixed(m.candidate.seed, phase, epoch) for m, epoch in zip(self._active, epochs, strict=True)]
+        )
+        training = TrainingPass(
+            trainer.engine,
+            self._pack,
+            self._optimizer,
+            rule.clip,
+            batches_of_members(trainer.train, trainer.batch_size, trainer.seed, phase, epochs, rule),
+            seed=mixed(trainer.seed, phase, min(epochs), 2),
+        )
+        optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
+        return _Begun(training, self._pack.weights.copy(), optimizer)
+
+    def _give_up(self) -> None:
+        """What is begun of the next epoch."""
+        if self._trainer.overlap is not None and self._ahead is not None:
+            self._ahead = None
+            self._trainer.overlap.wait()  # nothing still reads or writes what was let go with it
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether all active members have a next epoch in the phase, unless their patience is used up."""
+        epochs = self._trainer.budget.phases[self._phase].epochs
+        return all(member.progress.phase_epochs + 1 < epochs for member in self._active)
 
     def _status(self, progress: Progress, *losses: float) -> Literal["training", "finished", "diverged"]:
         if not all(map(math.isfinite, losses)):
@@ -235,7 +275,7 @@ class Training:
     def _remember(self, improved: Sequence[bool]) -> None:
         if self._best is not None and any(improved):
             where = torch.tensor(improved, device=self._trainer.device)
-            self._best.overwrite(self._pack.weights, where)
+            self._best = self._best.replaced(self._weights, where)
 
     def _let_go(self, results: Sequence[EpochResult]) -> None:
         """Takes out of the computation who has diverged, finished, or ended the phase."""
@@ -246,7 +286,7 @@ class Training:
             if not self._phase_is_over(member.progress):
                 staying.append(place)
                 continue
-            counting = (self._pack.weights if self._best is None else self._best).of(self._places([place]))
+            counting = (self._weights if self._best is None else self._best).of(self._places([place]))
             if result.status == "finished":
                 self._finished[member.key] = counting
             else:
@@ -296,15 +336,17 @@ class Training:
                 for name, tensor in optimizer.state.items()
             }
         )
+        self._give_up()
         self._active, self._pack.weights, self._best, self._optimizer = members, weights, best, optimizer
 
     def _active_states(self, device: torch.device) -> dict[int, MemberState]:
         """Copies of the states of the active members, by key, on `device`."""
         if not self._active:
             return {}
-        weights = self._pack.weights.to(device)
+        state = self._optimizer.state if self._ahead is None else self._ahead.optimizer
+        weights = self._weights.to(device)
         best = None if self._best is None else self._best.to(device)
-        optimizer = {name: tensor.to(device) for name, tensor in self._optimizer.state.items()}
+        optimizer = {name: tensor.to(device) for name, tensor in state.items()}
         found = {}
         for place, member in enumerate(self._active):
             index = torch.tensor([place], device=device)
@@ -325,6 +367,7 @@ class Training:
             states = self._active_states(self._trainer.device)
             self._compute(staying, [states[member.key] for member in staying])
         else:
+            self._give_up()
             self._active = []
 
     def _places(self, places: Iterable[int]) -> Tensor:
@@ -334,6 +377,11 @@ class Training:
     def _phase(self) -> int:
         """Of the active members."""
         return self._active[0].progress.phase
+
+    @property
+    def _weights(self) -> Weights:
+        """Of the active members, at the end of their last whole epoch."""
+        return self._pack.weights if self._ahead is None else self._ahead.weights
 
 
 def _optimizer(phase: Phase, candidates: Sequence[Candidate], parameters: Tensor) -> Optimizer:

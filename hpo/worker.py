@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
 from hpo.graphs import Graphs
 from hpo.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
 from hpo.outbox import Outbox
+from hpo.overlap import Overlap, SideStream
 from hpo.patience import patiently
 from hpo.precision import Precision
 from hpo.promotion import promote
@@ -349,7 +350,14 @@ class Worker:
             clock=self.clock,
             interruptible=self._interrupted,
             engine=self._engine(stage, len(train)),
+            overlap=self._overlap,
         )
+
+    @cached_property
+    def _overlap(self) -> Overlap | None:
+        """Only a GPU can be at two things at once: on a CPU the training keeps every thread busy."""
+        device = torch.device(self.device)
+        return SideStream(device) if device.type == "cuda" else None
 
     def _engine(self, stage: Stage, images: int) -> Engine:
         spec = self.study.spec

@@ -4,6 +4,8 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ from data.dataset import Labelled
 from data.device import DeviceImages
 from hpo.budget import Augmentation, Budget, Phase
 from hpo.engine import Engine
+from hpo.epoch import EpochResult
 from hpo.graphs import WARM_UP, Graphs
 from hpo.optimizer import Adam, Optimizer, Sgd
+from hpo.overlap import Outcome, Overlap, SideStream
 from hpo.pack import Candidate, Factory, Pack
 from hpo.precision import Precision
-from hpo.trainer import Trainer
+from hpo.trainer import Trainer, Training
 
 pytestmark = pytest.mark.gpu
 
@@ -36,7 +40,9 @@ def images(seed: int, device: str) -> DeviceImages:
     return DeviceImages.from_labelled(Labelled(pixels, labels), device, (0.4,), (0.3,))
 
 
-def trainer(name: str, device: str, budget: Budget, engine: Engine) -> Trainer:
+def trainer(
+    name: str, device: str, budget: Budget, engine: Engine, overlap: Overlap | None = None
+) -> Trainer:
     return Trainer(
         lambda: models.build(name, 10),
         images(0, device),
@@ -46,18 +52,23 @@ def trainer(name: str, device: str, budget: Budget, engine: Engine) -> Trainer:
         seed=0,
         device=torch.device(device),
         engine=engine,
+        overlap=overlap,
     )
+
+
+def results(training: Training) -> dict[int, list[EpochResult]]:
+    found: dict[int, list[EpochResult]] = {key: [] for key in training.members}
+    while training.members:
+        for result in training.epoch():
+            found[result.member].append(result)
+    return found
 
 
 def curves(name: str, device: str, budget: Budget, engine: Engine | None = None) -> dict[int, list[float]]:
     """The losses on the training images, by member."""
-    training = trainer(name, device, budget, engine or Engine()).start(CANDIDATES)
-    found: dict[int, list[float]] = {key: [] for key in CANDIDATES}
-    while training.members:
-        for result in training.epoch():
-            assert np.isfinite(result.validation_loss)
-            found[result.member].append(result.train_loss)
-    return found
+    found = results(trainer(name, device, budget, engine or Engine()).start(CANDIDATES))
+    assert all(np.isfinite(one.validation_loss) for each in found.values() for one in each)
+    return {key: [one.train_loss for one in each] for key, each in found.items()}
 
 
 def steps(
@@ -132,25 +143,91 @@ def test_every_phase_runs_with_augmentation(name: str, precision: Precision) -> 
     assert all(len(losses) == 3 and np.isfinite(losses).all() for losses in found.values())
 
 
+class Watched(Graphs):
+    """From the first graph on, what waits for the device raises."""
+
+    def step(
+        self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
+    ) -> Tensor:
+        torch.cuda.set_sync_debug_mode("error" if self._captured else "default")
+        return super().step(pack, optimizer, largest, images, labels)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    yield Watched()
+    torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("name", ["lenet", "resnet"])
-def test_the_host_waits_for_no_step(name: str) -> None:
+def test_the_host_waits_for_no_step(name: str, watched: Watched) -> None:
     """Of an epoch, from its first step to its last."""
+    training = trainer(name, "cuda:0", Budget("mini", (Phase("sgd", 1),), keep="last"), watched)
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        training.start(CANDIDATES).epoch()  # at its end, where the losses are read
+    assert watched._seen.total() == 256 // 32
 
-    class Watched(Graphs):
-        def step(
-            self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
-        ) -> Tensor:
-            torch.cuda.set_sync_debug_mode("error" if self._captured else "default")
-            return super().step(pack, optimizer, largest, images, labels)
 
-    engine = Watched()
-    training = trainer(name, "cuda:0", Budget("mini", (Phase("sgd", 1),), keep="last"), engine)
-    try:
-        with pytest.raises(RuntimeError, match="synchronizing"):
-            training.start(CANDIDATES).epoch()  # at its end, where the losses are read
-    finally:
+# Evaluations beside the training
+
+
+@dataclass
+class Read:
+    """From here on, what waits for the device may."""
+
+    outcome: Outcome
+
+    def done(self) -> bool:
+        return self.outcome.done()
+
+    def values(self) -> list[list[float]]:
         torch.cuda.set_sync_debug_mode("default")
-    assert engine._seen.total() == 256 // 32
+        return self.outcome.values()
+
+
+class Reading(SideStream):
+    def begin(self, compute: Callable[[], Tensor]) -> Outcome:
+        return Read(super().begin(compute))
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet"])
+def test_the_next_epoch_begins_and_the_host_has_waited_for_nothing(name: str, watched: Watched) -> None:
+    budget = Budget("mini", (Phase("sgd", 3),), keep="last")
+    training = trainer(name, "cuda:0", budget, watched, Reading(torch.device("cuda:0"))).start(CANDIDATES)
+    assert [len(training.epoch()) for _ in range(2)] == [2, 2]
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "resnet", "spinalnet"])
+def test_beside_the_next_epoch_an_evaluation_gives_what_it_does_in_line(name: str, members: int) -> None:
+    """Long enough for graphs that go on while it is computed, and for weights that count to be kept."""
+    candidates = {key: CANDIDATES[key] for key in range(members)}
+    budget = Budget("full", (Phase("sgd", 5, 5, clip=1.0), Phase("adam", 3, 5, clip=1.0)), keep="best")
+    found = []
+    for overlap in (None, SideStream(torch.device("cuda:0"))):
+        training = trainer(name, "cuda:0", budget, Graphs(), overlap).start(candidates)
+        found.append(results(training))
+    in_line, beside = found
+    for key in candidates:
+        assert [one.epoch for one in beside[key]] == [one.epoch for one in in_line[key]]
+        for what in ("train_loss", "validation_loss"):
+            mine, theirs = ([getattr(one, what) for one in each[key]] for each in (beside, in_line))
+            assert mine == pytest.approx(theirs, rel=0.02)
+
+
+def test_who_leaves_while_the_next_epoch_is_under_way_leaves_the_others_alone() -> None:
+    budget = Budget("mini", (Phase("sgd", 6),), keep="last")
+    overlap = SideStream(torch.device("cuda:0"))
+    both, alone = (
+        trainer("resnet", "cuda:0", budget, Graphs(), overlap).start({key: CANDIDATES[key] for key in keys})
+        for keys in ([0, 1], [0])
+    )
+    for epoch in range(3):
+        mine, theirs = both.epoch()[0], alone.epoch()[0]
+        assert mine.validation_loss == pytest.approx(theirs.validation_loss, rel=0.02), epoch
+    both.drop({1})
+    mine, theirs = (results(training)[0] for training in (both, alone))
+    assert [r.validation_loss for r in mine] == pytest.approx([r.validation_loss for r in theirs], rel=0.02)
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
@@ -158,6 +235,6 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--json", str(file)]
     printed = subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True).stdout
     rates = json.loads(file.read_text())["rates"]
-    assert set(rates) == {"lenet 16 1", "lenet 16 4"}
+    assert set(rates) == {"lenet 16 1", "lenet 16 4", "lenet epochs"}
     assert all(rate > 0 for ways in rates.values() for runs in ways.values() for rate in runs)
     assert "candidate-images a second" in printed

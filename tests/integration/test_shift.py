@@ -25,6 +25,7 @@ from integration.small_worker import (
     trials,
     weights,
 )
+from late import Late
 from sqlalchemy import Connection, text
 
 from hpo import ledger
@@ -32,6 +33,7 @@ from hpo.artifacts import Artifacts
 from hpo.claim import SUSPECT, LeasedTrial, claim
 from hpo.engine import Engine
 from hpo.errors import UnavailableError
+from hpo.overlap import Overlap
 from hpo.pack import Pack
 from hpo.reporter import Reporter
 from hpo.spec import StudySpec
@@ -71,9 +73,16 @@ class Killed(BaseException):
     """A process that is killed writes nothing any more."""
 
 
-@pytest.mark.parametrize(("place", "limit"), [("gradients", 30), ("score", 4)])
+@pytest.mark.parametrize(
+    ("place", "limit", "overlap"), [("gradients", 30, None), ("score", 4, None), ("gradients", 33, Late(9))]
+)
 def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch, place: str, limit: int
+    works: Works,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    limit: int,
+    overlap: Overlap | None,
 ) -> None:
     """Each worker is told to stop, as by a signal, in the middle of its second or third epoch: they take 14
     steps in the search and 23 in full training, and two batches of validation."""
@@ -90,6 +99,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
         return whole(pack, *arguments)
 
     monkeypatch.setattr(Pack, place, cut)
+    monkeypatch.setattr(Worker, "_overlap", overlap)
     while True:
         worker, calls, before = works(promotes=True, full=FULL), 0, cuts
         worker.run()
@@ -220,11 +230,13 @@ PAUSES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("overlap", [None, Late(9)])
 def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
-    works: Works, storage: Storage
+    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch, overlap: Overlap | None
 ) -> None:
     calm = works("calm", **PAUSES)
     calm.run()
+    monkeypatch.setattr(Worker, "_overlap", overlap)
     worker = works(**PAUSES, pruner={"name": "pause"})
     worker.width = 3
     worker.run()

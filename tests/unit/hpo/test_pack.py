@@ -420,8 +420,8 @@ def test_weights_are_taken_over_where_they_should_be() -> None:
     second.parameters.fill_(7)
     for buffer in second.buffers.values():
         buffer.fill_(7)
-    before = first.of(torch.arange(3))
-    first.overwrite(second, torch.tensor([False, True, False]))
+    before = first.copy()
+    first = first.replaced(second, torch.tensor([False, True, False]))
     assert (first.parameters[1] == 7).all()
     assert all((buffer[1] == 7).all() for buffer in first.buffers.values())
     for place in (0, 2):

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from late import Late
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +20,10 @@ import models
 from data.dataset import Labelled
 from data.device import DeviceImages
 from hpo.budget import Augmentation, Budget, Phase
+from hpo.engine import Engine
 from hpo.epoch import EpochResult
+from hpo.member import MemberState
+from hpo.overlap import Overlap
 from hpo.pack import Candidate, Pack
 from hpo.trainer import Trainer, Training
 
@@ -47,9 +52,12 @@ def trainer(
     batch_size: int = 16,
     dtype: torch.dtype = torch.float32,
     clock: Callable[[], float] = lambda: 0.0,
+    overlap: Overlap | None = None,
 ) -> Trainer:
     train, validation = images(0, 100, dtype), images(1, 70, dtype)
-    return Trainer(factory, train, validation, budget, batch_size, 5, torch.device("cpu"), clock)
+    return Trainer(
+        factory, train, validation, budget, batch_size, 5, torch.device("cpu"), clock, overlap=overlap
+    )
 
 
 def to_the_end(training: Training) -> dict[int, list[EpochResult]]:
@@ -384,3 +392,137 @@ def test_only_the_epoch_itself_is_interruptible() -> None:
     assert entered == []
     training.epoch()
     assert entered == ["in", "out"]
+
+
+STEPS = 7  # of an epoch: batches of 16 of 100 images
+OVERLAPS = [0, 3, 1000]  # by when no, some or all steps of the next epoch are done
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The widths of the packs that take a step, one after another."""
+    widths: list[int] = []
+    step = Engine.step
+
+    def watched(engine: Engine, pack: Pack, *arguments: Any) -> Tensor:
+        widths.append(len(pack))
+        return step(engine, pack, *arguments)
+
+    monkeypatch.setattr(Engine, "step", watched)
+    return widths
+
+
+@pytest.mark.parametrize("questions", OVERLAPS)
+def test_the_next_epoch_is_begun_beside_the_evaluation(questions: int, steps: list[int]) -> None:
+    training = trainer(SEARCH, overlap=Late(questions)).start({0: GOOD, 1: SLOW})
+    ahead = min(questions, STEPS)
+    for taken in (STEPS + ahead, 2 * STEPS + ahead, 3 * STEPS):
+        training.epoch()
+        assert len(steps) == taken
+
+
+@pytest.mark.parametrize("questions", OVERLAPS)
+def test_evaluated_beside_the_next_epoch_a_training_is_the_same_to_the_bit(questions: int) -> None:
+    candidates = {0: GOOD, 4: SLOW, 2: Candidate(0.5, 0.9, 0.0, 7)}
+    in_line, beside = (trainer(FULL, lenet, overlap=one).start(candidates) for one in (None, Late(questions)))
+    while in_line.members:
+        assert beside.epoch() == in_line.epoch()
+        same(beside.states(), in_line.states())
+    assert beside.members == []
+    for key in candidates:
+        mine, theirs = beside.weights(key), in_line.weights(key)
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def same(states: dict[int, MemberState], expected: dict[int, MemberState]) -> None:
+    assert states.keys() == expected.keys()
+    for key, mine in states.items():
+        theirs = expected[key]
+        assert mine.progress == theirs.progress
+        for a, b in ((mine.weights, theirs.weights), (mine.best, theirs.best)):
+            assert (a is None) == (b is None)
+            if a is not None and b is not None:
+                assert torch.equal(a.parameters, b.parameters)
+                assert all(torch.equal(a.buffers[name], b.buffers[name]) for name in b.buffers)
+        assert (mine.optimizer is None) == (theirs.optimizer is None)
+        assert all(torch.equal(mine.optimizer[n], b) for n, b in (theirs.optimizer or {}).items())  # type: ignore[index]
+
+
+Deed = tuple[str, int]
+DEEDS = st.lists(
+    st.tuples(st.sampled_from(["epoch", "epoch", "drop", "join", "raise", "states"]), st.integers(0, 9)),
+    max_size=12,
+)
+
+
+class Drawing(nn.Module):
+    """Draws from torch's generator itself, and so has other losses where that is disturbed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(28 * 28, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        output: Tensor = self.layer(F.dropout(pixels.flatten(1), 0.3, self.training))
+        return output
+
+
+@settings(max_examples=40)
+@given(deeds=DEEDS, questions=st.integers(0, 2 * STEPS), keep=st.sampled_from(["last", "best"]))
+def test_whatever_happens_between_two_epochs_and_in_them(
+    deeds: list[Deed], questions: int, keep: Literal["last", "best"]
+) -> None:
+    budget = Budget("full", (Phase("sgd", 4, patience=2), Phase("adam", 2)), keep)
+    trainings = [trainer(budget, Drawing, overlap=one) for one in (None, Late(questions))]
+    in_line, beside = (one.start({0: GOOD, 1: SLOW, 2: WILD}) for one in trainings)
+    for place, (deed, which) in enumerate([*deeds, *[("epoch", 0)] * 3]):
+        for training in (in_line, beside):
+            if deed == "drop" and training.members:
+                training.drop({training.members[which % len(training.members)]})
+            elif deed == "join":
+                training.join({10 + place: Candidate(0.01 * (1 + which), 0.5, 0.0, seed=which)}, {})
+            elif deed == "raise" and training.members:
+                fail(training, after=which)
+        if deed == "epoch":
+            assert repr(beside.epoch()) == repr(in_line.epoch())  # with nan the same as nan
+        elif deed == "states":
+            same(beside.states(), in_line.states())
+        assert beside.members == in_line.members
+
+
+def fail(training: Training, after: int) -> None:
+    """An epoch that raises at a step after so many, or in its evaluation."""
+    taken = iter(range(after))
+
+    def failing(step: Callable[..., Any]) -> Callable[..., Any]:
+        def stepping(*arguments: Any) -> Any:
+            if next(taken, None) is None:
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        return stepping
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "step", failing(Engine.step))
+        patch.setattr(Engine, "score", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            training.epoch()
+
+
+def test_the_next_epoch_is_given_up_when_members_leave_and_what_it_uses_is_waited_for(
+    steps: list[int],
+) -> None:
+    overlap = Late(3)
+    training = trainer(SEARCH, overlap=overlap).start({0: GOOD, 1: SLOW})
+    training.epoch()
+    assert (steps, overlap.waits) == ([2] * (STEPS + 3), 0)
+    training.drop({1})
+    assert overlap.waits == 1
+    training.epoch()
+    assert steps[STEPS + 3 :] == [1] * (STEPS + 3)
+
+
+def test_seconds_beside_are_those_of_the_training() -> None:
+    ticks = iter([0.0, 6.0, 8.0])
+    training = trainer(SEARCH, clock=lambda: next(ticks), overlap=Late(2)).start({0: GOOD, 1: SLOW})
+    assert [(result.seconds, result.evaluation_seconds) for result in training.epoch()] == [(3.0, 1.0)] * 2
