@@ -200,6 +200,8 @@ def epochs(name: str, size: int, width: int, runs: int) -> dict[str, list[float]
     for _ in range(runs):
         for way, one in trainings.items():
             rates[way].append(trained(one, width))
+    if any(len(one.members) < width for one in trainings.values()):
+        raise RuntimeError(f"{name}: a member has diverged, and was not trained any more")
     figures = "".join(f"{statistics.median(values):13,.0f}" for values in rates.values())
     ratio, spread = ratios(rates["beside"], rates["in line"], digits=2)
     print(f"{name:10}{size:6}{width:6}{figures}{ratio:8.2f} {spread}", flush=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from data.augment import affine
 from data.device import DeviceImages
 from hpo.budget import Phase
+from hpo.overlap import sent
 from hpo.seeds import mixed
 
 Batch = tuple[Tensor, Tensor]
@@ -27,12 +28,7 @@ def batches(
     device = images.labels.device
     # Two seeds: from one, the augmentation would begin with the draws that made the order.
     order_seed, augmentation_seed = (mixed(seed, phase, epoch, purpose) for purpose in range(2))
-    # From pinned memory, the host need not wait until a GPU has done all that it was told before.
-    order = torch.randperm(
-        len(images),
-        generator=torch.Generator().manual_seed(order_seed),
-        pin_memory=device.type == "cuda",
-    ).to(device, non_blocking=True)
+    order = sent(torch.randperm(len(images), generator=torch.Generator().manual_seed(order_seed)), device)
     transform = None
     if rule.augmentation is not None:
         generator = torch.Generator(device).manual_seed(augmentation_seed)
@@ -55,7 +51,7 @@ def batches_of_members(
     if len(streams) == 1:
         yield from streams[0]
         return
-    which = torch.tensor([distinct.index(epoch) for epoch in epochs], device=images.labels.device)  # (M,)
+    which = sent(torch.tensor([distinct.index(epoch) for epoch in epochs]), images.labels.device)  # (M,)
     for parts in zip(*streams, strict=True):
         pixels, labels = zip(*parts, strict=True)
         yield torch.stack(pixels).index_select(0, which), torch.stack(labels).index_select(0, which)

@@ -10,9 +10,9 @@ class EpochResult:
 
     `epoch` counts from 1 over all phases of the budget, `phase` from 0. Losses are means per example,
     accuracy is a share. `seconds` and `evaluation_seconds` are the member's share of the device time that
-    the pack took to train and to evaluate; where the next epoch trains meanwhile, that is training, and an
-    evaluation takes what nothing else ran beside. `kept_epoch`: whose weights count so far. `status`: whether
-    it goes on, has used up its budget, or has a loss that is no longer finite.
+    the pack took to train and to evaluate; while steps of the next epoch are launched beside the evaluation,
+    that is training. `kept_epoch`: whose weights count so far. `status`: whether it goes on, has used up its
+    budget, or has a loss that is no longer finite.
     """
 
     member: int

@@ -1,18 +1,23 @@
 """Computing something on a device beside the training that goes on there."""
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+LEAD = 32
+"""Steps that are launched and not done, at most: enough for a card to be busy while its worker reports. They
+have to be waited for when they turn out not to be wanted, and when a checkpoint is taken."""
+
 
 class Outcome(Protocol):
-    """Of what is being computed."""
+    """A matrix that is being computed."""
 
     def done(self) -> bool:
-        """Whether it is there. Does not wait for it."""
+        """Whether it is there; to be asked before each step beside it. Does not wait for it."""
 
     def values(self) -> list[list[float]]:
         """Waits for it, and for nothing else."""
@@ -34,8 +39,12 @@ class _OnStream:
     stream: torch.cuda.Stream
     matrix: Tensor
     event: torch.cuda.Event
+    launched: deque[torch.cuda.Event] = field(default_factory=deque)
 
     def done(self) -> bool:
+        self.launched.append(torch.cuda.current_stream(self.stream.device).record_event())
+        if len(self.launched) > LEAD:
+            self.launched.popleft().synchronize()
         return bool(self.event.query())  # type: ignore[no-untyped-call]
 
     def values(self) -> list[list[float]]:
@@ -45,9 +54,9 @@ class _OnStream:
 
 
 class SideStream:
-    """An overlap on a CUDA device: a stream of its own, which takes what the training leaves of the card.
+    """An overlap on a CUDA device: a stream of its own, beside the one that trains.
 
-    One is enough for a process. The allocator keeps memory for each stream apart.
+    One for a process: torch's allocator keeps memory for each stream apart.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -61,3 +70,10 @@ class SideStream:
 
     def wait(self) -> None:
         torch.cuda.synchronize(self._stream.device)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on `device`. Does not wait for what a GPU was told before."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -17,7 +17,7 @@ from hpo.engine import Engine
 from hpo.epoch import EpochResult
 from hpo.member import MemberState, Progress
 from hpo.optimizer import Adam, Optimizer, Sgd
-from hpo.overlap import Overlap
+from hpo.overlap import Overlap, sent
 from hpo.pack import Candidate, Factory, Pack, Tensors, Weights
 from hpo.passes import TrainingPass, validate
 from hpo.seeds import mixed
@@ -110,7 +110,8 @@ class Training:
         self._best: Weights | None = None  # None where the last weights count, to save the memory
         self._optimizer: Optimizer
         self._ahead: _Begun | None = None  # the next epoch, if it is begun
-        self._evaluated = trainer.new_pack([0]) if trainer.overlap else pack  # its weights are set each time
+        # What is evaluated beside the training; it is given the weights each time.
+        self._evaluated = pack if trainer.overlap is None else trainer.new_pack([0])
 
     @property
     def members(self) -> list[int]:
@@ -171,9 +172,8 @@ class Training:
             return self._epoch(begun)
         except BaseException:
             self._active, self._best, self._optimizer, self._waiting, self._finished = before
-            self._pack.weights = begun.weights
-            self._optimizer.load(begun.optimizer)
-            self._give_up()
+            self._ahead = begun
+            self._go_back()
             raise
 
     def _epoch(self, begun: _Begun) -> list[EpochResult]:
@@ -228,7 +228,7 @@ class Training:
         return figures, trained - start, clock() - trained
 
     def _begin(self, later: int = 0) -> _Begun:
-        """Of the active members from where they are: their next epoch, or one so many `later`."""
+        """The next epoch of the active members, or one so many `later`, from where their tensors are."""
         trainer, phase = self._trainer, self._phase
         rule = trainer.budget.phases[phase]
         epochs = [member.progress.phase_epochs + later for member in self._active]
@@ -246,11 +246,15 @@ class Training:
         optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
         return _Begun(training, self._pack.weights.copy(), optimizer)
 
-    def _give_up(self) -> None:
-        """What is begun of the next epoch."""
-        if self._trainer.overlap is not None and self._ahead is not None:
-            self._ahead = None
-            self._trainer.overlap.wait()  # nothing still reads or writes what was let go with it
+    def _go_back(self) -> None:
+        """Forgets the epoch that is begun, once the device computes nothing of it any more."""
+        if self._ahead is None:
+            return
+        self._pack.weights = self._ahead.weights
+        self._optimizer.load(self._ahead.optimizer)
+        self._ahead = None
+        if self._trainer.overlap is not None:
+            self._trainer.overlap.wait()
 
     @property
     def _goes_on(self) -> bool:
@@ -274,7 +278,7 @@ class Training:
 
     def _remember(self, improved: Sequence[bool]) -> None:
         if self._best is not None and any(improved):
-            where = torch.tensor(improved, device=self._trainer.device)
+            where = sent(torch.tensor(improved), self._trainer.device)
             self._best = self._best.replaced(self._weights, where)
 
     def _let_go(self, results: Sequence[EpochResult]) -> None:
@@ -317,6 +321,7 @@ class Training:
 
     def _compute(self, members: list[_Member], states: Sequence[MemberState]) -> None:
         """Makes these the active members, each from its state. After an exception nothing has changed."""
+        self._go_back()
         device, budget = self._trainer.device, self._trainer.budget
         states = [_on(state, device) for state in states]
         weights = Weights.joined([state.weights for state in states])
@@ -336,7 +341,6 @@ class Training:
                 for name, tensor in optimizer.state.items()
             }
         )
-        self._give_up()
         self._active, self._pack.weights, self._best, self._optimizer = members, weights, best, optimizer
 
     def _active_states(self, device: torch.device) -> dict[int, MemberState]:
@@ -367,7 +371,7 @@ class Training:
             states = self._active_states(self._trainer.device)
             self._compute(staying, [states[member.key] for member in staying])
         else:
-            self._give_up()
+            self._go_back()
             self._active = []
 
     def _places(self, places: Iterable[int]) -> Tensor:

@@ -95,5 +95,5 @@ def test_an_evaluation_is_of_every_image_in_eval_mode(monkeypatch: pytest.Monkey
         network = Drawing().eval()
         network.load_state_dict(pack.state_dict(pack.weights, place))
         output = network(inputs)
-        assert float(losses[place]) == pytest.approx(float(F.cross_entropy(output, labels)), abs=1e-6)
+        assert float(losses[place]) == pytest.approx(F.cross_entropy(output, labels).item(), abs=1e-6)
         assert float(accuracies[place]) == pytest.approx(float((output.argmax(1) == labels).double().mean()))
