@@ -35,11 +35,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import transforms
 
 import models
 from benchmarks import hardware
-from benchmarks.loops import PilImages
 from data.dataset import Labelled
 from hpo.allocator import keep_freed
 from hpo.budget import Phase
@@ -93,6 +91,11 @@ def loop(name: str, size: int) -> Step:
 
 
 def paper(name: str, size: int) -> Step:
+    # No other process has to wait until these are imported.
+    from torchvision import transforms
+
+    from benchmarks.loops import PilImages
+
     pixels = np.random.default_rng(0).integers(0, 256, (8000, SIDE, SIDE), dtype=np.uint8)
     images = Labelled(pixels, np.arange(len(pixels)) % CLASSES)
     steps = [transforms.ToTensor(), transforms.Normalize((0.17,), (0.32,))]

@@ -10,6 +10,9 @@ import pytest
 from shell import SMALL_STUDY, Shell, children, until_gone, wait_for
 
 from benchmarks.chaos.server import Server
+from hpo.spec import StudySpec
+from hpo.storage import open_url
+from hpo.study import create
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +34,13 @@ def server(home: Path) -> Iterator[Server]:
 def shell(tmp_path: Path, server: Server) -> Iterator[Shell]:
     """A user of the test's own server, who has stored `small.toml` and `long.toml`."""
     server.create_database("studies")
-    url = server.url("studies").set(drivername="postgresql").render_as_string(hide_password=False)
-    shell = Shell(tmp_path, {"HPO_STORAGE_URL": url, "HPO_LEASE_SECONDS": "3"})
+    url = server.url("studies")
+    text_url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    shell = Shell(tmp_path, {"HPO_STORAGE_URL": text_url, "HPO_LEASE_SECONDS": "3"})
+    storage = open_url(url)
     for name, text in (("small", SMALL_STUDY), ("long", LONG_STUDY)):
-        shell.write(f"{name}.toml", text)
-        shell.hpo("study", "create", f"{name}.toml")
+        create(storage, StudySpec.load(shell.write(f"{name}.toml", text)), "test")
+    storage.engine.dispose()
     yield shell
     shell.close()
 

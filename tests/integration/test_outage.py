@@ -494,7 +494,8 @@ def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_
         with another(storage) as elsewhere, ExitStack() as stack:
             with monkeypatch.context() as patch:
                 patch.setattr(hpo.storage, "SILENCE_MS", 200)
-                frozen = stack.enter_context(storage.transaction())
+                freezing = stack.enter_context(another(storage))
+            frozen = stack.enter_context(freezing.transaction())
             leases = [trial.lease for trial in trials]
             ledger.hold(frozen, leases)
             taken.append(claim(elsewhere, study, "search", "another", 12))  # and it does not wait
