@@ -23,6 +23,8 @@ OPTIONS = {
     "cpp.enable_floating_point_contract_flag": "fast",  # a multiplication and an addition in one instruction
     "cpp.vec_isa_ok": True,  # as the CPU says: to try every instruction set out takes five seconds
     "cpp.threads": 1,  # a worker has a core; and so results do not depend on the number of threads
+    # They take as long as they save in ten programs, need openssl, and leave 290 MB in /tmp.
+    "aot_inductor.precompile_headers": False,
 }
 
 
