@@ -15,10 +15,10 @@ from pathlib import Path
 from benchmarks import hardware
 from benchmarks.command import hpo, lenet, stored
 from hpo.settings import Settings
-from hpo.spec import StudySpec
-from hpo.status import ACTIVITIES, status
-from hpo.storage import Storage, open_storage
-from hpo.study import STAGES
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage, open_storage
+from hpo.study.status import ACTIVITIES, status
+from hpo.values.stage import STAGES
 
 
 def main() -> None:

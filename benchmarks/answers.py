@@ -19,13 +19,13 @@ import torch
 
 from benchmarks import hardware
 from benchmarks.command import lenet, stored
-from hpo import reporter
 from hpo.settings import Settings
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage, open_storage
-from hpo.worker import Worker
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage, open_storage
+from hpo.study.status import status
+from hpo.training.workload import Workload
+from hpo.worker import reporter
+from hpo.worker.worker import Worker
 
 WAYS = {"waits": reporter.ANSWER_SECONDS, "goes on": 0.0}
 

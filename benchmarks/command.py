@@ -11,9 +11,9 @@ from typing import Any
 
 import tomli_w
 
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import Study, load, remove
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage
+from hpo.study.study import Study, load, remove
 
 HPO = (sys.executable, "-m", "hpo")
 LENET = Path(__file__).parents[1] / "studies" / "lenet-paper.toml"

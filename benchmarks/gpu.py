@@ -30,23 +30,23 @@ from typing import Any
 import numpy as np
 import torch
 
-import models
 from benchmarks import hardware
 from benchmarks.throughput import CANDIDATE, CLASSES, SIDE, Step, numbers, rate, sgd, train, work
-from data.dataset import Labelled
-from data.device import DeviceImages
-from hpo.budget import Budget, Phase
-from hpo.engine import Engine
-from hpo.graphs import WARM_UP, Graphs
-from hpo.optimizer import Sgd
-from hpo.overlap import Overlap, SideStream
-from hpo.pack import Pack
-from hpo.trainer import Trainer, Training
+from hpo import models
+from hpo.data.dataset import Labelled
+from hpo.data.device import DeviceImages
+from hpo.training.async_evaluation import Overlap, SideStream
+from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
+from hpo.training.engines.eager import Engine
+from hpo.training.optimizers import Sgd
+from hpo.training.pack import Pack
+from hpo.training.trainer import PackSession, Trainer
+from hpo.values.budget import Budget, Phase
 
 WAYS: dict[str, Callable[[], Engine]] = {
     "operators": Engine,
-    "graphs": Graphs,
-    "graphs bf16": lambda: Graphs("bfloat16"),
+    "graphs": CudaGraphEngine,
+    "graphs bf16": lambda: CudaGraphEngine("bfloat16"),
 }
 DEVICE = "cuda:0"
 
@@ -161,7 +161,7 @@ EPOCHS = 3
 """Of a run."""
 
 
-def training(name: str, size: int, width: int, overlap: Overlap | None) -> Training:
+def training(name: str, size: int, width: int, overlap: Overlap | None) -> PackSession:
     validation = images().subset(torch.arange(len(images()) // 4, device=DEVICE))
     trainer = Trainer(
         lambda: models.build(name, CLASSES),
@@ -171,13 +171,13 @@ def training(name: str, size: int, width: int, overlap: Overlap | None) -> Train
         size,
         seed=0,
         device=torch.device(DEVICE),
-        engine=Graphs(),
+        engine=CudaGraphEngine(),
         overlap=overlap,
     )
     return trainer.start(dict.fromkeys(range(width), CANDIDATE))
 
 
-def trained(training: Training, width: int) -> float:
+def trained(training: PackSession, width: int) -> float:
     """Candidate-images a second. An epoch comes first: what it has begun of the next one, the last one has of
     the one that follows."""
     training.epoch()

@@ -38,16 +38,20 @@ from scipy.stats import norm
 from benchmarks import hardware, search_page
 from benchmarks.policies import DEFAULT, EPOCHS, Policy, pool, start, storage, without
 from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
-from hpo import catalog, claim, forecast, pausing, reporter, step, surrogate
-from hpo.catalog import TrialCurve
-from hpo.replay import Replay, replay
-from hpo.rungs import Curve, Peer, Rule
-from hpo.sampler import Observation
-from hpo.space import Choices, Point, SearchSpace
-from hpo.spec import StudySpec
-from hpo.table import CurveTable, read
+from hpo.search import effective_lr, learning_curves
+from hpo.search.pruners import Curve, Peer, Rule
+from hpo.search.samplers import gp
+from hpo.search.samplers.base import Observation
+from hpo.simulate.curve_table import CurveTable, read
+from hpo.simulate.replay import Replay, replay
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog
+from hpo.store.catalog import TrialCurve
+from hpo.study import pause, schedule
+from hpo.values.space import Choices, Point, SearchSpace
+from hpo.worker import reporter
 
-PROPOSE = surrogate.propose
+SUGGEST = gp.suggest
 
 Patch = tuple[object, str, object]
 
@@ -69,8 +73,8 @@ def risk(chance: float) -> Rule:
         known = [peer for peer in peers if peer.curve]
         if len(known) < 3:
             return False
-        curves = [forecast.logarithms(one) for one in (curve, *(peer.curve for peer in known))]
-        losses, errors = forecast.expected_ends(curves, [1.0] * len(curves), EPOCHS)
+        curves = [learning_curves.logarithms(one) for one in (curve, *(peer.curve for peer in known))]
+        losses, errors = learning_curves.expected_ends(curves, [1.0] * len(curves), EPOCHS)
         seeds = 0.03  # about what two runs of a cell differ by, in the logarithm
         z = (losses[1:].min() - losses[0]) / math.hypot(errors[0], seeds)
         return bool(norm.cdf(z) < chance)
@@ -108,7 +112,7 @@ def complete_only(
     known = [
         trial if trial.state in ended else Observation(trial.point, TrialState.RUNNING) for trial in history
     ]
-    return PROPOSE(space, known, count, seed, min(startup, 3))
+    return SUGGEST(space, known, count, seed, min(startup, 3))
 
 
 def by_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
@@ -127,20 +131,20 @@ def foresight(table: CurveTable) -> tuple[Patch, ...]:
     def known(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
         return np.array([ends.get(curve[0], curve[-1]) for curve in curves]), np.zeros(len(curves))
 
-    return (surrogate, "expected_ends", known), (pausing, "expected_ends", known)
+    return (gp, "expected_ends", known), (pause, "expected_ends", known)
 
 
 IDEAS: dict[str, Idea] = {
     "the default": Idea(),
-    "start anywhere": Idea(patches=((step, "NEAR", math.inf),)),
+    "start anywhere": Idea(patches=((effective_lr, "NEAR", math.inf),)),
     **{f"asha {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 3)},
-    "by losses": Idea(patches=((pausing, "expected_ends", by_losses),)),
-    **{f"proposals {n}": Idea(patches=((claim, "PROPOSALS", n),)) for n in (2, 8)},
+    "by losses": Idea(patches=((pause, "expected_ends", by_losses),)),
+    **{f"proposals {n}": Idea(patches=((schedule, "PROPOSALS", n),)) for n in (2, 8)},
     **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (6, 14)},
     **{f"reduction {n}": Idea({"pruner": {"name": "pause", "reduction": n}}) for n in (2, 4)},
     **{f"risk {p}": risky(p) for p in (0.02, 0.1)},
-    "no step": Idea(patches=((surrogate, "coordinates_of", plain_coordinates),)),
-    "complete only": Idea(patches=((surrogate, "propose", complete_only),)),
+    "no step": Idea(patches=((gp, "coordinates_of", plain_coordinates),)),
+    "complete only": Idea(patches=((gp, "suggest", complete_only),)),
     "foresight": Idea(foresees=True),
 }
 

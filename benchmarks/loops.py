@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 
-from data.dataset import Labelled
-from data.device import DeviceImages
-from hpo.sampler import plan
+from hpo.data.dataset import Labelled
+from hpo.data.device import DeviceImages
+from hpo.search.samplers.random import plan
 from hpo.settings import Settings
-from hpo.space import Point
-from hpo.spec import StudySpec
-from hpo.storage import open_storage
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import open_storage
+from hpo.training.workload import Workload
+from hpo.values.space import Point
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 

@@ -30,15 +30,15 @@ import optuna
 from sqlalchemy import Engine, event, text
 
 from benchmarks import hardware
-from hpo.claim import claim, is_finished
-from hpo.epoch import EpochResult
-from hpo.outbox import Outbox
-from hpo.renewal import Renewal
-from hpo.reporter import Reporter
 from hpo.settings import Settings
-from hpo.spec import StudySpec
-from hpo.storage import Storage, open_storage
-from hpo.study import create, load, remove
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage, open_storage
+from hpo.study.schedule import claim, is_finished
+from hpo.study.study import create, load, remove
+from hpo.values.epoch import EpochResult
+from hpo.worker.lease_renewal import Renewal
+from hpo.worker.outbox import Outbox
+from hpo.worker.reporter import Reporter
 
 T = TypeVar("T")
 
@@ -66,7 +66,9 @@ SPEC: Mapping[str, Any] = {
 }
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["hpo.renewal", "hpo.reporter", "alembic.command", "psycopg2.extras"])
+PROCESSES.set_forkserver_preload(
+    ["hpo.worker.lease_renewal", "hpo.worker.reporter", "alembic.command", "psycopg2.extras"]
+)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from optuna.trial import TrialState
 from sqlalchemy import make_url
 
 from benchmarks.command import LENET
-from hpo import step
-from hpo.claim import WIDTH
-from hpo.replay import Replay, replay, scratch_storage
-from hpo.sampler import distributions
-from hpo.spec import PrunerSection, StudySpec
-from hpo.storage import Storage, open_url
-from hpo.table import read
+from hpo.search import effective_lr
+from hpo.search.pruners import PrunerSection
+from hpo.search.samplers.base import distributions
+from hpo.simulate.curve_table import read
+from hpo.simulate.replay import Replay, replay, scratch_storage
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage, open_url
+from hpo.study.schedule import WIDTH
 
 EPOCHS, TRIALS = 5, 28
 COST = TRIALS * EPOCHS
@@ -82,7 +83,7 @@ POLICIES = [
 @contextmanager
 def without(path: Path) -> Iterator[None]:
     """As if we knew a good length of a step from the tables beside this one, and had not seen this one."""
-    with patch.object(step, "TYPICAL", step_of_others(path)):
+    with patch.object(effective_lr, "TYPICAL", step_of_others(path)):
         yield
 
 
@@ -94,8 +95,8 @@ def step_of_others(path: Path) -> float:
     for other in {*path.parent.glob("*.csv.gz")} - {path}:
         table = read(other)
         ranked = sorted(points, key=lambda point: table.loss(point, EPOCHS))
-        best += [step.length(point) for point in ranked[:10]]
-    return geometric_mean(best) if best else step.TYPICAL
+        best += [effective_lr.length(point) for point in ranked[:10]]
+    return geometric_mean(best) if best else effective_lr.TYPICAL
 
 
 _storages: list[Storage] = []

@@ -26,16 +26,16 @@ from scipy.stats import spearmanr
 
 from benchmarks import hardware
 from benchmarks.command import LENET
-from hpo.budget import Budget, Phase
-from hpo.engine import Engine
-from hpo.pack import Candidate
-from hpo.precision import Precision
-from hpo.sampler import plan
+from hpo.search.samplers.random import plan
 from hpo.settings import Settings
-from hpo.space import Point
-from hpo.spec import StudySpec
-from hpo.trainer import Trainer
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.training.engines.eager import Engine
+from hpo.training.pack import Candidate
+from hpo.training.trainer import Trainer
+from hpo.training.workload import Workload
+from hpo.values.budget import Budget, Phase
+from hpo.values.precision import Precision
+from hpo.values.space import Point
 
 WAYS: dict[str, tuple[Precision, int]] = {
     f"{precision} {seed}": (precision, seed) for precision in ("float32", "bfloat16") for seed in (0, 1000)

@@ -26,9 +26,9 @@ from scipy.stats import spearmanr
 
 from benchmarks import hardware
 from benchmarks.table import train
-from hpo.space import Point, cell
-from hpo.spec import StudySpec
-from hpo.table import CurveTable, Run, read, write
+from hpo.simulate.curve_table import CurveTable, Run, read, write
+from hpo.spec.study_spec import StudySpec
+from hpo.values.space import Point, cell
 
 SEED = 3
 """Unlike those of the table."""
@@ -38,7 +38,7 @@ CELLS, TOP = 12, 8
 
 RESAMPLES = 2000
 
-Figures = dict[str, Any]
+EpochMetrics = dict[str, Any]
 
 
 def ranked(table: CurveTable, spec: StudySpec) -> list[int]:
@@ -73,7 +73,7 @@ def full(run: Run) -> tuple[float, float]:
     return best.validation_loss, best.validation_accuracy
 
 
-def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> Figures:
+def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> EpochMetrics:
     """Of the cells that are trained in full, among which the spread ones must be."""
     epochs, best = spec.search.epochs, ranked(table, spec)
     points = {
@@ -104,7 +104,7 @@ def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> Figures:
     }
 
 
-def lines(found: Figures) -> Iterator[str]:
+def lines(found: EpochMetrics) -> Iterator[str]:
     names = [name for name in found["rows"][0] if name not in ("rank", "mini", "full")]
     heads = "".join(f"{name:>14}" for name in names)
     yield f"{'rank':>5}{heads}{'mini loss':>12}{'accuracy':>10}{'full loss':>12}{'accuracy':>10}"

@@ -29,10 +29,10 @@ from sqlalchemy import text
 from benchmarks import hardware
 from benchmarks.command import HPO, stored
 from hpo.settings import Settings
-from hpo.spec import StudySpec
-from hpo.storage import Storage, open_storage
-from hpo.study import Study
-from hpo.worker import WIDTH
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage, open_storage
+from hpo.study.study import Study
+from hpo.worker.worker import WIDTH
 
 STUDY = {
     "name": f"recovery-{os.getpid()}",

@@ -39,12 +39,12 @@ from benchmarks.policies import (
     replays,
     start,
 )
-from hpo.regret import Axis, Mean, regrets
-from hpo.replay import Replay
-from hpo.sampler import distributions
-from hpo.space import cell
-from hpo.spec import StudySpec
-from hpo.table import read
+from hpo.search.samplers.base import distributions
+from hpo.simulate.curve_table import read
+from hpo.simulate.regret import Axis, Mean, regrets
+from hpo.simulate.replay import Replay
+from hpo.spec.study_spec import StudySpec
+from hpo.values.space import cell
 
 TABLES = sorted((Path(__file__).parent / "tables").glob("*.csv.gz"))
 FULL = Path(__file__).parent / "tables" / "full"
@@ -54,11 +54,11 @@ SPENT = (COST // 4, COST // 2, COST, 2 * COST)
 STEPS = 40
 """Points of a curve over device seconds."""
 
-Figures = dict[str, Any]
+EpochMetrics = dict[str, Any]
 Searches = dict[Policy, Callable[[], list[Replay]]]
 
 
-def regret_of(path: Path, found: Sequence[Replay], axis: Axis, spent: Sequence[float]) -> Figures:
+def regret_of(path: Path, found: Sequence[Replay], axis: Axis, spent: Sequence[float]) -> EpochMetrics:
     """Mean and standard error of the regret, for each of `spent`."""
     table = read(path)
     columns = zip(*(regrets(one, table, EPOCHS, axis, spent) for one in found), strict=True)
@@ -70,7 +70,7 @@ def regret_of(path: Path, found: Sequence[Replay], axis: Axis, spent: Sequence[f
     }
 
 
-def in_cells(at: Figures) -> str:
+def in_cells(at: EpochMetrics) -> str:
     pairs = zip(at["mean"], at["error"], strict=True)
     return "".join(f"{mean:9.4f} ±{error:.4f}" for mean, error in pairs)
 
@@ -89,7 +89,7 @@ def ranks(by_epoch: Sequence[Sequence[float]], places: Collection[int]) -> list[
     return [float(spearmanr(early, at[-1]).statistic) for early in at]
 
 
-def of_cells(path: Path) -> Figures:
+def of_cells(path: Path) -> EpochMetrics:
     """What the table itself says."""
     table, space = read(path), StudySpec.load(LENET).space
     points = [space.point_at(place) for place in range(space.cells or 0)]
@@ -149,7 +149,7 @@ def searches(
     }
 
 
-def of_policies(path: Path, waiting: Searches) -> Figures:
+def of_policies(path: Path, waiting: Searches) -> EpochMetrics:
     heads = "".join(f"{spent:>10} epochs" for spent in SPENT)
     print(f"\n{'regret after':32}{heads}{'device seconds':>18}")
     rows = {}
@@ -171,7 +171,7 @@ def of_policies(path: Path, waiting: Searches) -> Figures:
     return rows
 
 
-def of_bars(rows: Figures) -> list[Figures]:
+def of_bars(rows: EpochMetrics) -> list[EpochMetrics]:
     """The default against the paper's random search."""
 
     def at(of: Policy, spent: int) -> float:
@@ -190,7 +190,7 @@ def of_bars(rows: Figures) -> list[Figures]:
     return [{"words": words, "default": ours, "bar": theirs} for words, ours, theirs in bars]
 
 
-def of_workers(path: Path, waiting: Searches) -> Figures:
+def of_workers(path: Path, waiting: Searches) -> EpochMetrics:
     """The default with several simulated workers."""
     print(f"\n{'workers, the default':32}{'':51}{'epochs':>10}{'seconds':>10}")
     rows = {}
@@ -203,7 +203,7 @@ def of_workers(path: Path, waiting: Searches) -> Figures:
     return rows
 
 
-def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPoolExecutor) -> Figures:
+def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPoolExecutor) -> EpochMetrics:
     """A check that ours are right: the same methods by Optuna alone, 28 trials, one at a time."""
     waiting = {
         one: [start(processes, work, path, one, options.seeds) for work in (replays, by_optuna)]
@@ -227,7 +227,7 @@ def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPo
     return rows
 
 
-def of_ranking(path: Path, full: Path) -> Figures:
+def of_ranking(path: Path, full: Path) -> EpochMetrics:
     """The mini split against full training."""
     found = ranking.figures(StudySpec.load(LENET), read(path), read(full))
     print("\n" + "\n".join(ranking.lines(found)))
@@ -251,7 +251,7 @@ def main() -> None:
     tables = {}
     with pool() as processes:
         for path in options.tables:
-            figures: Figures = {"table": of_cells(path)}
+            figures: EpochMetrics = {"table": of_cells(path)}
             begun = searches(path, [PAPER, DEFAULT, TWICE] if options.quick else POLICIES, options, processes)
             figures["policies"] = of_policies(path, begun)
             figures["bars"] = of_bars(figures["policies"])

@@ -30,11 +30,11 @@ import tomli_w
 
 from benchmarks import hardware
 from benchmarks.command import hpo, lenet, stored
-from hpo.devices import slots
-from hpo.sampler import plan
+from hpo.launch.devices import slots
+from hpo.search.samplers.random import plan
 from hpo.settings import Settings, child_environment
-from hpo.spec import StudySpec
-from hpo.storage import Storage, open_storage
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage, open_storage
 
 LOOPS = (sys.executable, "-m", "benchmarks.loops")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import ranking
 
-Figures = dict[str, Any]
+EpochMetrics = dict[str, Any]
 
 COMMAND = "python -m benchmarks.regret --report docs"
 
@@ -49,7 +49,7 @@ few constants of the expectation were chosen with a look at both tables.
 """
 
 
-def write(folder: Path, figures: Figures) -> None:
+def write(folder: Path, figures: EpochMetrics) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts = [HEAD, f"Measured on: {figures['hardware']}.\n"]
     for name, its in figures["tables"].items():
@@ -67,7 +67,7 @@ def in_words(ranks: Sequence[float]) -> str:
     return ", ".join(f"{rank:.2f}" for rank in ranks[:-1])
 
 
-def section(name: str, its: Figures) -> str:
+def section(name: str, its: EpochMetrics) -> str:
     table, policies = its["table"], its["policies"]
     seeds = sorted({row["n"] for row in policies.values()})
     parts = [
@@ -166,7 +166,7 @@ def section(name: str, its: Figures) -> str:
     return "\n".join(parts)
 
 
-def ranking_section(found: Figures) -> list[str]:
+def ranking_section(found: EpochMetrics) -> list[str]:
     names = [name for name in found["rows"][0] if name not in ("rank", "mini", "full")]
     top = ", ".join(f"{loss:.4f}" for loss in found["top"])
     return [
@@ -208,7 +208,7 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def picture(path: Path, policies: Figures, axis: str, label: str) -> None:
+def picture(path: Path, policies: EpochMetrics, axis: str, label: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -20,18 +20,18 @@ from pathlib import Path
 import torch
 
 from benchmarks import hardware
-from hpo.allocator import keep_freed
-from hpo.budget import Budget, Phase
-from hpo.pack import Candidate
-from hpo.seeds import mixed
 from hpo.settings import Settings
-from hpo.space import Point, cell
-from hpo.spec import StudySpec
-from hpo.study import Stage
-from hpo.table import CurveTable, Measured, Run, read, write
-from hpo.trainer import Trainer
-from hpo.tuning import Tuned
-from hpo.workload import Workload
+from hpo.simulate.curve_table import CurveTable, Measured, Run, read, write
+from hpo.spec.study_spec import StudySpec
+from hpo.training.allocator import keep_freed
+from hpo.training.engines.autotuning import AutotunedEngine
+from hpo.training.pack import Candidate
+from hpo.training.trainer import Trainer
+from hpo.training.workload import Workload
+from hpo.values.budget import Budget, Phase
+from hpo.values.seeds import mixed
+from hpo.values.space import Point, cell
+from hpo.values.stage import Stage
 
 CELLS = 12
 """Of a pack, at most: what is lost if it is stopped meanwhile."""
@@ -56,7 +56,7 @@ def train(
         seed=mixed(spec.seed, 5, seed),
         device=torch.device("cpu"),
         clock=time.thread_time,  # what the machine does beside it takes no part
-        engine=Tuned(workload.program, settings.programs_path, spec.precisions(stage), compiles),
+        engine=AutotunedEngine(workload.program, settings.programs_path, spec.precisions(stage), compiles),
     )
     trainer.prepare()
     training = trainer.start(

@@ -36,19 +36,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-import models
 from benchmarks import hardware
-from data.dataset import Labelled
-from hpo.allocator import keep_freed
-from hpo.budget import Phase
-from hpo.engine import Engine
-from hpo.optimizer import Sgd
-from hpo.pack import Candidate, Pack
-from hpo.precision import Precision, searched_in
-from hpo.program import Program
-from hpo.programs import Programs
+from hpo import models
+from hpo.data.dataset import Labelled
 from hpo.settings import Settings
-from hpo.tuning import PROGRAM, Tuned, fastest
+from hpo.training.allocator import keep_freed
+from hpo.training.engines.autotuning import PROGRAM, AutotunedEngine, fastest
+from hpo.training.engines.compiled import CompiledEngine
+from hpo.training.engines.eager import Engine
+from hpo.training.engines.program import Program
+from hpo.training.optimizers import Sgd
+from hpo.training.pack import Candidate, Pack
+from hpo.values.budget import Phase
+from hpo.values.precision import Precision, searched_in
 
 CLASSES, SIDE = 62, 28
 CANDIDATE = Candidate(lr=0.01, momentum=0.9, weight_decay=1e-4, seed=0)
@@ -108,7 +108,7 @@ def paper(name: str, size: int) -> Step:
 def packed(name: str, size: int, width: int, way: str | None) -> Step:
     """`way` None: the chosen one."""
     engine, (images, labels) = engine_of(name, way), batch(size)
-    if isinstance(engine, Programs):
+    if isinstance(engine, CompiledEngine):
         engine.load(replace(engine.like, purpose="sgd", batch_size=size))
     else:
         engine.prepare(size, [Phase("sgd", 1)])
@@ -124,9 +124,9 @@ def engine_of(name: str, way: str | None) -> Engine:
     if way is not None:
         precision: Precision = "bfloat16" if way.startswith("bfloat16") else "float32"
         if way.endswith(PROGRAM):
-            return Programs(replace(like, precision=precision), folder)
+            return CompiledEngine(replace(like, precision=precision), folder)
         return Engine(precision, way.endswith("last"))
-    return Tuned(like, folder, searched_in(name))
+    return AutotunedEngine(like, folder, searched_in(name))
 
 
 def rate(step: Step, images: int, seconds: float, wait: Callable[[], object] = lambda: None) -> float:
@@ -179,7 +179,7 @@ def measured(kind: str, arguments: tuple[Any, ...], images: int, seconds: float)
 def ways_of(name: str, size: int) -> dict[str, float]:
     """Seconds of a step by way, as the engine of a search measures them."""
     engine = engine_of(name, None)
-    assert isinstance(engine, Tuned)
+    assert isinstance(engine, AutotunedEngine)
     return dict(engine.measured(replace(engine.like, purpose="sgd", batch_size=size)))
 
 

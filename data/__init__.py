@@ -3,7 +3,7 @@
 What is named here needs no torch. `data.device` and `data.augment` do, and `data.splits` scikit-learn.
 """
 
-from data.dataset import DataError, Dataset, Labelled, UnknownDataset
-from data.registry import check, fetch, names, open_dataset
+from hpo.data.dataset import DataError, Dataset, Labelled, UnknownDataset
+from hpo.data.registry import check, fetch, names, open_dataset
 
 __all__ = ["DataError", "Dataset", "Labelled", "UnknownDataset", "check", "fetch", "names", "open_dataset"]

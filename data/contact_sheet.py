@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.dataset import Labelled
+from hpo.data.dataset import Labelled
 
 CELL, GAP, PAD = 56, 4, 8  # pixels
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from data.dataset import DataError, Labelled
+from hpo.data.dataset import DataError, Labelled
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from PIL.Image import Resampling
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from data.dataset import Dataset, Labelled
+from hpo.data.dataset import Dataset, Labelled
 
 SIDE, MARGIN = 20, 4  # MNIST centres its digits, 20 pixels high, in 28x28
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data.dataset import DataError
+from hpo.data.dataset import DataError
 
 
 def shape(path: Path, dimensions: int) -> tuple[int, ...]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data import idx
-from data.dataset import DataError, Dataset, Labelled
+from hpo.data import idx
+from hpo.data.dataset import DataError, Dataset, Labelled
 
 BY_CLASS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MERGED = "cijklmopsuvwxyz"

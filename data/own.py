@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data.dataset import DataError, Dataset, Labelled
+from hpo.data.dataset import DataError, Dataset, Labelled
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 RULE = "(train_images, train_labels, test_images, test_labels, class_names)"

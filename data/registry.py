@@ -3,8 +3,8 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from data.dataset import Dataset, UnknownDataset
-from data.own import REFERENCE, open_own
+from hpo.data.dataset import Dataset, UnknownDataset
+from hpo.data.own import REFERENCE, open_own
 
 _MNIST = (
     "emnist-byclass",
@@ -40,11 +40,11 @@ def open_dataset(name: str, root: Path) -> Dataset:
     """
     check(name)
     if name == "digits":
-        from data.digits import open_digits
+        from hpo.data.digits import open_digits
 
         return open_digits()
     if name in _MNIST:
-        from data.mnist import open_mnist
+        from hpo.data.mnist import open_mnist
 
         return open_mnist(name, root)
     return open_own(name)
@@ -58,6 +58,6 @@ def fetch(name: str, root: Path) -> None:
     """
     check(name)
     if name in _MNIST:
-        from data.mnist import fetch_mnist
+        from hpo.data.mnist import fetch_mnist
 
         fetch_mnist(name, root)

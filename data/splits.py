@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from data.dataset import DataError
+from hpo.data.dataset import DataError
 
 Index = npt.NDArray[np.int64]
 

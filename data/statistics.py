@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.dataset import Labelled
+from hpo.data.dataset import Labelled
 
 BLOCK = 1024  # images counted at a time: bincount widens its input to eight bytes a pixel
 

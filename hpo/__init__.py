@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 __all__ = ["Bundle", "load_bundle"]
 
 if TYPE_CHECKING:
-    from hpo.bundle import Bundle, load_bundle
+    from hpo.export.bundle import Bundle, load_bundle
 else:  # a type checker that saw this would believe in every name
 
     def __getattr__(name: str) -> object:
         if name in __all__:
-            from hpo import bundle
+            from hpo.export import bundle
 
             return getattr(bundle, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,6 @@ Two rules bind a trainer:
 Importing this package imports no torch.
 """
 
-from models.registry import ModelError, build, check, names, resolve
+from hpo.models.registry import ModelError, build, check, names, resolve
 
 __all__ = ["ModelError", "build", "check", "names", "resolve"]

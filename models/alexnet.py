@@ -5,7 +5,7 @@ The paper's variant of AlexNet: five narrower 3x3 convolutions, batch norm in th
 
 from torch import Tensor, nn
 
-from models.init import initialize
+from hpo.models.init import initialize
 
 
 class AlexNet(nn.Module):

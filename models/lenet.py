@@ -5,7 +5,7 @@ The paper's variant: ReLU and max pooling, batch norm and dropout between the li
 
 from torch import Tensor, nn
 
-from models.init import initialize
+from hpo.models.init import initialize
 
 
 class LeNet(nn.Module):

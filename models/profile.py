@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.registry import build
+from hpo.models.registry import build
 
 
 @dataclass(frozen=True, slots=True)

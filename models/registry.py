@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: Mapping[str, str] = {
-    "lenet": "models.lenet:LeNet",
-    "alexnet": "models.alexnet:AlexNet",
-    "vggnet": "models.vggnet:VGGNet",
-    "resnet": "models.resnet:ResNet",
-    "spinalnet": "models.spinalnet:SpinalNet",
-    "ensnet": "models.ensnet:EnsNet",
-    "ensnet-vote": "models.ensnet:EnsNetVote",
+    "lenet": "hpo.models.lenet:LeNet",
+    "alexnet": "hpo.models.alexnet:AlexNet",
+    "vggnet": "hpo.models.vggnet:VGGNet",
+    "resnet": "hpo.models.resnet:ResNet",
+    "spinalnet": "hpo.models.spinalnet:SpinalNet",
+    "ensnet": "hpo.models.ensnet:EnsNet",
+    "ensnet-vote": "hpo.models.ensnet:EnsNetVote",
 }
 
 

@@ -5,7 +5,7 @@ The paper's variant of ResNet: eight basic blocks, a quarter of ResNet-18's widt
 
 from torch import Tensor, nn
 
-from models.init import initialize
+from hpo.models.init import initialize
 
 
 class ResNet(nn.Module):

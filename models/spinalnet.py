@@ -7,7 +7,7 @@ the output of the layer before.
 import torch
 from torch import Tensor, nn
 
-from models.init import initialize
+from hpo.models.init import initialize
 
 HALF = 64 * 7 * 7 // 2
 WIDTH = 50

@@ -6,7 +6,7 @@ The paper's variant of VGGNet: eight narrower 3x3 convolutions, batch norm in th
 
 from torch import Tensor, nn
 
-from models.init import initialize
+from hpo.models.init import initialize
 
 
 class VGGNet(nn.Module):

@@ -14,8 +14,8 @@ import hypothesis
 import pytest
 from sqlalchemy import URL, create_engine, text
 
-from hpo import patience
-from hpo.storage import Storage, embedded_url, open_url
+from hpo.store import retry
+from hpo.store.storage import Storage, embedded_url, open_url
 
 EMNIST = (
     Path(os.environ.get("HPO_DATA_DIR", "")) / "EMNIST" / "raw" / "emnist-byclass-train-images-idx3-ubyte"
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a process of its own as far as outages of the storage are concerned."""
-    monkeypatch.setattr(patience, "_outage", patience._Outage())
+    monkeypatch.setattr(retry, "_outage", retry._Outage())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from benchmarks.chaos.server import Shutdown
 from benchmarks.chaos.system import LEASE_SECONDS, System
-from hpo import schema
+from hpo.store import schema
 
 QUOTA_BYTES = 4096
 

@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sqlalchemy import Connection, select, text
 
-from hpo import catalog, schema
-from hpo.catalog import TrialRow
-from hpo.pausing import rungs_of
-from hpo.study import STAGES, Stage, Study
+from hpo.store import catalog, schema
+from hpo.store.catalog import TrialRow
+from hpo.study.pause import rungs_of
+from hpo.study.study import Study
+from hpo.values.stage import STAGES, Stage
 
 EXPORTED = "bundle"
 

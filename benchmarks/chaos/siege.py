@@ -13,9 +13,9 @@ from benchmarks.chaos.invariants import Remains, remains, violations
 from benchmarks.chaos.server import connection
 from benchmarks.chaos.system import NAME, ChaosError, EndedError, System
 from hpo.errors import HpoError
-from hpo.status import status
-from hpo.storage import open_url
-from hpo.study import load
+from hpo.store.storage import open_url
+from hpo.study.status import status
+from hpo.study.study import load
 
 STUCK_SECONDS = 90.0
 """So long without a reported epoch is a failure."""

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from benchmarks.chaos.server import Server, connection
-from hpo import schema
+from hpo.store import schema
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ import traceback
 
 import click
 
-from data import DataError, UnknownDataset
 from hpo.cli import data, looking, results, running, studies
 from hpo.cli.shared import ExampleGroup, words
+from hpo.data import DataError, UnknownDataset
 from hpo.errors import HpoError, InputError
-from models import ModelError
+from hpo.models import ModelError
 
 
 @click.group(

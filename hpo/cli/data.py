@@ -15,7 +15,7 @@ def data() -> None:
 @data.command("list", example="hpo data list")
 def list_() -> None:
     """List the data sets by name."""
-    import data as sets
+    from hpo import data as sets
 
     for name in sets.names():
         result(name)
@@ -25,7 +25,7 @@ def list_() -> None:
 @click.argument("name", metavar="NAME")
 def fetch(name: str) -> None:
     """Download a data set into HPO_DATA_DIR and check it."""
-    import data as sets
+    from hpo import data as sets
 
     folder = settings().data_path
     sets.check(name)
@@ -43,16 +43,16 @@ def info(name: str, sheet: Path | None, as_json: bool) -> None:
 
     How many of each class, and the mean and standard deviation of the pixels.
     """
-    import data as sets
+    from hpo import data as sets
 
     sets.check(name)
-    from data.statistics import statistics
+    from hpo.data.statistics import statistics
 
     dataset = sets.open_dataset(name, settings().data_path)
     train = dataset.load_train()
     found = statistics(train, dataset.classes)
     if sheet is not None:
-        from data.contact_sheet import contact_sheet
+        from hpo.data.contact_sheet import contact_sheet
 
         contact_sheet(train, dataset.classes, sheet)
         words(f"contact sheet: {sheet}")
@@ -70,7 +70,7 @@ def info(name: str, sheet: Path | None, as_json: bool) -> None:
             }
         )
         return
-    from hpo.report import data_table
+    from hpo.cli.tables import data_table
 
     result(data_table(dataset.name, train, found))
 

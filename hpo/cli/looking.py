@@ -17,8 +17,8 @@ def status(name: str, as_json: bool) -> None:
 
     Trials by state, the best so far, workers, device seconds.
     """
-    from hpo import status as standing
-    from hpo.report import status_table
+    from hpo.cli.tables import status_table
+    from hpo.study import status as standing
 
     _, storage, study = opened(name)
     now = standing.status(storage, study)
@@ -35,8 +35,8 @@ def dashboard(host: str, port: int) -> None:
 
     It has no login: whoever reaches it can delete studies. Keep it on 127.0.0.1 or behind a proxy.
     """
-    from hpo.dashboard import serve
-    from hpo.storage import open_storage
+    from hpo.store.storage import open_storage
+    from hpo.web.dashboard import serve
 
     storage = open_storage(settings())
     serve(storage, host, port, lambda url: words(f"dashboard: {url} (stop with Ctrl-C)"))
@@ -50,7 +50,7 @@ def doctor(as_json: bool) -> None:
     Storage, artifacts, data, devices, versions, and what to do about what is wrong. Exit code 1 if
     anything is.
     """
-    from hpo import doctor as examination
+    from hpo.cli import doctor as examination
 
     findings = examination.examine(settings())
     if as_json:
@@ -77,9 +77,9 @@ def models(classes: int, channels: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from hpo.report import model_table
-    from models import names
-    from models.profile import profile
+    from hpo.cli.tables import model_table
+    from hpo.models import names
+    from hpo.models.profile import profile
 
     profiles = [profile(name, classes, channels) for name in names()]
     json_result([asdict(entry) for entry in profiles]) if as_json else result(model_table(profiles))
@@ -127,14 +127,14 @@ def tune(
 
     import torch
 
-    from hpo.allocator import keep_freed
-    from hpo.devices import slots
-    from hpo.precision import searched_in
-    from hpo.program import Program
-    from hpo.report import tuning_table
-    from hpo.tuning import Tuned, throughputs
-    from hpo.workload import check_network
-    from models import build
+    from hpo.cli.tables import tuning_table
+    from hpo.launch.devices import slots
+    from hpo.models import build
+    from hpo.training.allocator import keep_freed
+    from hpo.training.engines.autotuning import AutotunedEngine, throughputs
+    from hpo.training.engines.program import Program
+    from hpo.training.workload import check_network
+    from hpo.values.precision import searched_in
 
     check_network(model, lambda: build(model, classes, channels), (channels, size, size), classes)
     threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
@@ -142,7 +142,7 @@ def tune(
     keep_freed()
     like = Program(model, classes, channels, (size, size), 0, "evaluation")
     precisions = searched_in(model) if precision == "auto" else (precision,)
-    engine = Tuned(like, settings().programs_path, precisions, anew=again)
+    engine = AutotunedEngine(like, settings().programs_path, precisions, anew=again)
     found = throughputs(engine, batch_sizes)
     json_result([asdict(row) for row in found]) if as_json else result(tuning_table(model, found, threads))
 
@@ -171,13 +171,13 @@ def replay(table: Path, file: Path, workers: int, width: int | None, seeds: int,
     """
     from dataclasses import asdict
 
-    from hpo import table as tables
-    from hpo.claim import WIDTH
-    from hpo.regret import standings
-    from hpo.replay import replay as replayed
-    from hpo.replay import scratch_storage
-    from hpo.report import replay_table
-    from hpo.spec import StudySpec
+    from hpo.cli.tables import replay_table
+    from hpo.simulate import curve_table as tables
+    from hpo.simulate.regret import standings
+    from hpo.simulate.replay import replay as replayed
+    from hpo.simulate.replay import scratch_storage
+    from hpo.spec.study_spec import StudySpec
+    from hpo.study.schedule import WIDTH
 
     spec, curves = StudySpec.load(file), tables.read(table)
     epochs = spec.search.epochs

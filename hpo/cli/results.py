@@ -15,12 +15,12 @@ def promote(name: str) -> None:
     The study file says how many, and with how many seeds. The search must be finished. Calling it again
     changes nothing.
     """
-    from hpo import promotion
+    from hpo.study import promote
 
     _, storage, study = opened(name)
     if is_stopped(storage, study):
         return
-    done = promotion.promote(storage, study)
+    done = promote.promote(storage, study)
     chosen = ", ".join(f"{row.number} (loss {row.value:.4f})" for row in done.chosen)
     words(f"best of the search: {chosen}")
     if done.added:
@@ -47,7 +47,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
 
     The best of full training; before there is one, the parameters of the best of the search.
     """
-    from hpo.best import best_params
+    from hpo.study.best import best_params
 
     found, storage, study = opened(name)
     best = best_params(storage, study)
@@ -58,8 +58,8 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         )
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
-        from hpo.export import export_bundle
-        from hpo.workload import Workload
+        from hpo.export.export import export_bundle
+        from hpo.training.workload import Workload
 
         workload = Workload(study.spec, found.data_path)
         metrics = export_bundle(storage, study, workload, found.artifacts_path, bundle)
@@ -80,8 +80,8 @@ def predict(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> 
     """
     import numpy as np
 
-    from hpo.bundle import load_bundle
-    from hpo.picture import read_image
+    from hpo.export.bundle import load_bundle
+    from hpo.export.images import read_image
 
     loaded = load_bundle(bundle)
     pictures = [read_image(path, loaded.spec) for path in images]

@@ -21,9 +21,9 @@ from hpo.cli.shared import command, device_options, is_stopped, opened, result, 
 from hpo.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
-    from hpo.devices import Slot
-    from hpo.storage import Storage
-    from hpo.study import Study
+    from hpo.launch.slot import Slot
+    from hpo.store.storage import Storage
+    from hpo.study.study import Study
 
 log = logging.getLogger("hpo.launch")
 
@@ -50,24 +50,24 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     Search, promotion, full training, export. It can be stopped and called again at any time: it carries
     on where things stand.
     """
-    from hpo.devices import slots
-    from hpo.spec import StudySpec
+    from hpo.launch.devices import slots
+    from hpo.spec.study_spec import StudySpec
 
     spec = StudySpec.load(file)
     chosen = slots(gpus, per_device)
     found = settings()
-    from hpo.storage import open_storage, parse_url
+    from hpo.store.storage import open_storage, parse_url
 
     parse_url(found)
 
     # Slow to import, and needed only once what the user wrote is known to be right.
-    from hpo.best import best_params
-    from hpo.bundle import load_bundle
-    from hpo.export import export_bundle, is_exported
-    from hpo.promotion import promote
-    from hpo.report import final_table
-    from hpo.study import create
-    from hpo.workload import Workload
+    from hpo.cli.tables import final_table
+    from hpo.export.bundle import load_bundle
+    from hpo.export.export import export_bundle, is_exported
+    from hpo.study.best import best_params
+    from hpo.study.promote import promote
+    from hpo.study.study import create
+    from hpo.training.workload import Workload
 
     workload = Workload(spec, found.data_path)
     workload.check()
@@ -103,7 +103,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     One or more processes per device. They train what is queued, the search first, then promoted trials,
     and end when nothing is left. Any number of such calls, on any number of machines, may serve one study.
     """
-    from hpo.devices import slots
+    from hpo.launch.devices import slots
 
     chosen = slots(gpus, per_device)
     _, storage, study = opened(name)
@@ -145,11 +145,11 @@ def worker(
     gc.disable()  # it would go through all modules again and again while they come, a tenth of the start
     import socket
 
-    from hpo.allocator import keep_freed
-    from hpo.claim import WIDTH
-    from hpo.standby import Assignment
-    from hpo.worker import Worker
-    from hpo.workload import Workload
+    from hpo.launch.standby import Assignment
+    from hpo.study.schedule import WIDTH
+    from hpo.training.allocator import keep_freed
+    from hpo.training.workload import Workload
+    from hpo.worker.worker import Worker
 
     gc.freeze()
     gc.enable()
@@ -188,7 +188,7 @@ def worker(
 def _device(name: str, launched: bool) -> str:
     """`name`, if torch can compute there. Raises `InputError`, or `TrainingError` where a launcher chose it:
     then another process is worth a try."""
-    from hpo.workload import usable_device
+    from hpo.training.workload import usable_device
 
     try:
         return usable_device(name)
@@ -203,11 +203,11 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
 
     Raises `TrainingError` if workers ended badly and left trials behind.
     """
-    from hpo import ledger
-    from hpo.claim import is_finished
-    from hpo.launch import Launcher
-    from hpo.progress import StudyProgress
-    from hpo.status import status
+    from hpo.cli.progress import StudyProgress
+    from hpo.launch.launcher import Launcher
+    from hpo.store import ledger
+    from hpo.study.schedule import is_finished
+    from hpo.study.status import status
 
     def finished() -> bool:
         return is_finished(storage, study, "search") and is_finished(storage, study, "full")
@@ -236,13 +236,13 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
 
 def _promoted_more(storage: Storage, study: Study) -> bool:
     """Promotes; whether that added a trial, as it does when the study file came to ask for more."""
-    from hpo.promotion import promote
+    from hpo.study.promote import promote
 
     return promote(storage, study).added > 0
 
 
 def _say_next(storage: Storage, study: Study) -> None:
-    from hpo.status import status
+    from hpo.study.status import status
 
     now = _patiently(lambda: status(storage, study))
     if not any(now.full.states.values()):
@@ -253,9 +253,9 @@ def _say_next(storage: Storage, study: Study) -> None:
 
 def _patiently(call: Callable[[], T]) -> T:
     """What `call` gives, once the storage can be reached."""
-    from hpo.patience import patiently
+    from hpo.store.retry import until_available
 
-    return patiently(call, threading.Event(), log)
+    return until_available(call, threading.Event(), log)
 
 
 def _soon(call: Callable[[], T]) -> T:

@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from hpo.settings import Settings
-    from hpo.storage import Storage
-    from hpo.study import Study
+    from hpo.store.storage import Storage
+    from hpo.study.study import Study
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,8 +64,8 @@ def settings() -> Settings:
 
 def opened(name: str) -> tuple[Settings, Storage, Study]:
     """The storage of the environment and the study `name` in it."""
-    from hpo.storage import open_storage
-    from hpo.study import load
+    from hpo.store.storage import open_storage
+    from hpo.study.study import load
 
     found = settings()
     storage = open_storage(found)
@@ -74,7 +74,7 @@ def opened(name: str) -> tuple[Settings, Storage, Study]:
 
 def is_stopped(storage: Storage, study: Study) -> bool:
     """Whether the whole study is stopped; says so."""
-    from hpo.drain import stopped
+    from hpo.study.lifecycle import stopped
 
     mark = stopped(storage, study, "full")
     if mark is not None:

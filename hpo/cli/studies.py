@@ -10,11 +10,11 @@ import click
 from hpo.cli.shared import ExampleGroup, as_json, json_result, opened, result, settings, study_name, words
 
 if TYPE_CHECKING:
-    from hpo.drain import Draining
     from hpo.settings import Settings
-    from hpo.spec import StudySpec
-    from hpo.storage import Storage
-    from hpo.study import Study
+    from hpo.spec.study_spec import StudySpec
+    from hpo.store.storage import Storage
+    from hpo.study.lifecycle import Draining
+    from hpo.study.study import Study
 
 study_file = click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 
@@ -33,8 +33,8 @@ def create(file: Path) -> None:
     that name up to date.
     """
     spec, found = _checked(file)
-    from hpo import study as stored
-    from hpo.storage import open_storage
+    from hpo.store.storage import open_storage
+    from hpo.study import study as stored
 
     storage = open_storage(found)
     creation = stored.create(storage, spec, str(file))
@@ -53,9 +53,9 @@ def fork(old: str, file: Path) -> None:
     search.epochs must be those of OLD.
     """
     spec, found = _checked(file)
-    from hpo import fork as forks
-    from hpo.storage import open_storage
-    from hpo.study import load
+    from hpo.store.storage import open_storage
+    from hpo.study import fork as forks
+    from hpo.study.study import load
 
     storage = open_storage(found)
     origin = load(storage, old)
@@ -72,10 +72,10 @@ def fork(old: str, file: Path) -> None:
 @as_json
 def list_(as_json: bool) -> None:
     """List the stored studies."""
-    from hpo import study as stored
-    from hpo.report import study_table
-    from hpo.status import status
-    from hpo.storage import open_storage
+    from hpo.cli.tables import study_table
+    from hpo.store.storage import open_storage
+    from hpo.study import study as stored
+    from hpo.study.status import status
 
     storage = open_storage(settings())
     found = [status(storage, stored.load(storage, name)) for name in stored.names(storage)]
@@ -98,10 +98,10 @@ def show(name: str, as_json: bool) -> None:
     """Show the stored spec of a study, and its trials."""
     from dataclasses import asdict
 
-    from hpo.drain import stopped
-    from hpo.fork import origin_of
-    from hpo.report import trial_table
-    from hpo.study import STAGES
+    from hpo.cli.tables import trial_table
+    from hpo.study.fork import origin_of
+    from hpo.study.lifecycle import stopped
+    from hpo.values.stage import STAGES
 
     _, storage, found = opened(name)
     marks = {stage: mark for stage in STAGES if (mark := stopped(storage, found, stage)) is not None}
@@ -136,11 +136,11 @@ def stop(name: str, search: bool) -> None:
 
     Its workers then end. Waiting trials stay in the queue: hpo study resume.
     """
-    from hpo import drain
-    from hpo.study import STAGES
+    from hpo.study import lifecycle
+    from hpo.values.stage import STAGES
 
     _, storage, target = opened(name)
-    done = drain.stop(storage, target, ("search",) if search else STAGES)
+    done = lifecycle.stop(storage, target, ("search",) if search else STAGES)
     what = f"{'the search of ' if search else ''}study {target.name}"
     words(f"{what} {'stopped' if done.changed else 'was stopped already'}; {_left(done)}")
     if search:
@@ -152,10 +152,10 @@ def stop(name: str, search: bool) -> None:
 @study_name
 def resume(name: str) -> None:
     """Let a study that was stopped go on, whether by hand or by a rule of its file."""
-    from hpo import drain
+    from hpo.study import lifecycle
 
     _, storage, target = opened(name)
-    done = drain.resume(storage, target)
+    done = lifecycle.resume(storage, target)
     words(f"study {target.name} {'resumed' if done.changed else 'was not stopped'}; {_left(done)}")
     if done.again is not None:
         words(f"but its search ends again at the next claim, unless [stop] in its file changes: {done.again}")
@@ -167,8 +167,8 @@ def resume(name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. There is no way back."""
-    from hpo import study as stored
-    from hpo.status import status
+    from hpo.study import study as stored
+    from hpo.study.status import status
 
     found, storage, target = opened(name)
     now = status(storage, target)
@@ -185,21 +185,21 @@ def delete(name: str, yes: bool) -> None:
 
 def _checked(file: Path) -> tuple[StudySpec, Settings]:
     """The study of a file, which can be trained here, and the settings."""
-    from hpo.spec import StudySpec
+    from hpo.spec.study_spec import StudySpec
 
     spec = StudySpec.load(file)
-    from hpo.storage import parse_url
+    from hpo.store.storage import parse_url
 
     found = settings()
     parse_url(found)
-    from hpo.workload import Workload
+    from hpo.training.workload import Workload
 
     Workload(spec, found.data_path).check()
     return spec, found
 
 
 def _next(storage: Storage, study: Study) -> str:
-    from hpo.drain import stopped
+    from hpo.study.lifecycle import stopped
 
     mark = stopped(storage, study, "search")
     if mark is None:

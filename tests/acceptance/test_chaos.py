@@ -20,11 +20,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import INVARIANTS, Remains, remains, violations
-from hpo import catalog, schema
-from hpo.promotion import promote
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import Stage, Study, create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, schema
+from hpo.store.storage import Storage
+from hpo.study.promote import promote
+from hpo.study.study import Study, create
+from hpo.values.stage import Stage
 
 EPOCHS = 3
 WEIGHTS = "trial-{:04d}-1.safetensors"

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 from shell import SMALL_STUDY, Shell
 
 from hpo.settings import Settings
-from hpo.storage import open_storage
+from hpo.store.storage import open_storage
 
 pytestmark = pytest.mark.slow
 

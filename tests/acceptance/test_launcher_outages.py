@@ -10,9 +10,9 @@ import pytest
 from shell import SMALL_STUDY, Shell, children, until_gone, wait_for
 
 from benchmarks.chaos.server import Server
-from hpo.spec import StudySpec
-from hpo.storage import open_url
-from hpo.study import create
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import open_url
+from hpo.study.study import create
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from PIL import Image
 from shell import ROOT, Shell
 
 import hpo
-from data import open_dataset
+from hpo.data import open_dataset
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quickstart")]
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from shell import ROOT, SMALL_STUDY, Shell
 
-from hpo.table import read
+from hpo.simulate.curve_table import read
 
 TABLE = "small.csv.gz"
 

@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
-from data.dataset import Labelled
-from data.device import DeviceImages
-from hpo.budget import Augmentation, Budget, Phase
-from hpo.engine import Engine
-from hpo.epoch import EpochResult
-from hpo.graphs import WARM_UP, Graphs
-from hpo.optimizer import Adam, Optimizer, Sgd
-from hpo.overlap import Outcome, Overlap, SideStream
-from hpo.pack import Candidate, Factory, Pack
-from hpo.precision import Precision
-from hpo.trainer import Trainer, Training
+from hpo import models
+from hpo.data.dataset import Labelled
+from hpo.data.device import DeviceImages
+from hpo.training.async_evaluation import Outcome, Overlap, SideStream
+from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
+from hpo.training.engines.eager import Engine
+from hpo.training.optimizers import Adam, Optimizer, Sgd
+from hpo.training.pack import Candidate, Factory, Pack
+from hpo.training.trainer import PackSession, Trainer
+from hpo.values.budget import Augmentation, Budget, Phase
+from hpo.values.epoch import EpochResult
+from hpo.values.precision import Precision
 
 pytestmark = pytest.mark.gpu
 
@@ -56,7 +56,7 @@ def trainer(
     )
 
 
-def results(training: Training) -> dict[int, list[EpochResult]]:
+def results(training: PackSession) -> dict[int, list[EpochResult]]:
     found: dict[int, list[EpochResult]] = {key: [] for key in training.members}
     while training.members:
         for result in training.epoch():
@@ -97,7 +97,7 @@ def test_a_pack_has_the_losses_of_the_cpu() -> None:
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("name", ["lenet", "alexnet", "resnet", "spinalnet"])
 def test_a_graph_computes_what_its_operators_do(name: str, kind: str, members: int) -> None:
-    graphs, count = Graphs(), WARM_UP + 4
+    graphs, count = CudaGraphEngine(), WARM_UP + 4
     losses, tensors = steps(graphs, lambda: models.build(name, 10), members, count, kind)
     expected, expected_tensors = steps(Engine(), lambda: models.build(name, 10), members, count, kind)
     assert len(graphs._captured) == 1
@@ -108,7 +108,8 @@ def test_a_graph_computes_what_its_operators_do(name: str, kind: str, members: i
 def test_both_phases_and_the_last_smaller_batches_are_graphs_of_their_own() -> None:
     phases = (Phase("sgd", 5, 5, clip=1.0), Phase("adam", 5, 5, clip=1.0))
     budget = Budget("full", phases, keep="best")
-    graphs, operators = curves("lenet", "cuda:0", budget, Graphs()), curves("lenet", "cuda:0", budget)
+    graphs = curves("lenet", "cuda:0", budget, CudaGraphEngine())
+    operators = curves("lenet", "cuda:0", budget)
     for key in CANDIDATES:
         assert graphs[key] == pytest.approx(operators[key], rel=0.02)
 
@@ -127,7 +128,7 @@ class Asking(nn.Module):
 
 def test_a_step_that_cannot_be_captured_is_computed_by_operators(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "hpo.worker"):
-        losses, tensors = steps(Graphs(), Asking, 1, WARM_UP + 3)
+        losses, tensors = steps(CudaGraphEngine(), Asking, 1, WARM_UP + 3)
     expected, expected_tensors = steps(Engine(), Asking, 1, WARM_UP + 3)
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(tensors, expected_tensors, rtol=1e-3, atol=1e-4)
@@ -139,11 +140,11 @@ def test_a_step_that_cannot_be_captured_is_computed_by_operators(caplog: pytest.
 def test_every_phase_runs_with_augmentation(name: str, precision: Precision) -> None:
     augmentation = Augmentation(15, 0.1, (0.9, 1.1), 3)
     phases = (Phase("sgd", 2, 5, 1.0, augmentation), Phase("adam", 1, 5, 1.0, augmentation))
-    found = curves(name, "cuda:0", Budget("full", phases, keep="best"), Graphs(precision))
+    found = curves(name, "cuda:0", Budget("full", phases, keep="best"), CudaGraphEngine(precision))
     assert all(len(losses) == 3 and np.isfinite(losses).all() for losses in found.values())
 
 
-class Watched(Graphs):
+class Watched(CudaGraphEngine):
     """From the first graph on, what waits for the device raises."""
 
     def step(
@@ -227,7 +228,7 @@ def test_beside_the_next_epoch_an_evaluation_gives_what_it_does_in_line(
     candidates = {key: CANDIDATES[key] for key in range(members)}
     found = []
     for overlap in (None, Beside()):
-        found.append(results(trainer(name, "cuda:0", FULL, Graphs(), overlap).start(candidates)))
+        found.append(results(trainer(name, "cuda:0", FULL, CudaGraphEngine(), overlap).start(candidates)))
     in_line, beside = found
     for key in candidates:
         for what in ("train_loss", "validation_loss"):
@@ -237,7 +238,9 @@ def test_beside_the_next_epoch_an_evaluation_gives_what_it_does_in_line(
 
 def test_who_leaves_while_the_next_epoch_is_under_way_leaves_the_others_alone() -> None:
     both, alone = (
-        trainer("lenet", "cuda:0", FULL, Graphs(), Beside()).start({key: CANDIDATES[key] for key in keys})
+        trainer("lenet", "cuda:0", FULL, CudaGraphEngine(), Beside()).start(
+            {key: CANDIDATES[key] for key in keys}
+        )
         for keys in ([0, 1], [0])
     )
     for _ in range(3):
@@ -249,7 +252,7 @@ def test_who_leaves_while_the_next_epoch_is_under_way_leaves_the_others_alone() 
 
 
 def test_one_that_raises_while_an_evaluation_is_under_way_leaves_all_as_it_was() -> None:
-    class Failing(Graphs):
+    class Failing(CudaGraphEngine):
         steps = 0
 
         def step(

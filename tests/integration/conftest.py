@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from hpo import reporter
-from hpo.spec import StudySpec
-from hpo.storage import Storage
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage
+from hpo.worker import reporter
 
 RAW: Mapping[str, Any] = {
     "name": "small",

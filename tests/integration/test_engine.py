@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-import models
-from hpo import kernels
-from hpo.artifacts import Artifacts
-from hpo.budget import Phase
-from hpo.claim import LeasedTrial
-from hpo.compiler import CompileError, obtain
-from hpo.engine import Engine
-from hpo.ledger import Lease
-from hpo.optimizer import Sgd
-from hpo.pack import Candidate, Pack, Weights
-from hpo.program import Program
-from hpo.programs import Programs
-from hpo.spec import StudySpec
-from hpo.trainer import Trainer
-from hpo.workload import Workload
+from hpo import models
+from hpo.spec.study_spec import StudySpec
+from hpo.store.ledger import Lease
+from hpo.study.schedule import LeasedTrial
+from hpo.training.engines.compiled import CompiledEngine
+from hpo.training.engines.compiler import CompileError, obtain
+from hpo.training.engines.eager import Engine
+from hpo.training.engines.kernels import operators
+from hpo.training.engines.program import Program
+from hpo.training.optimizers import Sgd
+from hpo.training.pack import Candidate, Pack, Weights
+from hpo.training.trainer import Trainer
+from hpo.training.workload import Workload
+from hpo.values.budget import Phase
+from hpo.worker.artifacts import Artifacts
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +38,9 @@ CANDIDATES = [
 ]
 
 
-def compiled(programs: Path) -> Programs:
+def compiled(programs: Path) -> CompiledEngine:
     """The size of evaluations is one for which nothing else is compiled in this run."""
-    engine = Programs(LIKE, programs, evaluation_batch=32)
+    engine = CompiledEngine(LIKE, programs, evaluation_batch=32)
     engine.prepare(16, [SGD])
     return engine
 
@@ -149,9 +149,9 @@ def test_evaluations_are_torch_s(programs: Path) -> None:
 def test_without_a_compiler_torch_s_operators_do_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kernels.load(programs)
+    operators.load(programs)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    engine = Programs(LIKE, tmp_path)
+    engine = CompiledEngine(LIKE, tmp_path)
     with caplog.at_level(logging.WARNING):
         engine.prepare(16, [SGD])
     assert "batch size 16, sgd: not compiled: lenet cannot be compiled: " in caplog.text
@@ -162,7 +162,7 @@ def test_without_a_compiler_torch_s_operators_do_it(
 
 
 def test_a_network_that_cannot_be_traced_is_one_line(programs: Path) -> None:
-    kernels.load(programs)
+    operators.load(programs)
     with pytest.raises(CompileError, match="nothing:Here cannot be traced: ModelError: ") as raised:
         obtain(replace(LIKE, model="nothing:Here"), programs)
     assert "\n" not in str(raised.value)
@@ -171,7 +171,7 @@ def test_a_network_that_cannot_be_traced_is_one_line(programs: Path) -> None:
 def test_a_worker_that_is_told_to_stop_takes_the_compiler_with_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels.load(programs)
+    operators.load(programs)
     started: list[subprocess.Popen[str]] = []
 
     class Interrupted(subprocess.Popen[str]):

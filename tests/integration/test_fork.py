@@ -13,21 +13,23 @@ from integration.crowd import Share, at_once, fork_study, loss, serve_or_fork
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
-from hpo import catalog, claim, costs, fork, ledger, sampler, schema
-from hpo.catalog import TrialRow
-from hpo.claim import LeasedTrial, is_finished
-from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, NotFoundError
-from hpo.fork import fitted, origin_of
-from hpo.ledger import Ending
-from hpo.parameters import parse_space
-from hpo.promotion import promote
-from hpo.sampler import Observation
-from hpo.space import cell
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import Study, create, load, names, remove, search_seed
+from hpo.search.samplers import tpe
+from hpo.search.samplers.base import Observation
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, costs, ledger, schema
+from hpo.store.catalog import TrialRow
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study import fork, schedule
+from hpo.study.fork import fitted, origin_of
+from hpo.study.promote import promote
+from hpo.study.schedule import LeasedTrial, is_finished
+from hpo.study.status import status
+from hpo.study.study import Study, create, load, names, remove, search_seed
+from hpo.values.epoch import EpochResult
+from hpo.values.parameters import parse_space
+from hpo.values.space import cell
 
 SpecOf = Callable[..., StudySpec]
 
@@ -61,13 +63,13 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
                 ledger.report(connection, {trial_id: result})
             costs.charge(connection, {trial_id: {"training": 2.0}})
             attributes = {"accuracy": 0.5, "kept_epoch": 2, "epochs": 2, "worker": "one", "device": "cpu"}
-            ledger.finish(connection, {trial_id: Ending(state, value, attributes)})
+            ledger.finish(connection, {trial_id: TrialOutcome(state, value, attributes)})
 
 
 def serve(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
     """Ends the search, if it has trials left; gives these in order."""
     served = []
-    while trials := claim.claim(storage, study, "search", "one", width):
+    while trials := schedule.claim(storage, study, "search", "one", width):
         finish(storage, trials)
         served += trials
     assert is_finished(storage, study, "search")
@@ -78,12 +80,12 @@ def serve(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
 def old(storage: Storage, spec: SpecOf) -> Study:
     """A search of 12 trials that is over but for its last: the second was pruned, the third failed."""
     study = create(storage, spec(), "test").study
-    trials = [t for _ in range(12) for t in claim.claim(storage, study, "search", "one", 1)]
+    trials = [t for _ in range(12) for t in schedule.claim(storage, study, "search", "one", 1)]
     finish(storage, [t for t in trials if t.number not in (1, 2, 11)])
     finish(storage, [trials[1]], TrialState.PRUNED)
     with storage.transaction() as connection:
         ledger.finish(
-            connection, {trials[2].lease.trial_id: Ending(TrialState.FAIL, None, {"reason": "why"})}
+            connection, {trials[2].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})}
         )
     return study
 
@@ -287,17 +289,17 @@ def test_tpe_knows_what_was_inherited(
     storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Observation] = []
-    propose = sampler.propose
+    suggest = tpe.suggest
 
     def listening(space: Any, history: Any, *arguments: Any) -> Any:
         seen.extend(history)
-        return propose(space, history, *arguments)
+        return suggest(space, history, *arguments)
 
-    monkeypatch.setattr(sampler, "propose", listening)
+    monkeypatch.setattr(tpe, "suggest", listening)
     wanted = spec(**WIDE, sampler={"name": "tpe", "startup": 1})
     study = fork.fork(storage, old, wanted, "test").creation.study
     assert study.planned == study.inherited
-    assert claim.claim(storage, study, "search", "one", 1)
+    assert schedule.claim(storage, study, "search", "one", 1)
     assert [(o.state, o.value) for o in seen] == [(r.state, r.value) for r in fitting(storage, old)]
     assert all(o.curve is not None and o.curve.keys() == {1, 2} for o in seen)
 
@@ -320,7 +322,7 @@ def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old
     before = rows(storage, first.study.search_id)
     (left,) = (r for r in rows(storage, old.search_id) if r.state == TrialState.RUNNING)
     with storage.transaction() as connection:
-        ledger.finish(connection, {left.trial_id: Ending(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
+        ledger.finish(connection, {left.trial_id: TrialOutcome(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
     again = fork.fork(storage, old, spec(**WIDE), "test").creation
     assert (again.did, again.added, again.study) == ("unchanged", 0, first.study)
     assert rows(storage, first.study.search_id) == before

@@ -11,14 +11,14 @@ from integration.crowd import at_once, expire, reap_study
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, text
 
-from hpo import catalog, costs, ledger
-from hpo.catalog import TrialRow
-from hpo.claim import SUSPECT, LeasedTrial, claim
-from hpo.epoch import EpochResult
-from hpo.ledger import Ending, Figures, Lease, Saved
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import Study, create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, costs, ledger
+from hpo.store.catalog import TrialRow
+from hpo.store.ledger import Checkpoint, EpochMetrics, Lease, TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study.schedule import SUSPECT, LeasedTrial, claim
+from hpo.study.study import Study, create
+from hpo.values.epoch import EpochResult
 
 SpecOf = Callable[..., StudySpec]
 
@@ -67,7 +67,7 @@ def losses(storage: Storage, trial: LeasedTrial) -> int:
 
 def save(storage: Storage, trial: LeasedTrial, epoch: int) -> list[str]:
     with storage.transaction() as connection:
-        return ledger.save(connection, {trial.lease.trial_id: Saved(epoch, f"{trial.number}-{epoch}")})
+        return ledger.save(connection, {trial.lease.trial_id: Checkpoint(epoch, f"{trial.number}-{epoch}")})
 
 
 def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
@@ -76,7 +76,9 @@ def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
     for trial_id in held:
         ledger.report(connection, {trial_id: result(1, 0.25)})
         costs.charge(connection, {trial_id: {"training": 7.0}})
-        ledger.finish(connection, {trial_id: Ending(TrialState.COMPLETE, 0.25, {"by": "the old owner"})})
+        ledger.finish(
+            connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.25, {"by": "the old owner"})}
+        )
     return held
 
 
@@ -380,7 +382,7 @@ def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     assert is_anything_lost()
     (trial,) = claim(storage, study, "search", "three", 1)
     with storage.transaction() as connection:
-        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {})})
+        ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
     assert not is_anything_lost()
 
 
@@ -412,8 +414,8 @@ def test_a_checkpoint_replaces_the_one_before(storage: Storage, study: Study) ->
     with storage.transaction() as connection:
         assert ledger.save(connection, {}) == []
         assert ledger.checkpoints(connection, ids) == {
-            ids[0]: Saved(2, f"{one.number}-2"),
-            ids[1]: Saved(1, f"{two.number}-1"),
+            ids[0]: Checkpoint(2, f"{one.number}-2"),
+            ids[1]: Checkpoint(1, f"{two.number}-1"),
         }
         assert ledger.checkpoints(connection, []) == {}
 
@@ -424,9 +426,9 @@ def test_a_checkpoint_goes_with_the_end_of_its_trial_and_not_before(storage: Sto
     with storage.transaction() as connection:
         ledger.release(connection, [trial.lease])
     (again,) = claim(storage, study, "search", "two", 1)
-    assert again.checkpoint == Saved(1, "0-1")
+    assert again.checkpoint == Checkpoint(1, "0-1")
     with storage.transaction() as connection:
-        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {})})
+        ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
         assert ledger.checkpoints(connection, [trial.lease.trial_id]) == {}
 
 
@@ -451,7 +453,7 @@ def test_of_two_reports_of_an_epoch_the_first_stays(storage: Storage, study: Stu
             ),
             {"trial_id": trial_id},
         ).all()
-        assert ledger.figures(connection, {trial_id: 2}) == {trial_id: Figures(0.125, 0.875)}
+        assert ledger.figures(connection, {trial_id: 2}) == {trial_id: EpochMetrics(0.125, 0.875)}
     assert figures == [(1, 1.0, 0.5, 0.5), (2, 0.25, 0.125, 0.875)]
 
 
@@ -503,7 +505,8 @@ def test_the_end_of_a_trial(storage: Storage, study: Study, state: TrialState, v
     (trial,) = claim(storage, study, "search", "one", 1)
     with storage.transaction() as connection:
         ledger.finish(
-            connection, {trial.lease.trial_id: Ending(state, value, {"accuracy": 0.5, "text": "a 'quote' é"})}
+            connection,
+            {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5, "text": "a 'quote' é"})},
         )
     row = rows(storage, study)[0]
     assert (row.state, row.value) == (state, value)
@@ -519,8 +522,10 @@ def test_an_end_takes_the_epochs_after_it_along(storage: Storage, study: Study) 
     with storage.transaction() as connection:
         for epoch in (1, 2, 3, 4):
             ledger.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
-        ledger.finish(connection, {pack[0].lease.trial_id: Ending(TrialState.PRUNED, 0.5, {}, epochs=2)})
-        ledger.finish(connection, {pack[1].lease.trial_id: Ending(TrialState.FAIL, None, {})})
+        ledger.finish(
+            connection, {pack[0].lease.trial_id: TrialOutcome(TrialState.PRUNED, 0.5, {}, epochs=2)}
+        )
+        ledger.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {})})
         epochs = connection.execute(text("SELECT trial_id, epoch FROM hpo.epoch ORDER BY 1, 2")).all()
     first, second = (trial.lease.trial_id for trial in pack)
     assert epochs == [(first, 1), (first, 2), *((second, epoch) for epoch in (1, 2, 3, 4))]
@@ -532,7 +537,9 @@ def test_a_trial_that_changed_hands_says_how_often(storage: Storage, study: Stud
         (trial,) = claim(storage, study, "search", "one", 1)
         expire(storage)
     with storage.transaction() as connection:
-        ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
+        ledger.finish(
+            connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
+        )
     assert rows(storage, study)[0].attributes == {"seed": trial.seed, "accuracy": 0.5, "takeovers": 2}
 
 
@@ -540,7 +547,7 @@ def test_an_end_is_the_last_word(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.FAIL, None), (TrialState.COMPLETE, 0.1)):
         with storage.transaction() as connection:
-            ledger.finish(connection, {trial.lease.trial_id: Ending(state, value, {"value": value})})
+            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"value": value})})
     row = rows(storage, study)[0]
     assert (row.state, row.value, row.attributes["value"]) == (TrialState.COMPLETE, 0.5, 0.5)
 

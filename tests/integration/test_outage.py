@@ -20,21 +20,21 @@ from shell import SMALL_STUDY, Shell, until, wait_for
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-import hpo.storage
 from benchmarks.chaos.server import Server, Shutdown, connection
-from hpo import catalog, costs, ledger
-from hpo.catalog import TrialRow
-from hpo.claim import LeasedTrial, claim, claim_lost
-from hpo.epoch import EpochResult
 from hpo.errors import UnavailableError
-from hpo.outbox import Outbox
-from hpo.reporter import Reporter
-from hpo.spec import StudySpec
-from hpo.storage import Storage, open_url
-from hpo.study import Study, create, load
-from hpo.trainer import Training
-from hpo.worker import Worker
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, costs, ledger
+from hpo.store import storage as storage_module
+from hpo.store.catalog import TrialRow
+from hpo.store.storage import Storage, open_url
+from hpo.study.schedule import LeasedTrial, claim, claim_lost
+from hpo.study.study import Study, create, load
+from hpo.training.trainer import PackSession
+from hpo.training.workload import Workload
+from hpo.values.epoch import EpochResult
+from hpo.worker.outbox import Outbox
+from hpo.worker.reporter import Reporter
+from hpo.worker.worker import Worker
 
 SpecOf = Callable[..., StudySpec]
 WorkerOf = Callable[..., Worker]
@@ -61,7 +61,7 @@ def server() -> Iterator[Server]:
 def storage(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     """An opened storage on that server, which runs again afterwards."""
     # What the tests themselves ask for after a restart does not try again, as workers do.
-    monkeypatch.setattr("hpo.storage.REST_SECONDS", 0.0)
+    monkeypatch.setattr("hpo.store.storage.REST_SECONDS", 0.0)
     name = f"test_{uuid4().hex[:12]}"
     with connection(server.url("postgres")) as admin:
         admin.execute(text(f"CREATE DATABASE {name} TEMPLATE template"))
@@ -109,15 +109,15 @@ class Loop:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
-    watched, train = Loop(), Training.epoch
+    watched, train = Loop(), PackSession.epoch
 
-    def epoch(training: Training) -> list[EpochResult]:
+    def epoch(training: PackSession) -> list[EpochResult]:
         watched.enter()
         results = train(training)
         watched.trained += 1
         return results
 
-    monkeypatch.setattr(Training, "epoch", epoch)
+    monkeypatch.setattr(PackSession, "epoch", epoch)
     return watched
 
 
@@ -417,7 +417,7 @@ def test_a_worker_between_two_packs_is_stopped_while_it_waits_for_the_database(
         asked.set()
         raise UnavailableError("nobody answers")
 
-    loop.before(1, lambda: monkeypatch.setattr("hpo.worker.claim", ask))
+    loop.before(1, lambda: monkeypatch.setattr("hpo.worker.worker.claim", ask))
     thread = threading.Thread(target=serving.run)
     thread.start()
     assert asked.wait(PATIENCE)
@@ -493,7 +493,7 @@ def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_
     def freeze() -> None:
         with another(storage) as elsewhere, ExitStack() as stack:
             with monkeypatch.context() as patch:
-                patch.setattr(hpo.storage, "SILENCE_MS", 200)
+                patch.setattr(storage_module, "SILENCE_MS", 200)
                 freezing = stack.enter_context(another(storage))
             frozen = stack.enter_context(freezing.transaction())
             leases = [trial.lease for trial in trials]

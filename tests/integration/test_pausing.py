@@ -9,21 +9,21 @@ import pytest
 from integration.crowd import expire, loss
 from optuna.trial import TrialState
 
-from hpo import catalog, ledger
-from hpo.catalog import PAUSED, TrialRow
-from hpo.claim import LeasedTrial, claim, is_finished
-from hpo.drain import Stopped, resume, stop, stopped
-from hpo.epoch import EpochResult
 from hpo.errors import UnavailableError
-from hpo.fork import fork
-from hpo.ledger import Saved
-from hpo.outbox import Outbox
-from hpo.promotion import promote
-from hpo.reporter import Reporter
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import Study, create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, ledger
+from hpo.store.catalog import PAUSED, TrialRow
+from hpo.store.ledger import Checkpoint
+from hpo.store.storage import Storage
+from hpo.study.fork import fork
+from hpo.study.lifecycle import Stopped, resume, stop, stopped
+from hpo.study.promote import promote
+from hpo.study.schedule import LeasedTrial, claim, is_finished
+from hpo.study.status import status
+from hpo.study.study import Study, create
+from hpo.values.epoch import EpochResult
+from hpo.worker.outbox import Outbox
+from hpo.worker.reporter import Reporter
 
 SpecOf = Callable[..., StudySpec]
 
@@ -62,7 +62,7 @@ class Trainer:
                 late = False
                 continue
             pausing = reporter.pausing()
-            reporter.pause({number: Saved(members[number], f"file-{number}") for number in pausing})
+            reporter.pause({number: Checkpoint(members[number], f"file-{number}") for number in pausing})
             reached |= {number: members[number] for number in leaving | pausing}
             members = {n: epoch for n, epoch in members.items() if n not in reached}
         assert reporter.settle(30)
@@ -114,7 +114,7 @@ def test_trials_pause_at_a_rung_and_wait_until_the_first_ones_are_through(
     first = one.claim()
     points = {row.number: row.point for row in one.rows()}
     assert [t.number for t in first] == sorted(range(8), key=lambda number: loss(points[number]))[:2]
-    assert [t.checkpoint for t in first] == [Saved(1, f"file-{t.number}") for t in first]
+    assert [t.checkpoint for t in first] == [Checkpoint(1, f"file-{t.number}") for t in first]
     assert set(one.paused()) == set(range(8)) - {t.number for t in first}
     assert status(storage, one.study).search.states["RUNNING"] == 2
     assert one.train(first) == dict.fromkeys((t.number for t in first), 2)
@@ -222,7 +222,7 @@ def test_one_that_is_lost_after_a_pause_goes_on_from_it(
     expire(storage)
     again = two.claim()
     assert [t.number for t in again[:2]] == sorted(t.number for t in lost)
-    assert all(t.checkpoint == Saved(1, f"file-{t.number}") for t in again[:2])
+    assert all(t.checkpoint == Checkpoint(1, f"file-{t.number}") for t in again[:2])
     reached = two.train(again)
     assert all(reached[t.number] == 2 for t in lost)
 
@@ -237,7 +237,7 @@ def test_an_old_owner_cannot_pause(pauses: Callable[..., Trainer], storage: Stor
     old.add(trials)
     expire(storage)
     new = pauses("two").claim()
-    old.pause({t.number: Saved(1, f"old-{t.number}") for t in trials})
+    old.pause({t.number: Checkpoint(1, f"old-{t.number}") for t in trials})
     assert old.wait(30)
     assert sorted(replaced) == sorted(f"old-{t.number}" for t in trials)  # nobody needs them
     assert one.paused() == {}
@@ -307,7 +307,7 @@ def test_one_that_others_take_up_through_optuna_goes_on(
     assert taken.number in one.paused()
     again = one.claim()
     assert again[0].number == taken.number
-    assert again[0].checkpoint == Saved(1, f"file-{taken.number}")
+    assert again[0].checkpoint == Checkpoint(1, f"file-{taken.number}")
     one.train(again)
     while trials := one.claim():
         one.train(trials)
@@ -364,7 +364,7 @@ def test_a_report_that_is_delivered_twice_pauses_all_the_same(
             raise UnavailableError("the connection died")
         whole(reporter, *arguments)
 
-    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
+    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
     monkeypatch.setattr(Reporter, "_let_go", let_go)
     reporter = Reporter(storage, one.study, "search", {"worker": "one", "device": "none"}, outbox)
     reporter.add(trials := one.claim())

@@ -7,10 +7,10 @@ from optuna.trial import TrialState
 from sqlalchemy import ClauseElement, Integer, Text, bindparam, event, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from hpo import schema
 from hpo.errors import StorageError
-from hpo.prepared import Prepared
-from hpo.storage import Storage, open_url
+from hpo.store import schema
+from hpo.store.statements import Prepared
+from hpo.store.storage import Storage, open_url
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import pytest
 from integration.crowd import at_once, promote_study
 from optuna.trial import TrialState
 
-from hpo import catalog, ledger
-from hpo.catalog import TrialRow
-from hpo.claim import claim
 from hpo.errors import ConflictError
-from hpo.ledger import Ending
-from hpo.promotion import promote
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import Study, create, full_seed
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, ledger
+from hpo.store.catalog import TrialRow
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study.promote import promote
+from hpo.study.schedule import claim
+from hpo.study.study import Study, create, full_seed
 
 SpecOf = Callable[..., StudySpec]
 
@@ -36,7 +36,7 @@ def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
         for trial in trials:
             loss = losses[trial.number]
             state = TrialState.FAIL if loss is None else TrialState.COMPLETE
-            ledger.finish(connection, {trial.lease.trial_id: Ending(state, loss, {"accuracy": 0.5})})
+            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.5})})
 
 
 def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study:
@@ -87,7 +87,7 @@ def test_an_unfinished_search_is_not_promoted(
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
             ledger.finish(
-                connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss, {"accuracy": 0.5})}
+                connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {"accuracy": 0.5})}
             )
     claim(storage, study, "search", "one", 1)  # one is running
     with pytest.raises(ConflictError) as caught:
@@ -105,7 +105,7 @@ def test_a_tpe_search_that_waits_for_proposals_is_not_promoted(storage: Storage,
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
             ledger.finish(
-                connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
+                connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
             )
     with pytest.raises(ConflictError, match="4 of 6 search trials are not finished"):
         promote(storage, study)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from hpo import costs, ledger
-from hpo.claim import LeasedTrial, claim
 from hpo.errors import StorageError, UnavailableError
-from hpo.renewal import Renewal
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import Study, create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import costs, ledger
+from hpo.store.storage import Storage
+from hpo.study.schedule import LeasedTrial, claim
+from hpo.study.status import status
+from hpo.study.study import Study, create
+from hpo.worker.lease_renewal import Renewal
 
 SpecOf = Callable[..., StudySpec]
 
@@ -160,7 +160,7 @@ def test_it_ends_while_the_storage_is_away(
         raise UnavailableError("it is gone")
 
     monkeypatch.setattr(ledger, "hold", fail)
-    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1000)
+    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1000)
     with Renewal(storage, study, "one", "cpu", lease_seconds=0.01):
         assert asked.wait(20)
 

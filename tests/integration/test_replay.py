@@ -10,13 +10,13 @@ import pytest
 from integration.crowd import loss
 from optuna.trial import TrialState
 
-from hpo.replay import Replay, replay, scratch_storage
-from hpo.sampler import plan
-from hpo.space import Point, cell
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.study import search_seed
-from hpo.table import CurveTable, Measured
+from hpo.search.samplers.random import plan
+from hpo.simulate.curve_table import CurveTable, Measured
+from hpo.simulate.replay import Replay, replay, scratch_storage
+from hpo.spec.study_spec import StudySpec
+from hpo.store.storage import Storage
+from hpo.study.study import search_seed
+from hpo.values.space import Point, cell
 
 SpecOf = Callable[..., StudySpec]
 EPOCHS = 9

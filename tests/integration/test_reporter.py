@@ -12,19 +12,20 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection, text
 
-from hpo import catalog, costs, ledger
-from hpo.catalog import TrialRow
-from hpo.claim import LeasedTrial, claim
-from hpo.epoch import EpochResult
 from hpo.errors import StorageError, UnavailableError
-from hpo.ledger import Saved
-from hpo.outbox import Outbox
-from hpo.promotion import promote
-from hpo.reporter import Reporter
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import Stage, Study, create, remove
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, costs, ledger
+from hpo.store.catalog import TrialRow
+from hpo.store.ledger import Checkpoint
+from hpo.store.storage import Storage
+from hpo.study.promote import promote
+from hpo.study.schedule import LeasedTrial, claim
+from hpo.study.status import status
+from hpo.study.study import Study, create, remove
+from hpo.values.epoch import EpochResult
+from hpo.values.stage import Stage
+from hpo.worker.outbox import Outbox
+from hpo.worker.reporter import Reporter
 
 SpecOf = Callable[..., StudySpec]
 State = Literal["training", "finished", "diverged"]
@@ -49,8 +50,8 @@ def epoch(
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report has its answer when it returns; a delivery that fails is tried again at once."""
-    monkeypatch.setattr("hpo.reporter.ANSWER_SECONDS", LONG)
-    monkeypatch.setattr("hpo.patience.FIRST_WAIT", 1e-6)
+    monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", LONG)
+    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
 
 
 @pytest.fixture
@@ -507,9 +508,9 @@ def test_what_one_that_left_has_to_tell_does_not_count_until_it_is_back(
     again = claim(storage, study, "search", "me", 1)
     outbox.post(lambda: pack.add(again))
     pack.report([epoch(0, 2, 0.4)])  # of its former stay: epoch 1 is not on record
-    pack.save({0: Saved(2, "old")})
+    pack.save({0: Checkpoint(2, "old")})
     assert curves(storage, study) == {0: {}}
-    pack.welcome([0])
+    pack.readmit([0])
     pack.report([epoch(0, 1, 0.5)])
     assert outbox.wait(LONG)
     assert curves(storage, study) == {0: {1: 0.5}}
@@ -533,7 +534,7 @@ def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make, ou
 # Checkpoints
 
 
-def saved_files(storage: Storage, trials: list[LeasedTrial]) -> dict[int, Saved]:
+def saved_files(storage: Storage, trials: list[LeasedTrial]) -> dict[int, Checkpoint]:
     """By number."""
     with storage.transaction() as connection:
         found = ledger.checkpoints(connection, [trial.lease.trial_id for trial in trials])
@@ -546,14 +547,14 @@ def test_checkpoints_are_noted_and_those_they_replace_given_back(
     study, trials, _ = make(search={"trials": 2})
     replaced: list[str] = []
     pack = reporter(storage, study, "search", trials, outbox, replaced=replaced.extend)
-    pack.save({0: Saved(1, "0 after 1"), 1: Saved(1, "1 after 1")})
+    pack.save({0: Checkpoint(1, "0 after 1"), 1: Checkpoint(1, "1 after 1")})
     assert outbox.wait(LONG)
-    assert saved_files(storage, trials) == {0: Saved(1, "0 after 1"), 1: Saved(1, "1 after 1")}
+    assert saved_files(storage, trials) == {0: Checkpoint(1, "0 after 1"), 1: Checkpoint(1, "1 after 1")}
     assert replaced == []
-    pack.save({0: Saved(2, "0 after 2")})
-    pack.save({0: Saved(2, "0 after 2")})  # a file is not given back while it is the one that counts
+    pack.save({0: Checkpoint(2, "0 after 2")})
+    pack.save({0: Checkpoint(2, "0 after 2")})  # a file is not given back while it is the one that counts
     assert outbox.wait(LONG)
-    assert saved_files(storage, trials) == {0: Saved(2, "0 after 2"), 1: Saved(1, "1 after 1")}
+    assert saved_files(storage, trials) == {0: Checkpoint(2, "0 after 2"), 1: Checkpoint(1, "1 after 1")}
     assert replaced == ["0 after 1"]
 
 
@@ -565,9 +566,9 @@ def test_checkpoints_of_what_was_lost_or_has_ended_are_given_back(
     pack = reporter(storage, study, "search", trials, outbox, replaced=replaced.extend)
     take_over(storage, study, "search", 0)
     pack.report([epoch(1, 1, 0.5, "finished"), epoch(2, 1, 0.5)])
-    pack.save({n: Saved(1, f"{n} after 1") for n in range(3)})
+    pack.save({n: Checkpoint(1, f"{n} after 1") for n in range(3)})
     assert outbox.wait(LONG)
-    assert saved_files(storage, trials) == {2: Saved(1, "2 after 1")}
+    assert saved_files(storage, trials) == {2: Checkpoint(1, "2 after 1")}
     assert sorted(replaced) == ["0 after 1", "1 after 1"]
 
 
@@ -627,7 +628,7 @@ def test_who_ends_in_an_outage_may_have_trained_on(
     pack.report([epoch(0, 2, 0.1, "finished")])
     away.go()
     assert pack.report([epoch(1, 2, 9.0), epoch(2, 2, 0.1)]) == set()
-    pack.save({n: Saved(2, f"{n} after 2") for n in (1, 2)})
+    pack.save({n: Checkpoint(2, f"{n} after 2") for n in (1, 2)})
     assert pack.report([epoch(1, 3, 0.05, "finished"), epoch(2, 3, 0.1)]) == set()
     away.come_back()
     assert outbox.wait(LONG)
@@ -636,7 +637,7 @@ def test_who_ends_in_an_outage_may_have_trained_on(
     assert states(storage, study) == ["COMPLETE", "PRUNED", "RUNNING"]
     assert curves(storage, study)[1] == {1: 9.0, 2: 9.0}
     assert curves(storage, study)[2] == {1: 9.0, 2: 0.1, 3: 0.1}
-    assert saved_files(storage, trials) == {2: Saved(2, "2 after 2")}
+    assert saved_files(storage, trials) == {2: Checkpoint(2, "2 after 2")}
 
 
 def test_a_report_that_failed_in_the_middle_is_made_again(
@@ -670,7 +671,7 @@ def test_a_commit_that_was_not_heard_of_does_no_harm(
     pack.report([epoch(0, 2, 0.1, "finished"), epoch(1, 2, 9.0)])
     assert outbox.wait(LONG)
     assert pack.report([]) >= {0, 1}
-    for post in (lambda: pack.save({2: Saved(2, "two")}), pack.release):
+    for post in (lambda: pack.save({2: Checkpoint(2, "two")}), pack.release):
         away.commits_unheard = 1
         post()
         assert outbox.wait(LONG)
@@ -678,7 +679,7 @@ def test_a_commit_that_was_not_heard_of_does_no_harm(
     assert states(storage, study) == ["COMPLETE", "PRUNED", "WAITING", "COMPLETE"]
     assert [row.value for row in rows(storage, study.search_id)] == [0.1, 9.0, None, 0.5]
     assert [found[2] for found in curves(storage, study).values()] == [0.1, 9.0, 0.5, 0.5]
-    assert saved_files(storage, trials) == {2: Saved(2, "two")}
+    assert saved_files(storage, trials) == {2: Checkpoint(2, "two")}
 
 
 def test_seconds_of_a_commit_that_was_not_heard_of_count_once(

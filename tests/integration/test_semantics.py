@@ -29,26 +29,27 @@ from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
 
-import hpo.sampler
-from hpo import catalog, ledger
-from hpo.catalog import TrialRow
-from hpo.claim import LeasedTrial, claim, is_finished
-from hpo.epoch import EpochResult
 from hpo.errors import InputError, StorageError, UnavailableError
-from hpo.ledger import Ending
-from hpo.outbox import Outbox
-from hpo.pack import Pack
-from hpo.renewal import Renewal
-from hpo.reporter import Reporter
-from hpo.sampler import Observation, propose
+from hpo.search.samplers import tpe
+from hpo.search.samplers.base import Observation
+from hpo.search.samplers.tpe import suggest
 from hpo.settings import Settings
-from hpo.space import Point, SearchSpace, cell
-from hpo.spec import StudySpec
-from hpo.storage import Storage, open_url, parse_url
-from hpo.study import Study, create, load
-from hpo.trainer import Training
-from hpo.worker import Worker
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, ledger
+from hpo.store.catalog import TrialRow
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage, open_url, parse_url
+from hpo.study.schedule import LeasedTrial, claim, is_finished
+from hpo.study.study import Study, create, load
+from hpo.training.pack import Pack
+from hpo.training.trainer import PackSession
+from hpo.training.workload import Workload
+from hpo.values.epoch import EpochResult
+from hpo.values.space import Point, SearchSpace, cell
+from hpo.worker.lease_renewal import Renewal
+from hpo.worker.outbox import Outbox
+from hpo.worker.reporter import Reporter
+from hpo.worker.worker import Worker
 
 SpecOf = Callable[..., StudySpec]
 ReporterOf = Callable[[Study, list[LeasedTrial]], Reporter]
@@ -95,7 +96,7 @@ def lose(storage: Storage, *trials: LeasedTrial) -> None:
 def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
         for trial_id in ledger.hold(connection, [trial.lease for trial in trials]):
-            ledger.finish(connection, {trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
+            ledger.finish(connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
 
 
 def cut_connections(storage: Storage) -> None:
@@ -149,14 +150,14 @@ def before_epoch(monkeypatch: pytest.MonkeyPatch) -> BeforeEpoch:
     """`before_epoch(2, act)`: `act` is called in the midst of training, before the second epoch of a pack."""
 
     def install(number: int, act: Callable[[], object]) -> None:
-        train, calls = Training.epoch, iter(range(1, 1000))
+        train, calls = PackSession.epoch, iter(range(1, 1000))
 
-        def epoch(training: Training) -> list[EpochResult]:
+        def epoch(training: PackSession) -> list[EpochResult]:
             if next(calls) == number:
                 act()
             return train(training)
 
-        monkeypatch.setattr(Training, "epoch", epoch)
+        monkeypatch.setattr(PackSession, "epoch", epoch)
 
     return install
 
@@ -540,9 +541,9 @@ def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
         space: SearchSpace, history: list[Observation], count: int, seed: int, random_first: int
     ) -> list[Point]:
         seeds.append(seed)
-        return propose(space, history, count, seed, random_first)
+        return suggest(space, history, count, seed, random_first)
 
-    monkeypatch.setattr(hpo.sampler, "propose", spy)
+    monkeypatch.setattr(tpe, "suggest", spy)
     sampler = {"name": "tpe", "startup": startup}
     space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
     study = create(storage, spec(sampler=sampler, space=space, search={"trials": 16}), "test").study

@@ -28,17 +28,17 @@ from integration.small_worker import (
 from late import Late
 from sqlalchemy import Connection, text
 
-from hpo import ledger
-from hpo.artifacts import Artifacts
-from hpo.claim import SUSPECT, LeasedTrial, claim
-from hpo.engine import Engine
 from hpo.errors import UnavailableError
-from hpo.overlap import Overlap
-from hpo.pack import Pack
-from hpo.reporter import Reporter
-from hpo.spec import StudySpec
-from hpo.storage import Storage
-from hpo.worker import Worker
+from hpo.spec.study_spec import StudySpec
+from hpo.store import ledger
+from hpo.store.storage import Storage
+from hpo.study.schedule import SUSPECT, LeasedTrial, claim
+from hpo.training.async_evaluation import Overlap
+from hpo.training.engines.eager import Engine
+from hpo.training.pack import Pack
+from hpo.worker.artifacts import Artifacts
+from hpo.worker.reporter import Reporter
+from hpo.worker.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def works(
 ) -> Works:
     prepare(monkeypatch)
     # However slow the disk is.
-    monkeypatch.setattr("hpo.checkpointer.SHARE", 1e9)
+    monkeypatch.setattr("hpo.worker.checkpointer.SHARE", 1e9)
     return Works(storage, spec, tmp_path)
 
 
@@ -196,7 +196,7 @@ def test_training_goes_on_while_checkpoints_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("hpo.checkpointer.RETRY_SECONDS", 0)
+    monkeypatch.setattr("hpo.worker.checkpointer.RETRY_SECONDS", 0)
     calm = works("calm", search={"trials": 4, "epochs": 6})
     calm.run()
     worker = works(search={"trials": 4, "epochs": 6})
@@ -388,7 +388,7 @@ def of_two(works: Works, storage: Storage, width: int, theirs: int, **changes: A
 
 @pytest.fixture
 def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.shift.JOIN_SECONDS", 0)
+    monkeypatch.setattr("hpo.worker.trial_loop.JOIN_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("always_looks")

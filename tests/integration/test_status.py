@@ -8,15 +8,15 @@ from collections.abc import Callable
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from hpo import costs, ledger
-from hpo.claim import LeasedTrial, claim
-from hpo.ledger import Ending
-from hpo.promotion import promote
-from hpo.renewal import Renewal
-from hpo.spec import StudySpec
-from hpo.status import ACTIVITIES, status
-from hpo.storage import Storage
-from hpo.study import Study, create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import costs, ledger
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study.promote import promote
+from hpo.study.schedule import LeasedTrial, claim
+from hpo.study.status import ACTIVITIES, status
+from hpo.study.study import Study, create
+from hpo.worker.lease_renewal import Renewal
 
 SpecOf = Callable[..., StudySpec]
 
@@ -26,7 +26,7 @@ def finish(
 ) -> None:
     with storage.transaction() as connection:
         costs.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
-        ledger.finish(connection, {trial.lease.trial_id: Ending(state, value, {"accuracy": 0.75})})
+        ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.75})})
 
 
 def next_trial(storage: Storage, study: Study) -> LeasedTrial:

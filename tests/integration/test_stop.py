@@ -11,17 +11,19 @@ from integration.crowd import Share, at_once, serve_or_stop
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from hpo import catalog, claim, costs, ledger
-from hpo.claim import LeasedTrial, is_finished
-from hpo.drain import BY_USER, Draining, Stopped, resume, stop, stopped
 from hpo.errors import ConflictError, NotFoundError
-from hpo.fork import fork
-from hpo.ledger import Ending
-from hpo.promotion import Promotion, promote
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import STAGES, Study, create, load
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, costs, ledger
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study import schedule
+from hpo.study.fork import fork
+from hpo.study.lifecycle import BY_USER, Draining, Stopped, resume, stop, stopped
+from hpo.study.promote import Promotion, promote
+from hpo.study.schedule import LeasedTrial, is_finished
+from hpo.study.status import status
+from hpo.study.study import Study, create, load
+from hpo.values.stage import STAGES
 
 SpecOf = Callable[..., StudySpec]
 
@@ -29,7 +31,7 @@ TPE = {"name": "tpe", "startup": 3}
 
 
 def next_trials(storage: Storage, study: Study, width: int = 1) -> list[LeasedTrial]:
-    return claim.claim(storage, study, "search", "one", width)
+    return schedule.claim(storage, study, "search", "one", width)
 
 
 def finish(
@@ -42,7 +44,7 @@ def finish(
     with storage.transaction() as connection:
         for trial in trials:
             costs.charge(connection, {trial.lease.trial_id: {"training": seconds}})
-            ledger.finish(connection, {trial.lease.trial_id: Ending(state, value, {"accuracy": 0.5})})
+            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5})})
 
 
 def serve(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
@@ -139,7 +141,7 @@ def test_full_training_goes_on_after_a_search_that_was_stopped(storage: Storage,
     finish(storage, [third], 0.75)
     promotion = promote(storage, study)
     assert ([row.number for row in promotion.chosen], promotion.added) == ([1, 0], 2)
-    assert len(claim.claim(storage, study, "full", "one", 1)) == 1
+    assert len(schedule.claim(storage, study, "full", "one", 1)) == 1
     assert not is_finished(storage, study, "full")
 
 
@@ -155,7 +157,7 @@ def test_a_stopped_study_promotes_nothing_until_it_is_resumed(storage: Storage, 
     promotion = promote(storage, study)
     assert ([row.number for row in promotion.chosen], promotion.added) == ([1], 1)
     assert stop(storage, study, ("full",)) == Draining(("full",), 0, 1)
-    assert claim.claim(storage, study, "full", "one", 1) == []
+    assert schedule.claim(storage, study, "full", "one", 1) == []
     assert is_finished(storage, study, "full")
 
 
@@ -211,7 +213,7 @@ def test_a_rule_ends_the_search(
     assert stopped(storage, study, "full") is None
     assert is_finished(storage, study, "search")
     promote(storage, study)
-    assert len(claim.claim(storage, study, "full", "one", 1)) == 1
+    assert len(schedule.claim(storage, study, "full", "one", 1)) == 1
 
 
 def test_device_hours_end_the_search(storage: Storage, spec: SpecOf) -> None:

@@ -20,14 +20,14 @@ from pydantic import SecretStr
 from shell import children, until_gone
 from sqlalchemy import URL, create_engine, event, text
 
-from hpo import ledger, schema
-from hpo.claim import claim
 from hpo.errors import InputError, StorageError
-from hpo.patience import patiently
 from hpo.settings import Settings
-from hpo.spec import StudySpec
-from hpo.storage import SILENCE_MS, Storage, embedded_url, open_storage, open_url, parse_url
-from hpo.study import create
+from hpo.spec.study_spec import StudySpec
+from hpo.store import ledger, schema
+from hpo.store.retry import until_available
+from hpo.store.storage import SILENCE_MS, Storage, embedded_url, open_storage, open_url, parse_url
+from hpo.study.schedule import claim
+from hpo.study.study import create
 
 OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker", "hpo.checkpoint", "hpo.overhead", "hpo.delivery"}
 
@@ -286,7 +286,7 @@ def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Pat
             with storage.transaction() as connection:
                 return connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one()
 
-        assert patiently(count, threading.Event(), logging.getLogger("test")) == 0
+        assert until_available(count, threading.Event(), logging.getLogger("test")) == 0
         assert int((folder / "postmaster.pid").read_text().split()[0]) != server
         storage.engine.dispose()
     finally:
@@ -374,7 +374,7 @@ def kill_connections(storage: Storage) -> None:
 def test_a_connection_that_died_while_idle_is_replaced(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpo.storage.REST_SECONDS", 0.0)
+    monkeypatch.setattr("hpo.store.storage.REST_SECONDS", 0.0)
     kill_connections(storage)
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1

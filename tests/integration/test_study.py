@@ -18,18 +18,18 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
 
-from hpo import catalog, costs, ledger, schema
-from hpo.claim import claim, is_finished
-from hpo.epoch import EpochResult
 from hpo.errors import ConflictError, NotFoundError
-from hpo.ledger import Ending
-from hpo.promotion import promote
-from hpo.sampler import plan
-from hpo.space import cell
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import Study, create, load, names, remove, search_seed
+from hpo.search.samplers.random import plan
+from hpo.spec.study_spec import StudySpec
+from hpo.store import catalog, costs, ledger, schema
+from hpo.store.ledger import TrialOutcome
+from hpo.store.storage import Storage
+from hpo.study.promote import promote
+from hpo.study.schedule import claim, is_finished
+from hpo.study.status import status
+from hpo.study.study import Study, create, load, names, remove, search_seed
+from hpo.values.epoch import EpochResult
+from hpo.values.space import cell
 
 SpecOf = Callable[..., StudySpec]
 
@@ -326,11 +326,11 @@ def test_optuna_reads_what_was_written(storage: Storage, spec: SpecOf) -> None:
         for epoch in (1, 2):
             ledger.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
         ledger.finish(
-            connection, {ids[0]: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.8, "device": "cpu"})}
+            connection, {ids[0]: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.8, "device": "cpu"})}
         )
-        ledger.finish(connection, {ids[1]: Ending(TrialState.COMPLETE, 0.25, {"accuracy": 0.9})})
-        ledger.finish(connection, {ids[2]: Ending(TrialState.PRUNED, 0.3, {})})
-        ledger.finish(connection, {ids[3]: Ending(TrialState.FAIL, None, {"reason": "why"})})
+        ledger.finish(connection, {ids[1]: TrialOutcome(TrialState.COMPLETE, 0.25, {"accuracy": 0.9})})
+        ledger.finish(connection, {ids[2]: TrialOutcome(TrialState.PRUNED, 0.3, {})})
+        ledger.finish(connection, {ids[3]: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})})
         ledger.release(connection, [trials[4].lease])
 
     seen = optuna.load_study(study_name="small", storage=storage.backend)
@@ -372,7 +372,7 @@ def test_optuna_works_on_what_was_written(storage: Storage, spec: SpecOf) -> Non
     for trial in (t for _ in range(12) for t in claim(storage, study, "search", "one", 1)):
         with storage.transaction() as connection:
             loss = trial.point["lr"]
-            ledger.finish(connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, loss, {})})
+            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {})})
     seen = storage.study("small")
     importance = optuna.importance.get_param_importances(seen)
     assert max(importance, key=lambda name: importance[name]) == "lr"
@@ -390,7 +390,8 @@ def served(storage: Storage, study: Study) -> None:
                 ledger.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)})
                 costs.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
                 ledger.finish(
-                    connection, {trial.lease.trial_id: Ending(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
+                    connection,
+                    {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})},
                 )
     promote(storage, study)
     assert claim(storage, study, "full", "one", 16)

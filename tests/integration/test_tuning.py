@@ -13,20 +13,21 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
 
-import models
-from hpo import compiler, kernels, tuning
-from hpo.budget import Phase
+from hpo import models
 from hpo.cli import cli
-from hpo.compiler import obtain
-from hpo.engine import Engine
 from hpo.errors import InputError
-from hpo.optimizer import Sgd
-from hpo.pack import Candidate, Pack
-from hpo.precision import Precision
-from hpo.program import Program
-from hpo.programs import Programs
-from hpo.tuning import PROGRAM, Tuned, throughputs
-from models import ModelError
+from hpo.models import ModelError
+from hpo.training.engines import autotuning, compiler
+from hpo.training.engines.autotuning import PROGRAM, AutotunedEngine, throughputs
+from hpo.training.engines.compiled import CompiledEngine
+from hpo.training.engines.compiler import obtain
+from hpo.training.engines.eager import Engine
+from hpo.training.engines.kernels import operators
+from hpo.training.engines.program import Program
+from hpo.training.optimizers import Sgd
+from hpo.training.pack import Candidate, Pack
+from hpo.values.budget import Phase
+from hpo.values.precision import Precision
 
 pytestmark = pytest.mark.slow
 
@@ -52,13 +53,13 @@ def fast(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     def seconds(_program: Program, ways: dict[str, Engine]) -> dict[str, float]:
         return {each: 1.0 + (each != way) for each in ways}
 
-    monkeypatch.setattr(tuning, "_seconds", seconds)
+    monkeypatch.setattr(autotuning, "_seconds", seconds)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_fastest_way_is_taken(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fast(monkeypatch, way)
-    engine = Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False)
+    engine = AutotunedEngine(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False)
     engine.prepare(16, [SGD])
     precision: Precision = "bfloat16" if way.startswith("bfloat16") else "float32"
     expected = train(Engine(precision, way.endswith("last")))
@@ -74,8 +75,8 @@ def test_a_program_is_taken_where_it_is_the_fastest(
     def seconds(_program: Program, ways: dict[str, Engine]) -> dict[str, float]:
         return {way: 3.0 - way.startswith(precision) - way.endswith(PROGRAM) for way in ways}
 
-    monkeypatch.setattr(tuning, "_seconds", seconds)
-    engine = Tuned(LIKE, programs, ("float32", "bfloat16"), evaluation_batch=32, anew=True)
+    monkeypatch.setattr(autotuning, "_seconds", seconds)
+    engine = AutotunedEngine(LIKE, programs, ("float32", "bfloat16"), evaluation_batch=32, anew=True)
     engine.prepare(16, [SGD])
     ways = engine.measured(STEP)
     assert set(ways) == {*WAYS, f"{precision} program"}
@@ -91,7 +92,7 @@ def test_batches_of_another_size_are_computed_by_operators(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast(monkeypatch, "bfloat16")
-    engine = Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False)
+    engine = AutotunedEngine(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False)
     engine.prepare(16, [SGD])
     assert torch.equal(train(engine, 9)[0], train(Engine(), 9)[0])
 
@@ -99,24 +100,24 @@ def test_batches_of_another_size_are_computed_by_operators(
 def test_what_was_measured_counts_for_all_who_come_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Tuned(LIKE, tmp_path, compiles=False).measured(STEP)
+    first = AutotunedEngine(LIKE, tmp_path, compiles=False).measured(STEP)
     assert set(first) == {"float32", "float32, channels last"}
     assert all(0 < seconds < 10 for seconds in first.values())
 
     def fails(*_arguments: Any) -> Any:
         raise AssertionError("measured a second time")
 
-    monkeypatch.setattr(tuning, "_seconds", fails)
-    assert Tuned(LIKE, tmp_path, compiles=False).measured(STEP) == first
+    monkeypatch.setattr(autotuning, "_seconds", fails)
+    assert AutotunedEngine(LIKE, tmp_path, compiles=False).measured(STEP) == first
     (kept,) = tmp_path.glob("*.json")
     assert json.loads(kept.read_text())["program"]["batch_size"] == 16
     with pytest.raises(AssertionError, match="second time"):
-        Tuned(LIKE, tmp_path, ("bfloat16",), compiles=False).measured(STEP)
+        AutotunedEngine(LIKE, tmp_path, ("bfloat16",), compiles=False).measured(STEP)
 
 
 def test_throughputs_are_of_all_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fast(monkeypatch, "bfloat16")
-    rows = throughputs(Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False), (16, 64))
+    rows = throughputs(AutotunedEngine(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False), (16, 64))
     assert [(row.batch_size, row.purpose) for row in rows] == [(16, "sgd"), (64, "sgd"), (80, "evaluation")]
     rates = rows[1].images_per_second
     assert (rates["bfloat16"], rates["float32"]) == (64, 32)
@@ -125,9 +126,9 @@ def test_throughputs_are_of_all_ways(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_evaluations_are_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = replace(LIKE, batch_size=32)
-    ways = Tuned(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False).measured(evaluation)
+    ways = AutotunedEngine(LIKE, tmp_path, ("float32", "bfloat16"), compiles=False).measured(evaluation)
     assert set(ways) == {"float32", "float32, channels last"}
-    engine = Tuned(LIKE, tmp_path, ("bfloat16",), compiles=False, evaluation_batch=32)
+    engine = AutotunedEngine(LIKE, tmp_path, ("bfloat16",), compiles=False, evaluation_batch=32)
     fast(monkeypatch, "bfloat16")
     engine.prepare(16, [SGD])
     pack = Pack(lambda: models.build("lenet", 10), [1], "cpu")
@@ -138,14 +139,14 @@ def test_evaluations_are_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_without_a_compiler_the_fastest_of_the_operators_do_it(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kernels.load(programs)
+    operators.load(programs)
 
     def fails(*_arguments: Any) -> Any:
         raise compiler.CompileError("no compiler here")
 
     monkeypatch.setattr(compiler, "_compile", fails)
     fast(monkeypatch, "float32")
-    engine = Tuned(LIKE, tmp_path)
+    engine = AutotunedEngine(LIKE, tmp_path)
     with caplog.at_level(logging.WARNING, "hpo.worker"):
         engine.prepare(16, [SGD])
     assert "batch size 16, sgd: not compiled: no compiler here" in caplog.messages
@@ -156,8 +157,8 @@ def test_without_a_compiler_the_fastest_of_the_operators_do_it(
 
 
 def test_a_network_of_a_user_s_keeps_its_layout(tmp_path: Path) -> None:
-    own = replace(STEP, model="models.lenet:LeNet")
-    assert set(Tuned(own, tmp_path, compiles=False).measured(own)) == {"float32"}
+    own = replace(STEP, model="hpo.models.lenet:LeNet")
+    assert set(AutotunedEngine(own, tmp_path, compiles=False).measured(own)) == {"float32"}
 
 
 @pytest.mark.parametrize("compiles", [True, False])
@@ -165,7 +166,7 @@ def test_a_folder_that_cannot_be_used_costs_the_measurement_only(
     compiles: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    engine = Tuned(LIKE, tmp_path / "file" / "programs", compiles=compiles)
+    engine = AutotunedEngine(LIKE, tmp_path / "file" / "programs", compiles=compiles)
     with caplog.at_level(logging.WARNING):
         engine.prepare(16, [SGD])
     assert "batch size 16, sgd: not measured: " in caplog.text
@@ -173,41 +174,41 @@ def test_a_folder_that_cannot_be_used_costs_the_measurement_only(
 
 
 def test_a_note_that_is_damaged_is_written_anew(tmp_path: Path) -> None:
-    engine = Tuned(LIKE, tmp_path, compiles=False)
+    engine = AutotunedEngine(LIKE, tmp_path, compiles=False)
     engine.measured(STEP)
     (note,) = tmp_path.glob("*.json")
     for damaged in ("", "{}", "[]", '{"seconds": {"float32": null}}'):
         note.write_text(damaged)
-        assert set(Tuned(LIKE, tmp_path, compiles=False).measured(STEP)) == set(WAYS[:2])
+        assert set(AutotunedEngine(LIKE, tmp_path, compiles=False).measured(STEP)) == set(WAYS[:2])
 
 
 def test_what_is_kept_is_measured_again_if_one_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Tuned(LIKE, tmp_path, compiles=False).measured(STEP)
+    AutotunedEngine(LIKE, tmp_path, compiles=False).measured(STEP)
     fast(monkeypatch, "float32, channels last")
-    again = Tuned(LIKE, tmp_path, compiles=False, anew=True).measured(STEP)
+    again = AutotunedEngine(LIKE, tmp_path, compiles=False, anew=True).measured(STEP)
     assert again == {"float32": 2.0, "float32, channels last": 1.0}
-    assert Tuned(LIKE, tmp_path, compiles=False).measured(STEP) == again
+    assert AutotunedEngine(LIKE, tmp_path, compiles=False).measured(STEP) == again
 
 
 def test_a_program_that_is_damaged_is_compiled_anew(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels.load(programs)
+    operators.load(programs)
     path = obtain(STEP, programs)
     copy = tmp_path / path.name
     copy.write_bytes(b"no program")
-    monkeypatch.setattr("hpo.programs.obtain", lambda *_arguments: copy)
+    monkeypatch.setattr("hpo.training.engines.compiled.obtain", lambda *_arguments: copy)
     with pytest.raises(compiler.CompileError, match=f"{copy} is damaged: "):
-        Programs(LIKE, tmp_path).load(STEP)
+        CompiledEngine(LIKE, tmp_path).load(STEP)
     assert not copy.exists()
 
 
 def test_programs_of_a_user_s_class_are_told_apart(programs: Path) -> None:
     """Its name has a dot, as a suffix has."""
-    own = replace(LIKE, model="models.lenet:LeNet")
-    engine = Programs(own, programs)
+    own = replace(LIKE, model="hpo.models.lenet:LeNet")
+    engine = CompiledEngine(own, programs)
     engine.load(replace(own, purpose="sgd", batch_size=16))
-    assert len(list(programs.glob("models.lenet.LeNet-*.so"))) == 1
+    assert len(list(programs.glob("hpo.models.lenet.LeNet-*.so"))) == 1
     losses, _ = train(engine)
     torch.testing.assert_close(losses, train(Engine())[0], rtol=1e-4, atol=1e-4)
     assert not torch.equal(losses, train(Engine())[0])
@@ -222,7 +223,7 @@ def without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_arguments: Any) -> Any:
         raise compiler.CompileError("no compiler here")
 
-    monkeypatch.setattr("hpo.programs.obtain", fails)
+    monkeypatch.setattr("hpo.training.engines.compiled.obtain", fails)
     monkeypatch.setenv("HPO_HOME", str(tmp_path))
 
 

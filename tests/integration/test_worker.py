@@ -27,16 +27,16 @@ from safetensors.torch import load_file
 from sqlalchemy import text
 from torch import nn
 
-import models
-from hpo import ledger
+from hpo import models
 from hpo.errors import NotFoundError, TrainingError, UnavailableError
-from hpo.pack import Pack
-from hpo.spec import StudySpec
-from hpo.status import status
-from hpo.storage import Storage
-from hpo.study import create, remove
-from hpo.worker import MOST_FAILURES, Worker
-from hpo.workload import Workload
+from hpo.spec.study_spec import StudySpec
+from hpo.store import ledger
+from hpo.store.storage import Storage
+from hpo.study.status import status
+from hpo.study.study import create, remove
+from hpo.training.pack import Pack
+from hpo.training.workload import Workload
+from hpo.worker.worker import MOST_FAILURES, Worker
 
 pytestmark = pytest.mark.slow
 
@@ -129,8 +129,8 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_at_last(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("models.resolve", lambda _name: Broken)
-    monkeypatch.setattr("models.build", lambda _name, classes, channels: Broken(classes, channels))
+    monkeypatch.setattr("hpo.models.resolve", lambda _name: Broken)
+    monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: Broken(classes, channels))
     worker = work(search={"trials": 8, "epochs": 1})
     worker.width = 1
     with pytest.raises(TrainingError, match=r"3 packs in a row failed; the last: .*no such luck"):
@@ -149,7 +149,7 @@ def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
     storage: Storage, work: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = work()
-    score = "hpo.pack.Pack.score"
+    score = "hpo.training.pack.Pack.score"
     monkeypatch.setattr(score, lambda *_arguments: worker.stop_now())  # as a signal would, in the middle
     worker.run()
     assert states(storage, worker.study) == ["WAITING"] * 4
@@ -325,7 +325,7 @@ def test_told_to_stop_while_the_storage_is_away_it_ends(
     calm = works("calm")
     calm.run()
     worker = works()
-    for place in ("hpo.shift.RELEASE_SECONDS", "hpo.worker.DELIVER_SECONDS"):
+    for place in ("hpo.worker.trial_loop.RELEASE_SECONDS", "hpo.worker.worker.DELIVER_SECONDS"):
         monkeypatch.setattr(place, 0.01)
 
     def refuse(_storage: Storage) -> Any:

@@ -10,7 +10,7 @@ from shell import ROOT
 
 from hpo.cli import cli
 from hpo.settings import Settings
-from hpo.spec import StudySpec
+from hpo.spec.study_spec import StudySpec
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^(?:\w+=\S+ )*hpo (.+?)(?:\s+#.*)?$", README, re.MULTILINE)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from data.dataset import Labelled
+from hpo.data.dataset import Labelled
 
 WriteIdx = Callable[[Path, npt.NDArray[np.uint8]], None]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine as torchvision_affine
 
-from data.augment import affine, matrices, warp
+from hpo.data.augment import affine, matrices, warp
 
 
 @dataclass(frozen=True)

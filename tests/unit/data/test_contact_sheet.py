@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.contact_sheet import CELL, GAP, contact_sheet
-from data.dataset import Labelled
+from hpo.data.contact_sheet import CELL, GAP, contact_sheet
+from hpo.data.dataset import Labelled
 
 
 def test_a_row_per_class_with_its_first_images_upright(tmp_path: Path) -> None:

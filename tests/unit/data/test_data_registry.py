@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import data
-from data import DataError
+from hpo import data
+from hpo.data import DataError
 
 
 def test_importing_the_package_is_light() -> None:

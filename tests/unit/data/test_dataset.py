@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data.dataset import DataError, Dataset, Labelled
+from hpo.data.dataset import DataError, Dataset, Labelled
 
 IMAGES = np.zeros((3, 4, 5), dtype=np.uint8)
 LABELS = np.array([0, 1, 1])

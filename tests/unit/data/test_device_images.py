@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import DataError, Labelled
-from data.device import DeviceImages
+from hpo.data.dataset import DataError, Labelled
+from hpo.data.device import DeviceImages
 
 MEAN, STD = [0.2], [0.3]
 

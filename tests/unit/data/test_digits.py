@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.registry import fetch, open_dataset
+from hpo.data.registry import fetch, open_dataset
 
 # Bytes that a study's provenance names: a change here is another data set.
 DIGEST = "f5fba094931e07966e2f1f3a186449baf6d1b19f4a007f79a135d1cbdc78f4bd"

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import idx
-from data.dataset import DataError
+from hpo.data import idx
+from hpo.data.dataset import DataError
 
 
 def test_the_shape_is_the_headers(tmp_path: Path, write_idx: Callable[..., None]) -> None:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from torchvision.datasets import EMNIST, MNIST, FashionMNIST, mnist
 
-from data.dataset import DataError
-from data.registry import fetch, open_dataset
+from hpo.data.dataset import DataError
+from hpo.data.registry import fetch, open_dataset
 
 FILES = {
     "mnist": ("MNIST", "train", "t10k"),

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset import DataError
-from data.registry import fetch, open_dataset
+from hpo.data.dataset import DataError
+from hpo.data.registry import fetch, open_dataset
 
 SOURCE = """
 import numpy as np

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.dataset import DataError
-from data.registry import open_dataset
-from data.splits import Fractions, Splits, split
+from hpo.data.dataset import DataError
+from hpo.data.registry import open_dataset
+from hpo.data.splits import Fractions, Splits, split
 
 fractions = st.builds(Fractions, mini=st.floats(0.05, 0.5), validation=st.floats(0.05, 0.5))
 

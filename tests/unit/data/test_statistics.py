@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from data.dataset import Labelled
-from data.registry import open_dataset
-from data.statistics import statistics
+from hpo.data.dataset import Labelled
+from hpo.data.registry import open_dataset
+from hpo.data.statistics import statistics
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=9)), st.sampled_from([1, 3]))

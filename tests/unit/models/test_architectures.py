@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import models
+from hpo import models
 
 PARAMETERS = {
     "lenet": 35_814,

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-import models
-from models.ensnet import DropConnect, vote
+from hpo import models
+from hpo.models.ensnet import DropConnect, vote
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from models import ModelError
-from models.profile import Profile, profile
+from hpo.models import ModelError
+from hpo.models.profile import Profile, profile
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models import ModelError
+from hpo import models
+from hpo.models import ModelError
 
 USER_MODULE = """
 from torch import nn

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn import functional as F
 
-import models
+from hpo import models
 
 Tensors = dict[str, Tensor]
 SMALL = ("lenet", "alexnet", "vggnet", "resnet", "spinalnet")

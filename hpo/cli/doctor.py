@@ -1,0 +1,112 @@
+"""Looks at what the service needs, and says what to do about what is wrong."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from sqlalchemy import text
+
+from hpo.data import DataError, open_dataset
+from hpo.data.registry import names
+from hpo.errors import HpoError
+from hpo.settings import Settings
+from hpo.store.storage import open_storage
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "optuna",
+    "optuna-dashboard",
+    "sqlalchemy",
+    "psycopg2-binary",
+    "scikit-learn",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`advice`: what to do, empty if nothing needs doing."""
+
+    subject: str
+    good: bool
+    says: str
+    advice: str = ""
+
+    def line(self) -> str:
+        mark = "ok  " if self.good else "FAIL"
+        return f"{mark} {self.subject}: {self.says}" + (f" -> {self.advice}" if self.advice else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, the worst that can happen to one of them included."""
+    looks: tuple[Callable[[Settings], Finding], ...] = (_versions, _storage, _artifacts, _data, _devices)
+    return [look(settings) for look in looks]
+
+
+def _versions(_settings: Settings) -> Finding:
+    found = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return Finding("versions", True, f"hpo {version('hpo')}, Python {platform.python_version()}, {found}")
+
+
+def _storage(settings: Settings) -> Finding:
+    embedded = settings.storage_url is None
+    advice = (
+        f"see {settings.server_path / 'log'}"
+        if embedded
+        else "check HPO_STORAGE_URL, and that Postgres runs there"
+    )
+    try:
+        storage = open_storage(settings)
+        with storage.transaction() as connection:
+            server = connection.execute(text("SHOW server_version")).scalar_one()
+            most = int(connection.execute(text("SHOW max_connections")).scalar_one())
+            used = connection.execute(text("SELECT count(*) FROM pg_stat_activity")).scalar_one()
+    except HpoError as error:
+        return Finding("storage", False, str(error), advice)
+    where = f"embedded in {settings.server_path}" if embedded else storage.url.render_as_string()
+    says = f"PostgreSQL {server}, {where}, {used} of {most} connections in use"
+    if used > 0.8 * most:
+        return Finding("storage", False, says, "raise max_connections: a worker needs up to three")
+    return Finding("storage", True, says)
+
+
+def _artifacts(settings: Settings) -> Finding:
+    folder = settings.artifacts_path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        advice = "set HPO_ARTIFACTS to a folder that can be written to"
+        return Finding("artifacts", False, f"{folder}: {error.strerror}", advice)
+    return Finding("artifacts", True, str(folder))
+
+
+def _data(settings: Settings) -> Finding:
+    """Which data sets are at hand; `digits` always is, so missing files alone are no fault."""
+    present = []
+    for name in names():
+        try:
+            open_dataset(name, settings.data_path).load_train()
+        except DataError:
+            continue
+        present.append(name)
+    others = "" if len(present) == len(names()) else "hpo data fetch NAME brings others"
+    return Finding("data", True, f"in {settings.data_path}: {', '.join(present)}", others)
+
+
+def _devices(_settings: Settings) -> Finding:
+    import torch
+
+    count = torch.cuda.device_count()
+    cores = f"CPU with {torch.get_num_threads()} threads"
+    if count:
+        gpus = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
+        return Finding("devices", True, f"{gpus}; {cores}")
+    return Finding("devices", True, cores, "no GPU is visible; workers run on the CPU")

@@ -1,0 +1,1 @@
+"""Bundles: the best trained model with its parameters, weights and test metrics."""

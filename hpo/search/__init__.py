@@ -1,0 +1,1 @@
+"""Pure functions of a search: samplers, learning curves, pruning rules, stop rules."""

@@ -1,0 +1,1 @@
+"""Where the next points of a search come from: a random plan, TPE, or a Gaussian process."""

@@ -1,0 +1,1 @@
+"""Replays of searches on tables of learning curves, and their regret."""

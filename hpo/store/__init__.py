@@ -1,0 +1,1 @@
+"""Postgres: connection, schema, and the statements on studies, trials, leases and results."""

@@ -1,0 +1,1 @@
+"""Transactions on a study: create, claim, pause, promote, fork, stop, and look."""

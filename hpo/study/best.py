@@ -1,0 +1,74 @@
+"""The best parameters of a study, as other programs read them."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+import yaml
+
+from hpo.errors import NotFoundError
+from hpo.store import catalog
+from hpo.store.storage import Storage
+from hpo.study.promote import best_of
+from hpo.study.study import Study
+from hpo.values.space import Point
+from hpo.values.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class BestParams:
+    """The best trial of a study: `value` is its validation loss per example, `attributes` what it notes."""
+
+    study: str
+    stage: Stage
+    trial: int
+    value: float
+    params: Point
+    attributes: Mapping[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of the weights that count, as a share."""
+        accuracy: float = self.attributes["accuracy"]
+        return accuracy
+
+    def render(self, form: str) -> str:
+        """The parameters in one of `FORMATS`, ending in a newline."""
+        return FORMATS[form](self.params)
+
+
+def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> BestParams:
+    """The best trial of a stage; by default of full training, or of the search as long as that has none.
+
+    Raises `NotFoundError` if no trial has completed.
+    """
+    stages: tuple[Stage, ...] = ("full", "search") if stage is None else (stage,)
+    with storage.transaction() as connection:
+        for candidate in stages:
+            for row in best_of(catalog.trials(connection, study.study_id(candidate)), 1):
+                assert row.value is not None
+                return BestParams(study.name, candidate, row.number, row.value, row.point, row.attributes)
+    raise NotFoundError(
+        f"study {study.name!r}: no trial has completed yet; run it first: hpo workers {study.name}"
+    )
+
+
+def _env(params: Point) -> str:
+    return "".join(f"{name.upper()}={value}\n" for name, value in params.items())
+
+
+def _arguments(params: Point) -> str:
+    words = [word for name, value in params.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(words) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Point], str]] = {
+    "json": lambda params: json.dumps(params, indent=2) + "\n",
+    "toml": tomli_w.dumps,
+    "yaml": lambda params: yaml.safe_dump(params, sort_keys=False),
+    "env": _env,
+    "args": _arguments,
+}

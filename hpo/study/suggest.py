@@ -1,0 +1,58 @@
+"""New trials of a search, at points that its sampler proposes."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+
+from hpo.search.samplers import tpe
+from hpo.search.samplers.base import Observation
+from hpo.store import catalog
+from hpo.store.catalog import TrialCurve, TrialRow
+from hpo.study.pause import is_paused
+from hpo.study.study import Study, search_seed
+from hpo.values.seeds import mixed
+from hpo.values.space import Point
+
+
+def suggest(
+    connection: Connection,
+    study: Study,
+    rows: Sequence[TrialRow],
+    curves: Mapping[int, TrialCurve],
+    most: int,
+) -> list[TrialRow]:
+    """Queues the sampler's next points, at most as many as the budget leaves; gives their trials.
+
+    `rows`, `curves`: of all trials of the search, which must be locked. A random search has all its points
+    from the start.
+    """
+    spec = study.spec
+    count = min(most, study.trials - len(rows))
+    if count <= 0 or spec.sampler.name == "random":
+        return []
+    # What others added through Optuna may lie outside of the space.
+    history = [_observed(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
+    # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
+    seed = mixed(spec.seed, 2, len(rows))
+    points = source(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
+    trials: list[tuple[Point, Mapping[str, int]]] = [
+        (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
+    ]
+    return catalog.enqueue(connection, study.search_id, spec.space, trials)
+
+
+def source(name: str) -> Callable[..., list[Point]]:
+    """Where the points of a sampler of that name come from; what it imports takes a second the first time."""
+    if name != "gp":
+        return tpe.suggest
+    from hpo.search.samplers import gp
+
+    return gp.suggest
+
+
+def _observed(row: TrialRow, curve: Mapping[int, float]) -> Observation:
+    # A result that is infinite tells only that this point is taken.
+    infinite = row.state == TrialState.COMPLETE and row.value is None
+    state = TrialState.PRUNED if is_paused(row) else row.state
+    return Observation(row.point, TrialState.FAIL if infinite else state, row.value, curve)

@@ -1,0 +1,1 @@
+"""Training of packs: networks, optimizers, batches and epochs, in torch and without a database."""

@@ -1,0 +1,1 @@
+"""Convolution and pooling kernels for the CPU, in C++, and their build."""

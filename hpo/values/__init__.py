@@ -1,0 +1,1 @@
+"""Plain values shared by all packages: parameters, spaces, budgets, stages, seeds, epoch results."""

@@ -1,0 +1,137 @@
+"""The parameters a search may vary, and how a study file writes their domains."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+
+from hpo.values.space import Choices, Domain, Range, SearchSpace, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """`rule` says in words what `allows` checks."""
+
+    integer: bool
+    rule: str
+    allows: Callable[[Value], bool]
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "lr": Parameter(False, "a number above 0", lambda value: value > 0),
+    "batch_size": Parameter(True, "a whole number of at least 2", lambda value: value >= 2),
+    "momentum": Parameter(False, "a number from 0 to below 1", lambda value: 0 <= value < 1),
+    "weight_decay": Parameter(False, "a number of at least 0", lambda value: value >= 0),
+}
+
+
+class DomainError(ValueError):
+    """A domain that cannot be; the message is the rule it breaks."""
+
+
+class SpaceError(ValueError):
+    """`mistakes`: by parameter, the rule it breaks."""
+
+    def __init__(self, mistakes: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {rule}" for name, rule in mistakes.items()))
+        self.mistakes = mistakes
+
+
+def parse_space(raw: Mapping[str, object]) -> SearchSpace:
+    """The `[space]` of a study file: for each parameter a list of choices, one value, or a range.
+
+    A range is a table with `low` and `high`, and maybe `log` or `step`. Raises `SpaceError`.
+    """
+    unknown = [name for name in raw if name not in PARAMETERS]
+    mistakes = {name: f"unknown key{nearest(name, PARAMETERS)}" for name in unknown}
+    domains: dict[str, Domain] = {}
+    for name, parameter in PARAMETERS.items():
+        if name in raw:
+            try:
+                domains[name] = _domain(parameter, raw[name])
+            except DomainError as error:
+                mistakes[name] = str(error)
+        elif not get_close_matches(name, unknown, n=1):  # else it is only misspelt
+            mistakes[name] = "is missing; a parameter that should not vary has one value"
+    if mistakes:
+        raise SpaceError(mistakes)
+    return SearchSpace(domains)
+
+
+def to_plain(space: SearchSpace) -> dict[str, object]:
+    """What `parse_space` reads back."""
+    return {name: _plain(domain) for name, domain in space.domains.items()}
+
+
+def nearest(word: str, known: Mapping[str, object]) -> str:
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _domain(parameter: Parameter, raw: object) -> Domain:
+    if isinstance(raw, Mapping):
+        return _range(parameter, raw)
+    values = raw if isinstance(raw, list) else [raw]
+    if not values:
+        raise DomainError("needs at least one choice")
+    choices = tuple(_value(parameter, value) for value in values)
+    for value in choices:
+        if choices.count(value) > 1:
+            raise DomainError(f"names {value} twice")
+    return Choices(choices)
+
+
+def _value(parameter: Parameter, raw: object) -> Value:
+    value = _number(raw, parameter.integer)
+    if value is None or not parameter.allows(value):
+        raise DomainError(f"{raw!r} is not {parameter.rule}")
+    return value
+
+
+def _number(raw: object, integer: bool) -> Value | None:
+    """`raw` as a finite number, whole if `integer`; None if it is no such number."""
+    if isinstance(raw, bool) or not isinstance(raw, int if integer else (int, float)):
+        return None
+    try:
+        value = float(raw)
+    except OverflowError:  # TOML's whole numbers have no limit
+        return None
+    if not math.isfinite(value):
+        return None
+    return raw if integer else value
+
+
+def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
+    unknown = raw.keys() - {"low", "high", "log", "step"}
+    if unknown:
+        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step")
+    if "low" not in raw or "high" not in raw:
+        raise DomainError("a range needs low and high")
+    low, high = _value(parameter, raw["low"]), _value(parameter, raw["high"])
+    log = raw.get("log", False)
+    if low >= high:
+        raise DomainError(f"low ({low}) must be below high ({high})")
+    if not isinstance(log, bool):
+        raise DomainError(f"log ({log!r}) must be true or false")
+    if log and (low <= 0 or "step" in raw):
+        raise DomainError("log needs a low above 0 and no step")
+    step = _step(parameter, raw["step"], low, high) if "step" in raw else None
+    return Range(low, high, log=log, step=step, integer=parameter.integer)
+
+
+def _step(parameter: Parameter, raw: object, low: Value, high: Value) -> Value:
+    step = _number(raw, parameter.integer)
+    if step is None or step <= 0:
+        raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
+    # In decimals, as it is written: in floats 0.1 does not divide 0.3 - 0.1.
+    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
+        raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
+    return step
+
+
+def _plain(domain: Domain) -> object:
+    if isinstance(domain, Choices):
+        return list(domain.values)
+    plain = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
+    return {key: value for key, value in plain.items() if value is not None and value is not False}

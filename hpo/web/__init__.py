@@ -1,0 +1,1 @@
+"""What a browser shows: optuna-dashboard on the storage."""

@@ -1,0 +1,84 @@
+"""Keeps a worker's leases, and its entry among the workers, alive while it trains."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+
+from sqlalchemy.dialects.postgresql import insert
+
+from hpo.errors import StorageError, UnavailableError
+from hpo.settings import LEASE_SECONDS
+from hpo.store import ledger, schema
+from hpo.store.ledger import Lease
+from hpo.store.retry import until_available
+from hpo.store.storage import Storage
+from hpo.study.study import Study
+from hpo.worker.outbox import LAST_SECONDS
+
+log = logging.getLogger("hpo.worker")
+
+RENEWALS = 4
+"""So often in the time of a lease it is renewed: one or two renewals may fail."""
+
+
+class Renewal:
+    """A thread that renews the leases in `of` for as long as the context is open, whatever the storage does.
+
+    The first renewal is the caller's, before the context is opened.
+    """
+
+    def __init__(
+        self, storage: Storage, study: Study, worker: str, device: str, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self._storage, self._study, self._worker, self._device = storage, study, worker, device
+        self._lease_seconds = lease_seconds
+        self._leases: Callable[[], Iterable[Lease]] = tuple
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_closed, name="renewal", daemon=True)
+
+    def __enter__(self) -> "Renewal":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._thread.join(LAST_SECONDS)
+
+    @contextmanager
+    def of(self, leases: Callable[[], Iterable[Lease]]) -> Iterator[None]:
+        """The leases that `leases` gives at the time are renewed inside the block; lost ones stay lost."""
+        self._leases = leases
+        try:
+            yield
+        finally:
+            self._leases = tuple
+
+    def renew(self) -> None:
+        table = schema.workers
+        # A name may come back with another study: in a container, host and process id stay the same.
+        entry = {
+            "study": self._study.name,
+            "device": self._device,
+            "expires": ledger.from_now(self._lease_seconds),
+        }
+        statement = insert(table).values(name=self._worker, **entry)
+        with self._storage.transaction() as connection:
+            ledger.hold(connection, self._leases())  # in the order of `ledger.forget_worker`
+            connection.execute(statement.on_conflict_do_update(index_elements=[table.c.name], set_=entry))
+
+    def _renew_until_closed(self) -> None:
+        pause = self._lease_seconds / RENEWALS
+        while not self._closed.wait(pause):
+            try:
+                until_available(self.renew, self._closed, log, longest_wait=pause)
+            except UnavailableError:
+                break  # it was closed meanwhile
+            except Exception:
+                log.exception("the leases of %s were not renewed", self._worker)
+        # Here, where nobody waits for a storage that does not answer: the entry expires by itself.
+        with suppress(StorageError), self._storage.transaction() as connection:
+            ledger.dismiss(connection, self._worker)

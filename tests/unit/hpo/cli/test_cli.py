@@ -1,0 +1,342 @@
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hpo import errors
+from hpo.cli import cli, main, running
+from hpo.data import DataError
+from hpo.models import ModelError
+
+HEAVY = ("torch", "optuna", "sqlalchemy", "sklearn", "scipy", "pydantic")
+
+
+def commands(group: click.Group = cli, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command, the groups included."""
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name)
+
+
+COMMANDS = list(commands())
+
+
+def title(path: tuple[str, ...]) -> str:
+    return " ".join(("hpo", *path))
+
+
+def examples(path: tuple[str, ...]) -> list[str]:
+    """The lines under "Example:" in the help of a command."""
+    done = CliRunner().invoke(cli, [*path, "--help"])
+    assert done.exit_code == 0
+    _, found, section = done.output.partition("\nExample:\n")
+    assert found, done.output
+    return [line.strip() for line in section.splitlines()]
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of `hpo` with these arguments."""
+    monkeypatch.setattr(sys, "argv", ["hpo", *arguments])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # or click says `python -m pytest`
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_there_are_commands_on_both_levels() -> None:
+    assert {(), ("run",), ("study",), ("study", "create")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=title)
+def test_every_help_ends_with_examples_of_this_command(path: tuple[str, ...]) -> None:
+    found = examples(path)
+    assert found
+    for line in found:
+        assert line.startswith((title(path), f'eval "$({title(path)}'))
+    assert CliRunner().invoke(cli, [*path, "-h"]).exit_code == 0
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=title)
+def test_an_example_parses(path: tuple[str, ...]) -> None:
+    for line in examples(path):
+        for part in line.removeprefix('eval "$(').removesuffix(')"').split(" && "):
+            words = shlex.split(part.partition(" > ")[0])[1:]
+            command: click.Command = cli
+            while isinstance(command, click.Group):
+                command = command.commands[words.pop(0)]
+            # Under the context of `hpo`: click keeps the help options that a command first had.
+            parent = click.Context(cli, **cli.context_settings)
+            command.make_context("hpo", words, parent)  # raises for options or arguments that do not exist
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=title)
+def test_every_command_and_option_says_what_it_is(path: tuple[str, ...]) -> None:
+    command: click.Command = cli
+    for word in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    assert command.help
+    assert command.get_short_help_str().endswith((".", "..."))
+    for option in command.params:
+        assert not isinstance(option, click.Option) or option.help, option.name
+
+
+def loaded(code: str) -> set[str]:
+    """The heavy packages that are in memory after this code, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport json, sys; print('\\n' + json.dumps(list(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(HEAVY) & set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    assert loaded("import hpo, hpo.cli") == set()
+
+
+def test_help_needs_no_heavy_imports() -> None:
+    code = f"""
+import sys
+from hpo.cli import main
+for path in {COMMANDS!r}:
+    sys.argv = ["hpo", *path, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0, path
+"""
+    assert loaded(code) == set()
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpo", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("hpo, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serch"], "No such command 'serch'"),
+        (["study", "drop"], "No such command 'drop'"),
+        (["run"], "Missing argument 'FILE'"),
+        (["run", "a.toml", "b.toml"], "unexpected extra argument (b.toml)"),
+        (["workers", "lenet", "--gpu", "0"], "No such option '--gpu'"),
+        (["workers", "lenet", "--per-device", "0"], "0 is not in the range x>=1"),
+        (["worker", "lenet", "--width", "many"], "'many' is not a valid integer"),
+        (["export", "lenet", "--format", "xml"], "'xml' is not one of 'json', 'toml', 'yaml', 'env', 'args'"),
+        (["dashboard", "--port", "70000"], "70000 is not in the range 0<=x<=65535"),
+        (["predict", "bundle"], "Missing argument 'IMAGE...'"),
+        (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+    ],
+)
+def test_a_mistake_in_the_command_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert ending(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Try 'hpo" in err
+
+
+def test_no_command_shows_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(monkeypatch) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+RAISED = [
+    (errors.HpoError("no such weights"), 1, ["no such weights"]),
+    (errors.InputError("--gpus: wrong"), 2, ["--gpus: wrong"]),
+    (errors.SpecError("a.toml: one\na.toml: two"), 2, ["a.toml: one", "a.toml: two"]),
+    (errors.ConflictError("changed"), 2, ["changed"]),
+    (errors.NotFoundError("no study"), 2, ["no study"]),
+    (errors.StorageError("refused"), 1, ["refused"]),
+    (errors.UnavailableError("away"), 1, ["away"]),
+    (errors.TrainingError("diverged"), 1, ["diverged"]),
+    (errors.AwayError("the weights are away"), 1, ["the weights are away"]),
+    (ModelError("no model"), 2, ["no model"]),
+    (DataError("damaged"), 1, ["damaged"]),
+]
+
+
+def let_fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Gives `hpo` a command `fail`."""
+
+    @click.command()
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(cli.commands, "fail", fail)
+
+
+@pytest.mark.parametrize(("error", "code", "lines"), RAISED, ids=lambda value: type(value).__name__)
+def test_an_error_becomes_a_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+    lines: list[str],
+) -> None:
+    let_fail(monkeypatch, error)
+    assert ending(monkeypatch, "fail") == code
+    assert capsys.readouterr() == ("", "".join(f"hpo: {line}\n" for line in lines))
+
+
+def test_every_error_has_its_case() -> None:
+    known = {value for value in vars(errors).values() if isinstance(value, type)}
+    assert known <= {type(error) for error, _, _ in RAISED}
+
+
+@pytest.mark.parametrize("option", ["-v", "--verbose"])
+def test_verbose_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    let_fail(monkeypatch, errors.StorageError("refused"))
+    assert ending(monkeypatch, option, "fail") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith("hpo: refused\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interrupt_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    let_fail(monkeypatch, error)
+    assert ending(monkeypatch, "fail") == 130
+    assert capsys.readouterr().err.strip() == "stopped"
+
+
+def test_the_exit_code_of_a_command_is_that_of_hpo(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_fail(monkeypatch, SystemExit(1))  # as `hpo doctor` does
+    assert ending(monkeypatch, "fail") == 1
+    let_fail(monkeypatch, click.exceptions.Exit(3))
+    assert ending(monkeypatch, "fail") == 3
+
+
+def test_a_defect_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_fail(monkeypatch, ZeroDivisionError())
+    monkeypatch.setattr(sys, "argv", ["hpo", "fail"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hpo", "data", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+    assert (process.returncode, err) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.toml"], "hpo: none.toml: cannot read the study file: No such file or directory"),
+        (
+            ["study", "create", "none.toml"],
+            "hpo: none.toml: cannot read the study file: No such file or directory",
+        ),
+        (["run", "empty.toml"], "hpo: empty.toml: full: is missing"),
+        (["workers", "lenet", "--gpus", "x"], "hpo: --gpus 'x': must be all, cpu, or ordinals such as 0,1"),
+        (["status", "lenet"], "hpo: HPO_STORAGE_URL: sqlite is refused"),
+        (["predict", "none", "a.png"], "hpo: none: no such folder"),
+    ],
+)
+def test_mistakes_of_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HPO_STORAGE_URL", "sqlite:///study.db")
+    (tmp_path / "empty.toml").touch()
+    assert ending(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith(message)
+    assert all(line.startswith("hpo: ") for line in err.splitlines())
+    assert {path.name for path in tmp_path.iterdir()} == {"empty.toml"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str
+) -> None:
+    assert ending(monkeypatch, "completion", shell) == 0
+    script = capsys.readouterr().out
+    assert f"_HPO_COMPLETE={shell}_complete" in script
+    assert "hpo" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_completion_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in {
+        "_HPO_COMPLETE": "bash_complete",
+        "COMP_WORDS": "hpo study ",
+        "COMP_CWORD": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert ending(monkeypatch) == 0
+    commands = ["create", "fork", "list", "show", "stop", "resume", "delete"]
+    assert capsys.readouterr().out.split() == [f"plain,{name}" for name in commands]
+
+
+def test_data_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(monkeypatch, "data", "list") == 0
+    assert "emnist-byclass\n" in capsys.readouterr().out
+
+
+def test_the_end_of_a_run_waits_for_a_folder_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    answers = iter(
+        [errors.AwayError("w.safetensors: cannot read"), errors.AwayError("w.safetensors: cannot read"), 7]
+    )
+
+    def export() -> int:
+        answer = next(answers)
+        if isinstance(answer, errors.AwayError):
+            raise answer
+        return answer
+
+    assert running._soon(export) == 7
+    assert waits == [1, 1]
+    assert caplog.messages == ["waiting for the weights: w.safetensors: cannot read"]
+
+
+def test_weights_that_stay_away_end_a_run_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr(running, "AWAY_SECONDS", 0)
+
+    def export() -> None:
+        raise errors.AwayError("w.safetensors: cannot read")
+
+    with pytest.raises(errors.AwayError, match=r"w\.safetensors"):
+        running._soon(export)

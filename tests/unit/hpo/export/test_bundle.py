@@ -1,0 +1,311 @@
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import hpo
+from hpo import models
+from hpo.errors import HpoError, InputError, NotFoundError
+from hpo.export import bundle
+from hpo.export.bundle import FILES, Bundle, ModelSpec, load_bundle, write_bundle
+from hpo.export.metrics import metrics, probabilities
+
+CLASSES = ("0", "A", "ä")
+GREY = ModelSpec("lenet", CLASSES, 1, (28, 28), (0.1736,), (0.3248,))
+COLOUR = ModelSpec("lenet", CLASSES, 3, (28, 28), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+PARAMS = {"lr": 0.1, "batch_size": 16, "momentum": 0.9, "weight_decay": 0.0}
+PROVENANCE = {"study": "lenet", "trial": 7, "seeds": [0, 1], "device": None}
+METRICS = metrics(np.array([0, 1, 2]), np.eye(3, dtype=np.float32), CLASSES)
+Pixels = npt.NDArray[np.uint8]
+
+
+def network(spec: ModelSpec = GREY, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.build(spec.name, len(spec.classes), spec.in_channels).eval()
+
+
+def write(directory: Path, spec: ModelSpec = GREY, seed: int = 0, **changes: Any) -> Path:
+    parts = {"params": PARAMS, "metrics": METRICS, "provenance": PROVENANCE, **changes}
+    weights = parts.pop("weights", None) or network(spec, seed).state_dict()
+    write_bundle(directory, spec, weights, **parts)
+    return directory
+
+
+def images(*shape: int) -> Pixels:
+    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+def test_what_is_written_is_loaded(tmp_path: Path, spec: ModelSpec) -> None:
+    found = load_bundle(write(tmp_path / "new" / "bundle", spec))
+    assert (found.spec, found.classes, found.metrics) == (spec, CLASSES, METRICS)
+    assert (found.params, found.provenance) == (PARAMS, PROVENANCE)
+    assert isinstance(found.params["batch_size"], int)
+    pixels = images(5, spec.in_channels, 28, 28)
+    expected = probabilities(network(spec), torch.from_numpy(pixels), spec.mean, spec.std, "cpu")
+    assert np.array_equal(found.predict(pixels), expected)
+    assert found.model is found.model
+    assert not found.model.training
+
+
+def test_a_bundle_is_five_plain_files(path: Path) -> None:
+    assert {file.name for file in path.iterdir()} == FILES
+    assert [file.name for file in path.parent.iterdir()] == ["bundle"]
+    assert json.loads((path / "params.json").read_text()) == PARAMS
+    assert json.loads((path / "metrics.json").read_text()) == METRICS.to_json()
+    assert load_file(path / "weights.safetensors").keys() == network().state_dict().keys()
+
+
+def test_others_may_read_a_bundle_as_the_umask_says(path: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~mask}
+    assert path.stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_grey_images_need_no_channel_axis(path: Path) -> None:
+    found = load_bundle(path)
+    pixels = images(4, 28, 28)
+    assert np.array_equal(found.predict(pixels), found.predict(pixels[:, None]))
+    backwards = found.predict(pixels[::-1])
+    assert backwards == pytest.approx(found.predict(pixels)[::-1], abs=1e-6)
+    assert found.predict(pixels[:0]).shape == (0, 3)
+
+
+def test_rank_orders_classes_by_probability(path: Path) -> None:
+    found = load_bundle(path)
+    pixels = images(4, 28, 28)
+    rankings = found.rank(pixels, top=2)
+    for row, ranking in zip(found.predict(pixels), rankings, strict=True):
+        assert len(ranking) == 2
+        assert ranking[0] == (CLASSES[row.argmax()], row.max())
+        assert ranking[0][1] >= ranking[1][1]
+
+
+def test_weights_of_a_pack_and_tied_weights_can_be_written(tmp_path: Path) -> None:
+    state = network().state_dict()
+    stacked = {name: torch.stack([tensor, tensor + 1]) for name, tensor in state.items()}
+    found = load_bundle(write(tmp_path / "pack", weights={name: t[0] for name, t in stacked.items()}))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.model.state_dict().items())
+
+    tied = {**state, "again": state["classifier.1.weight"], "turned": state["classifier.1.weight"].T}
+    saved = load_file(write(tmp_path / "tied", weights=tied) / "weights.safetensors")
+    assert all(torch.equal(tensor, tied[name]) for name, tensor in saved.items())
+
+
+def test_loading_leaves_the_random_numbers_alone(path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    assert load_bundle(path).model is not None
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("failing", ["save", "_write"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=type)
+def test_a_failure_while_writing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bundle, failing, fail)
+    expected = HpoError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        write(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_json_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nan"):
+        write(tmp_path / "bundle", params={"lr": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_replaced_whole(path: Path) -> None:
+    other = write(path.parent / "other", COLOUR, seed=1)
+    write(path, COLOUR, seed=1)
+    for name in FILES:
+        assert (path / name).read_bytes() == (other / name).read_bytes()
+    assert {file.name for file in path.parent.iterdir()} == {"bundle", "other"}
+
+
+def test_a_bundle_stays_when_its_replacement_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    rename = Path.rename
+
+    def fail_for_the_new(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new)
+    with pytest.raises(HpoError, match="Permission denied"):
+        write(path, seed=1)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert [file.name for file in path.parent.iterdir()] == ["bundle"]
+
+
+def test_an_empty_folder_and_a_link_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert load_bundle(tmp_path / "real").params == PARAMS
+
+
+def test_what_is_no_bundle_is_never_replaced(path: Path) -> None:
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"bundle: is not empty and not a bundle: choose a new folder"):
+        write(path)
+    assert (path / "notes.txt").read_text() == "mine"
+
+    file = path.parent / "file"
+    file.write_text("mine")
+    with pytest.raises(InputError, match=r"file: a bundle is a folder"):
+        write(file)
+    with pytest.raises(HpoError, match="cannot write"):
+        write(file / "below")
+    assert file.read_text() == "mine"
+
+
+def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="nowhere: no such folder"):
+        load_bundle(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_missing_file_is_named(path: Path, name: str) -> None:
+    (path / name).unlink()
+    with pytest.raises(InputError, match=f"{name}: no such file"):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("params.json", "{", "params.json: Invalid JSON"),
+        ("params.json", '{"lr": "fast"}', r"params.json: lr\.?\w*: Input should be a valid"),
+        ("provenance.json", "[]", "provenance.json: Input should be an object"),
+        ("metrics.json", '{"n": 1.5}', "metrics.json: n: Input should be a valid integer"),
+        ("model.json", b"\xff\xfe", "model.json: Invalid JSON"),
+    ],
+)
+def test_a_damaged_file_is_one_line(path: Path, name: str, text: str | bytes, message: str) -> None:
+    (path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        load_bundle(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ["a"]}, "two or more different names"),
+        ({"classes": ["a", "b", "b"]}, "two or more different names"),
+        ({"in_channels": 2}, "in_channels 2: must be 1"),
+        ({"image_size": [0, 28]}, "at least 1 pixel"),
+        ({"mean": [0.1, 0.1]}, "one of each per channel"),
+        ({"std": [0.0]}, "every std above 0"),
+    ],
+)
+def test_a_model_file_has_rules(path: Path, change: dict[str, Any], message: str) -> None:
+    file = path / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(InputError, match=rf"model.json: .*{message}"):
+        load_bundle(path)
+
+
+def test_an_unknown_model_is_named(path: Path) -> None:
+    file = path / "model.json"
+    file.write_text(file.read_text().replace("lenet", "lennet"))
+    with pytest.raises(InputError, match=r"model.json: unknown model 'lennet': did you mean lenet"):
+        load_bundle(path).predict(images(1, 28, 28))
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "pickle"])
+def test_damaged_weights_are_one_line_and_never_unpickled(path: Path, tmp_path: Path, damage: str) -> None:
+    trace = tmp_path / "unpickled"
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (trace,)
+
+    weights = path / "weights.safetensors"
+    whole = weights.read_bytes()
+    damaged = {
+        "empty": b"",
+        "truncated": whole[:-1],
+        "garbage": bytes(64),
+        "pickle": pickle.dumps(Payload()),
+    }
+    weights.write_bytes(damaged[damage])
+    found = load_bundle(path)
+    with pytest.raises(InputError, match=r"weights.safetensors: damaged or unreadable") as caught:
+        found.predict(images(1, 28, 28))
+    assert "\n" not in str(caught.value)
+    assert not trace.exists()
+
+
+def test_weights_of_another_network_are_refused(path: Path) -> None:
+    weights = path / "weights.safetensors"
+    other = dataclasses.replace(GREY, classes=tuple("abcd"))
+    save_file(network(other).state_dict(), weights)
+    message = r"3 classes: tensor classifier\.8\.bias is \(4,\), it must be \(3,\)"
+    with pytest.raises(InputError, match=message):
+        load_bundle(path).predict(images(1, 28, 28))
+
+    state = network().state_dict()
+    bias = state.pop("classifier.8.bias")
+    save_file(state, weights)
+    with pytest.raises(InputError, match=r"classifier\.8\.bias is absent, it must be \(3,\)"):
+        load_bundle(path).predict(images(1, 28, 28))
+
+    save_file({**state, "classifier.8.bias": bias, "extra": bias.clone()}, weights)
+    with pytest.raises(InputError, match=r"extra is \(3,\), it must be absent"):
+        load_bundle(path).predict(images(1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((1, 28, 28)), "images are float64: they must be uint8"),
+        (images(28, 28), r"shape \(28, 28\): it must be \(N, 1, 28, 28\) or \(N, 28, 28\)"),
+        (images(2, 28, 32), r"shape \(2, 28, 32\)"),
+        (images(2, 3, 28, 28), r"shape \(2, 3, 28, 28\)"),
+        (np.uint8(3), r"shape \(\)"),
+    ],
+)
+def test_images_of_another_kind_are_refused(path: Path, bad: Pixels, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_bundle(path).predict(bad)
+
+
+def test_colours_need_their_channels(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"shape \(2, 28, 28\): it must be \(N, 3, 28, 28\)$"):
+        load_bundle(write(tmp_path / "bundle", COLOUR)).predict(images(2, 28, 28))
+
+
+def test_the_package_offers_bundles_and_imports_no_torch_for_it() -> None:
+    assert (hpo.load_bundle, hpo.Bundle) == (load_bundle, Bundle)
+    assert set(hpo.__all__) == {"load_bundle", "Bundle"}
+    with pytest.raises(AttributeError, match="no attribute 'load_bundel'"):
+        _ = hpo.load_bundel  # type: ignore[attr-defined]
+    code = "import sys, hpo; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

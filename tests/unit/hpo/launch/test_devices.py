@@ -1,0 +1,161 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpo.errors import InputError
+from hpo.launch import devices
+from hpo.launch.devices import MOST_CPU_WORKERS, slots
+from hpo.launch.slot import Slot, common_environment
+
+Machine = Callable[..., None]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """`machine(gpus=2, visible="1,0", cores=4)`: where the slots are looked for.
+
+    `gpus` as torch counts them: those that are visible and work.
+    """
+
+    def become(gpus: int = 0, visible: str | None = None, cores: int = 4) -> None:
+        monkeypatch.setattr(devices, "_gpu_count", lambda: gpus)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)), raising=False)
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return become
+
+
+def pinned(found: list[Slot]) -> list[str]:
+    """What each worker sees as its only GPU."""
+    assert {slot.device for slot in found} == {"cuda:0"}
+    return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found]
+
+
+def test_gpus_are_counted_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver = tmp_path / "driver"
+    monkeypatch.setattr(devices, "DRIVERS", ("/nowhere", str(driver)))
+    assert slots("all", 1)[0].device == "cpu"
+    driver.touch()
+    assert len(slots("all", 1)) == 3
+
+
+def test_all_gpus(machine: Machine) -> None:
+    machine(gpus=2)
+    assert slots("all", None) == [
+        Slot("cuda:0", "gpu0", {"CUDA_VISIBLE_DEVICES": "0"}),
+        Slot("cuda:0", "gpu1", {"CUDA_VISIBLE_DEVICES": "1"}),
+    ]
+
+
+def test_several_workers_on_a_gpu(machine: Machine) -> None:
+    machine(gpus=3)
+    assert pinned(slots("2,0", 2)) == ["2", "2", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "chosen", "expected"),
+    [
+        ("3,5", 2, "all", ["3", "5"]),
+        ("3,5", 2, "1", ["5"]),  # ordinals count among the visible ones, as in torch
+        ("5,3", 2, "0,1", ["5", "3"]),
+        ("GPU-8e1d, GPU-77aa", 2, "all", ["GPU-8e1d", "GPU-77aa"]),
+        ("GPU-8e1d,GPU-77aa", 2, "1", ["GPU-77aa"]),
+        ("MIG-0a", 1, "all", ["MIG-0a"]),
+        ("0,7", 1, "all", ["0"]),  # there is no 7
+        ("0,-1,1", 1, "all", ["0"]),  # -1 ends the list
+    ],
+)
+def test_an_outer_cuda_visible_devices_is_honoured(
+    machine: Machine, visible: str, gpus: int, chosen: str, expected: list[str]
+) -> None:
+    machine(gpus=gpus, visible=visible)
+    assert pinned(slots(chosen, None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "chosen"),
+    [
+        (0, None, "all"),
+        (0, "", "all"),
+        (0, "-1", "all"),
+        (0, "0", "all"),
+        (2, None, "cpu"),
+        (2, "0,1", "cpu"),
+    ],
+)
+def test_the_cpu(machine: Machine, gpus: int, visible: str | None, chosen: str) -> None:
+    machine(gpus=gpus, visible=visible, cores=4)
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    assert slots(chosen, None) == [Slot("cpu", "cpu", environment)] * 4
+
+
+@pytest.mark.parametrize(
+    ("cores", "per_device", "workers", "threads"),
+    [
+        (1, None, 1, "1"),
+        (6, None, 6, "1"),
+        (64, None, MOST_CPU_WORKERS, "8"),
+        (64, 2, 2, "32"),
+        (5, 2, 2, "2"),
+        (2, 5, 5, "1"),
+    ],
+)
+def test_workers_share_the_cores(
+    machine: Machine, cores: int, per_device: int | None, workers: int, threads: str
+) -> None:
+    machine(cores=cores)
+    found = slots("cpu", per_device)
+    assert len(found) == workers
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in found} == {threads}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ("", "--gpus '': must be all, cpu, or ordinals such as 0,1"),
+        ("ALL", "--gpus 'ALL': must be all, cpu, or ordinals such as 0,1"),
+        ("0,", "--gpus '0,': must be all, cpu, or ordinals such as 0,1"),
+        ("0;1", "--gpus '0;1': must be all, cpu, or ordinals such as 0,1"),
+        ("GPU-8e1d", "--gpus 'GPU-8e1d': must be all, cpu, or ordinals such as 0,1"),
+        ("1,1", "--gpus '1,1': names a GPU twice; --per-device puts several workers on one"),
+        ("0,2", "--gpus '0,2': there is no GPU 2; visible here: 2"),
+        ("-1", "--gpus '-1': there is no GPU -1; visible here: 2"),
+    ],
+)
+def test_a_mistake_in_gpus(machine: Machine, chosen: str, message: str) -> None:
+    machine(gpus=2)
+    with pytest.raises(InputError) as caught:
+        slots(chosen, None)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("visible", [None, "", "0", "GPU-8e1d"])
+def test_a_gpu_where_there_is_none(machine: Machine, visible: str | None) -> None:
+    machine(gpus=0, visible=visible)
+    with pytest.raises(InputError, match=r"there is no GPU 0; visible here: 0$"):
+        slots("0", None)
+
+
+def test_cores_are_counted_where_affinity_is_unknown(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine()
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert len(slots("cpu", None)) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert len(slots("cpu", None)) == 1
+
+
+def test_the_common_environment_pins_to_a_gpu_only_if_all_slots_do(machine: Machine) -> None:
+    machine(gpus=2)
+    assert common_environment(slots("all", None)) == {}
+    assert common_environment(slots("1", 2)) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert common_environment(slots("cpu", 2)) == slots("cpu", 2)[0].environment

@@ -1,0 +1,138 @@
+import gzip
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpo.errors import InputError
+from hpo.simulate.curve_table import COLUMNS, CurveTable, Measured, Run, read, write
+from hpo.values.space import Choices, Range, SearchSpace, cell
+
+SPACE = SearchSpace({"lr": Choices((0.01, 0.1)), "batch_size": Choices((16, 32))})
+SLOW, FAST = {"lr": 0.01, "batch_size": 16}, {"lr": 0.1, "batch_size": 16}
+HEADER = ",".join(["lr", "batch_size", "seed", "epoch", *COLUMNS])
+
+
+def run(*losses: float) -> Run:
+    return tuple(Measured(loss / 2, loss, 0.5, 1.5, 0.25) for loss in losses)
+
+
+def table(**runs: list[Run]) -> CurveTable:
+    """Four cells: two as `slow` and `fast` say, two with a loss of 3 and 4 in their last epoch."""
+    points = [SPACE.point_at(place) for place in range(4)]
+    default = {0: [run(6.0, 5.0)], 1: [run(5.0, 4.0)], 2: [run(4.0, 1.0)], 3: [run(4.0, 3.0)]}
+    default |= {{"slow": 0, "fast": 2}[name]: its for name, its in runs.items()}
+    count = max(len(its) for its in default.values())
+    return CurveTable(
+        ("lr", "batch_size"), {cell(p): tuple((default[i] * count)[:count]) for i, p in enumerate(points)}
+    )
+
+
+def test_a_file_holds_all_of_it(tmp_path: Path) -> None:
+    made = table(fast=[run(4.0, 1.0), run(4.0, math.inf)])
+    write(tmp_path / "table.csv.gz", made, ["how it was made", "where"])
+    found = read(tmp_path / "table.csv.gz")
+    assert found.parameters == made.parameters
+    assert found.runs == made.runs
+    assert found.epochs == 2
+
+
+def test_the_same_table_makes_the_same_file(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name, table(), ["comment"])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_seed_picks_a_run() -> None:
+    first, second = run(4.0, 1.0), run(4.0, 2.0)
+    made = table(fast=[first, second])
+    assert [made.run(FAST, seed) for seed in (0, 1, 2, 7)] == [first, second, first, second]
+    with pytest.raises(KeyError):
+        made.run({**FAST, "lr": 0.5}, 0)
+
+
+def test_a_loss_is_the_mean_over_the_seeds() -> None:
+    assert table(fast=[run(4.0, 1.0), run(4.0, 2.0)]).loss(FAST, 2) == 1.5
+
+
+def test_what_diverged_is_as_bad_as_the_worst() -> None:
+    made = table(fast=[run(4.0, 1.0), run(math.nan)], slow=[run(6.0, 5.0), run(6.0, 7.0)])
+    assert made.loss(FAST, 2) == (1.0 + 7.0) / 2
+    assert made.loss(FAST, 1) == (4.0 + 6.0) / 2
+    assert made.epochs == 2
+
+
+def test_regret_is_0_for_the_best_and_1_for_the_median() -> None:
+    made = table()  # losses 5, 4, 1, 3
+    assert made.regret(FAST, 2) == 0
+    assert made.best(2) == 1.0
+    assert made.middle(2) == 3.5
+    assert made.regret(SLOW, 2) == pytest.approx((5 - 1) / (3.5 - 1))
+
+
+def test_it_has_curves_for_its_own_space() -> None:
+    table().check(SPACE, 2, "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("space", "epochs", "rule"),
+    [
+        (SPACE, 3, "study.toml: search.epochs = 3: the table has 2"),
+        (
+            SearchSpace({**SPACE.domains, "lr": Choices((0.1, 0.5))}),
+            2,
+            "study.toml: space: 2 of 4 cells are not in the table, the first: lr = 0.5, batch_size = 16",
+        ),
+        (
+            SearchSpace({**SPACE.domains, "lr": Range(0.01, 0.1)}),
+            2,
+            "study.toml: space: a table has an answer for finite spaces only",
+        ),
+    ],
+)
+def test_another_space_is_refused(space: SearchSpace, epochs: int, rule: str) -> None:
+    with pytest.raises(InputError) as caught:
+        table().check(space, epochs, "study.toml")
+    assert str(caught.value) == rule
+
+
+ROW = "0.1,16,0,{epoch},1,2,0.5,1,0.1"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda lines: [*lines, ROW.format(epoch="x")], "line 4: epoch = 'x': must be a number"),
+        (lambda lines: [*lines, ROW.format(epoch=3)], "line 4: epoch = 3: the next of this run is 2"),
+        (lambda lines: [*lines, "0.1,16,0,2"], "line 4: train_loss = None: must be a number"),
+        (
+            lambda lines: [lines[0].replace("seed", "seeds"), *lines[1:]],
+            "line 2: the column 'seed' is missing",
+        ),
+        (lambda lines: lines[:1], "the table has no rows"),
+        (lambda _lines: [], "line 2: the column 'seed' is missing"),
+        (lambda lines: [*lines, "0.5,16,0,1,1,2,0.5,1,0.1", "0.5,16,1,1,1,2,0.5,1,0.1"], "1 runs, others 2"),
+    ],
+)
+def test_a_damaged_table_is_refused(
+    change: Callable[[list[str]], list[str]], rule: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.csv.gz"
+    lines = ["# comment", *change([HEADER, ROW.format(epoch=1)])]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(InputError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.endswith(rule)
+
+
+def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
+    text, half = tmp_path / "text", tmp_path / "half"
+    text.write_text("lr,batch_size")
+    half.write_bytes(gzip.compress(b"lr" * 1000)[:20])
+    for path in (text, half, tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match=str(path)) as caught:
+            read(path)
+        assert len(str(caught.value).splitlines()) == 1

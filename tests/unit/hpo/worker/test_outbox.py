@@ -1,0 +1,179 @@
+"""Deliveries in order, on a thread, however often the storage goes away."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hpo.errors import StorageError, UnavailableError
+from hpo.worker.outbox import Outbox
+
+LONG = 30.0
+"""Seconds within which all is delivered, also on a machine that is busy."""
+
+
+@pytest.fixture
+def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+    """What fails is tried again at once."""
+    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
+    with Outbox() as opened:
+        yield opened
+
+
+class Delivery:
+    """Fails as long as it is told to; notes in `record` when it succeeds."""
+
+    def __init__(self, record: list[str], name: str, error: Exception | None = None) -> None:
+        self.record, self.name, self.error = record, name, error
+        self.failed = threading.Event()
+
+    def __call__(self) -> None:
+        if self.error is not None:
+            self.failed.set()
+            raise self.error
+        self.record.append(self.name)
+
+
+AWAY = UnavailableError("it is away")
+
+
+def test_deliveries_come_in_order_on_another_thread(outbox: Outbox) -> None:
+    record: list[tuple[int, str]] = []
+    for number in range(200):
+        outbox.post(lambda number=number: record.append((number, threading.current_thread().name)))
+    assert outbox.wait(LONG)
+    assert record == [(number, "outbox") for number in range(200)]
+    assert outbox.reachable
+
+
+def test_what_follows_a_failure_waits_for_it(outbox: Outbox) -> None:
+    record: list[str] = []
+    first = Delivery(record, "first", AWAY)
+    outbox.post(first)
+    outbox.post(Delivery(record, "second"))
+    assert first.failed.wait(LONG)
+    assert not outbox.wait(0)
+    assert record == []
+    first.error = None
+    assert outbox.wait(LONG)
+    assert record == ["first", "second"]
+
+
+def test_waiting_lasts_until_it_is_delivered(outbox: Outbox) -> None:
+    calls = iter(range(100))
+    delivered = threading.Event()
+
+    def fails_a_few_times() -> None:
+        if next(calls) < 12:
+            raise AWAY
+        delivered.set()
+
+    outbox.post(fails_a_few_times)
+    assert outbox.wait(LONG)
+    assert delivered.is_set()
+    assert outbox.reachable
+
+
+def test_settling_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -> None:
+    record: list[str] = []
+    delivery = Delivery(record, "one", AWAY)
+    outbox.post(delivery)
+    assert not outbox.settle(threading.TIMEOUT_MAX)
+    assert delivery.failed.is_set()
+    assert not outbox.reachable
+    outbox.post(Delivery(record, "two"))
+    assert not outbox.settle(threading.TIMEOUT_MAX)
+    delivery.error = None
+    assert outbox.wait(LONG)
+    assert outbox.settle(threading.TIMEOUT_MAX)
+    assert outbox.reachable
+
+
+def test_a_storage_that_says_nothing_is_waited_for_once(outbox: Outbox) -> None:
+    go_on = threading.Event()
+    outbox.post(lambda: go_on.wait(LONG) or None)
+    assert not outbox.settle(0)
+    assert not outbox.settle(LONG)  # does not wait
+    assert not outbox.reachable
+    go_on.set()
+    assert outbox.wait(LONG)
+    assert outbox.reachable
+    outbox.post(lambda: None)
+    assert outbox.settle(LONG)
+
+
+@pytest.mark.parametrize("error", [StorageError("refused"), ValueError("a mistake"), SystemExit("an end")])
+@pytest.mark.parametrize(
+    "call",
+    [lambda box: box.post(print), lambda box: box.settle(LONG), lambda box: box.wait(LONG)],
+    ids=["post", "settle", "wait"],
+)
+def test_another_error_ends_it_and_is_raised_by_every_call(
+    outbox: Outbox, error: Exception, call: Callable[[Outbox], object]
+) -> None:
+    record: list[str] = []
+    outbox.post(Delivery(record, "one", error))
+    with pytest.raises(type(error)) as caught:
+        outbox.wait(LONG)
+    assert caught.value is error
+    for _ in range(2):
+        with pytest.raises(type(error)) as caught:
+            call(outbox)
+        assert caught.value is error
+    assert record == []
+
+
+def test_a_delivery_may_post_another_one(outbox: Outbox) -> None:
+    record: list[str] = []
+
+    def one() -> None:
+        record.append("one")
+        outbox.post(Delivery(record, "two"))
+
+    outbox.post(one)
+    assert outbox.wait(LONG)
+    assert record == ["one", "two"]
+
+
+def test_an_end_does_not_wait_for_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1000)
+    record: list[str] = []
+    delivery = Delivery(record, "one", AWAY)
+    with Outbox() as outbox:
+        outbox.post(delivery)
+        outbox.post(Delivery(record, "two"))
+        assert delivery.failed.wait(LONG)
+    assert not any(thread.name == "outbox" for thread in threading.enumerate())
+    assert record == []
+
+
+def test_an_end_lets_a_delivery_that_is_on_its_way_arrive() -> None:
+    record: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert go_on.wait(LONG)
+        record.append("slow")
+
+    with Outbox() as outbox:
+        outbox.post(slow)
+        assert begun.wait(LONG)
+        go_on.set()
+    assert record == ["slow"]
+
+
+def test_an_error_of_the_block_goes_through() -> None:
+    def fail() -> None:
+        with Outbox():
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+
+def test_numbers_rise_also_from_one_process_to_the_next() -> None:
+    numbers = [Outbox().next_number()]
+    later = Outbox()  # of the same name, in a container say
+    numbers += [later.next_number() for _ in range(100)]
+    assert numbers == sorted(set(numbers))
