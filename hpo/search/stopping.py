@@ -11,7 +11,7 @@ from hpo.values.section import Section
 
 
 class StopSection(Section):
-    """What ends a search before its trials are used up, by `hpo.search.stopping`. It may change in a stored study.
+    """Rules that end a search before its budget of trials is spent. They may change in a stored study.
 
     `target`: a validation loss; `patience`: trials in a row without a new best, where trials pause only those
     that complete; `epochs`: of all its trials together; `device_hours`: of the search so far.

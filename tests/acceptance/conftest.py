@@ -2,8 +2,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell import SMALL_STUDY, Shell
 from sqlalchemy import URL
+from support.shell import SMALL_STUDY, Shell
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from shell import ROOT, Shell
+from support.shell import ROOT, Shell
 
 pytestmark = pytest.mark.slow
 

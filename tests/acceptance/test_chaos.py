@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 from safetensors.numpy import save_file
-from shell import ROOT, SMALL_STUDY
 from sqlalchemy import Connection, delete, func, insert, select, update
+from support.shell import ROOT, SMALL_STUDY
 
 from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import INVARIANTS, Remains, remains, violations

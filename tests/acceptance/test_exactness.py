@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import SecretStr
-from shell import SMALL_STUDY, Shell
+from support.shell import SMALL_STUDY, Shell
 
 from hpo.settings import Settings
 from hpo.store.storage import open_storage

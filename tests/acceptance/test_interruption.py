@@ -7,7 +7,7 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from shell import SMALL_STUDY, Shell, children, until, until_gone, wait_for
+from support.shell import SMALL_STUDY, Shell, children, until, until_gone, wait_for
 
 pytestmark = pytest.mark.slow
 

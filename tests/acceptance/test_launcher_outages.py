@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell import SMALL_STUDY, Shell, children, until_gone, wait_for
+from support.shell import SMALL_STUDY, Shell, children, until_gone, wait_for
 
 from benchmarks.chaos.server import Server
 from hpo.spec.study_spec import StudySpec

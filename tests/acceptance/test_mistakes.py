@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shell import SMALL_STUDY, Shell
 from sqlalchemy import URL, create_engine, inspect
+from support.shell import SMALL_STUDY, Shell
 
 MISTAKES = {
     "not TOML": ("seed = 1", "seed = = 1", "not valid TOML"),

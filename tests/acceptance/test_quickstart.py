@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from shell import ROOT, Shell
+from support.shell import ROOT, Shell
 
 import hpo
 from hpo.data import open_dataset

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from shell import ROOT, SMALL_STUDY, Shell
+from support.shell import ROOT, SMALL_STUDY, Shell
 
 from hpo.simulate.curve_table import read
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import optuna
 import pytest
-from integration.crowd import PROCESSES, at_once, expire, loss, serve, stop_inside_claim
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
+from support.crowd import PROCESSES, at_once, expire, loss, serve, stop_inside_claim
 
 from hpo.search.samplers.base import distributions
 from hpo.search.samplers.random import plan

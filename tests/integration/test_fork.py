@@ -9,9 +9,9 @@ from typing import Any
 
 import optuna
 import pytest
-from integration.crowd import Share, at_once, fork_study, loss, serve_or_fork
 from optuna.trial import TrialState
 from sqlalchemy import func, select
+from support.crowd import Share, at_once, fork_study, loss, serve_or_fork
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers import tpe

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from integration.crowd import at_once, expire, reap_study
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, text
+from support.crowd import at_once, expire, reap_study
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store import catalog, costs, ledger

@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import pytest
 import torch
-from shell import SMALL_STUDY, Shell, until, wait_for
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
+from support.shell import SMALL_STUDY, Shell, until, wait_for
 
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.errors import UnavailableError

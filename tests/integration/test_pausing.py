@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from integration.crowd import expire, loss
 from optuna.trial import TrialState
+from support.crowd import expire, loss
 
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from integration.crowd import at_once, promote_study
 from optuna.trial import TrialState
+from support.crowd import at_once, promote_study
 
 from hpo.errors import ConflictError
 from hpo.spec.study_spec import StudySpec

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from integration.crowd import loss
 from optuna.trial import TrialState
+from support.crowd import loss
 
 from hpo.search.samplers.random import plan
 from hpo.simulate.curve_table import CurveTable, Measured

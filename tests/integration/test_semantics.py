@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 import optuna
 import pytest
 import torch
-from integration.crowd import at_once, create_study, serve
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
@@ -28,6 +27,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
+from support.crowd import at_once, create_study, serve
 
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.search.samplers import tpe

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from integration.small_worker import (
+from sqlalchemy import Connection, text
+from support.late import Late
+from support.small_worker import (
     STEPS,
     Steps,
     StopsWhenIdle,
@@ -25,8 +27,6 @@ from integration.small_worker import (
     trials,
     weights,
 )
-from late import Late
-from sqlalchemy import Connection, text
 
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec

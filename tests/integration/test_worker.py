@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from integration.small_worker import (
+from optuna.trial import TrialState
+from safetensors.torch import load_file
+from sqlalchemy import text
+from support.small_worker import (
     DIGITS,
     STEPS,
     Steps,
@@ -22,9 +25,6 @@ from integration.small_worker import (
     states,
     trials,
 )
-from optuna.trial import TrialState
-from safetensors.torch import load_file
-from sqlalchemy import text
 from torch import nn
 
 from hpo import models

@@ -6,7 +6,7 @@ import shlex
 import click
 import pytest
 from pydantic import BaseModel
-from shell import ROOT
+from support.shell import ROOT
 
 from hpo.cli import cli
 from hpo.settings import Settings

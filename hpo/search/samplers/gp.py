@@ -1,13 +1,13 @@
-"""Where the next points come from, by a Gaussian process over the points that are known.
+"""Suggest points by expected improvement under a Gaussian process.
 
-It is a function of values, as `hpo.search.samplers.base` is: space, seed, history. Three things make it know more from
-few trials than a sampler for anything at all can:
+A pure function of space, seed and history. Three things let it learn more from few trials than a
+general-purpose sampler does:
 
-- Every curve counts, however short. That of a trial that has not come to the last epoch is carried on to it
-  by a model of all curves (`hpo.search.learning_curves`), and the less is known of how they go on, the less it counts.
-- Learning rate, momentum and batch size act together, in the step of an example (`hpo.search.effective_lr`). That is a
-  coordinate, in place of the learning rate.
-- The first points are random among those whose step is about as long as it was good for other networks.
+- Every learning curve counts, however short. `hpo.search.learning_curves` extrapolates the curve of an
+  unfinished trial to the last epoch; the standard error of the extrapolation becomes observation noise.
+- Learning rate, momentum and batch size enter as the effective learning rate (`hpo.search.effective_lr`),
+  which replaces the learning rate as a coordinate.
+- The startup points are random, but near the effective learning rate that worked for other networks.
 """
 
 import math

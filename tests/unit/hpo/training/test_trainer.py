@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from late import Late
+from support.late import Late
 from torch import Tensor, nn
 from torch.nn import functional as F
 
