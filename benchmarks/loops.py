@@ -31,7 +31,7 @@ from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.storage import open_storage
 from hpo.training.workload import Workload
-from hpo.values.space import Point
+from hpo.values.space import Choices, Point, Range, Value
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
@@ -75,8 +75,7 @@ def with_optuna(spec: StudySpec, workload: Workload, name: str) -> float:
     study = optuna.load_study(study_name=name, storage=open_storage(Settings.from_environment()).backend)
 
     def objective(trial: optuna.Trial) -> float:
-        space = {name: domain.values for name, domain in spec.space.domains.items()}
-        point = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
+        point = {name: suggest(trial, name, domain) for name, domain in spec.space.domains.items()}
         return train_one(
             spec,
             workload,
@@ -88,6 +87,12 @@ def with_optuna(spec: StudySpec, workload: Workload, name: str) -> float:
     while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.optimize(objective, n_trials=1)
     return study.best_value
+
+
+def suggest(trial: optuna.Trial, name: str, domain: Choices | Range) -> Value:
+    assert isinstance(domain, Choices), "the studies of this benchmark have finite spaces"
+    value: Value = trial.suggest_categorical(name, domain.values)
+    return value
 
 
 def moved(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import optuna
 from sqlalchemy import Engine, event, text
@@ -133,7 +133,7 @@ def serve(name: str, epochs: int, barrier: Barrier) -> int:
 
 def result(number: int, epoch: int, epochs: int) -> EpochResult:
     value = loss(number, epoch)
-    status = "finished" if epoch == epochs else "training"
+    status: Literal["training", "finished"] = "finished" if epoch == epochs else "training"
     return EpochResult(number, epoch, 0, value, value, 0.5, 0.0, 0.0, status, epoch)
 
 

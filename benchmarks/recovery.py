@@ -31,8 +31,8 @@ from benchmarks.command import HPO, stored
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.storage import Storage, open_storage
+from hpo.study.schedule import WIDTH
 from hpo.study.study import Study
-from hpo.worker.worker import WIDTH
 
 STUDY = {
     "name": f"recovery-{os.getpid()}",

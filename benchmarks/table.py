@@ -30,7 +30,7 @@ from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
 from hpo.values.seeds import mixed
-from hpo.values.space import Point, cell
+from hpo.values.space import Cell, Point, cell
 from hpo.values.stage import Stage
 
 CELLS = 12
@@ -125,11 +125,11 @@ def main() -> None:
                 file=sys.stderr,
                 flush=True,
             )
-    found = defaultdict(list)
+    runs_of: dict[Cell, list[Run]] = defaultdict(list)
     for _, path in sorted(files.items()):
-        for of, its in read(path).runs.items():
-            found[of] += its
-    ordered = {cell(point): found[cell(point)] for pack in packs for _, point in pack}
+        for key, seed_runs in read(path).runs.items():
+            runs_of[key] += seed_runs
+    ordered = {cell(point): runs_of[cell(point)] for pack in packs for _, point in pack}
     comments = [
         f"python -m benchmarks.table {options.study} {options.file} --epochs {options.epochs} "
         f"--seeds {options.seeds}",

@@ -45,7 +45,7 @@ class _OnStream:
         self.launched.append(torch.cuda.current_stream(self.stream.device).record_event())
         if len(self.launched) > LEAD:
             self.launched.popleft().synchronize()
-        return bool(self.event.query())  # type: ignore[no-untyped-call]
+        return bool(self.event.query())
 
     def values(self) -> list[list[float]]:
         with torch.cuda.stream(self.stream):  # otherwise it would wait for the training too
@@ -60,7 +60,7 @@ class SideStream:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)
 
     def begin(self, compute: Callable[[], Tensor]) -> Outcome:
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))

@@ -227,7 +227,7 @@ class Pack:
             self._dropout.give(masks.of(place))
             self._gradients[place].zero_()  # the network adds to it
             loss = _cross_entropy(member(images[place]), labels[place])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses)
 

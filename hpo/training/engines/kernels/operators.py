@@ -67,7 +67,7 @@ def load(folder: Path) -> None:
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             _build(path)
-    torch.ops.load_library(path)  # type: ignore[no-untyped-call]
+    torch.ops.load_library(path)
     torch.library.register_fake("hpo::convolution", _like_convolution)
     torch.library.register_fake("hpo::convolution_backward", _like_backward)
     torch.library.register_fake("hpo::winograd", _like_winograd)
