@@ -1,8 +1,9 @@
-"""Waiting for a storage that cannot be reached."""
+"""Retry calls to a storage that cannot be reached."""
 
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tenacity import (
@@ -18,26 +19,36 @@ from hpo.errors import UnavailableError
 
 T = TypeVar("T")
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
-"""Seconds. The waits double between them, and each is drawn at random below its bound, so that a fleet does
-not come back all at once."""
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Bounds in seconds of the waits between attempts.
+
+    The bound of the first wait is `first`. It doubles with each attempt, up to `longest`. Each wait is drawn
+    at random below its bound, so that a fleet does not come back all at once.
+    """
+
+    first: float = 0.25
+    longest: float = 5.0
 
 
 class _Outage:
-    """Whether the storage is away, as far as this process knows: its threads say so once, not each."""
+    """Whether this process knows the storage to be away. The threads of a process log an outage once."""
 
     def __init__(self) -> None:
         self._lock, self._is_on = threading.Lock(), False
 
-    def has_begun(self) -> bool:
+    def begin(self) -> bool:
+        """Return whether the outage is news."""
         with self._lock:
-            before, self._is_on = self._is_on, True
-        return not before
+            was_on, self._is_on = self._is_on, True
+        return not was_on
 
-    def has_ended(self) -> bool:
+    def end(self) -> bool:
+        """Return whether there was an outage."""
         with self._lock:
-            before, self._is_on = self._is_on, False
-        return before
+            was_on, self._is_on = self._is_on, False
+        return was_on
 
 
 _outage = _Outage()
@@ -47,27 +58,27 @@ def until_available(
     call: Callable[[], T],
     stop: threading.Event,
     log: logging.Logger,
-    longest_wait: float = LONGEST_WAIT,
+    backoff: Backoff = Backoff(),
 ) -> T:
-    """What `call` gives, tried again with growing waits for as long as the storage cannot be reached.
+    """Return the result of `call`, retried for as long as the storage cannot be reached.
 
-    The first failure in this process is logged, and the success that ends it. Raises the last
-    `UnavailableError` once `stop` is set, and whatever else `call` raises at once.
+    The first failure in this process is logged, and the success that ends the outage. Raises the last
+    `UnavailableError` once `stop` is set. Any other exception of `call` is raised at once.
     """
 
-    def say(state: RetryCallState) -> None:
-        if state.outcome is not None and _outage.has_begun():
+    def log_outage(state: RetryCallState) -> None:
+        if state.outcome is not None and _outage.begin():
             log.warning("waiting for the storage: %s", state.outcome.exception())
 
     attempts = Retrying(
         retry=retry_if_exception_type(UnavailableError),
-        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=longest_wait),
+        wait=wait_random_exponential(multiplier=backoff.first, max=backoff.longest),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
-        before_sleep=say,
+        before_sleep=log_outage,
         reraise=True,
     )
     value = attempts(call)
-    if _outage.has_ended():
+    if _outage.end():
         log.warning("the storage answers again")
     return value

@@ -12,7 +12,7 @@ from hpo.errors import StorageError, UnavailableError
 from hpo.settings import LEASE_SECONDS
 from hpo.store import ledger, schema
 from hpo.store.ledger import Lease
-from hpo.store.retry import until_available
+from hpo.store.retry import Backoff, until_available
 from hpo.store.storage import Storage
 from hpo.study.study import Study
 from hpo.worker.outbox import LAST_SECONDS
@@ -30,10 +30,16 @@ class Renewal:
     """
 
     def __init__(
-        self, storage: Storage, study: Study, worker: str, device: str, lease_seconds: float = LEASE_SECONDS
+        self,
+        storage: Storage,
+        study: Study,
+        worker: str,
+        device: str,
+        lease_seconds: float = LEASE_SECONDS,
+        first_wait: float = Backoff().first,
     ) -> None:
         self._storage, self._study, self._worker, self._device = storage, study, worker, device
-        self._lease_seconds = lease_seconds
+        self._lease_seconds, self._first_wait = lease_seconds, first_wait
         self._leases: Callable[[], Iterable[Lease]] = tuple
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_closed, name="renewal", daemon=True)
@@ -74,7 +80,7 @@ class Renewal:
         pause = self._lease_seconds / RENEWALS
         while not self._closed.wait(pause):
             try:
-                until_available(self.renew, self._closed, log, longest_wait=pause)
+                until_available(self.renew, self._closed, log, Backoff(self._first_wait, pause))
             except UnavailableError:
                 break  # it was closed meanwhile
             except Exception:

@@ -9,12 +9,12 @@ from itertools import count
 from types import TracebackType
 
 from hpo.errors import UnavailableError
-from hpo.store.retry import until_available
+from hpo.store.retry import Backoff, until_available
 
 log = logging.getLogger("hpo.worker")
 
-LONGEST_WAIT = 1.0
-"""Seconds between two attempts, at most: the end is not to miss a server that has come back."""
+BACKOFF = Backoff(longest=1.0)
+"""Waits are short, so that a worker that ends does not miss a server that has come back."""
 
 LAST_SECONDS = 1.0
 """How long the end waits for a thread that is asking: a server that is gone takes its time to be missed."""
@@ -26,7 +26,8 @@ class Outbox:
     A delivery that raises anything else than `UnavailableError` ends the outbox; the next call raises it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backoff: Backoff = BACKOFF) -> None:
+        self._backoff = backoff
         self._queue: deque[Callable[[], None]] = deque()
         self._numbers = count(time.time_ns())  # higher than those of a former process of this name
         self._changed = threading.Condition()
@@ -94,7 +95,7 @@ class Outbox:
                     return
                 delivery = self._queue[0]
             try:
-                until_available(lambda: self._attempt(delivery), self._closed, log, LONGEST_WAIT)  # noqa: B023
+                until_available(lambda: self._attempt(delivery), self._closed, log, self._backoff)  # noqa: B023
             except UnavailableError:
                 return  # it was closed meanwhile
             except BaseException as error:

@@ -14,6 +14,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import catalog, ledger
 from hpo.store.catalog import PAUSED, TrialRow
 from hpo.store.ledger import Checkpoint
+from hpo.store.retry import Backoff
 from hpo.store.storage import Storage
 from hpo.study.fork import fork
 from hpo.study.lifecycle import Stopped, resume, stop, stopped
@@ -90,7 +91,7 @@ def result(number: int, ends: float, epoch: int) -> EpochResult:
 
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
-    with Outbox() as opened:
+    with Outbox(Backoff(first=1e-6, longest=1.0)) as opened:
         yield opened
 
 
@@ -364,7 +365,6 @@ def test_a_report_that_is_delivered_twice_pauses_all_the_same(
             raise UnavailableError("the connection died")
         whole(reporter, *arguments)
 
-    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
     monkeypatch.setattr(Reporter, "_let_go", let_go)
     reporter = Reporter(storage, one.study, "search", {"worker": "one", "device": "none"}, outbox)
     reporter.add(trials := one.claim())

@@ -160,8 +160,7 @@ def test_it_ends_while_the_storage_is_away(
         raise UnavailableError("it is gone")
 
     monkeypatch.setattr(ledger, "hold", fail)
-    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1000)
-    with Renewal(storage, study, "one", "cpu", lease_seconds=0.01):
+    with Renewal(storage, study, "one", "cpu", 0.01, first_wait=1000):
         assert asked.wait(20)
 
 

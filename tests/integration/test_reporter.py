@@ -17,6 +17,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import catalog, costs, ledger
 from hpo.store.catalog import TrialRow
 from hpo.store.ledger import Checkpoint
+from hpo.store.retry import Backoff
 from hpo.store.storage import Storage
 from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial, claim
@@ -49,14 +50,13 @@ def epoch(
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report has its answer when it returns; a delivery that fails is tried again at once."""
+    """A report has its answer when it returns."""
     monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", LONG)
-    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
 
 
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
-    with Outbox() as opened:
+    with Outbox(Backoff(first=1e-6, longest=1.0)) as opened:
         yield opened
 
 

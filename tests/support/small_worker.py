@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store import catalog, ledger
+from hpo.store.retry import Backoff
 from hpo.store.storage import Storage
 from hpo.study.study import Study, create
 from hpo.training.pack import Pack
 from hpo.training.workload import Workload
 from hpo.values.stage import Stage
+from hpo.worker.outbox import Outbox
 from hpo.worker.worker import Worker
 
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
@@ -119,7 +122,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.models.resolve", lambda _name: Small)
     monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: Small(classes, channels))
     monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
+    monkeypatch.setattr("hpo.worker.worker.Outbox", partial(Outbox, Backoff(first=1e-6, longest=1.0)))
     monkeypatch.setattr("hpo.worker.worker.IDLE_SECONDS", 0.01)
     monkeypatch.setattr("hpo.worker.trial_loop.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("hpo.worker.trial_loop.FILL_SECONDS", 30.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hpo.errors import StorageError, UnavailableError
-from hpo.store.retry import FIRST_WAIT, LONGEST_WAIT, until_available
+from hpo.store.retry import Backoff, until_available
 
 log = logging.getLogger("test")
 
@@ -55,12 +55,12 @@ def test_it_tries_until_the_storage_answers(caplog: pytest.LogCaptureFixture) ->
     assert caplog.messages == ["waiting for the storage: failure 1", "the storage answers again"]
 
 
-@pytest.mark.parametrize("longest", [LONGEST_WAIT, 0.5])
+@pytest.mark.parametrize("longest", [Backoff().longest, 0.5])
 def test_waits_grow_up_to_a_bound(longest: float) -> None:
     stop = Stop()
-    until_available(failing(200), stop, log, longest)
-    for place, wait in enumerate(stop.waits):
-        assert 0 <= wait <= min(longest, FIRST_WAIT * 2**place)
+    until_available(failing(200), stop, log, Backoff(longest=longest))
+    for index, wait in enumerate(stop.waits):
+        assert 0 <= wait <= min(longest, Backoff().first * 2**index)
     assert max(stop.waits) > longest / 2
     assert len(set(stop.waits[10:])) > 100  # drawn at random, or a fleet would come back all at once
 

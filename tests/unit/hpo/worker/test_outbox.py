@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hpo.errors import StorageError, UnavailableError
+from hpo.store.retry import Backoff
 from hpo.worker.outbox import Outbox
 
 LONG = 30.0
@@ -13,10 +14,9 @@ LONG = 30.0
 
 
 @pytest.fixture
-def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
-    """What fails is tried again at once."""
-    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1e-6)
-    with Outbox() as opened:
+def outbox() -> Iterator[Outbox]:
+    """An open outbox that retries at once."""
+    with Outbox(Backoff(first=1e-6, longest=1.0)) as opened:
         yield opened
 
 
@@ -135,11 +135,10 @@ def test_a_delivery_may_post_another_one(outbox: Outbox) -> None:
     assert record == ["one", "two"]
 
 
-def test_an_end_does_not_wait_for_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.store.retry.FIRST_WAIT", 1000)
+def test_an_end_does_not_wait_for_the_storage() -> None:
     record: list[str] = []
     delivery = Delivery(record, "one", AWAY)
-    with Outbox() as outbox:
+    with Outbox(Backoff(first=1000, longest=1000)) as outbox:
         outbox.post(delivery)
         outbox.post(Delivery(record, "two"))
         assert delivery.failed.wait(LONG)
