@@ -26,7 +26,7 @@ from hpo.study.fork import fitted, origin_of
 from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial, is_finished
 from hpo.study.status import status
-from hpo.study.study import Study, create, load, names, remove, search_seed
+from hpo.study.study import Creation, Study, create, load, names, remove, search_seed
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import parse_space
 from hpo.values.space import cell
@@ -332,10 +332,11 @@ def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old
 def test_a_fork_may_grow(storage: Storage, spec: SpecOf, old: Study) -> None:
     study = fork.fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
     larger = spec(**WIDE, search={"trials": 6})
-    for grow in (
+    calls: tuple[Callable[[], Creation], ...] = (
         lambda: create(storage, larger, "test"),
         lambda: fork.fork(storage, old, replace_trials(larger, 7), "test").creation,
-    ):
+    )
+    for grow in calls:
         creation = grow()
         assert creation.did == "extended"
         assert creation.study.inherited == study.inherited
@@ -442,8 +443,11 @@ def test_a_fork_of_a_study_under_way_takes_whole_trials(
 ) -> None:
     original = create(storage, spec(space=CONTINUOUS, search={"trials": 40}), "test").study
     wanted = raw(name="wide", space=CONTINUOUS, search={"trials": 4})
-    (_, _, inherited), *shares = at_once(4, serve_or_fork, storage.url, "small", wanted)
-    assert sum(len(pack) for share in shares for pack in share.packs if isinstance(share, Share)) == 40
+    creation, *results = at_once(4, serve_or_fork, storage.url, "small", wanted)
+    assert isinstance(creation, tuple)
+    _, _, inherited = creation
+    shares = [result for result in results if isinstance(result, Share)]
+    assert sum(len(pack) for share in shares for pack in share.packs) == 40
     study = load(storage, "wide")
     originals = {r.number: r for r in rows(storage, original.search_id)}
     copies = rows(storage, study.search_id)[: study.inherited]

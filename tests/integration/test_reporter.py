@@ -671,7 +671,8 @@ def test_a_commit_that_was_not_heard_of_does_no_harm(
     pack.report([epoch(0, 2, 0.1, "finished"), epoch(1, 2, 9.0)])
     assert outbox.wait(LONG)
     assert pack.report([]) >= {0, 1}
-    for post in (lambda: pack.save({2: Checkpoint(2, "two")}), pack.release):
+    posts: tuple[Callable[[], None], ...] = (lambda: pack.save({2: Checkpoint(2, "two")}), pack.release)
+    for post in posts:
         away.commits_unheard = 1
         post()
         assert outbox.wait(LONG)

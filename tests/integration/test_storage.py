@@ -285,7 +285,7 @@ def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Pat
 
         def count() -> int:
             with storage.transaction() as connection:
-                return connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one()
+                return int(connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one())
 
         assert until_available(count, threading.Event(), logging.getLogger("test")) == 0
         assert int((folder / "postmaster.pid").read_text().split()[0]) != server

@@ -31,6 +31,7 @@ from hpo import models
 from hpo.errors import NotFoundError, TrainingError, UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import ledger
+from hpo.store.catalog import TrialRow
 from hpo.store.storage import Storage
 from hpo.study.status import status
 from hpo.study.study import create, remove
@@ -51,7 +52,8 @@ class Broken(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.training:
             raise RuntimeError("no such luck")
-        return self.linear(images.flatten(1))
+        output: torch.Tensor = self.linear(images.flatten(1))
+        return output
 
 
 @pytest.fixture
@@ -82,6 +84,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     return Steps.watched(monkeypatch)
 
 
+def loss(row: TrialRow) -> float:
+    assert row.value is not None
+    return row.value
+
+
 def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callable[..., Worker]) -> None:
     worker = work(promotes=True)
     worker.run()
@@ -89,7 +96,7 @@ def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callab
     assert [row.state for row in search] == [TrialState.COMPLETE] * 4
     (trained,) = full
     assert trained.state == TrialState.COMPLETE
-    assert trained.attributes["promoted_from"] == min(search, key=lambda row: row.value).number
+    assert trained.attributes["promoted_from"] == min(search, key=loss).number
     assert trained.attributes["epochs"] == 3
     weights = load_file(worker.study.artifacts(worker.artifacts) / trained.attributes["weights"])
     models.build("lenet", 10).load_state_dict(weights, strict=True)

@@ -36,8 +36,8 @@ def fixed(
     """One map for all images: degrees, and shifts in pixels right and down."""
     height, width = images.shape[-2:]
     values = math.radians(rotation), math.radians(shear), scale, shift[0] / width, shift[1] / height
-    columns = (images.new_full((len(images),), value) for value in values)
-    return warp(images, matrices(*columns, aspect=height / width))
+    turns, slants, scales, right, down = (images.new_full((len(images),), value) for value in values)
+    return warp(images, matrices(turns, slants, scales, right, down, height / width))
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -44,7 +44,7 @@ def test_the_digest_depends_on_pixels_labels_shape_and_order_alone() -> None:
     digest = Labelled(images, LABELS).sha256()
     assert digest == Labelled(np.asfortranarray(images), LABELS.copy()).sha256()
     others = (
-        Labelled(images ^ 1, LABELS),
+        Labelled(images ^ np.uint8(1), LABELS),
         Labelled(images, LABELS[::-1].copy()),
         Labelled(images[::-1], LABELS),
         Labelled(images.reshape(3, 5, 4), LABELS),

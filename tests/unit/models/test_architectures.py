@@ -83,7 +83,7 @@ def test_overfits_one_batch(name: str) -> None:
     for _ in range(4 if big else 20):
         optimizer.zero_grad()
         current = loss(network(batch), labels)
-        current.backward()  # type: ignore[no-untyped-call]
+        current.backward()
         optimizer.step()
         losses.append(current.item())
     assert losses[-1] < 0.05 * losses[0]
@@ -95,7 +95,7 @@ def test_the_seed_decides_the_loss(name: str) -> None:
         torch.manual_seed(seed)
         network = models.build(name, 62)
         value = loss(network(images(2)), torch.tensor([3, 61]))
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         first = next(network.parameters())
         assert first.grad is not None
         return value.detach(), first.grad

@@ -108,7 +108,7 @@ def test_a_pack_trains_as_its_members_do_alone(name: str) -> None:
     gradient, losses, buffers = gradients(networks, images, labels)
     for index, network in enumerate(networks):
         alone = F.cross_entropy(network(images), labels)
-        alone.backward()  # type: ignore[no-untyped-call]
+        alone.backward()
         torch.testing.assert_close(losses[index], alone.detach())
         for key, parameter in network.named_parameters():
             torch.testing.assert_close(gradient[key][index], parameter.grad)

@@ -316,7 +316,7 @@ def test_the_end_of_a_run_waits_for_a_folder_that_is_away(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
-    answers = iter(
+    answers: Iterator[errors.AwayError | int] = iter(
         [errors.AwayError("w.safetensors: cannot read"), errors.AwayError("w.safetensors: cannot read"), 7]
     )
 

@@ -13,8 +13,8 @@ PAPER = SearchSpace(
         "weight_decay": Choices((0.0, 1e-4)),
     }
 )
-WIDE = SearchSpace(PAPER.domains | {"lr": Range(1e-4, 1.0, log=True)})
-SMALL = SearchSpace(PAPER.domains | {"lr": Choices((1e-6,))})
+WIDE = SearchSpace({**PAPER.domains, "lr": Range(1e-4, 1.0, log=True)})
+SMALL = SearchSpace({**PAPER.domains, "lr": Choices((1e-6,))})
 
 
 def is_typical(point: Point) -> bool:

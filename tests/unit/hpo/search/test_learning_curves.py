@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from hpo.search.learning_curves import FALL, FALL_ERROR, OWN, expected_ends, logarithms
 
 
-def power(loss: float, rate: float, epochs: int) -> np.ndarray:
+def power(loss: float, rate: float, epochs: int) -> npt.NDArray[np.float64]:
     """The logarithms of a loss that falls as the epoch to the power of -rate."""
-    return np.log(loss) - rate * np.log(np.arange(1, epochs + 1))
+    curve: npt.NDArray[np.float64] = np.log(loss) - rate * np.log(np.arange(1, epochs + 1))
+    return curve
 
 
 def test_before_any_has_gone_on_all_fall_alike() -> None:
@@ -34,7 +36,7 @@ def test_a_short_curve_goes_on_as_the_long_ones_did() -> None:
 def test_longer_steps_have_fallen_sooner() -> None:
     """Of two that stand at one loss, the one with the shorter step is expected to end lower."""
     steps = [10.0**-power for power in (1, 2, 3, 4) for _ in range(5)]
-    rates = [0.5 - 0.1 * (math.log(step) - np.mean(np.log(steps))) for step in steps]
+    rates = [0.5 - 0.1 * (math.log(step) - float(np.mean(np.log(steps)))) for step in steps]
     long = [power(2, rate, 6) for rate in rates]
     ends, _ = expected_ends([*long, power(2, 0, 1), power(2, 0, 1)], [*steps, 1e-1, 1e-4], 6)
     np.testing.assert_allclose(ends[:20], [curve[-1] for curve in long])

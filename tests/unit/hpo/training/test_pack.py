@@ -212,7 +212,7 @@ class Heads(nn.Module):
         self.heads = nn.Linear(28 * 28, 2 * 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        heads = self.heads(images.flatten(1)).view(-1, 2, 10)
+        heads: Tensor = self.heads(images.flatten(1)).view(-1, 2, 10)
         return heads if self.training else heads.mean(1)
 
 
@@ -241,7 +241,8 @@ class Odd(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.first(self.frozen(images.flatten(1)) + self.shift).relu()
-        return self.scale * self.second(hidden)
+        output: Tensor = self.scale * self.second(hidden)
+        return output
 
 
 @BOTH_WAYS

@@ -186,6 +186,7 @@ class Scripted(nn.Module):
     """
 
     script: tuple[float, ...] = ()
+    epochs: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -222,7 +222,8 @@ def test_discarding_takes_what_it_is_told(artifacts: Artifacts) -> None:
 
 
 def test_the_checkpoints_of_ended_trials_go_whoever_wrote_them(artifacts: Artifacts) -> None:
-    ended, others = set(), set()
+    ended: set[str] = set()
+    others: set[str] = set()
     for number in (3, 30, 30003):
         for token in (1, 2):
             for epochs in (1, 2):

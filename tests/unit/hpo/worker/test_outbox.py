@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -39,8 +40,12 @@ AWAY = UnavailableError("it is away")
 
 def test_deliveries_come_in_order_on_another_thread(outbox: Outbox) -> None:
     record: list[tuple[int, str]] = []
+
+    def note(number: int) -> None:
+        record.append((number, threading.current_thread().name))
+
     for number in range(200):
-        outbox.post(lambda number=number: record.append((number, threading.current_thread().name)))
+        outbox.post(partial(note, number))
     assert outbox.wait(LONG)
     assert record == [(number, "outbox") for number in range(200)]
     assert outbox.reachable
@@ -91,7 +96,11 @@ def test_settling_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -
 
 def test_a_storage_that_says_nothing_is_waited_for_once(outbox: Outbox) -> None:
     go_on = threading.Event()
-    outbox.post(lambda: go_on.wait(LONG) or None)
+
+    def deliver() -> None:
+        go_on.wait(LONG)
+
+    outbox.post(deliver)
     assert not outbox.settle(0)
     assert not outbox.settle(LONG)  # does not wait
     assert not outbox.reachable

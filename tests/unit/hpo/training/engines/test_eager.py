@@ -1,5 +1,7 @@
 """Torch's operators, in one precision and layout."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ def test_channels_that_lie_together_are_seen_as_such_by_convolutions(
     seen: list[Tensor] = []
     whole = Pack.gradients
 
-    def gradients(pack: Pack, images: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients(pack: Pack, images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         seen.append(images)
         return whole(pack, images, *rest)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def optimizer(purpose: str, parameters: torch.Tensor) -> Optimizer:
 @pytest.mark.parametrize("largest", [None, 0.5])
 @pytest.mark.parametrize("purpose", ["sgd", "adam"])
 @pytest.mark.parametrize("name", ["lenet", "resnet", "spinalnet"])
-def test_the_graph_of_a_step_is_a_step(name: str, purpose: str, largest: float | None) -> None:
+def test_the_graph_of_a_step_is_a_step(
+    name: str, purpose: Literal["sgd", "adam"], largest: float | None
+) -> None:
     theirs, mine = pack(name), pack(name)
     its, own = optimizer(purpose, theirs.weights.parameters), optimizer(purpose, mine.weights.parameters)
     images, labels = batch()

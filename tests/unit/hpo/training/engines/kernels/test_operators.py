@@ -111,7 +111,7 @@ def test_the_layout_of_the_result_has_the_batch_innermost() -> None:
     assert out.stride() == (1, 6 * 7 * 16, 7 * 16, 16)
 
 
-def traced(images: Tensor, weight: Tensor, **options: int) -> str:
+def traced(images: Tensor, weight: Tensor, **options: Any) -> str:
     graph = make_fx(
         lambda images, weight: torch.nn.functional.conv2d(images, weight, **options),
         tracing_mode="fake",
@@ -124,7 +124,7 @@ def test_ours_are_used_where_they_fit() -> None:
     few, weight = torch.randn(16, 2, 6, 6), torch.randn(4, 2, 3, 3)
     assert "hpo.convolution" in traced(few, weight)
     assert "hpo.convolution" in traced(few, weight, stride=2, padding=1)
-    others = {
+    others: dict[str, tuple[Tensor, Tensor, dict[str, Any]]] = {
         "a batch that is no multiple": (torch.randn(8, 2, 6, 6), weight, {}),
         "many channels": (torch.randn(16, 32, 6, 6), torch.randn(4, 32, 1, 1), {}),
         "groups": (few, torch.randn(4, 1, 3, 3), {"groups": 2}),
@@ -190,7 +190,8 @@ POOLINGS = [
 def pooled(images: Tensor, **options: Any) -> Tensor:
     """A sum in which each pixel that is the largest of a window has a gradient of its own."""
     largest = torch.nn.functional.max_pool2d(images, **options)
-    return (largest * torch.linspace(1, 2, largest[0].numel()).view(largest.shape[1:])).sum()
+    total: Tensor = (largest * torch.linspace(1, 2, largest[0].numel()).view(largest.shape[1:])).sum()
+    return total
 
 
 def pooling(images: Tensor, **options: Any) -> GraphModule:
@@ -209,7 +210,7 @@ def test_the_largest_and_their_gradients_are_torch_s(
     torch.manual_seed(0)
     images = torch.randn(32, 3, *size).round(decimals=1)  # of which many are equal
     images[0, 0, 0, 0], images[1, 0] = torch.nan, -torch.inf
-    options = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    options: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "padding": padding}
     graph = pooling(images, **options)
     assert "hpo.max_pool_backward" in str(graph.code)
     expected, found = torch.func.grad_and_value(partial(pooled, **options))(images), graph(images)
@@ -222,7 +223,7 @@ def test_the_largest_and_their_gradients_are_torch_s(
 def test_poolings_are_ours_where_they_fit() -> None:
     images = torch.randn(16, 2, 9, 9)
     assert "hpo.max_pool" in str(pooling(images, kernel_size=2).code)
-    others = {
+    others: dict[str, tuple[Tensor, dict[str, Any]]] = {
         "a batch that is no multiple": (images[:8], {"kernel_size": 2}),
         "float64": (images.double(), {"kernel_size": 2}),
         "dilation": (images, {"kernel_size": 2, "dilation": 2}),
@@ -238,7 +239,7 @@ def test_poolings_are_ours_where_they_fit() -> None:
 def test_a_pooling_whose_indices_are_asked_for_stays_torch_s() -> None:
     def unpooled(images: Tensor) -> Tensor:
         largest, indices = torch.nn.functional.max_pool2d(images, 2, return_indices=True)
-        return torch.nn.functional.max_unpool2d(largest, indices, 2).square().sum()
+        return torch.nn.functional.max_unpool2d(largest, indices, [2, 2]).square().sum()
 
     images = torch.randn(16, 2, 6, 6)
     graph = make_fx(torch.func.grad(unpooled), tracing_mode="fake")(images)
