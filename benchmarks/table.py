@@ -29,7 +29,7 @@ from hpo.training.pack import Candidate
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 from hpo.values.space import Cell, Point, cell
 from hpo.values.stage import Stage
 
@@ -53,7 +53,7 @@ def train(
         validation,
         budget,
         int(cells[0][1]["batch_size"]),
-        seed=mixed(spec.seed, 5, seed),
+        seed=derive_seed(spec.seed, 5, seed),
         device=torch.device("cpu"),
         clock=time.thread_time,  # what the machine does beside it takes no part
         engine=AutotunedEngine(workload.program, settings.programs_path, spec.precisions(stage), compiles),
@@ -62,7 +62,7 @@ def train(
     training = trainer.start(
         {
             number: Candidate(
-                point["lr"], point["momentum"], point["weight_decay"], mixed(spec.seed, 6, seed, number)
+                point["lr"], point["momentum"], point["weight_decay"], derive_seed(spec.seed, 6, seed, number)
             )
             for number, point in cells
         }

@@ -48,7 +48,7 @@ from hpo.training.engines.program import Program
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Candidate, Pack
 from hpo.values.budget import Phase
-from hpo.values.precision import Precision, searched_in
+from hpo.values.precision import Precision, search_precisions
 
 CLASSES, SIDE = 62, 28
 CANDIDATE = Candidate(lr=0.01, momentum=0.9, weight_decay=1e-4, seed=0)
@@ -126,7 +126,7 @@ def engine_of(name: str, way: str | None) -> Engine:
         if way.endswith(PROGRAM):
             return CompiledEngine(replace(like, precision=precision), folder)
         return Engine(precision, way.endswith("last"))
-    return AutotunedEngine(like, folder, searched_in(name))
+    return AutotunedEngine(like, folder, search_precisions(name))
 
 
 def rate(step: Step, images: int, seconds: float, wait: Callable[[], object] = lambda: None) -> float:

@@ -1,14 +1,14 @@
 """The errors a user can meet, and the exit code each one ends the command with.
 
-HpoError                 1   anything below; `hpo` prints its message on stderr, one line for each mistake
-├── InputError           2   something the user wrote is wrong: the message names file, key, value and rule
-│   ├── SpecError            a study file
-│   └── ConflictError        a study file that contradicts what is stored under its name
+HpoError                 1   root; `hpo` prints the message on stderr, one line for each mistake
+├── InputError           2   invalid input from the user: the message names file, key, value and rule
+│   ├── SpecError            an invalid study file
+│   └── ConflictError        a study file that contradicts the stored study of the same name
 ├── NotFoundError        2   no study, trial or bundle of that name
 ├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
-│   └── UnavailableError     it cannot be reached at this moment; another try may succeed
-├── AwayError            1   what a trial has written cannot be read at this moment
-└── TrainingError        1   a trial cannot be trained here (its study goes on)
+│   └── UnavailableError     Postgres cannot be reached right now; a retry may succeed
+├── AwayError            1   the files of a trial cannot be read right now
+└── TrainingError        1   this worker cannot train a trial; the study goes on
 """
 
 
@@ -19,32 +19,36 @@ class HpoError(Exception):
 
 
 class InputError(HpoError):
+    """Invalid input from the user."""
+
     exit_code = 2
 
 
 class SpecError(InputError):
-    pass
+    """An invalid study file."""
 
 
 class ConflictError(InputError):
-    pass
+    """A study file that contradicts the stored study of the same name."""
 
 
 class NotFoundError(HpoError):
+    """No study, trial or bundle has the given name."""
+
     exit_code = 2
 
 
 class StorageError(HpoError):
-    pass
+    """Postgres refuses, or is not Postgres of the right revision."""
 
 
 class UnavailableError(StorageError):
-    pass
+    """Postgres cannot be reached right now; a retry may succeed."""
 
 
 class AwayError(HpoError):
-    pass
+    """The files of a trial cannot be read right now."""
 
 
 class TrainingError(HpoError):
-    pass
+    """This worker cannot train a trial; the study goes on."""

@@ -1,4 +1,4 @@
-"""What the environment says: the one place in the service that reads it."""
+"""The `HPO_*` environment variables; no other module reads the environment."""
 
 import os
 from difflib import get_close_matches
@@ -12,18 +12,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hpo.errors import InputError
 
 LEASE_SECONDS = 30.0
-"""How long a worker may be silent, unless the user says otherwise."""
+"""Default time after which the leases of a silent worker run out."""
 
 
 class Settings(BaseSettings):
-    """Frozen values of the `HPO_*` variables; an empty variable counts as unset.
+    """The values of the `HPO_*` variables; an empty variable counts as unset.
 
     storage_url             Postgres, `postgresql://user@host:port/database`; unset: the embedded server
-    storage_password_file   a file that holds the password, so that the URL need not
+    storage_password_file   a file that holds the password, so that the URL need not contain it
     home                    the embedded server and compiled programs; by default also data and artifacts
     data_dir                image data sets
     artifacts               checkpoints, and weights of fully trained models
-    lease_seconds           how long a worker may be silent before its trials go to others
+    lease_seconds           time a worker may be silent before its trials go to other workers
     """
 
     model_config = SettingsConfigDict(env_prefix="HPO_", frozen=True, env_ignore_empty=True)
@@ -37,16 +37,16 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Reads the environment.
+        """Read the environment.
 
-        Raises `InputError` for a bad value, and for a variable that is a misspelt one of ours: a wrong
-        HPO_STORAGE_URL must not lead to the embedded server in silence.
+        Raises `InputError` for a bad value, and for a misspelled variable name: a mistyped HPO_STORAGE_URL
+        must not select the embedded server silently.
         """
         known = [f"HPO_{name.upper()}" for name in cls.model_fields]
         for name in os.environ:
-            near = get_close_matches(name, known, n=1, cutoff=0.85)
-            if name.startswith("HPO_") and name not in known and near:
-                raise InputError(f"{name}: unknown variable; did you mean {near[0]}?")
+            matches = get_close_matches(name, known, n=1, cutoff=0.85)
+            if name.startswith("HPO_") and name not in known and matches:
+                raise InputError(f"{name}: unknown variable; did you mean {matches[0]}?")
         try:
             return cls()
         except ValidationError as error:
@@ -56,29 +56,31 @@ class Settings(BaseSettings):
 
     @cached_property
     def data_path(self) -> Path:
+        """Return the folder of the image data sets."""
         return (self.data_dir or self.home / "data").expanduser().absolute()
 
     @cached_property
     def artifacts_path(self) -> Path:
+        """Return the folder of checkpoints and weights."""
         return (self.artifacts or self.home / "artifacts").expanduser().absolute()
 
     @cached_property
     def programs_path(self) -> Path:
-        """The folder of what has been compiled on this machine."""
+        """Return the folder of the programs compiled on this machine."""
         return (self.home / "programs").expanduser().absolute()
 
     @cached_property
     def server_path(self) -> Path:
-        """The folder of the embedded PostgreSQL."""
+        """Return the folder of the embedded PostgreSQL."""
         return (self.home / "postgres").expanduser().absolute()
 
 
 def visible_devices() -> list[str] | None:
-    """The GPUs an outer `CUDA_VISIBLE_DEVICES` leaves to this process (ordinals or UUIDs), None if unset."""
+    """Return the GPUs in `CUDA_VISIBLE_DEVICES` as ordinals or UUIDs, None if the variable is unset."""
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """This process's environment with `changes`, for a process it starts."""
+    """Return the environment of this process with `changes`, for a child process."""
     return {**os.environ, **changes}

@@ -134,14 +134,14 @@ def tune(
     from hpo.training.engines.autotuning import AutotunedEngine, throughputs
     from hpo.training.engines.program import Program
     from hpo.training.workload import check_network
-    from hpo.values.precision import searched_in
+    from hpo.values.precision import search_precisions
 
     check_network(model, lambda: build(model, classes, channels), (channels, size, size), classes)
     threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
     torch.set_num_threads(threads)  # as a worker has
     keep_freed()
     like = Program(model, classes, channels, (size, size), 0, "evaluation")
-    precisions = searched_in(model) if precision == "auto" else (precision,)
+    precisions = search_precisions(model) if precision == "auto" else (precision,)
     engine = AutotunedEngine(like, settings().programs_path, precisions, anew=again)
     found = throughputs(engine, batch_sizes)
     json_result([asdict(row) for row in found]) if as_json else result(tuning_table(model, found, threads))

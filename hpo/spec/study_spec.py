@@ -29,9 +29,9 @@ from hpo.search.pruners import PrunerSection
 from hpo.search.samplers.section import SamplerSection
 from hpo.search.stopping import StopSection
 from hpo.values.budget import Augmentation, Budget, Phase
-from hpo.values.parameters import SpaceError, nearest, parse_space, to_plain
-from hpo.values.precision import Precision, searched_in
-from hpo.values.section import Section, refuse, refuse_inside
+from hpo.values.parameters import SpaceError, parse_space, space_to_json, spelling_hint
+from hpo.values.precision import Precision, search_precisions
+from hpo.values.section import Section, rule_error, section_error
 from hpo.values.space import SearchSpace
 from hpo.values.stage import Stage
 
@@ -46,7 +46,7 @@ milliseconds of each step."""
 
 def _name(value: str) -> str:
     if value.endswith(FULL_SUFFIX):
-        raise refuse(f"must not end in {FULL_SUFFIX!r}: that is the name of a study's full training")
+        raise rule_error(f"must not end in {FULL_SUFFIX!r}: that is the name of a study's full training")
     return value
 
 
@@ -54,7 +54,7 @@ def _model(name: str) -> str:
     try:
         check_model(name)
     except ModelError as error:
-        raise refuse(str(error)) from error
+        raise rule_error(str(error)) from error
     return name
 
 
@@ -62,7 +62,7 @@ def _dataset(name: str) -> str:
     try:
         check_dataset(name)
     except DataError as error:
-        raise refuse(str(error)) from error
+        raise rule_error(str(error)) from error
     return name
 
 
@@ -82,7 +82,7 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _together(self) -> "DataSection":
         if (self.mean is None) != (self.std is None):
-            raise refuse_inside({"mean" if self.mean is None else "std": "must be given where the other is"})
+            raise section_error({"mean" if self.mean is None else "std": "must be given where the other is"})
         return self
 
 
@@ -99,7 +99,7 @@ class EngineSection(Section):
     user's, whose forward follows anything but its tensors and its input, must be neither.
 
     `precision`: of products and convolutions in training; "auto" is float32, but the faster one for searches
-    with the networks of `hpo.values.precision.BFLOAT16`.
+    with the networks of `hpo.values.precision.BFLOAT16_MODELS`.
     """
 
     compile: Literal["auto", "always", "never"] = "auto"
@@ -117,7 +117,7 @@ class AdamSection(PhaseSection):
 
 def _scale(value: tuple[float, float]) -> tuple[float, float]:
     if not 0 < value[0] <= value[1]:
-        raise refuse("must be [smallest, largest] with 0 < smallest <= largest")
+        raise rule_error("must be [smallest, largest] with 0 < smallest <= largest")
     return value
 
 
@@ -146,11 +146,11 @@ def _space(raw: object) -> SearchSpace:
     if isinstance(raw, SearchSpace):
         return raw
     if not isinstance(raw, Mapping):
-        raise refuse("must be a table")
+        raise rule_error("must be a table")
     try:
         return parse_space(raw)
     except SpaceError as error:
-        raise refuse_inside(error.mistakes) from error
+        raise section_error(error.mistakes) from error
 
 
 class StudySpec(Section):
@@ -188,7 +188,7 @@ class StudySpec(Section):
             rule = f"{value} is not below search.epochs ({self.search.epochs}), so nothing would be pruned"
             mistakes[f"pruner.{key}"] = rule
         if mistakes:
-            raise refuse_inside(mistakes)
+            raise section_error(mistakes)
         return self
 
     @classmethod
@@ -260,12 +260,12 @@ class StudySpec(Section):
         """Those that a stage may be trained in."""
         if self.engine.precision != "auto":
             return (self.engine.precision,)
-        return searched_in(self.model.name) if stage == "search" else ("float32",)
+        return search_precisions(self.model.name) if stage == "search" else ("float32",)
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain values, without what is unset; `parse` reads it back."""
         plain = self.model_dump(mode="json", exclude={"space"}, exclude_none=True)
-        return {**plain, "space": to_plain(self.space)}
+        return {**plain, "space": space_to_json(self.space)}
 
     def identity(self) -> dict[str, Any]:
         """The part of the spec that must not change under one name, by dotted key."""
@@ -336,7 +336,7 @@ def _lines(detail: ErrorDetails) -> list[str]:
     location = [str(part) for part in detail["loc"]]
     where, kind = ".".join(location), detail["type"]
     if kind == "extra_forbidden":
-        return [f"{where}: unknown key{nearest(location[-1], _keys(location[:-1]))}"]
+        return [f"{where}: unknown key{spelling_hint(location[-1], _keys(location[:-1]))}"]
     context = detail.get("ctx", {})
     if kind == "inside":
         return [f"{'.'.join([*location, key])}: {rule}" for key, rule in context["mistakes"].items()]

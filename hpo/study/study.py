@@ -16,7 +16,7 @@ from hpo.search.samplers.random import first_points
 from hpo.spec.study_spec import EXTENDABLE, FULL_SUFFIX, StudySpec
 from hpo.store import catalog, ledger, schema
 from hpo.store.storage import Storage
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 from hpo.values.space import Point, cell
 from hpo.values.stage import Stage
 
@@ -220,18 +220,18 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
         return first_points(spec.space, spec.sampler.name, study.planned, spec.seed)
     rows = catalog.trials(connection, study.search_id)
     taken = {cell(row.point) for row in rows if row.number < inherited}
-    count, seed = study.planned - inherited, mixed(spec.seed, 4, inherited)
+    count, seed = study.planned - inherited, derive_seed(spec.seed, 4, inherited)
     return first_points(spec.space, spec.sampler.name, count, seed, taken)
 
 
 def search_seed(spec: StudySpec, number: int) -> int:
     """The seed of the weights of search trial `number`."""
-    return mixed(spec.seed, 0, number)
+    return derive_seed(spec.seed, 0, number)
 
 
 def full_seed(spec: StudySpec, place: int) -> int:
     """The seed of the weights of a promoted trial's training number `place`."""
-    return mixed(spec.seed, 1, place)
+    return derive_seed(spec.seed, 1, place)
 
 
 def _check_compatible(stored: StudySpec, spec: StudySpec, source: str) -> None:

@@ -11,7 +11,7 @@ from hpo.store import catalog
 from hpo.store.catalog import TrialCurve, TrialRow
 from hpo.study.pause import is_paused
 from hpo.study.study import Study, search_seed
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 from hpo.values.space import Point
 
 
@@ -34,7 +34,7 @@ def suggest(
     # What others added through Optuna may lie outside of the space.
     history = [_observed(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
-    seed = mixed(spec.seed, 2, len(rows))
+    seed = derive_seed(spec.seed, 2, len(rows))
     points = source(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
     trials: list[tuple[Point, Mapping[str, int]]] = [
         (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)

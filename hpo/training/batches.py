@@ -11,7 +11,7 @@ from hpo.data.augment import affine
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import sent
 from hpo.values.budget import Phase
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 
 Batch = tuple[Tensor, Tensor]
 
@@ -27,7 +27,7 @@ def batches(
     """
     device = images.labels.device
     # Two seeds: from one, the augmentation would begin with the draws that made the order.
-    order_seed, augmentation_seed = (mixed(seed, phase, epoch, purpose) for purpose in range(2))
+    order_seed, augmentation_seed = (derive_seed(seed, phase, epoch, purpose) for purpose in range(2))
     order = sent(torch.randperm(len(images), generator=torch.Generator().manual_seed(order_seed)), device)
     transform = None
     if rule.augmentation is not None:

@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from hpo.training.dropout import Dropout, Masks, Streams
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 
 Factory = Callable[[], nn.Module]
 Tensors = Mapping[str, Tensor]
@@ -121,7 +121,7 @@ class Pack:
         self._dropout = Dropout(first)
         if self.weights.parameters.device.type != "cpu":
             _normalise_in_float32(first)
-        self.seed_dropout([mixed(seed) for seed in seeds])
+        self.seed_dropout([derive_seed(seed) for seed in seeds])
 
     def __len__(self) -> int:
         return len(self.weights.parameters)

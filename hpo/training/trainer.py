@@ -20,7 +20,7 @@ from hpo.training.optimizers import Adam, Optimizer, Sgd
 from hpo.training.pack import Candidate, Factory, Pack, Tensors, Weights
 from hpo.values.budget import Budget, Phase
 from hpo.values.epoch import EpochResult
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,10 @@ class PackSession:
         rule = trainer.budget.phases[phase]
         epochs = [member.progress.phase_epochs + later for member in self._active]
         self._pack.seed_dropout(
-            [mixed(m.candidate.seed, phase, epoch) for m, epoch in zip(self._active, epochs, strict=True)]
+            [
+                derive_seed(m.candidate.seed, phase, epoch)
+                for m, epoch in zip(self._active, epochs, strict=True)
+            ]
         )
         training = TrainingPass(
             trainer.engine,
@@ -241,7 +244,7 @@ class PackSession:
             self._optimizer,
             rule.clip,
             batches_of_members(trainer.train, trainer.batch_size, trainer.seed, phase, epochs, rule),
-            seed=mixed(trainer.seed, phase, min(epochs), 2),
+            seed=derive_seed(trainer.seed, phase, min(epochs), 2),
         )
         optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
         return _Begun(training, self._pack.weights.copy(), optimizer)

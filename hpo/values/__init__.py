@@ -1,1 +1,5 @@
 """Plain values shared by all packages: parameters, spaces, budgets, stages, seeds, epoch results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

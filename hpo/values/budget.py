@@ -1,6 +1,6 @@
-"""What one trial may spend: which split it sees, and the phases it is trained through.
+"""The budget of one trial: the split of the data, and the phases of training.
 
-Pure values, shared by the study file (which sets them) and the trainer (which spends them).
+The study file sets these values; the trainer spends them.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from typing import Literal
 class Augmentation:
     """Random affine maps, drawn per image.
 
-    `rotation` and `shear` are the largest angles in degrees, `shift` the largest translation as a share of
-    the side, `scale` the smallest and largest factor.
+    `rotation` and `shear` are maximal angles in degrees. `shift` is the maximal translation as a share of the
+    side. `scale` is the smallest and the largest factor.
     """
 
     rotation: float = 0.0
@@ -25,9 +25,10 @@ class Augmentation:
 class Phase:
     """A stretch of epochs with one optimizer.
 
-    `sgd` uses the trial's lr, momentum and weight decay; `adam` its own `lr` and nothing of the trial's.
-    `patience`: epochs without a new best validation loss after which the phase ends; None means never.
-    `clip`: the largest gradient norm of a member; None means no clipping.
+    `sgd` uses the learning rate, momentum and weight decay of the trial. `adam` uses `lr` and ignores the
+    hyperparameters of the trial. `patience` is early stopping: the phase ends after this number of epochs
+    without a new best validation loss; None means never. `clip` is the largest gradient norm of a pack
+    member; None means no clipping.
     """
 
     optimizer: Literal["sgd", "adam"]
@@ -42,9 +43,9 @@ class Phase:
 class Budget:
     """The phases of one trial on one split.
 
-    `mini` trains on mini-train and validates on mini-validation; `full` trains on the 90% and validates on
-    the whole mini part. `keep` says which weights, and so which validation loss, count as the trial's:
-    those of the last epoch or those of the best one.
+    The split `mini` trains on mini-train and validates on mini-validation. The split `full` trains on the 90%
+    outside the mini part and validates on the whole mini part. `keep` selects the epoch whose weights and
+    validation loss become the result of the trial: the last epoch or the best epoch.
     """
 
     split: Literal["mini", "full"]
@@ -53,5 +54,5 @@ class Budget:
 
     @property
     def epochs(self) -> int:
-        """The most epochs a trial can take under this budget."""
+        """Return the largest number of epochs that a trial can train."""
         return sum(phase.epochs for phase in self.phases)

@@ -1,4 +1,4 @@
-"""What one epoch of one trial gave."""
+"""The result of one epoch of one trial."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """Of one member of a pack.
+    """The result of one epoch for one member of a pack.
 
     `epoch` counts from 1 over all phases of the budget, `phase` from 0. Losses are means per example,
-    accuracy is a share. `seconds` and `evaluation_seconds` are the member's share of the device time that
-    the pack took to train and to evaluate; while steps of the next epoch are launched beside the evaluation,
-    that is training. `kept_epoch`: whose weights count so far. `status`: whether it goes on, has used up its
-    budget, or has a loss that is no longer finite.
+    accuracy is a share. `seconds` and `evaluation_seconds` are the member's share of the device time that the
+    pack took to train and to evaluate. Evaluation that overlaps with steps of the next epoch counts as
+    training. `kept_epoch` is the epoch whose weights are the result so far. `status`: the member trains on,
+    has used up the budget, or has a loss that is not finite.
     """
 
     member: int

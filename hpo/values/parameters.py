@@ -1,4 +1,4 @@
-"""The parameters a search may vary, and how a study file writes their domains."""
+"""The searchable hyperparameters, and the parser of the study file's `[space]`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from hpo.values.space import Choices, Domain, Range, SearchSpace, Value
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`rule` says in words what `allows` checks."""
+    """A hyperparameter; `rule` states in words the condition that `allows` checks."""
 
     integer: bool
     rule: str
@@ -27,11 +27,11 @@ PARAMETERS: Mapping[str, Parameter] = {
 
 
 class DomainError(ValueError):
-    """A domain that cannot be; the message is the rule it breaks."""
+    """An invalid domain; the message is the violated rule."""
 
 
 class SpaceError(ValueError):
-    """`mistakes`: by parameter, the rule it breaks."""
+    """An invalid search space; `mistakes` maps each faulty parameter to the violated rule."""
 
     def __init__(self, mistakes: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {rule}" for name, rule in mistakes.items()))
@@ -39,12 +39,12 @@ class SpaceError(ValueError):
 
 
 def parse_space(raw: Mapping[str, object]) -> SearchSpace:
-    """The `[space]` of a study file: for each parameter a list of choices, one value, or a range.
+    """Parse the `[space]` of a study file: a list of choices, one value, or a range for each parameter.
 
-    A range is a table with `low` and `high`, and maybe `log` or `step`. Raises `SpaceError`.
+    A range is a table with `low` and `high`, and optionally `log` or `step`. Raises `SpaceError`.
     """
     unknown = [name for name in raw if name not in PARAMETERS]
-    mistakes = {name: f"unknown key{nearest(name, PARAMETERS)}" for name in unknown}
+    mistakes = {name: f"unknown key{spelling_hint(name, PARAMETERS)}" for name in unknown}
     domains: dict[str, Domain] = {}
     for name, parameter in PARAMETERS.items():
         if name in raw:
@@ -52,21 +52,22 @@ def parse_space(raw: Mapping[str, object]) -> SearchSpace:
                 domains[name] = _domain(parameter, raw[name])
             except DomainError as error:
                 mistakes[name] = str(error)
-        elif not get_close_matches(name, unknown, n=1):  # else it is only misspelt
+        elif not get_close_matches(name, unknown, n=1):  # a misspelled parameter is reported once
             mistakes[name] = "is missing; a parameter that should not vary has one value"
     if mistakes:
         raise SpaceError(mistakes)
     return SearchSpace(domains)
 
 
-def to_plain(space: SearchSpace) -> dict[str, object]:
-    """What `parse_space` reads back."""
-    return {name: _plain(domain) for name, domain in space.domains.items()}
+def space_to_json(space: SearchSpace) -> dict[str, object]:
+    """Return the space as plain values that `parse_space` reads back."""
+    return {name: _domain_to_json(domain) for name, domain in space.domains.items()}
 
 
-def nearest(word: str, known: Mapping[str, object]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+def spelling_hint(word: str, known: Mapping[str, object]) -> str:
+    """Return the end of a message about an unknown key: the closest known key, or all of them."""
+    matches = get_close_matches(word, known, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
 
 
 def _domain(parameter: Parameter, raw: object) -> Domain:
@@ -90,12 +91,12 @@ def _value(parameter: Parameter, raw: object) -> Value:
 
 
 def _number(raw: object, integer: bool) -> Value | None:
-    """`raw` as a finite number, whole if `integer`; None if it is no such number."""
+    """Return `raw` if it is a finite number, whole if `integer`; otherwise None."""
     if isinstance(raw, bool) or not isinstance(raw, int if integer else (int, float)):
         return None
     try:
         value = float(raw)
-    except OverflowError:  # TOML's whole numbers have no limit
+    except OverflowError:  # integers in TOML are unbounded
         return None
     if not math.isfinite(value):
         return None
@@ -124,14 +125,14 @@ def _step(parameter: Parameter, raw: object, low: Value, high: Value) -> Value:
     step = _number(raw, parameter.integer)
     if step is None or step <= 0:
         raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
-    # In decimals, as it is written: in floats 0.1 does not divide 0.3 - 0.1.
+    # In decimals, as the file writes them: in floats 0.1 does not divide 0.3 - 0.1.
     if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
         raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
     return step
 
 
-def _plain(domain: Domain) -> object:
+def _domain_to_json(domain: Domain) -> object:
     if isinstance(domain, Choices):
         return list(domain.values)
-    plain = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
-    return {key: value for key, value in plain.items() if value is not None and value is not False}
+    fields = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
+    return {key: value for key, value in fields.items() if value is not None and value is not False}

@@ -1,14 +1,15 @@
-"""In which floating point format the products and convolutions of a training are computed."""
+"""The floating point formats that training may compute products and convolutions in."""
 
 from typing import Literal
 
 Precision = Literal["float32", "bfloat16"]
 
-BFLOAT16: frozenset[str] = frozenset({"resnet", "spinalnet"})
-"""Our networks that may search in bfloat16 where it is faster: the ranking of their cells agrees with that in
-float32 about as well as under another seed, by the rule of `python -m benchmarks.precision`."""
+BFLOAT16_MODELS: frozenset[str] = frozenset({"resnet", "spinalnet"})
+"""Built-in networks that a search may train in bfloat16 where bfloat16 is faster. The ranking of their cells
+agrees with the float32 ranking about as well as two seeds agree;
+`python -m benchmarks.precision` has the rule."""
 
 
-def searched_in(model: str) -> tuple[Precision, ...]:
-    """Those that a search with this network may use, unless its study file says which."""
-    return ("float32", "bfloat16") if model in BFLOAT16 else ("float32",)
+def search_precisions(model: str) -> tuple[Precision, ...]:
+    """Return the precisions a search with this network may use unless the study file sets one."""
+    return ("float32", "bfloat16") if model in BFLOAT16_MODELS else ("float32",)

@@ -1,4 +1,4 @@
-"""The base of every section of a study file, and how a section says what is wrong with its keys."""
+"""The base class of every section of a study file, and the errors its validators raise."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def refuse(rule: str) -> PydanticCustomError:
+def rule_error(rule: str) -> PydanticCustomError:
     """Return the error to raise for a value that breaks `rule`."""
     return PydanticCustomError("rule", "{rule}", {"rule": rule})
 
 
-def refuse_inside(mistakes: Mapping[str, str]) -> PydanticCustomError:
-    """Return the error to raise for a section whose keys break rules: a rule for each key."""
+def section_error(mistakes: Mapping[str, str]) -> PydanticCustomError:
+    """Return the error to raise for a section; `mistakes` maps each faulty key to the rule it breaks."""
     return PydanticCustomError("inside", "{mistakes}", {"mistakes": mistakes})

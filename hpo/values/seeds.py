@@ -1,8 +1,8 @@
-"""Seeds from seeds."""
+"""Seeds derived from seeds."""
 
 import numpy as np
 
 
-def mixed(seed: int, *parts: int) -> int:
-    """A seed of 32 bits that follows from `seed` and `parts` and has nothing in common with other parts'."""
+def derive_seed(seed: int, *parts: int) -> int:
+    """Return a 32-bit seed that depends on `seed` and `parts`; different parts give independent seeds."""
     return int(np.random.SeedSequence(seed, spawn_key=parts).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""The search space: named parameters with their domains. Pure values; no optuna, no torch."""
+"""The search space: named parameters with their domains."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ Point = dict[str, Value]
 """One value for each parameter of a space."""
 
 Cell = tuple[tuple[str, float], ...]
-"""What two points share exactly when they are the same cell of a finite space."""
+"""Identifies a point of a finite space: two points have equal cells exactly when their values are equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A list of values; its cells are these values."""
+    """A list of values, drawn uniformly."""
 
     values: tuple[Value, ...]
 
@@ -36,10 +36,10 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """All values from `low` to `high`, both included; drawn uniformly, of the logarithm if `log`.
+    """All values from `low` to `high`, both included, drawn uniformly.
 
-    `step`: only `low + k * step`, of which `high` is one. `integer`: whole numbers, with step 1 if none is
-    given.
+    With `log` the draw is uniform in the logarithm. With `step` the values are `low + k * step`, and `high`
+    is one of them. With `integer` the values are whole numbers; the default step is then 1.
     """
 
     low: Value
@@ -50,17 +50,17 @@ class Range:
 
     @property
     def size(self) -> int | None:
-        """How many values, None if uncountable."""
+        """Return the number of values, None if uncountable."""
         step = self.step or (1 if self.integer else None)
         return None if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
 
     def at(self, index: int) -> Value:
-        # Bounded as in Optuna: 0.1 + 2 * 0.1 is above 0.3.
+        # Clipped to `high` as in Optuna: 0.1 + 2 * 0.1 is above 0.3.
         return min(self.low + index * (self.step or 1), self.high)
 
     def draw(self, rng: np.random.Generator) -> Value:
         if self.log:
-            margin = 0.5 if self.integer else 0.0  # or the two ends would be drawn half as often
+            margin = 0.5 if self.integer else 0.0  # otherwise rounding draws both ends half as often
             value = math.exp(rng.uniform(math.log(self.low - margin), math.log(self.high + margin)))
             return min(max(round(value) if self.integer else value, self.low), self.high)
         if self.size is not None:
@@ -88,25 +88,28 @@ class SearchSpace:
 
     @property
     def cells(self) -> int | None:
-        """How many points a finite space has (the product of its domains), None if it is not finite."""
+        """Return the number of points of a finite space, None if the space is not finite."""
         sizes = [domain.size for domain in self.domains.values()]
         return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
     def point_at(self, index: int) -> Point:
-        """The point at `index` of a finite space, the last parameter varying fastest."""
+        """Return the point at `index` of a finite space; the last parameter varies fastest."""
         point: Point = {}
         for name, domain in reversed(list(self.domains.items())):
             assert domain.size is not None, "only a finite space has cells"
-            index, place = divmod(index, domain.size)
-            point[name] = domain.at(place)
+            index, value_index = divmod(index, domain.size)
+            point[name] = domain.at(value_index)
         return {name: point[name] for name in self.domains}
 
     def draw(self, rng: np.random.Generator) -> Point:
         return {name: domain.draw(rng) for name, domain in self.domains.items()}
 
     def __contains__(self, point: Point) -> bool:
-        return point.keys() == self.domains.keys() and all(point[k] in d for k, d in self.domains.items())
+        return point.keys() == self.domains.keys() and all(
+            point[name] in domain for name, domain in self.domains.items()
+        )
 
 
 def cell(point: Point) -> Cell:
+    """Return the cell of a point: its names and values, independent of their order and number type."""
     return tuple(sorted((name, float(value)) for name, value in point.items()))

@@ -33,7 +33,7 @@ from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
 from hpo.values.precision import Precision
-from hpo.values.seeds import mixed
+from hpo.values.seeds import derive_seed
 from hpo.values.stage import STAGES, Stage
 from hpo.worker.artifacts import Artifacts
 from hpo.worker.checkpointer import Checkpointer
@@ -346,7 +346,7 @@ class Worker:
             validation,
             spec.budget(stage),
             batch_size,
-            seed=mixed(spec.seed, 3),
+            seed=derive_seed(spec.seed, 3),
             device=torch.device(self.device),
             clock=self.clock,
             interruptible=self._interrupted,

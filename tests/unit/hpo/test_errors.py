@@ -33,12 +33,12 @@ def defined() -> dict[str, tuple[str | None, int]]:
     }
 
 
-def test_the_tree_in_the_docstring_is_that_of_the_classes() -> None:
+def test_docstring_shows_the_class_tree() -> None:
     assert documented() == defined()
     assert len(documented()) >= 7
 
 
-def test_every_error_is_an_hpo_error_and_no_more() -> None:
+def test_every_error_is_an_hpo_error() -> None:
     assert HpoError.__bases__ == (Exception,)
     with pytest.raises(HpoError, match=r"^said$"):
         raise errors.SpecError("said")

@@ -17,13 +17,13 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_the_variables_are_those_that_are_documented() -> None:
+def test_docstring_lists_all_variables() -> None:
     assert {name.upper() for name in Settings.model_fields} == set(VARIABLES)
     assert Settings.__doc__ is not None
     assert all(f"{name.lower()}  " in Settings.__doc__ for name in VARIABLES)
 
 
-def test_without_variables_all_is_in_one_folder_of_the_user() -> None:
+def test_defaults_lie_in_one_folder_of_the_user() -> None:
     settings = Settings.from_environment()
     assert settings.storage_url is None
     assert settings.storage_password_file is None
@@ -34,7 +34,7 @@ def test_without_variables_all_is_in_one_folder_of_the_user() -> None:
     assert settings.server_path == settings.home / "postgres"
 
 
-def test_home_moves_all_and_each_folder_has_its_variable(
+def test_home_moves_all_folders_and_each_folder_has_a_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HPO_HOME", str(tmp_path))
@@ -47,7 +47,7 @@ def test_home_moves_all_and_each_folder_has_its_variable(
     assert Settings.from_environment().artifacts_path == Path("/weights")
 
 
-def test_folders_may_begin_at_home_or_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folders_may_be_relative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HPO_HOME", "~/hpo")
@@ -57,7 +57,7 @@ def test_folders_may_begin_at_home_or_where_one_is(monkeypatch: pytest.MonkeyPat
     assert settings.data_path == tmp_path / "images"
 
 
-def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.setenv(f"HPO_{name}", "")
     assert Settings.from_environment() == Settings()
@@ -65,7 +65,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings.from_environment().home.name == "hpo"
 
 
-def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelled_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_UID", "1000")  # somebody else's
     Settings.from_environment()
     monkeypatch.setenv("HPO_STORAGE_ULR", "postgresql://host/database")
@@ -73,7 +73,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         Settings.from_environment()
 
 
-def test_the_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_STORAGE_URL", "postgresql://me:secret@host/db")
     settings = Settings.from_environment()
     assert "secret" not in repr(settings)
@@ -105,7 +105,7 @@ def test_visible_devices(
     assert visible_devices() == devices
 
 
-def test_a_child_has_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_environment_is_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     child = child_environment(CUDA_VISIBLE_DEVICES="1", OMP_NUM_THREADS="3")
     assert child == {**os.environ, "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "3"}
@@ -113,7 +113,7 @@ def test_a_child_has_this_environment_with_changes(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("value", ["0.5", "4000", "soon"])
-def test_a_bad_value_is_named_with_its_rule(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_invalid_value_is_reported_with_its_rule(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HPO_LEASE_SECONDS", value)
     with pytest.raises(InputError, match=f"^HPO_LEASE_SECONDS: Input should be .*; it is '{value}'$"):
         Settings.from_environment()

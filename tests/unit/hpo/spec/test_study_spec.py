@@ -709,7 +709,7 @@ def test_steps_of_our_own_networks_are_graphs(model: str, compile: str, captures
 
 
 def test_bfloat16_is_for_searches_with_networks_that_were_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.values.precision.BFLOAT16", {"lenet"})
+    monkeypatch.setattr("hpo.values.precision.BFLOAT16_MODELS", {"lenet"})
     raw = StudySpec.load(PAPER).to_json()
     lenet = StudySpec.parse(raw, "test")
     assert lenet.precisions("search") == ("float32", "bfloat16")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.values.parameters import PARAMETERS, SpaceError, nearest, parse_space, to_plain
+from hpo.values.parameters import PARAMETERS, SpaceError, parse_space, space_to_json, spelling_hint
 from hpo.values.space import Choices, Range
 
 FIXED: dict[str, object] = {"lr": 0.1, "batch_size": 32, "momentum": 0.9, "weight_decay": 0}
@@ -37,13 +37,13 @@ def mistakes(**raw: object) -> dict[str, str]:
         ("batch_size", {"low": 16, "high": 64, "log": True}, Range(16, 64, log=True, integer=True)),
     ],
 )
-def test_a_domain(name: str, raw: object, domain: Choices | Range) -> None:
+def test_domain_is_parsed(name: str, raw: object, domain: Choices | Range) -> None:
     parsed = parse(**{name: raw})[name]
     # As text, so that 16 and 16.0 are told apart.
     assert repr(parsed) == repr(domain)
 
 
-def test_parameters_have_one_order_whatever_that_of_the_file() -> None:
+def test_parameter_order_does_not_depend_on_the_file() -> None:
     backwards = dict(reversed(FIXED.items()))
     assert list(parse_space(backwards).domains) == list(PARAMETERS)
 
@@ -99,22 +99,22 @@ def test_parameters_have_one_order_whatever_that_of_the_file() -> None:
         ),
     ],
 )
-def test_a_broken_rule(name: str, raw: object, rule: str) -> None:
+def test_invalid_domain_names_the_broken_rule(name: str, raw: object, rule: str) -> None:
     assert mistakes(**{name: raw}) == {name: rule}
 
 
 @pytest.mark.parametrize("step", [0, -0.1, "0.1", True, math.inf, math.nan, 10**309])
-def test_a_step_that_is_no_step(step: object) -> None:
+def test_step_must_be_a_positive_finite_number(step: object) -> None:
     rule = f"step ({step!r}) must be a number above 0, whole if the parameter is"
     assert mistakes(lr={"low": 0.1, "high": 1, "step": step}) == {"lr": rule}
 
 
-def test_the_step_of_whole_numbers_is_whole() -> None:
+def test_step_of_an_integer_range_is_an_integer() -> None:
     rule = "step (1.5) must be a number above 0, whole if the parameter is"
     assert mistakes(batch_size={"low": 16, "high": 64, "step": 1.5}) == {"batch_size": rule}
 
 
-def test_every_mistake_is_named() -> None:
+def test_every_mistake_is_reported() -> None:
     with pytest.raises(SpaceError) as caught:
         parse_space({"lr": [], "batch_size": 1, "learning_rate": 0.1, "momentum": 0.9})
     assert caught.value.mistakes == {
@@ -126,7 +126,7 @@ def test_every_mistake_is_named() -> None:
     assert str(caught.value).count(";") >= 3
 
 
-def test_a_misspelt_parameter_is_not_missing_as_well() -> None:
+def test_misspelled_parameter_is_not_also_reported_missing() -> None:
     raw = {**FIXED, "batchsize": 32}
     del raw["batch_size"]
     with pytest.raises(SpaceError) as caught:
@@ -134,14 +134,14 @@ def test_a_misspelt_parameter_is_not_missing_as_well() -> None:
     assert caught.value.mistakes == {"batchsize": "unknown key; did you mean 'batch_size'?"}
 
 
-def test_nearest() -> None:
-    assert nearest("momentun", PARAMETERS) == "; did you mean 'momentum'?"
-    assert nearest("dropout", PARAMETERS) == "; known: lr, batch_size, momentum, weight_decay"
+def test_spelling_hint_names_the_closest_key_or_all_keys() -> None:
+    assert spelling_hint("momentun", PARAMETERS) == "; did you mean 'momentum'?"
+    assert spelling_hint("dropout", PARAMETERS) == "; known: lr, batch_size, momentum, weight_decay"
 
 
 @st.composite
 def raw_domains(draw: st.DrawFn, unit: float, lowest: int, highest: int) -> Any:
-    """A list, a value or a range of multiples of `unit`, as a file has them."""
+    """Draw a list, a value or a range of multiples of `unit`, as a study file writes them."""
     numbers = st.integers(lowest, highest)
 
     def written(n: int) -> float:
@@ -153,12 +153,12 @@ def raw_domains(draw: st.DrawFn, unit: float, lowest: int, highest: int) -> Any:
     if kind == "list":
         return [written(n) for n in draw(st.lists(numbers, min_size=1, max_size=6, unique=True))]
     low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
-    found: dict[str, object] = {"low": written(low), "high": written(high)}
+    raw: dict[str, object] = {"low": written(low), "high": written(high)}
     if kind == "log" and low > 0:
-        found["log"] = True
+        raw["log"] = True
     if kind == "step":
-        found["step"] = unit
-    return found
+        raw["step"] = unit
+    return raw
 
 
 @given(
@@ -171,7 +171,7 @@ def raw_domains(draw: st.DrawFn, unit: float, lowest: int, highest: int) -> Any:
         }
     )
 )
-def test_plain_values_are_read_back(raw: dict[str, Any]) -> None:
+def test_space_survives_a_json_round_trip(raw: dict[str, Any]) -> None:
     space = parse_space(raw)
-    assert parse_space(to_plain(space)) == space
-    assert to_plain(parse_space(to_plain(space))) == to_plain(space)
+    assert parse_space(space_to_json(space)) == space
+    assert space_to_json(parse_space(space_to_json(space))) == space_to_json(space)

@@ -57,13 +57,13 @@ def spaces(domain: st.SearchStrategy[Domain]) -> st.SearchStrategy[SearchSpace]:
 
 
 @given(DOMAIN, SEED)
-def test_what_a_domain_draws_is_in_it(domain: Domain, seed: int) -> None:
+def test_drawn_value_lies_in_the_domain(domain: Domain, seed: int) -> None:
     rng = np.random.default_rng(seed)
     assert all(domain.draw(rng) in domain for _ in range(20))
 
 
 @given(COUNTABLE)
-def test_the_values_of_a_countable_domain_are_distinct_and_in_it(domain: Domain) -> None:
+def test_values_of_a_countable_domain_are_distinct_members(domain: Domain) -> None:
     assert domain.size is not None
     values = [domain.at(index) for index in range(domain.size)]
     assert len(set(values)) == domain.size
@@ -71,19 +71,19 @@ def test_the_values_of_a_countable_domain_are_distinct_and_in_it(domain: Domain)
 
 
 @given(stepped() | whole())
-def test_a_countable_range_leads_from_low_to_high(domain: Range) -> None:
+def test_countable_range_spans_low_to_high(domain: Range) -> None:
     assert domain.size is not None
     assert domain.at(0) == domain.low
     assert domain.at(domain.size - 1) == pytest.approx(domain.high)
 
 
 @given(stepped())
-def test_what_lies_between_two_steps_is_outside(domain: Range) -> None:
+def test_value_between_two_steps_is_outside(domain: Range) -> None:
     assert domain.step is not None
     assert domain.low + domain.step / 2 not in domain
 
 
-def test_the_last_value_of_a_range_is_not_above_it() -> None:
+def test_last_value_of_a_range_is_clipped_to_high() -> None:
     tenths = Range(0.1, 0.3, step=0.1)
     assert [tenths.at(index) for index in range(3)] == [0.1, 0.2, 0.3]
     assert 0.1 + 2 * 0.1 > 0.3
@@ -102,7 +102,7 @@ def test_the_last_value_of_a_range_is_not_above_it() -> None:
         (Range(0.1, 0.9, log=True), None),
     ],
 )
-def test_size(domain: Domain, size: int | None) -> None:
+def test_domain_size(domain: Domain, size: int | None) -> None:
     assert domain.size == size
 
 
@@ -118,16 +118,16 @@ def test_size(domain: Domain, size: int | None) -> None:
         (Range(16, 64, step=16, integer=True), 24),
     ],
 )
-def test_outside(domain: Domain, value: float) -> None:
+def test_value_outside_the_domain(domain: Domain, value: float) -> None:
     assert value not in domain
 
 
-def test_a_whole_number_is_in_a_range_whatever_its_type() -> None:
+def test_membership_ignores_the_number_type() -> None:
     assert 16.0 in Range(16, 64, integer=True)
     assert 16.0 in Choices((16, 32))
 
 
-def test_a_logarithmic_range_is_drawn_by_its_logarithm() -> None:
+def test_log_range_is_uniform_in_the_logarithm() -> None:
     rng = np.random.default_rng(0)
     draws = [Range(1e-4, 1.0, log=True).draw(rng) for _ in range(4000)]
     decades = Counter(math.floor(math.log10(value)) for value in draws)
@@ -135,7 +135,7 @@ def test_a_logarithmic_range_is_drawn_by_its_logarithm() -> None:
     assert all(abs(count - 1000) < 100 for count in decades.values())
 
 
-def test_a_logarithmic_range_of_whole_numbers_draws_each_end_in_full() -> None:
+def test_integer_log_range_draws_both_ends_in_full() -> None:
     rng = np.random.default_rng(0)
     counts = Counter(Range(1, 4, log=True, integer=True).draw(rng) for _ in range(4000))
     for value, count in counts.items():
@@ -144,24 +144,24 @@ def test_a_logarithmic_range_of_whole_numbers_draws_each_end_in_full() -> None:
     assert counts.keys() == {1, 2, 3, 4}
 
 
-def test_a_range_of_whole_numbers_draws_integers() -> None:
+def test_integer_range_draws_integers() -> None:
     rng = np.random.default_rng(0)
     for domain in (Range(2, 9, integer=True), Range(2, 9, log=True, integer=True)):
         assert {type(domain.draw(rng)) for _ in range(50)} == {int}
 
 
 @given(spaces(COUNTABLE))
-def test_the_cells_of_a_finite_space_are_the_product_of_its_domains(space: SearchSpace) -> None:
+def test_number_of_cells_is_the_product_of_domain_sizes(space: SearchSpace) -> None:
     sizes = [domain.size for domain in space.domains.values()]
     assert space.cells == math.prod(size for size in sizes if size is not None)
 
 
 @given(spaces(DOMAIN), continuous())
-def test_a_space_with_a_continuous_domain_has_no_cells(space: SearchSpace, domain: Range) -> None:
+def test_space_with_a_continuous_domain_has_no_cells(space: SearchSpace, domain: Range) -> None:
     assert SearchSpace({**space.domains, "weight_decay": domain}).cells is None
 
 
-def test_every_cell_is_reached_by_one_index_the_last_parameter_fastest() -> None:
+def test_point_at_enumerates_all_cells_last_parameter_fastest() -> None:
     assert SPACE.cells == 48
     points = [SPACE.point_at(index) for index in range(48)]
     assert len({cell(point) for point in points}) == 48
@@ -173,7 +173,7 @@ def test_every_cell_is_reached_by_one_index_the_last_parameter_fastest() -> None
 
 
 @given(spaces(DOMAIN), SEED)
-def test_a_drawn_point_is_in_the_space_and_follows_from_the_seed(space: SearchSpace, seed: int) -> None:
+def test_drawn_point_lies_in_the_space_and_depends_on_the_seed(space: SearchSpace, seed: int) -> None:
     point = space.draw(np.random.default_rng(seed))
     assert point in space
     assert list(point) == list(space.domains)
@@ -190,11 +190,11 @@ def test_a_drawn_point_is_in_the_space_and_follows_from_the_seed(space: SearchSp
         {"lr": 0.01, "batch_size": 20, "momentum": 0.25},
     ],
 )
-def test_a_point_outside_of_the_space(point: dict[str, float]) -> None:
+def test_point_outside_the_space(point: dict[str, float]) -> None:
     assert point not in SPACE
 
 
-def test_a_key_tells_cells_apart_and_nothing_else() -> None:
+def test_cell_depends_on_names_and_values_only() -> None:
     assert cell({"lr": 1, "batch_size": 16}) == cell({"batch_size": 16.0, "lr": 1.0})
     assert cell({"lr": 1, "batch_size": 16}) != cell({"lr": 16, "batch_size": 1})
     assert cell({"lr": 1}) != cell({"lr": 1, "momentum": 0})
