@@ -11,16 +11,26 @@ from hpo.values.section import Section
 
 
 class StopSection(Section):
-    """Rules that end a search before its budget of trials is spent. They may change in a stored study.
+    """Rules that end a search before its budget of trials is spent. They may change in a stored study."""
 
-    `target`: a validation loss; `patience`: trials in a row without a new best, where trials pause only those
-    that complete; `epochs`: of all its trials together; `device_hours`: of the search so far.
-    """
-
-    target: float | None = None
-    patience: int | None = Field(default=None, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
-    device_hours: float | None = Field(default=None, gt=0)
+    target: float | None = Field(
+        default=None, description="The search ends once a trial has a validation loss of at most this."
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="The search ends after as many trials in a row without a new best. With the pruner "
+        "`pause` only completed trials count.",
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="The search ends once all its trials together have trained as many epochs. No trial is "
+        "started while the running ones are expected to use the rest.",
+    )
+    device_hours: float | None = Field(
+        default=None, gt=0, description="The search ends once it has spent as many device hours."
+    )
 
 
 HOUR = 3600.0

@@ -8,10 +8,17 @@ from hpo.values.section import Section
 
 
 class SamplerSection(Section):
-    """`startup`: the random trials at the start of TPE and GP.
+    """The source of new points. With the default sampler and pruner, searches find good cells the soonest
+    (docs/search.md)."""
 
-    With the defaults here and of the pruner, searches found good cells the soonest (docs/search.md).
-    """
-
-    name: Literal["random", "tpe", "gp"] = "gp"
-    startup: int = Field(default=10, ge=1)
+    name: Literal["random", "tpe", "gp"] = Field(
+        default="gp",
+        description="`random`: a random plan without repeats. `tpe`: Optuna's TPE. `gp`: a Gaussian process "
+        "that learns from every learning curve, also of pruned and paused trials.",
+    )
+    startup: int = Field(
+        default=10,
+        ge=1,
+        description="Random trials before `tpe` or `gp` suggests points. Those of `gp` have a typical "
+        "effective learning rate, lr / ((1 - momentum) batch_size).",
+    )
