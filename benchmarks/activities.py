@@ -16,7 +16,7 @@ from benchmarks import hardware
 from benchmarks.command import hpo, lenet, stored
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage, open_storage
+from hpo.store.connection import Storage, open_storage
 from hpo.study.status import ACTIVITIES, status
 from hpo.values.stage import STAGES
 

@@ -21,7 +21,7 @@ from benchmarks import hardware
 from benchmarks.command import lenet, stored
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage, open_storage
+from hpo.store.connection import Storage, open_storage
 from hpo.study.status import status
 from hpo.training.workload import Workload
 from hpo.worker import reporter

@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage
+from hpo.store.connection import Storage
 from hpo.study.study import Study, load, remove
 
 HPO = (sys.executable, "-m", "hpo")

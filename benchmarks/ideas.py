@@ -45,8 +45,8 @@ from hpo.search.samplers.base import Observation
 from hpo.simulate.curve_table import CurveTable, read
 from hpo.simulate.replay import Replay, replay
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog
-from hpo.store.catalog import TrialCurve
+from hpo.store import results
+from hpo.store.results import TrialCurve
 from hpo.study import pause, schedule
 from hpo.values.space import Choices, Point, SearchSpace
 from hpo.worker import reporter
@@ -85,7 +85,7 @@ def risk(chance: float) -> Rule:
 def risky(chance: float) -> Idea:
     return Idea(
         {"pruner": {"name": "asha"}},
-        ((reporter, "pruning_rule", partial(_rule, risk(chance))), (catalog, "curves_at", _whole_curves)),
+        ((reporter, "pruning_rule", partial(_rule, risk(chance))), (results, "curves_at", _whole_curves)),
     )
 
 
@@ -94,7 +94,7 @@ def _rule(rule: Rule, _spec: StudySpec) -> Rule:
 
 
 def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, TrialCurve]:
-    return catalog.curves(connection, study_id)
+    return results.curves(connection, study_id)
 
 
 def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:

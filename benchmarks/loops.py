@@ -29,7 +29,7 @@ from hpo.data.device import DeviceImages
 from hpo.search.samplers.random import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import open_storage
+from hpo.store.connection import open_storage
 from hpo.training.workload import Workload
 from hpo.values.space import Choices, Point, Range, Value
 

@@ -32,7 +32,7 @@ from sqlalchemy import Engine, event, text
 from benchmarks import hardware
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage, open_storage
+from hpo.store.connection import Storage, open_storage
 from hpo.study.schedule import claim, is_finished
 from hpo.study.study import create, load, remove
 from hpo.values.epoch import EpochResult

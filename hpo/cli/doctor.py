@@ -12,7 +12,7 @@ from hpo.data import DataError, open_dataset
 from hpo.data.registry import names
 from hpo.errors import HpoError, InputError
 from hpo.settings import Settings
-from hpo.store.storage import open_storage
+from hpo.store.connection import open_storage
 
 PACKAGES = (
     "torch",

@@ -35,7 +35,7 @@ def dashboard(host: str, port: int) -> None:
 
     It has no login: whoever reaches it can delete studies. Keep it on 127.0.0.1 or behind a proxy.
     """
-    from hpo.store.storage import open_storage
+    from hpo.store.connection import open_storage
     from hpo.web.dashboard import serve
 
     storage = open_storage(settings())

@@ -22,7 +22,7 @@ from hpo.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from hpo.launch.slot import Slot
-    from hpo.store.storage import Storage
+    from hpo.store.connection import Storage
     from hpo.study.study import Study
 
 log = logging.getLogger("hpo.launch")
@@ -56,7 +56,8 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     spec = StudySpec.load(file)
     chosen = slots(gpus, per_device)
     found = settings()
-    from hpo.store.storage import open_storage, parse_url
+    from hpo.store.connection import open_storage
+    from hpo.store.url import parse_url
 
     parse_url(found)
 
@@ -205,7 +206,7 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
     """
     from hpo.cli.progress import StudyProgress
     from hpo.launch.launcher import Launcher
-    from hpo.store import ledger
+    from hpo.store.workers import forget
     from hpo.study.schedule import is_finished
     from hpo.study.status import status
 
@@ -217,7 +218,7 @@ def _launch(storage: Storage, study: Study, arguments: list[str], chosen: list[S
 
     def settle(worker: str) -> bool:
         with storage.transaction() as connection:
-            ledger.forget_worker(connection, worker)
+            forget(connection, worker)
         return is_open()
 
     if not is_open():

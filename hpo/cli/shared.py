@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from hpo.settings import Settings
-    from hpo.store.storage import Storage
+    from hpo.store.connection import Storage
     from hpo.study.study import Study
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ def settings() -> Settings:
 
 def opened(name: str) -> tuple[Settings, Storage, Study]:
     """The storage of the environment and the study `name` in it."""
-    from hpo.store.storage import open_storage
+    from hpo.store.connection import open_storage
     from hpo.study.study import load
 
     found = settings()

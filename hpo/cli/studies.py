@@ -12,7 +12,7 @@ from hpo.cli.shared import ExampleGroup, as_json, json_result, opened, result, s
 if TYPE_CHECKING:
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
-    from hpo.store.storage import Storage
+    from hpo.store.connection import Storage
     from hpo.study.lifecycle import Draining
     from hpo.study.study import Study
 
@@ -33,7 +33,7 @@ def create(file: Path) -> None:
     that name up to date.
     """
     spec, found = _checked(file)
-    from hpo.store.storage import open_storage
+    from hpo.store.connection import open_storage
     from hpo.study import study as stored
 
     storage = open_storage(found)
@@ -53,7 +53,7 @@ def fork(old: str, file: Path) -> None:
     search.epochs must be those of OLD.
     """
     spec, found = _checked(file)
-    from hpo.store.storage import open_storage
+    from hpo.store.connection import open_storage
     from hpo.study import fork as forks
     from hpo.study.study import load
 
@@ -73,7 +73,7 @@ def fork(old: str, file: Path) -> None:
 def list_(as_json: bool) -> None:
     """List the stored studies."""
     from hpo.cli.tables import study_table
-    from hpo.store.storage import open_storage
+    from hpo.store.connection import open_storage
     from hpo.study import study as stored
     from hpo.study.status import status
 
@@ -188,7 +188,7 @@ def _checked(file: Path) -> tuple[StudySpec, Settings]:
     from hpo.spec.study_spec import StudySpec
 
     spec = StudySpec.load(file)
-    from hpo.store.storage import parse_url
+    from hpo.store.url import parse_url
 
     found = settings()
     parse_url(found)

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from hpo.data import Labelled
 from hpo.data.statistics import Statistics
-from hpo.store import catalog
-from hpo.store.catalog import TrialRow
-from hpo.store.storage import Storage
+from hpo.store import trials
+from hpo.store.connection import Storage
+from hpo.store.trials import TrialRow
 from hpo.study.best import best_params
 from hpo.study.promote import best_of
 from hpo.study.status import ACTIVITIES, StageStatus, Status
@@ -71,7 +71,7 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
 def trial_table(storage: Storage, study: Study) -> str:
     """All trials of both stages."""
     with storage.transaction() as connection:
-        found = {stage: catalog.trials(connection, study.study_id(stage)) for stage in ("search", "full")}
+        found = {stage: trials.read(connection, study.study_id(stage)) for stage in ("search", "full")}
     return "\n".join(_trials(rows, title) for title, rows in found.items() if rows)
 
 
@@ -141,7 +141,7 @@ def replay_table(title: str, found: Mapping[str, Mapping[str, Mean]]) -> str:
 
 def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> str:
     with storage.transaction() as connection:
-        rows = catalog.trials(connection, study.study_id(stage))
+        rows = trials.read(connection, study.study_id(stage))
     best = best_of(rows, ROWS)
     states = ", ".join(
         f"{count} {state.name.lower()}"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from hpo.errors import AwayError, HpoError
 from hpo.export.bundle import ModelSpec, load_bundle, write_bundle
 from hpo.export.metrics import Metrics, test_metrics
-from hpo.store.storage import Storage
+from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
 from hpo.training.workload import Workload

@@ -15,8 +15,9 @@ from sqlalchemy import create_engine, text
 
 from hpo.simulate.curve_table import CurveTable, Run
 from hpo.spec.study_spec import StudySpec
-from hpo.store.ledger import Checkpoint
-from hpo.store.storage import Storage, embedded_url, open_url, stop_embedded
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage, open_url
+from hpo.store.server import start_server, stop_server
 from hpo.study.promote import promote
 from hpo.study.schedule import WIDTH, LeasedTrial, claim
 from hpo.study.study import Study, create
@@ -59,7 +60,7 @@ def scratch_storage() -> Iterator[Storage]:
     """A storage that is gone afterwards: nothing in it must last, so it waits for no disk."""
     with TemporaryDirectory(prefix="hpo-replay-", ignore_cleanup_errors=True) as folder:
         home = Path(folder, "postgres")
-        url = embedded_url(home)
+        url = start_server(home)
         try:
             engine = create_engine(url, isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:
@@ -71,7 +72,7 @@ def scratch_storage() -> Iterator[Storage]:
             yield storage
             storage.engine.dispose()
         finally:
-            stop_embedded(home)
+            stop_server(home)
 
 
 def replay(

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Sequence,
     Table,
     Text,
+    func,
 )
 from sqlalchemy import text as sql_text
 
@@ -47,6 +48,9 @@ trial_system_attributes = _table(models.TrialSystemAttributeModel)
 intermediate_values = _table(models.TrialIntermediateValueModel)
 FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 FINITE_INTERMEDIATE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+
+UTC_NOW = func.timezone("utc", func.now())
+"""The time for Optuna's columns: they hold UTC without a zone."""
 
 metadata = MetaData(schema="hpo")
 _now = sql_text("now()")

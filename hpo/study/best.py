@@ -10,8 +10,8 @@ import tomli_w
 import yaml
 
 from hpo.errors import NotFoundError
-from hpo.store import catalog
-from hpo.store.storage import Storage
+from hpo.store import trials
+from hpo.store.connection import Storage
 from hpo.study.promote import best_of
 from hpo.study.study import Study
 from hpo.values.space import Point
@@ -48,7 +48,7 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
     stages: tuple[Stage, ...] = ("full", "search") if stage is None else (stage,)
     with storage.transaction() as connection:
         for candidate in stages:
-            for row in best_of(catalog.trials(connection, study.study_id(candidate)), 1):
+            for row in best_of(trials.read(connection, study.study_id(candidate)), 1):
                 assert row.value is not None
                 return BestParams(study.name, candidate, row.number, row.value, row.point, row.attributes)
     raise NotFoundError(

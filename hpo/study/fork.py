@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog
-from hpo.store.catalog import TRAINED, TrialRow
-from hpo.store.storage import Storage
+from hpo.store import copies, studies, trials
+from hpo.store.connection import Storage
+from hpo.store.trials import TRAINED, TrialRow
 from hpo.study.study import INHERITED, Creation, Study, bring_up, fill_plan, find, insert
 from hpo.values.space import Point, Range, SearchSpace, cell
 
@@ -40,7 +40,7 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str) -> Fork:
     with storage.transaction() as connection:
         stored = find(connection, spec.name)
         if stored is not None:
-            if catalog.read_study_attribute(connection, stored.search_id, ORIGIN) != origin:
+            if studies.read_attribute(connection, stored.search_id, ORIGIN) != origin:
                 raise ConflictError(
                     f"{source}: name = {spec.name!r}: the stored study of that name is not a fork of "
                     f"{old.name!r}; give the file another name, or delete it: hpo study delete {spec.name}"
@@ -48,18 +48,18 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str) -> Fork:
             return Fork(bring_up(connection, stored, spec, source))
         # Or the study could be removed between two of the reads below. It is waited for only while there is
         # no study of the new name to wait for, so forks in opposite directions cannot deadlock.
-        catalog.lock_study(connection, old.search_id)
+        studies.lock(connection, old.search_id)
         ended = _ended(connection, old)
         fitting = fitted(ended, spec.space)
         study = insert(connection, spec, source, {ORIGIN: origin, INHERITED: len(fitting)})
-        catalog.copy_ended(connection, study.search_id, spec.space, fitting)
+        copies.copy_ended(connection, study.search_id, spec.space, fitting)
         return Fork(Creation(study, "created", fill_plan(connection, study)), len(ended) - len(fitting))
 
 
 def origin_of(storage: Storage, study: Study) -> str | None:
     """The name of the study that this one was forked from."""
     with storage.transaction() as connection:
-        origin = catalog.read_study_attribute(connection, study.search_id, ORIGIN)
+        origin = studies.read_attribute(connection, study.search_id, ORIGIN)
     return None if origin is None else str(origin["study"])
 
 
@@ -82,7 +82,7 @@ def _on_grid(point: Point, space: SearchSpace) -> Point:
 
 
 def _ended(connection: Connection, old: Study) -> list[TrialRow]:
-    rows = catalog.trials(connection, old.search_id, (TrialState.COMPLETE, TrialState.PRUNED))
+    rows = trials.read(connection, old.search_id, (TrialState.COMPLETE, TrialState.PRUNED))
     return [row for row in rows if row.attributes.keys() >= TRAINED]
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from hpo.search import stopping
 from hpo.search.stopping import Ended
-from hpo.store import catalog, costs, ledger
-from hpo.store.storage import Storage
+from hpo.store import costs, results, studies, trials
+from hpo.store.connection import Storage
 from hpo.study import pause
 from hpo.study.study import STOPPED, Study, current
 from hpo.values.stage import STAGES, Stage
@@ -57,7 +57,7 @@ def stopped(storage: Storage, study: Study, stage: Stage) -> Stopped | None:
 
 def read(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
     """`stopped`, as a step of the caller's transaction."""
-    mark = catalog.read_study_attribute(connection, study.study_id(stage), STOPPED)
+    mark = studies.read_attribute(connection, study.study_id(stage), STOPPED)
     return None if mark is None else Stopped(**mark)
 
 
@@ -98,7 +98,7 @@ def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> Dr
     with storage.transaction() as connection:
         changed = []
         for stage in stages:
-            catalog.lock_study(connection, study.study_id(stage))
+            studies.lock(connection, study.study_id(stage))
             if read(connection, study, stage) != BY_USER:
                 _mark(connection, study, stage, BY_USER)
                 changed.append(stage)
@@ -110,9 +110,9 @@ def resume(storage: Storage, study: Study) -> Draining:
     with storage.transaction() as connection:
         changed = []
         for stage in STAGES:
-            catalog.lock_study(connection, study.study_id(stage))
+            studies.lock(connection, study.study_id(stage))
             if read(connection, study, stage) is not None:
-                catalog.unset_study_attribute(connection, study.study_id(stage), STOPPED)
+                studies.unset_attribute(connection, study.study_id(stage), STOPPED)
                 changed.append(stage)
         study = current(connection, study)
         reason = _reason(connection, study, _trained(connection, study))
@@ -120,14 +120,14 @@ def resume(storage: Storage, study: Study) -> Draining:
 
 
 def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> None:
-    catalog.set_study_attributes(connection, study.study_id(stage), {STOPPED: asdict(mark)})
+    studies.set_attributes(connection, study.study_id(stage), {STOPPED: asdict(mark)})
 
 
 def _trained(connection: Connection, study: Study) -> Trained:
     """Those of the search, if any rule asks for them."""
     if study.spec.stop.epochs is None:
         return []
-    return ledger.trained(connection, study.search_id, study.inherited)
+    return results.trained_epochs(connection, study.search_id, study.inherited)
 
 
 def _reason(connection: Connection, study: Study, trained: Trained) -> str | None:
@@ -139,7 +139,7 @@ def _reason(connection: Connection, study: Study, trained: Trained) -> str | Non
     if rules.target is not None or rules.patience is not None:
         ended = [
             Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
-            for number, state, value in catalog.ended(connection, study.search_id)
+            for number, state, value in trials.ended(connection, study.search_id)
             if state == TrialState.COMPLETE or not pause.rungs_of(study.spec)
         ]
     if rules.device_hours is not None:
@@ -165,8 +165,8 @@ def _draining(
     again: str | None = None,
 ) -> Draining:
     ids = [study.study_id(stage) for stage in stages]
-    running = sum(catalog.count_begun(connection, study_id) for study_id in ids)
-    waiting = sum(catalog.count(connection, study_id, catalog.OPEN) for study_id in ids) - running
+    running = sum(trials.count_begun(connection, study_id) for study_id in ids)
+    waiting = sum(trials.count(connection, study_id, trials.OPEN) for study_id in ids) - running
     if "search" in stages:
-        waiting += max(0, study.trials - catalog.count(connection, study.search_id))
+        waiting += max(0, study.trials - trials.count(connection, study.search_id))
     return Draining(tuple(changed), running, waiting, again)

@@ -15,9 +15,9 @@ from hpo.search import effective_lr
 from hpo.search.learning_curves import expected_ends, logarithms
 from hpo.search.pruners import rung_epochs, standing_out
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger
-from hpo.store.catalog import PAUSED, TrialCurve, TrialRow
-from hpo.store.ledger import TrialOutcome
+from hpo.store import results, trials
+from hpo.store.results import TrialCurve, TrialOutcome
+from hpo.store.trials import PAUSED, TrialRow
 from hpo.study.study import Study
 
 
@@ -92,15 +92,15 @@ def still_wanted(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, Tr
 
 def end(connection: Connection, study: Study) -> None:
     """Ends all paused trials of a search, which must be locked, as pruned: none of them will go on."""
-    paused = catalog.paused(connection, study.search_id)
+    paused = trials.paused(connection, study.search_id)
     if not paused:
         return
     endings = {}
-    for trial_id, figures in ledger.figures(connection, paused).items():
+    for trial_id, figures in results.epoch_metrics(connection, paused).items():
         noted = {
             "accuracy": figures.validation_accuracy,
             **dict.fromkeys(("kept_epoch", "epochs"), paused[trial_id]),
         }
         endings[trial_id] = TrialOutcome(TrialState.PRUNED, figures.validation_loss, noted, paused[trial_id])
-    ledger.finish(connection, endings)
-    catalog.unset_attribute(connection, list(paused), PAUSED)
+    results.finish(connection, endings)
+    trials.unset_attribute(connection, list(paused), PAUSED)

@@ -7,9 +7,9 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
-from hpo.store import catalog
-from hpo.store.catalog import TRAINED, TrialRow
-from hpo.store.storage import Storage
+from hpo.store import studies, trials
+from hpo.store.connection import Storage
+from hpo.store.trials import TRAINED, TrialRow
 from hpo.study import lifecycle
 from hpo.study.study import Study, current, full_seed
 
@@ -46,21 +46,21 @@ def promote(storage: Storage, study: Study) -> Promotion:
     promoted. Raises `ConflictError` while the search is not finished, and if none of its trials completed.
     """
     with storage.transaction() as connection:
-        catalog.lock_study(connection, study.search_id)
-        catalog.lock_study(connection, study.full_id)
+        studies.lock(connection, study.search_id)
+        studies.lock(connection, study.full_id)
         study = current(connection, study)
         spec = study.spec
         if lifecycle.read(connection, study, "full") is not None:
             # Or the best so far would be trained after what was a pause, and not the end of the search.
             return Promotion((), 0)
-        rows = catalog.trials(connection, study.search_id)
+        rows = trials.read(connection, study.search_id)
         _check_over(connection, study, rows)
         chosen = best_of(rows, spec.promotion.top)
         if not chosen:
             raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
         present = {
             (row.attributes.get("promoted_from"), row.attributes.get("seed"))
-            for row in catalog.trials(connection, study.full_id)
+            for row in trials.read(connection, study.full_id)
         }
         wanted = [
             (row.point, {"promoted_from": row.number, "seed": full_seed(spec, place)})
@@ -68,13 +68,13 @@ def promote(storage: Storage, study: Study) -> Promotion:
             for place in range(spec.promotion.seeds)
         ]
         new = [(point, a) for point, a in wanted if (a["promoted_from"], a["seed"]) not in present]
-        catalog.enqueue(connection, study.full_id, spec.space, new)
+        trials.enqueue(connection, study.full_id, spec.space, new)
     return Promotion(tuple(chosen), len(new))
 
 
 def _check_over(connection: Connection, study: Study, rows: Sequence[TrialRow]) -> None:
     if lifecycle.read(connection, study, "search") is not None:
-        if begun := catalog.count_begun(connection, study.search_id):
+        if begun := trials.count_begun(connection, study.search_id):
             raise ConflictError(
                 f"study {study.name!r}: the search is stopped, but {begun} of its trials have begun and are "
                 f"not finished; finish them first: hpo workers {study.name}"

@@ -13,11 +13,13 @@ from optuna.trial import TrialState
 from sqlalchemy import ClauseElement, Connection, bindparam, exists, func, select
 
 from hpo.settings import LEASE_SECONDS
-from hpo.store import catalog, ledger, schema
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import Checkpoint, Lease, TrialOutcome
+from hpo.store import checkpoints, leases, results, schema, studies, trials
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage
+from hpo.store.leases import Lease
+from hpo.store.results import TrialOutcome
 from hpo.store.statements import Prepared
-from hpo.store.storage import Storage
+from hpo.store.trials import TrialRow
 from hpo.study import lifecycle, pause
 from hpo.study.study import Study, current, search_seed
 from hpo.study.suggest import source, suggest
@@ -87,14 +89,14 @@ def claim(
     with storage.transaction() as connection:
         if batch_size is not None and not _is_anything_of(connection, study_id, batch_size):
             return []
-        catalog.lock_study(connection, study_id)
+        studies.lock(connection, study_id)
         study = current(connection, study)
         course = lifecycle.decide(connection, study, stage)
-        ledger.reap(connection, study_id)
-        rows = catalog.claimable(connection, study_id)
+        leases.reap(connection, study_id)
+        rows = trials.claimable(connection, study_id)
         if _adopt(connection, study, stage, rows):
-            rows = catalog.claimable(connection, study_id)
-        losses = ledger.losses(connection, [row.trial_id for row in rows])
+            rows = trials.claimable(connection, study_id)
+        losses = leases.losses(connection, [row.trial_id for row in rows])
         rows = _without_worn_out(connection, rows, losses)
         if course.stopped is not None or course.holds_back:
             rows = _begun(rows, losses)
@@ -125,12 +127,12 @@ def claim_lost(
     study_id = study.study_id(stage)
     with storage.transaction() as connection:
         # Asked often, and nearly always for nothing: so before the lock.
-        if not ledger.is_anything_lost(connection, study_id, SUSPECT):
+        if not leases.any_lost(connection, study_id, SUSPECT):
             return []
-        catalog.lock_study(connection, study_id)
-        ledger.reap(connection, study_id)
-        rows = catalog.claimable(connection, study_id)
-        losses = ledger.losses(connection, [row.trial_id for row in rows])
+        studies.lock(connection, study_id)
+        leases.reap(connection, study_id)
+        rows = trials.claimable(connection, study_id)
+        losses = leases.losses(connection, [row.trial_id for row in rows])
         # What others started through Optuna has never been leased, and may lack what ours have.
         begun = [row for row in rows if row.trial_id in losses]
         return _lease(connection, _fitting(begun, batch_size, losses)[:width], worker, seconds, losses)
@@ -155,8 +157,8 @@ def _fitting(rows: Sequence[TrialRow], batch_size: Value, losses: Mapping[int, i
 
 def _is_anything_of(connection: Connection, study_id: int, batch_size: int) -> bool:
     """Whether a trial of that batch size waits, or any is lost: asked without the study's lock."""
-    waiting = catalog.claimable(connection, study_id)
-    return any(row.point.get("batch_size") == batch_size for row in waiting) or ledger.is_anything_lost(
+    waiting = trials.claimable(connection, study_id)
+    return any(row.point.get("batch_size") == batch_size for row in waiting) or leases.any_lost(
         connection, study_id, SUSPECT
     )
 
@@ -174,7 +176,7 @@ def _lease(
 ) -> list[LeasedTrial]:
     if not chosen:
         return []
-    held = ledger.lease(connection, [row.trial_id for row in chosen], worker, seconds)
+    held = leases.grant(connection, [row.trial_id for row in chosen], worker, seconds)
     return [
         LeasedTrial(
             row.number,
@@ -200,12 +202,12 @@ def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
         study = current(connection, study)
         if (stopped := lifecycle.read(connection, study, stage)) is not None:
             # In this order: what is under way may pause at any moment. The next claim ends what has paused.
-            quiet = catalog.count_begun(connection, study_id) == 0
-            return quiet and not (stopped.by == "rule" and catalog.paused(connection, study_id))
+            quiet = trials.count_begun(connection, study_id) == 0
+            return quiet and not (stopped.by == "rule" and trials.paused(connection, study_id))
         # In this order: once all are there, none is added between the two looks.
-        if stage == "search" and catalog.count(connection, study_id) < study.trials:
+        if stage == "search" and trials.count(connection, study_id) < study.trials:
             return False
-        return catalog.count(connection, study_id, catalog.OPEN) == 0
+        return trials.count(connection, study_id, trials.OPEN) == 0
 
 
 def files_at_rest(storage: Storage, study: Study) -> set[str] | None:
@@ -213,11 +215,11 @@ def files_at_rest(storage: Storage, study: Study) -> set[str] | None:
     None while a trial is begun that writes."""
     with storage.transaction() as connection:
         for stage in STAGES:
-            catalog.lock_study(connection, study.study_id(stage))
-            if catalog.count_begun(connection, study.study_id(stage)):
+            studies.lock(connection, study.study_id(stage))
+            if trials.count_begun(connection, study.study_id(stage)):
                 return None
-        rows = catalog.trials(connection, study.full_id)
-        paused = ledger.checkpoints(connection, catalog.paused(connection, study.search_id))
+        rows = trials.read(connection, study.full_id)
+        paused = checkpoints.read(connection, trials.paused(connection, study.search_id))
     weights = {row.attributes["weights"] for row in rows if "weights" in row.attributes}
     return weights | {saved.file for saved in paused.values()}
 
@@ -229,18 +231,20 @@ def _adopt(connection: Connection, study: Study, stage: Stage, rows: Sequence[Tr
     In the search, one that gives every parameter a value of the space is a trial like ours. All others fail.
     """
     foreign = [row for row in rows if "seed" not in row.attributes]
-    asked = catalog.fixed_params(connection, [row.trial_id for row in foreign])
+    asked = trials.fixed_params(connection, [row.trial_id for row in foreign])
     for row in foreign:
         point = {**asked.get(row.trial_id, {}), **row.point}
         if stage == "search" and point in study.spec.space:
-            catalog.set_points(connection, study.spec.space, {row.trial_id: point})
+            trials.set_points(connection, study.spec.space, {row.trial_id: point})
             seed = search_seed(study.spec, row.number)
-            catalog.set_attributes(connection, {row.trial_id: {"seed": seed}})
+            trials.set_attributes(connection, {row.trial_id: {"seed": seed}})
         else:
             reason = "was not added by this service and gives no point of the search space"
             if stage == "full":
                 reason = "was not added by promotion, as every full training is"
-            ledger.finish(connection, {row.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": reason})})
+            results.finish(
+                connection, {row.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": reason})}
+            )
     return bool(foreign)
 
 
@@ -251,7 +255,7 @@ def _without_worn_out(
     worn_out = [row for row in rows if losses.get(row.trial_id, 0) >= MOST_LOSSES]
     for row in worn_out:
         reason = f"its worker was lost {losses[row.trial_id]} times in a row"
-        ledger.finish(connection, {row.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": reason})})
+        results.finish(connection, {row.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": reason})})
     return [row for row in rows if row not in worn_out]
 
 
@@ -259,10 +263,10 @@ def _next_ones(connection: Connection, study: Study, waiting: list[TrialRow], fe
     """Of a search in which nothing is lost; of new ones and paused ones `few` at once."""
     if waiting and not pause.rungs_of(study.spec):
         return waiting
-    rows = catalog.trials(connection, study.search_id)
+    rows = trials.read(connection, study.search_id)
     if (waiting or len(rows) >= study.trials) and not any(map(pause.is_paused, rows)):
         return waiting
-    curves = catalog.curves(connection, study.search_id)
+    curves = results.curves(connection, study.search_id)
     if paused := pause.going_on(study, rows, curves):
         return pack_of(paused, few, {})
     found = waiting or suggest(connection, study, rows, curves, few)

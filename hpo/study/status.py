@@ -7,9 +7,9 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import Connection, func, select
 
-from hpo.store import catalog, costs, ledger, schema
-from hpo.store.catalog import TrialRow
-from hpo.store.storage import Storage
+from hpo.store import costs, leases, schema, trials, workers
+from hpo.store.connection import Storage
+from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
 from hpo.study.lifecycle import Stopped
 from hpo.study.pause import is_paused
@@ -83,15 +83,15 @@ def status(storage: Storage, study: Study) -> Status:
     spec = study.spec
     with storage.transaction() as connection:
         for stage in STAGES:
-            ledger.reap(connection, study.study_id(stage))
-        ledger.dismiss(connection)
+            leases.reap(connection, study.study_id(stage))
+        workers.dismiss(connection)
         search = _stage(connection, study, "search", study.trials)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
         return Status(study.name, spec.fingerprint, search, full, _workers(connection, study))
 
 
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
-    rows = catalog.trials(connection, study.study_id(stage))
+    rows = trials.read(connection, study.study_id(stage))
     counts = Counter(row.state for row in rows)
     activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
     return StageStatus(

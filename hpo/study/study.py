@@ -14,8 +14,8 @@ from sqlalchemy import Connection, delete, func, select
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.random import first_points
 from hpo.spec.study_spec import EXTENDABLE, FULL_SUFFIX, StudySpec
-from hpo.store import catalog, ledger, schema
-from hpo.store.storage import Storage
+from hpo.store import leases, schema, studies, trials
+from hpo.store.connection import Storage
 from hpo.values.seeds import derive_seed
 from hpo.values.space import Point, cell
 from hpo.values.stage import Stage
@@ -95,13 +95,13 @@ def bring_up(connection: Connection, stored: Study, spec: StudySpec, source: str
     if stored.spec == spec:
         return Creation(stored, "unchanged")
     study = replace(stored, spec=spec)
-    catalog.lock_study(connection, study.search_id)
+    studies.lock(connection, study.search_id)
     for study_id in (study.search_id, study.full_id):
-        catalog.set_study_attributes(connection, study_id, {SPEC: spec.to_json()})
+        studies.set_attributes(connection, study_id, {SPEC: spec.to_json()})
     if stored.spec.stop != spec.stop:
-        mark = catalog.read_study_attribute(connection, study.search_id, STOPPED)
+        mark = studies.read_attribute(connection, study.search_id, STOPPED)
         if mark is not None and mark["by"] == "rule":
-            catalog.unset_study_attribute(connection, study.search_id, STOPPED)
+            studies.unset_attribute(connection, study.search_id, STOPPED)
     fill_plan(connection, study)
     grown = any(_at(spec.to_json(), key) > _at(stored.spec.to_json(), key) for key in EXTENDABLE)
     return Creation(study, "extended" if grown else "updated", study.trials - stored.trials)
@@ -122,7 +122,7 @@ def load(storage: Storage, name: str) -> Study:
 
 def current(connection: Connection, study: Study) -> Study:
     """The study with the spec that is stored by now: since a worker loaded it, it may have been extended."""
-    stored = catalog.read_study_attribute(connection, study.search_id, SPEC)
+    stored = studies.read_attribute(connection, study.search_id, SPEC)
     if stored is None or stored == study.spec.to_json():
         return study
     return replace(study, spec=StudySpec.parse(stored, source=f"stored study {study.name!r}"))
@@ -150,9 +150,9 @@ def remove(storage: Storage, study: Study, artifacts: Path) -> None:
     with storage.transaction() as connection:
         _lock_name(connection, study.name)
         for study_id in (study.search_id, study.full_id):
-            catalog.lock_study(connection, study_id)
-            ledger.revoke(connection, study_id)
-            catalog.delete_study(connection, study_id)
+            studies.lock(connection, study_id)
+            leases.revoke(connection, study_id)
+            studies.delete(connection, study_id)
         connection.execute(delete(schema.workers).where(schema.workers.c.study == study.name))
     shutil.rmtree(study.artifacts(artifacts), ignore_errors=True)
 
@@ -165,11 +165,11 @@ def _lock_name(connection: Connection, name: str) -> None:
 def find(connection: Connection, name: str) -> Study | None:
     """The stored study of that name, None if there is none; holds the name until the transaction ends."""
     _lock_name(connection, name)
-    search = catalog.study_attributes(connection, name)
+    search = studies.read_attributes(connection, name)
     if search is None or SPEC not in search[1]:
         return None
     search_id, attributes = search
-    full = catalog.study_attributes(connection, name + FULL_SUFFIX)
+    full = studies.read_attributes(connection, name + FULL_SUFFIX)
     if full is None:
         # The dashboard can delete one of the two; the search is worth keeping without its full training.
         kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY)}
@@ -186,7 +186,7 @@ def insert(
     """A new study without trials; its name must have been looked for. Raises `ConflictError` if a study that
     others made has one of its names."""
     for name in (spec.name, spec.full_name):
-        if catalog.study_attributes(connection, name) is not None:
+        if studies.read_attributes(connection, name) is not None:
             raise ConflictError(
                 f"{source}: name = {spec.name!r}: the storage has a study {name!r} that this service did not "
                 "make; give the file another name"
@@ -200,17 +200,17 @@ def insert(
 
 
 def _insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:
-    return catalog.insert_study(connection, name, {**attributes, STAGE: stage})
+    return studies.insert(connection, name, {**attributes, STAGE: stage})
 
 
 def fill_plan(connection: Connection, study: Study) -> int:
     """Queues the points of the random plan that are not there yet; gives their number."""
     spec = study.spec
-    present = catalog.count(connection, study.search_id)
+    present = trials.count(connection, study.search_id)
     points = _plan(connection, study)[present - study.inherited :]
-    trials = [(point, {"seed": search_seed(spec, present + i)}) for i, point in enumerate(points)]
-    catalog.enqueue(connection, study.search_id, spec.space, trials)
-    return len(trials)
+    planned = [(point, {"seed": search_seed(spec, present + i)}) for i, point in enumerate(points)]
+    trials.enqueue(connection, study.search_id, spec.space, planned)
+    return len(planned)
 
 
 def _plan(connection: Connection, study: Study) -> list[Point]:
@@ -218,7 +218,7 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
     spec, inherited = study.spec, study.inherited
     if not inherited:
         return first_points(spec.space, spec.sampler.name, study.planned, spec.seed)
-    rows = catalog.trials(connection, study.search_id)
+    rows = trials.read(connection, study.search_id)
     taken = {cell(row.point) for row in rows if row.number < inherited}
     count, seed = study.planned - inherited, derive_seed(spec.seed, 4, inherited)
     return first_points(spec.space, spec.sampler.name, count, seed, taken)

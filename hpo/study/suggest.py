@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 from hpo.search.samplers import tpe
 from hpo.search.samplers.base import Observation
-from hpo.store import catalog
-from hpo.store.catalog import TrialCurve, TrialRow
+from hpo.store import trials
+from hpo.store.results import TrialCurve
+from hpo.store.trials import TrialRow
 from hpo.study.pause import is_paused
 from hpo.study.study import Study, search_seed
 from hpo.values.seeds import derive_seed
@@ -36,10 +37,10 @@ def suggest(
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
     seed = derive_seed(spec.seed, 2, len(rows))
     points = source(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
-    trials: list[tuple[Point, Mapping[str, int]]] = [
+    suggested: list[tuple[Point, Mapping[str, int]]] = [
         (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
     ]
-    return catalog.enqueue(connection, study.search_id, spec.space, trials)
+    return trials.enqueue(connection, study.search_id, spec.space, suggested)
 
 
 def source(name: str) -> Callable[..., list[Point]]:

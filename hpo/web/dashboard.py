@@ -7,7 +7,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from optuna_dashboard import wsgi
 
 from hpo.errors import InputError
-from hpo.store.storage import Storage
+from hpo.store.connection import Storage
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from hpo.store.ledger import Checkpoint
+from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
 from hpo.values.stage import Stage

@@ -10,10 +10,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from hpo.errors import StorageError, UnavailableError
 from hpo.settings import LEASE_SECONDS
-from hpo.store import ledger, schema
-from hpo.store.ledger import Lease
+from hpo.store import leases, schema, workers
+from hpo.store.connection import Storage
+from hpo.store.leases import Lease
 from hpo.store.retry import Backoff, until_available
-from hpo.store.storage import Storage
 from hpo.study.study import Study
 from hpo.worker.outbox import LAST_SECONDS
 
@@ -69,11 +69,11 @@ class Renewal:
         entry = {
             "study": self._study.name,
             "device": self._device,
-            "expires": ledger.from_now(self._lease_seconds),
+            "expires": leases.from_now(self._lease_seconds),
         }
         statement = insert(table).values(name=self._worker, **entry)
         with self._storage.transaction() as connection:
-            ledger.hold(connection, self._leases())  # in the order of `ledger.forget_worker`
+            leases.hold(connection, self._leases())  # in the order of `workers.forget`
             connection.execute(statement.on_conflict_do_update(index_elements=[table.c.name], set_=entry))
 
     def _renew_until_closed(self) -> None:
@@ -87,4 +87,4 @@ class Renewal:
                 log.exception("the leases of %s were not renewed", self._worker)
         # Here, where nobody waits for a storage that does not answer: the entry expires by itself.
         with suppress(StorageError), self._storage.transaction() as connection:
-            ledger.dismiss(connection, self._worker)
+            workers.dismiss(connection, self._worker)

@@ -13,9 +13,11 @@ from sqlalchemy import Connection
 from hpo.search import pruners
 from hpo.search.pruners import Peer, Rule
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger
-from hpo.store.ledger import Checkpoint, Lease, TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import checkpoints, costs, leases, results
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage
+from hpo.store.leases import Lease
+from hpo.store.results import TrialOutcome
 from hpo.study import pause
 from hpo.study.schedule import LeasedTrial
 from hpo.study.study import Study
@@ -187,37 +189,37 @@ class Reporter:
     def _send(
         self,
         delivery: int,
-        results: Sequence[EpochResult],
+        reports: Sequence[EpochResult],
         saved: Mapping[int, Attributes],
         spent: Mapping[int, Mapping[str, float]],
         new: set[int],
     ) -> None:
         """`new`: the trials, by id, whose epoch this delivery has written, at a former try say."""
         with self._storage.transaction() as connection:
-            held = ledger.hold(connection, self._leases.values())
+            held = leases.hold(connection, self._leases.values())
             lost = {number for number, lease in self._leases.items() if lease.trial_id not in held}
-            lost |= {result.member for result in results} - self._leases.keys()
+            lost |= {result.member for result in reports} - self._leases.keys()
             # A trial that has ended may have trained on for an epoch or two while the database was away.
             gone = lost | self._gone
-            mine = [r for r in results if r.member in self._leases and r.member not in gone]
+            mine = [r for r in reports if r.member in self._leases and r.member not in gone]
             finite = {self._all[r.member]: r for r in mine if r.status != "diverged"}
-            new |= ledger.report(connection, finite)
+            new |= results.report(connection, finite)
             self._charge(connection, delivery, spent)
             endings = self._endings(connection, mine, saved)
             # An epoch that was on record was judged when it came there.
             undecided = [r for r in mine if r.member not in endings and self._all[r.member] in new]
             endings |= self._pruned(connection, undecided)
-            ledger.finish(connection, {self._all[number]: ending for number, ending in endings.items()})
+            results.finish(connection, {self._all[number]: ending for number, ending in endings.items()})
         self._let_go(lost, endings)
         self._pausing.extend(
             r.member for r in undecided if r.epoch in self._pauses and r.member not in endings
         )
 
     def _send_saved(self, saved: Mapping[int, Checkpoint]) -> None:
-        self._write_saved(saved, ledger.save)
+        self._write_saved(saved, checkpoints.save)
 
     def _send_paused(self, saved: Mapping[int, Checkpoint]) -> None:
-        self._write_saved(saved, partial(ledger.pause, attributes=self._attributes))
+        self._write_saved(saved, partial(checkpoints.pause, attributes=self._attributes))
         self._let_go(saved, ())
 
     def _write_saved(
@@ -226,7 +228,7 @@ class Reporter:
         write: Callable[[Connection, Mapping[int, Checkpoint]], list[str]],
     ) -> None:
         with self._storage.transaction() as connection:
-            held = ledger.hold(connection, self._leases.values())
+            held = leases.hold(connection, self._leases.values())
             mine = {
                 self._all[number]: one
                 for number, one in saved.items()
@@ -236,21 +238,21 @@ class Reporter:
             if len(mine) < len(saved):
                 # This may be told a second time, when others have the trial already.
                 unused += [one.file for one in saved.values()]
-                named = ledger.checkpoints(connection, [self._all[number] for number in saved])
+                named = checkpoints.read(connection, [self._all[number] for number in saved])
         in_use = {one.file for one in named.values()}
         self._replaced([name for name in unused if name not in in_use])
 
     def _send_failed(self, numbers: Collection[int], attributes: Attributes) -> None:
         failing = {number: lease for number, lease in self._leases.items() if number in numbers}
         with self._storage.transaction() as connection:
-            held = ledger.hold(connection, failing.values())
-            ledger.finish(connection, {i: TrialOutcome(TrialState.FAIL, None, attributes) for i in held})
+            held = leases.hold(connection, failing.values())
+            results.finish(connection, {i: TrialOutcome(TrialState.FAIL, None, attributes) for i in held})
         ended = [number for number, lease in failing.items() if lease.trial_id in held]
         self._let_go(failing.keys() - ended, ended)
 
     def _send_released(self) -> None:
         with self._storage.transaction() as connection:
-            ledger.release(connection, self._leases.values())
+            leases.release(connection, self._leases.values())
         self._leases = {}
 
     def _send_spent(self, delivery: int, spent: Mapping[int, Mapping[str, float]]) -> None:
@@ -271,18 +273,22 @@ class Reporter:
         self._ended(ended)
 
     def _endings(
-        self, connection: Connection, results: Sequence[EpochResult], saved: Mapping[int, Attributes]
+        self, connection: Connection, reports: Sequence[EpochResult], saved: Mapping[int, Attributes]
     ) -> dict[int, TrialOutcome]:
         """Of the members, by number, that have diverged or finished."""
         endings = {}
-        for result in results:
+        for result in reports:
             if result.status == "diverged":
                 reason = f"its loss was not finite in epoch {result.epoch}"
                 attributes = {"reason": reason, **self._attributes}
                 endings[result.member] = TrialOutcome(TrialState.FAIL, None, attributes, result.epoch - 1)
-        finished = {self._all[r.member]: r for r in results if r.status == "finished"}
+        finished = {self._all[r.member]: r for r in reports if r.status == "finished"}
         # The record counts, not the memory: an epoch that was trained twice stays as it was first told.
-        kept = ledger.figures(connection, {i: r.kept_epoch for i, r in finished.items()}) if finished else {}
+        kept = (
+            results.epoch_metrics(connection, {i: r.kept_epoch for i, r in finished.items()})
+            if finished
+            else {}
+        )
         for trial_id, figures in kept.items():
             result = finished[trial_id]
             noted = self._noted(figures.validation_accuracy, result.kept_epoch, result.epoch)
@@ -292,19 +298,19 @@ class Reporter:
             )
         return endings
 
-    def _pruned(self, connection: Connection, results: Sequence[EpochResult]) -> dict[int, TrialOutcome]:
+    def _pruned(self, connection: Connection, reports: Sequence[EpochResult]) -> dict[int, TrialOutcome]:
         """Every result is in the database before the first is judged, so pack mates count as peers."""
-        if self._rule is pruners.never or not results:
+        if self._rule is pruners.never or not reports:
             return {}
-        curves = catalog.curves_at(
+        curves = results.curves_at(
             connection,
             self._study_id,
-            {result.epoch for result in results},
-            [self._all[result.member] for result in results],
+            {result.epoch for result in reports},
+            [self._all[result.member] for result in reports],
         )
         peers = [Peer(one.number, one.losses, one.state == TrialState.COMPLETE) for one in curves.values()]
         endings = {}
-        for result in results:
+        for result in reports:
             curve = curves[self._all[result.member]].losses
             others = [peer for peer in peers if peer.number != result.member]
             if self._rule(result.member, curve, others):

@@ -19,8 +19,8 @@ from hpo.data.device import DeviceImages
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
 from hpo.settings import LEASE_SECONDS
 from hpo.store import costs
+from hpo.store.connection import Storage
 from hpo.store.retry import until_available
-from hpo.store.storage import Storage
 from hpo.study.promote import promote
 from hpo.study.schedule import WIDTH, LeasedTrial, claim, claim_lost, files_at_rest, is_finished
 from hpo.study.study import Study

@@ -21,8 +21,8 @@ from support.shell import ROOT, SMALL_STUDY
 from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import INVARIANTS, Remains, remains, violations
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, schema
-from hpo.store.storage import Storage
+from hpo.store import schema, trials
+from hpo.store.connection import Storage
 from hpo.study.promote import promote
 from hpo.study.study import Study, create
 from hpo.values.stage import Stage
@@ -110,7 +110,7 @@ def complete(ended: Ended, stage: Stage) -> None:
                     trial_id=trial_id, objective=0, value=number + 1 / EPOCHS, value_type=schema.FINITE_VALUE
                 )
             )
-            catalog.set_attributes(connection, {trial_id: attributes})
+            trials.set_attributes(connection, {trial_id: attributes})
 
 
 def add_step(connection: Connection, trial_id: int, epoch: int, loss: float) -> None:
@@ -139,7 +139,7 @@ def lose_a_trial(connection: Connection, ended: Ended) -> None:
 
 def add_a_trial(connection: Connection, ended: Ended) -> None:
     point = ended.look().of("search")[0].row.point
-    catalog.enqueue(connection, ended.study.search_id, ended.study.spec.space, [(point, {"seed": 1})])
+    trials.enqueue(connection, ended.study.search_id, ended.study.spec.space, [(point, {"seed": 1})])
 
 
 def leave_one_running(connection: Connection, ended: Ended) -> None:
@@ -151,7 +151,7 @@ def fail_one(connection: Connection, ended: Ended) -> None:
     failed = ended.ids("search")[3]
     trial = schema.trials.c.trial_id == failed
     connection.execute(update(schema.trials).where(trial).values(state=TrialState.FAIL))
-    catalog.set_attributes(connection, {failed: {"reason": "its worker was lost 4 times"}})
+    trials.set_attributes(connection, {failed: {"reason": "its worker was lost 4 times"}})
 
 
 def search_a_cell_again(connection: Connection, ended: Ended) -> None:
@@ -159,12 +159,12 @@ def search_a_cell_again(connection: Connection, ended: Ended) -> None:
     table = schema.trial_params
     connection.execute(delete(table).where(table.c.trial_id == second))
     point = next(trial.row.point for trial in ended.look().trials if trial.row.trial_id == first)
-    catalog.set_points(connection, ended.study.spec.space, {second: point})
+    trials.set_points(connection, ended.study.spec.space, {second: point})
 
 
 def train_a_seed_again(connection: Connection, ended: Ended) -> None:
     first, second = (trial.row for trial in ended.look().of("full"))
-    catalog.set_attributes(connection, {second.trial_id: {"seed": first.attributes["seed"]}})
+    trials.set_attributes(connection, {second.trial_id: {"seed": first.attributes["seed"]}})
 
 
 def leave_a_gap(connection: Connection, ended: Ended) -> None:

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 from support.shell import SMALL_STUDY, Shell
 
 from hpo.settings import Settings
-from hpo.store.storage import open_storage
+from hpo.store.connection import open_storage
 
 pytestmark = pytest.mark.slow
 

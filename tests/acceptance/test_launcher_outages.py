@@ -11,7 +11,7 @@ from support.shell import SMALL_STUDY, Shell, children, until_gone, wait_for
 
 from benchmarks.chaos.server import Server
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import open_url
+from hpo.store.connection import open_url
 from hpo.study.study import create
 
 pytestmark = pytest.mark.slow

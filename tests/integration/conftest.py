@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage
+from hpo.store.connection import Storage
 from hpo.worker import reporter
 
 RAW: Mapping[str, Any] = {

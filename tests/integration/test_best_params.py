@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 
 from hpo.errors import NotFoundError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import ledger
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import results
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
 from hpo.study.best import FORMATS, BestParams, best_params
 from hpo.study.promote import promote
 from hpo.study.schedule import claim
@@ -36,7 +36,7 @@ def run(storage: Storage, study: Study, stage: Stage, *losses: float | None) -> 
         (trial,) = claim(storage, study, stage, "one", 1)
         state = TrialState.FAIL if loss is None else TrialState.COMPLETE
         with storage.transaction() as connection:
-            ledger.finish(
+            results.finish(
                 connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.75, "epochs": 3})}
             )
 

@@ -18,10 +18,11 @@ from support.crowd import PROCESSES, at_once, expire, loss, serve, stop_inside_c
 from hpo.search.samplers.base import distributions
 from hpo.search.samplers.random import plan
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import Checkpoint, TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import checkpoints, leases, results, studies, trials
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
+from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
 from hpo.study.promote import promote
 from hpo.study.schedule import MOST_LOSSES, PROPOSALS, SUSPECT, LeasedTrial, claim, claim_lost, is_finished
@@ -37,13 +38,13 @@ TPE = {"name": "tpe", "startup": 6}
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study_id)
+        return trials.read(connection, study_id)
 
 
 def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
         for trial in trials:
-            ledger.finish(
+            results.finish(
                 connection,
                 {
                     trial.lease.trial_id: TrialOutcome(
@@ -178,7 +179,7 @@ def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Sto
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     first = claim(storage, study, "search", "dead", 3)
     with storage.transaction() as connection:
-        ledger.save(connection, {first[1].lease.trial_id: Checkpoint(4, "four")})
+        checkpoints.save(connection, {first[1].lease.trial_id: Checkpoint(4, "four")})
     expire(storage)
     second = claim(storage, study, "search", "alive", 5)
     assert [t.number for t in first] == [0, 1, 2]
@@ -189,7 +190,7 @@ def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Sto
     assert [t.checkpoint for t in second] == [None, Checkpoint(4, "four"), None, None, None]
     assert min(t.lease.token for t in second) > max(t.lease.token for t in first)
     with storage.transaction() as connection:
-        assert ledger.losses(connection, [t.lease.trial_id for t in second]) == {
+        assert leases.losses(connection, [t.lease.trial_id for t in second]) == {
             t.lease.trial_id: int(t.number < 3) for t in second
         }
 
@@ -198,7 +199,7 @@ def test_trials_that_were_handed_back_come_first_too(storage: Storage, spec: Spe
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     pack = claim(storage, study, "search", "one", 6)
     with storage.transaction() as connection:
-        ledger.release(connection, [t.lease for t in pack if t.number in (3, 5)])
+        leases.release(connection, [t.lease for t in pack if t.number in (3, 5)])
     assert [t.number for t in claim(storage, study, "search", "two", 3)] == [3, 5, 6]
 
 
@@ -216,7 +217,7 @@ def test_an_owner_that_is_late_but_writing_keeps_its_trial(storage: Storage, spe
     expire(storage)
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET seconds = 30"))
-        assert ledger.hold(connection, [trial.lease])
+        assert leases.hold(connection, [trial.lease])
         assert claim(storage, study, "search", "other", 1) == []  # and does not wait
     assert claim(storage, study, "search", "other", 1) == []
 
@@ -232,13 +233,13 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
 
     def finish_late() -> None:
         with storage.transaction() as connection:
-            held.append(ledger.hold(connection, [trial.lease]))
+            held.append(leases.hold(connection, [trial.lease]))
             for trial_id in held[0]:
-                ledger.finish(
+                results.finish(
                     connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
                 )
 
-    owner, look = threading.Thread(target=finish_late), catalog.claimable
+    owner, look = threading.Thread(target=finish_late), trials.claimable
 
     def look_and_let_the_owner_go_on(*arguments: Any) -> list[TrialRow]:
         found = look(*arguments)
@@ -247,7 +248,7 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "claimable", look_and_let_the_owner_go_on)
+        patch.setattr(trials, "claimable", look_and_let_the_owner_go_on)
         (taken,) = claim(storage, study, "search", "next", 1)
     owner.join(20)
     assert held == [set()]
@@ -271,7 +272,7 @@ def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: St
     for epoch in range(1, MOST_LOSSES + 3):
         (trial,) = claim(storage, study, "search", "victim", 1)
         with storage.transaction() as connection:
-            ledger.save(connection, {trial.lease.trial_id: Checkpoint(epoch, str(epoch))})
+            checkpoints.save(connection, {trial.lease.trial_id: Checkpoint(epoch, str(epoch))})
         expire(storage)
     (trial,) = claim(storage, study, "search", "next", 1)
     assert trial.checkpoint == Checkpoint(MOST_LOSSES + 2, str(MOST_LOSSES + 2))
@@ -335,8 +336,8 @@ def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: S
     handed_back = claim(storage, study, "search", "stopped", 1)
     assert claim_lost(storage, study, "search", "one", 9, 16) == []
     with storage.transaction() as connection:
-        ledger.release(connection, [trial.lease for trial in handed_back])
-        ledger.save(connection, {lost[0].lease.trial_id: Checkpoint(2, "two")})
+        leases.release(connection, [trial.lease for trial in handed_back])
+        checkpoints.save(connection, {lost[0].lease.trial_id: Checkpoint(2, "two")})
     expire(storage, "dead")
     first = claim_lost(storage, study, "search", "one", 3, 16, seconds=1000)
     second = claim_lost(storage, study, "search", "one", 9, 16)
@@ -402,7 +403,7 @@ def test_a_look_for_lost_trials_that_finds_none_waits_for_nobody(storage: Storag
     study = create(storage, spec(), "test").study
     claim(storage, study, "search", "alive", 3)
     with storage.transaction() as connection:
-        catalog.lock_study(connection, study.search_id)
+        studies.lock(connection, study.search_id)
         assert claim_lost(storage, study, "search", "one", 4, 16) == []
 
 
@@ -422,7 +423,7 @@ def test_a_stopped_stage_hands_out_only_what_was_begun(storage: Storage, spec: S
     finish(storage, again)
     assert not is_finished(storage, study, "search")
     with storage.transaction() as connection:
-        ledger.release(connection, [running[0].lease])
+        leases.release(connection, [running[0].lease])
     assert not is_finished(storage, study, "search")  # it waits, but was begun
     finish(storage, claim_lost(storage, study, "search", "one", 4, 16))
     assert is_finished(storage, study, "search")
@@ -576,8 +577,8 @@ def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage,
     # They were faster: what they say stands, and our worker has lost it.
     storage.study("small").tell(0, 0.125)
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease]) == set()
-        ledger.finish(
+        assert leases.hold(connection, [trial.lease]) == set()
+        results.finish(
             connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"late": True})}
         )
     found = rows(storage, study.search_id)[0]

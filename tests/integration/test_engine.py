@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hpo import models
 from hpo.spec.study_spec import StudySpec
-from hpo.store.ledger import Lease
+from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.compiler import CompileError, obtain

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -17,10 +18,10 @@ from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers import tpe
 from hpo.search.samplers.base import Observation
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger, schema
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import copies, costs, results, schema, studies, trials
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
+from hpo.store.trials import TrialRow
 from hpo.study import fork, schedule
 from hpo.study.fork import fitted, origin_of
 from hpo.study.promote import promote
@@ -42,7 +43,7 @@ TPE = {"name": "tpe", "startup": 6}
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study_id)
+        return trials.read(connection, study_id)
 
 
 def count_all(storage: Storage) -> int:
@@ -60,10 +61,10 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
                 result = EpochResult(
                     trial.number, epoch, 0, 2.0, value + 2 - epoch, 0.25, 1.0, 0.5, "training", kept_epoch=2
                 )
-                ledger.report(connection, {trial_id: result})
+                results.report(connection, {trial_id: result})
             costs.charge(connection, {trial_id: {"training": 2.0}})
             attributes = {"accuracy": 0.5, "kept_epoch": 2, "epochs": 2, "worker": "one", "device": "cpu"}
-            ledger.finish(connection, {trial_id: TrialOutcome(state, value, attributes)})
+            results.finish(connection, {trial_id: TrialOutcome(state, value, attributes)})
 
 
 def serve(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
@@ -84,7 +85,7 @@ def old(storage: Storage, spec: SpecOf) -> Study:
     finish(storage, [t for t in trials if t.number not in (1, 2, 11)])
     finish(storage, [trials[1]], TrialState.PRUNED)
     with storage.transaction() as connection:
-        ledger.finish(
+        results.finish(
             connection, {trials[2].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})}
         )
     return study
@@ -322,7 +323,7 @@ def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old
     before = rows(storage, first.study.search_id)
     (left,) = (r for r in rows(storage, old.search_id) if r.state == TrialState.RUNNING)
     with storage.transaction() as connection:
-        ledger.finish(connection, {left.trial_id: TrialOutcome(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
+        results.finish(connection, {left.trial_id: TrialOutcome(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
     again = fork.fork(storage, old, spec(**WIDE), "test").creation
     assert (again.did, again.added, again.study) == ("unchanged", 0, first.study)
     assert rows(storage, first.study.search_id) == before
@@ -399,18 +400,20 @@ def test_a_study_made_anew_under_the_old_name_is_another_origin(
     assert names(storage) == ["small", "wide"]
 
 
-@pytest.mark.parametrize("step", ["insert_study", "copy_ended", "enqueue"])
+@pytest.mark.parametrize(
+    ("module", "step"), [(studies, "insert"), (copies, "copy_ended"), (trials, "enqueue")]
+)
 def test_a_fork_that_fails_in_the_middle_leaves_nothing(
-    storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch, step: str
+    storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
-    before, real = count_all(storage), getattr(catalog, step)
+    before, real = count_all(storage), getattr(module, step)
 
     def fails_late(*arguments: Any) -> object:
         real(*arguments)
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, step, fails_late)
+        patch.setattr(module, step, fails_late)
         with pytest.raises(ZeroDivisionError):
             fork.fork(storage, old, spec(**WIDE), "test")
     assert count_all(storage) == before

@@ -12,10 +12,12 @@ from sqlalchemy import Connection, Row, text
 from support.crowd import at_once, expire, reap_study
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import Checkpoint, EpochMetrics, Lease, TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import checkpoints, costs, leases, results, studies, trials, workers
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage
+from hpo.store.leases import Lease
+from hpo.store.results import EpochMetrics, TrialOutcome
+from hpo.store.trials import TrialRow
 from hpo.study.schedule import SUSPECT, LeasedTrial, claim
 from hpo.study.study import Study, create
 from hpo.values.epoch import EpochResult
@@ -35,10 +37,10 @@ def result(epoch: int, loss: float) -> EpochResult:
 
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study.search_id)
+        return trials.read(connection, study.search_id)
 
 
-def leases(storage: Storage) -> dict[int, Row[Any]]:
+def lease_rows(storage: Storage) -> dict[int, Row[Any]]:
     """By trial id."""
     with storage.transaction() as connection:
         found = connection.execute(text("SELECT *, expires - now() AS remaining FROM hpo.lease"))
@@ -47,36 +49,38 @@ def leases(storage: Storage) -> dict[int, Row[Any]]:
 
 def curve(storage: Storage, study: Study, trial: LeasedTrial) -> dict[int, float]:
     with storage.transaction() as connection:
-        return catalog.curves(connection, study.search_id)[trial.lease.trial_id].losses
+        return results.curves(connection, study.search_id)[trial.lease.trial_id].losses
 
 
 def hold(storage: Storage, *trials: LeasedTrial) -> set[int]:
     with storage.transaction() as connection:
-        return ledger.hold(connection, [trial.lease for trial in trials])
+        return leases.hold(connection, [trial.lease for trial in trials])
 
 
 def reap(storage: Storage, study: Study) -> list[int]:
     with storage.transaction() as connection:
-        return ledger.reap(connection, study.search_id)
+        return leases.reap(connection, study.search_id)
 
 
 def losses(storage: Storage, trial: LeasedTrial) -> int:
     with storage.transaction() as connection:
-        return ledger.losses(connection, [trial.lease.trial_id])[trial.lease.trial_id]
+        return leases.losses(connection, [trial.lease.trial_id])[trial.lease.trial_id]
 
 
 def save(storage: Storage, trial: LeasedTrial, epoch: int) -> list[str]:
     with storage.transaction() as connection:
-        return ledger.save(connection, {trial.lease.trial_id: Checkpoint(epoch, f"{trial.number}-{epoch}")})
+        return checkpoints.save(
+            connection, {trial.lease.trial_id: Checkpoint(epoch, f"{trial.number}-{epoch}")}
+        )
 
 
 def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
     """What an owner does in one transaction: report, charge, finish, of the trials that it still holds."""
-    held = ledger.hold(connection, [trial.lease])
+    held = leases.hold(connection, [trial.lease])
     for trial_id in held:
-        ledger.report(connection, {trial_id: result(1, 0.25)})
+        results.report(connection, {trial_id: result(1, 0.25)})
         costs.charge(connection, {trial_id: {"training": 7.0}})
-        ledger.finish(
+        results.finish(
             connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.25, {"by": "the old owner"})}
         )
     return held
@@ -89,7 +93,7 @@ def test_tokens_rise(storage: Storage, study: Study) -> None:
     trials = [trial for name in "abc" for trial in claim(storage, study, "search", name, 1)]
     tokens = [trial.lease.token for trial in trials]
     assert tokens == sorted(set(tokens))
-    assert {row.worker for row in leases(storage).values()} == {"a", "b", "c"}
+    assert {row.worker for row in lease_rows(storage).values()} == {"a", "b", "c"}
 
 
 def test_a_lease_starts_the_trial(storage: Storage, study: Study) -> None:
@@ -108,7 +112,7 @@ def test_hold_renews_what_it_holds_by_the_seconds_it_was_given_for(storage: Stor
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() + interval '1 second'"))
     assert hold(storage, one) == {one.lease.trial_id}
-    remaining = {trial_id: row.remaining.total_seconds() for trial_id, row in leases(storage).items()}
+    remaining = {trial_id: row.remaining.total_seconds() for trial_id, row in lease_rows(storage).items()}
     assert 900 < remaining[one.lease.trial_id] <= 1000
     assert remaining[two.lease.trial_id] <= 1
 
@@ -116,7 +120,7 @@ def test_hold_renews_what_it_holds_by_the_seconds_it_was_given_for(storage: Stor
 def test_hold_of_nothing_is_nothing(storage: Storage, study: Study) -> None:
     assert hold(storage) == set()
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [Lease(1, 1), Lease(999, 2)]) == set()
+        assert leases.hold(connection, [Lease(1, 1), Lease(999, 2)]) == set()
 
 
 def test_an_overdue_lease_that_nobody_took_is_held_again(storage: Storage, study: Study) -> None:
@@ -124,7 +128,7 @@ def test_an_overdue_lease_that_nobody_took_is_held_again(storage: Storage, study
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))
     assert hold(storage, trial) == {trial.lease.trial_id}
-    assert leases(storage)[trial.lease.trial_id].remaining.total_seconds() > 20
+    assert lease_rows(storage)[trial.lease.trial_id].remaining.total_seconds() > 20
     assert [t.number for t in claim(storage, study, "search", "two", 3)] == [1, 2]
 
 
@@ -141,14 +145,14 @@ def test_an_old_owner_can_write_nothing(storage: Storage, study: Study) -> None:
     (old,) = claim(storage, study, "search", "old", 1)
     expire(storage)
     (new,) = claim(storage, study, "search", "new", 1)
-    before = leases(storage)[new.lease.trial_id]
+    before = lease_rows(storage)[new.lease.trial_id]
     with storage.transaction() as connection:
         assert write_all(connection, old) == set()
-        ledger.release(connection, [old.lease])
+        leases.release(connection, [old.lease])
     row = rows(storage, study)[0]
     assert (row.state, row.value, curve(storage, study, new)) == (TrialState.RUNNING, None, {})
     assert "by" not in row.attributes
-    assert leases(storage)[new.lease.trial_id].expires == before.expires
+    assert lease_rows(storage)[new.lease.trial_id].expires == before.expires
 
 
 def test_an_owner_who_writes_in_the_instant_of_a_take_over_is_too_late(
@@ -164,16 +168,16 @@ def test_an_owner_who_writes_in_the_instant_of_a_take_over_is_too_late(
 
     owner = threading.Thread(target=write)
     with storage.transaction() as connection:
-        catalog.lock_study(connection, study.search_id)
-        ids = ledger.reap(connection, study.search_id)
-        new = ledger.lease(connection, ids, "new", 30)
+        studies.lock(connection, study.search_id)
+        ids = leases.reap(connection, study.search_id)
+        new = leases.grant(connection, ids, "new", 30)
         owner.start()
         until_blocked()  # the new owner is in the table, but not committed
     owner.join(20)
     assert held == [set()]
     assert rows(storage, study)[0].state == TrialState.RUNNING
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [mine for mine, _ in new.values()]) == set(ids)
+        assert leases.hold(connection, [mine for mine, _ in new.values()]) == set(ids)
 
 
 def test_an_owner_who_writes_first_keeps_others_out(
@@ -184,14 +188,14 @@ def test_an_owner_who_writes_first_keeps_others_out(
 
     def take() -> None:
         with storage.transaction() as connection:
-            ledger.lease(connection, [old.lease.trial_id], "new", 30)
+            leases.grant(connection, [old.lease.trial_id], "new", 30)
 
     other = threading.Thread(target=take)
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [old.lease])
+        assert leases.hold(connection, [old.lease])
         other.start()
         until_blocked()
-        ledger.report(connection, {old.lease.trial_id: result(1, 0.5)})
+        results.report(connection, {old.lease.trial_id: result(1, 0.5)})
     other.join(20)
     assert curve(storage, study, old) == {1: 0.5}
     assert hold(storage, old) == set()
@@ -205,10 +209,10 @@ def test_two_transactions_that_want_the_same_leases_do_not_deadlock(
     got: list[set[int]] = []
     renewal = threading.Thread(target=lambda: got.append(hold(storage, third, second, first)))
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [second.lease])
+        assert leases.hold(connection, [second.lease])
         renewal.start()
         until_blocked()  # it holds the first lease, and has not come to the third
-        assert ledger.hold(connection, [third.lease])
+        assert leases.hold(connection, [third.lease])
     renewal.join(20)
     assert got == [{trial.lease.trial_id for trial in (first, second, third)}]
 
@@ -216,7 +220,7 @@ def test_two_transactions_that_want_the_same_leases_do_not_deadlock(
 def test_release_makes_a_trial_claimable_at_once(storage: Storage, study: Study) -> None:
     pack = claim(storage, study, "search", "one", 3)
     with storage.transaction() as connection:
-        ledger.release(connection, [pack[1].lease])
+        leases.release(connection, [pack[1].lease])
     assert [row.state.name for row in rows(storage, study)] == ["RUNNING", "WAITING", "RUNNING"]
     assert hold(storage, *pack) == {pack[0].lease.trial_id, pack[2].lease.trial_id}
     (again,) = claim(storage, study, "search", "two", 3)
@@ -234,7 +238,7 @@ def test_the_trials_of_a_dead_worker_are_claimable_at_once(storage: Storage, stu
                 "VALUES ('dead', 'small', 'cpu', now() + interval '1 hour')"
             )
         )
-        ledger.forget_worker(connection, "dead")
+        workers.forget(connection, "dead")
     assert [t.number for t in claim(storage, study, "search", "next", 3)] == [0, 1]
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one() == 0
@@ -252,7 +256,7 @@ def test_reaping_takes_the_overdue_and_no_other(storage: Storage, study: Study, 
     expire(storage, "dead")
     assert reap(storage, study) == sorted(trial.lease.trial_id for trial in lost)
     assert [row.state.name for row in rows(storage, study)] == ["WAITING", "WAITING", "RUNNING"]
-    workers = {trial_id: row.worker for trial_id, row in leases(storage).items()}
+    workers = {trial_id: row.worker for trial_id, row in lease_rows(storage).items()}
     assert [workers[trial.lease.trial_id] for trial in (*lost, kept)] == [None, None, "alive"]
     assert reap(storage, study) == []
     assert len(reap(storage, other)) == 1
@@ -264,10 +268,10 @@ def test_who_was_reaped_holds_nothing_even_before_anyone_takes_over(storage: Sto
     reap(storage, study)
     with storage.transaction() as connection:
         assert write_all(connection, old) == set()
-        ledger.release(connection, [old.lease])
+        leases.release(connection, [old.lease])
     row = rows(storage, study)[0]
     assert (row.state, row.value, curve(storage, study, old)) == (TrialState.WAITING, None, {})
-    assert leases(storage)[old.lease.trial_id].remaining.total_seconds() < 0
+    assert lease_rows(storage)[old.lease.trial_id].remaining.total_seconds() < 0
 
 
 def test_an_owner_who_writes_in_the_instant_of_a_reaping_is_too_late(
@@ -278,7 +282,7 @@ def test_an_owner_who_writes_in_the_instant_of_a_reaping_is_too_late(
     held: list[set[int]] = []
     owner = threading.Thread(target=lambda: held.append(hold(storage, old)))
     with storage.transaction() as connection:
-        assert ledger.reap(connection, study.search_id)
+        assert leases.reap(connection, study.search_id)
         owner.start()
         until_blocked()
     owner.join(20)
@@ -290,9 +294,9 @@ def test_reaping_passes_over_who_is_writing_and_does_not_wait(storage: Storage, 
     silent = claim(storage, study, "search", "dead", 2)
     expire(storage)
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [writing.lease])
+        assert leases.hold(connection, [writing.lease])
         assert reap(storage, study) == [trial.lease.trial_id for trial in silent]
-        ledger.report(connection, {writing.lease.trial_id: result(1, 0.5)})
+        results.report(connection, {writing.lease.trial_id: result(1, 0.5)})
     assert curve(storage, study, writing) == {1: 0.5}
 
 
@@ -311,14 +315,14 @@ def test_a_server_that_has_just_started_gives_everyone_the_time_of_a_lease(
 def test_a_revoked_lease_is_over_at_once(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "dead", 1, seconds=3600)
     with storage.transaction() as connection:
-        ledger.forget_worker(connection, "dead")
+        workers.forget(connection, "dead")
     assert reap(storage, study) == [trial.lease.trial_id]
 
 
 def test_a_worker_that_was_forgotten_too_early_holds_what_nobody_took(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     with storage.transaction() as connection:
-        ledger.forget_worker(connection, "one")
+        workers.forget(connection, "one")
     assert hold(storage, trial) == {trial.lease.trial_id}
     assert reap(storage, study) == []
 
@@ -339,7 +343,7 @@ def test_a_trial_that_was_handed_back_is_not_a_loss(storage: Storage, study: Stu
     for _ in range(3):
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            ledger.release(connection, [trial.lease])
+            leases.release(connection, [trial.lease])
     assert losses(storage, trial) == 0
     assert reap(storage, study) == []
 
@@ -353,7 +357,7 @@ def test_a_checkpoint_ends_the_row_of_losses_also_of_one_who_hands_the_trial_bac
     (trial,) = claim(storage, study, "search", "careful", 1)
     save(storage, trial, 4)
     with storage.transaction() as connection:
-        ledger.release(connection, [trial.lease])
+        leases.release(connection, [trial.lease])
     claim(storage, study, "search", "victim", 1)
     expire(storage)
     reap(storage, study)
@@ -363,7 +367,7 @@ def test_a_checkpoint_ends_the_row_of_losses_also_of_one_who_hands_the_trial_bac
 def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     def is_anything_lost() -> bool:
         with storage.transaction() as connection:
-            return ledger.is_anything_lost(connection, study.search_id, SUSPECT)
+            return leases.any_lost(connection, study.search_id, SUSPECT)
 
     assert not is_anything_lost()  # nobody has begun
     (trial,) = claim(storage, study, "search", "one", 1, seconds=3600)
@@ -378,11 +382,11 @@ def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "two", 1)
     assert not is_anything_lost()
     with storage.transaction() as connection:
-        ledger.release(connection, [trial.lease])
+        leases.release(connection, [trial.lease])
     assert is_anything_lost()
     (trial,) = claim(storage, study, "search", "three", 1)
     with storage.transaction() as connection:
-        ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
+        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
     assert not is_anything_lost()
 
 
@@ -390,7 +394,7 @@ def test_of_two_reapings_at_once_neither_waits(storage: Storage, study: Study) -
     trials = claim(storage, study, "search", "dead", 3)
     expire(storage)
     with storage.transaction() as connection:
-        assert ledger.reap(connection, study.search_id) == [trial.lease.trial_id for trial in trials]
+        assert leases.reap(connection, study.search_id) == [trial.lease.trial_id for trial in trials]
         assert reap(storage, study) == []
 
 
@@ -412,24 +416,24 @@ def test_a_checkpoint_replaces_the_one_before(storage: Storage, study: Study) ->
     assert save(storage, one, 2) == [f"{one.number}-1"]
     ids = [trial.lease.trial_id for trial in (one, two, three)]
     with storage.transaction() as connection:
-        assert ledger.save(connection, {}) == []
-        assert ledger.checkpoints(connection, ids) == {
+        assert checkpoints.save(connection, {}) == []
+        assert checkpoints.read(connection, ids) == {
             ids[0]: Checkpoint(2, f"{one.number}-2"),
             ids[1]: Checkpoint(1, f"{two.number}-1"),
         }
-        assert ledger.checkpoints(connection, []) == {}
+        assert checkpoints.read(connection, []) == {}
 
 
 def test_a_checkpoint_goes_with_the_end_of_its_trial_and_not_before(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     save(storage, trial, 1)
     with storage.transaction() as connection:
-        ledger.release(connection, [trial.lease])
+        leases.release(connection, [trial.lease])
     (again,) = claim(storage, study, "search", "two", 1)
     assert again.checkpoint == Checkpoint(1, "0-1")
     with storage.transaction() as connection:
-        ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
-        assert ledger.checkpoints(connection, [trial.lease.trial_id]) == {}
+        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
+        assert checkpoints.read(connection, [trial.lease.trial_id]) == {}
 
 
 # Reports, costs, ends
@@ -439,11 +443,11 @@ def test_of_two_reports_of_an_epoch_the_first_stays(storage: Storage, study: Stu
     trial, other = claim(storage, study, "search", "one", 2)
     trial_id, other_id = trial.lease.trial_id, other.lease.trial_id
     with storage.transaction() as connection:
-        assert ledger.report(connection, {}) == set()
-        assert ledger.report(connection, {trial_id: result(1, 0.5)}) == {trial_id}
-        new = ledger.report(connection, {trial_id: result(1, 0.25), other_id: result(1, 0.25)})
+        assert results.report(connection, {}) == set()
+        assert results.report(connection, {trial_id: result(1, 0.5)}) == {trial_id}
+        new = results.report(connection, {trial_id: result(1, 0.25), other_id: result(1, 0.25)})
         assert new == {other_id}
-        assert ledger.report(connection, {trial_id: result(2, 0.125)}) == {trial_id}
+        assert results.report(connection, {trial_id: result(2, 0.125)}) == {trial_id}
     assert curve(storage, study, trial) == {1: 0.5, 2: 0.125}
     with storage.transaction() as connection:
         figures = connection.execute(
@@ -453,7 +457,7 @@ def test_of_two_reports_of_an_epoch_the_first_stays(storage: Storage, study: Stu
             ),
             {"trial_id": trial_id},
         ).all()
-        assert ledger.figures(connection, {trial_id: 2}) == {trial_id: EpochMetrics(0.125, 0.875)}
+        assert results.epoch_metrics(connection, {trial_id: 2}) == {trial_id: EpochMetrics(0.125, 0.875)}
     assert figures == [(1, 1.0, 0.5, 0.5), (2, 0.25, 0.125, 0.875)]
 
 
@@ -493,7 +497,7 @@ def test_a_delivery_is_new_once(storage: Storage) -> None:
     assert is_new("one", 12)
     assert not is_new("one", 7)
     with storage.transaction() as connection:
-        ledger.dismiss(connection, "one")
+        workers.dismiss(connection, "one")
     assert is_new("one", 3)
     assert not is_new("two", 7)
 
@@ -504,14 +508,14 @@ def test_a_delivery_is_new_once(storage: Storage) -> None:
 def test_the_end_of_a_trial(storage: Storage, study: Study, state: TrialState, value: float | None) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     with storage.transaction() as connection:
-        ledger.finish(
+        results.finish(
             connection,
             {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5, "text": "a 'quote' é"})},
         )
     row = rows(storage, study)[0]
     assert (row.state, row.value) == (state, value)
     assert row.attributes == {"seed": trial.seed, "accuracy": 0.5, "text": "a 'quote' é"}
-    assert leases(storage) == {}
+    assert lease_rows(storage) == {}
     assert hold(storage, trial) == set()
     assert storage.study("small").trials[0].datetime_complete is not None
 
@@ -521,11 +525,11 @@ def test_an_end_takes_the_epochs_after_it_along(storage: Storage, study: Study) 
     pack = claim(storage, study, "search", "one", 2)
     with storage.transaction() as connection:
         for epoch in (1, 2, 3, 4):
-            ledger.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
-        ledger.finish(
+            results.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
+        results.finish(
             connection, {pack[0].lease.trial_id: TrialOutcome(TrialState.PRUNED, 0.5, {}, epochs=2)}
         )
-        ledger.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {})})
+        results.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {})})
         epochs = connection.execute(text("SELECT trial_id, epoch FROM hpo.epoch ORDER BY 1, 2")).all()
     first, second = (trial.lease.trial_id for trial in pack)
     assert epochs == [(first, 1), (first, 2), *((second, epoch) for epoch in (1, 2, 3, 4))]
@@ -537,7 +541,7 @@ def test_a_trial_that_changed_hands_says_how_often(storage: Storage, study: Stud
         (trial,) = claim(storage, study, "search", "one", 1)
         expire(storage)
     with storage.transaction() as connection:
-        ledger.finish(
+        results.finish(
             connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
         )
     assert rows(storage, study)[0].attributes == {"seed": trial.seed, "accuracy": 0.5, "takeovers": 2}
@@ -547,14 +551,14 @@ def test_an_end_is_the_last_word(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.FAIL, None), (TrialState.COMPLETE, 0.1)):
         with storage.transaction() as connection:
-            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"value": value})})
+            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"value": value})})
     row = rows(storage, study)[0]
     assert (row.state, row.value, row.attributes["value"]) == (TrialState.COMPLETE, 0.5, 0.5)
 
 
 def test_a_step_that_fails_undoes_the_whole_transaction(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
-    before = leases(storage)
+    before = lease_rows(storage)
 
     def write_and_fail() -> None:
         with storage.transaction() as connection:
@@ -565,5 +569,5 @@ def test_a_step_that_fails_undoes_the_whole_transaction(storage: Storage, study:
         write_and_fail()
     assert rows(storage, study)[0].state == TrialState.RUNNING
     assert curve(storage, study, trial) == {}
-    assert leases(storage).keys() == before.keys()
+    assert lease_rows(storage).keys() == before.keys()
     assert hold(storage, trial) == {trial.lease.trial_id}

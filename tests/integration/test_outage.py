@@ -23,10 +23,10 @@ from support.shell import SMALL_STUDY, Shell, until, wait_for
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger
-from hpo.store import storage as storage_module
-from hpo.store.catalog import TrialRow
-from hpo.store.storage import Storage, open_url
+from hpo.store import connection as connection_module
+from hpo.store import costs, leases, studies, trials, workers
+from hpo.store.connection import Storage, open_url
+from hpo.store.trials import TrialRow
 from hpo.study.schedule import LeasedTrial, claim, claim_lost
 from hpo.study.study import Study, create, load
 from hpo.training.trainer import PackSession
@@ -61,7 +61,7 @@ def server() -> Iterator[Server]:
 def storage(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     """An opened storage on that server, which runs again afterwards."""
     # What the tests themselves ask for after a restart does not try again, as workers do.
-    monkeypatch.setattr("hpo.store.storage.REST_SECONDS", 0.0)
+    monkeypatch.setattr("hpo.store.connection.REST_SECONDS", 0.0)
     name = f"test_{uuid4().hex[:12]}"
     with connection(server.url("postgres")) as admin:
         admin.execute(text(f"CREATE DATABASE {name} TEMPLATE template"))
@@ -180,7 +180,7 @@ def another(storage: Storage) -> Iterator[Storage]:
 
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as opened:
-        return catalog.trials(opened, study.search_id)
+        return trials.read(opened, study.search_id)
 
 
 def epochs(storage: Storage, trial_id: int) -> list[int]:
@@ -302,7 +302,7 @@ def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_
     serving.run()
     assert loop.trained == 4
     with serving.storage.transaction() as opened:
-        (full,) = catalog.trials(opened, serving.study.full_id)
+        (full,) = trials.read(opened, serving.study.full_id)
     assert full.state.name == "COMPLETE"
     assert epochs(serving.storage, full.trial_id) == [1, 2, 3]
     folder = serving.study.artifacts(serving.artifacts)
@@ -354,10 +354,10 @@ def test_a_server_that_has_just_started_gives_every_owner_time_to_come_back(
     server.restart("fast")
     assert claim(storage, study, "search", "another", 12) == []
     with storage.transaction() as opened:
-        assert len(ledger.hold(opened, [trial.lease for trial in trials])) == 12
+        assert len(leases.hold(opened, [trial.lease for trial in trials])) == 12
     # One whose worker is known to be gone need not be waited for.
     with storage.transaction() as opened:
-        ledger.forget_worker(opened, "one")
+        workers.forget(opened, "one")
     assert len(claim(storage, study, "search", "another", 12)) == 12
 
 
@@ -493,15 +493,15 @@ def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_
     def freeze() -> None:
         with another(storage) as elsewhere, ExitStack() as stack:
             with monkeypatch.context() as patch:
-                patch.setattr(storage_module, "SILENCE_MS", 200)
+                patch.setattr(connection_module, "SILENCE_MS", 200)
                 freezing = stack.enter_context(another(storage))
             frozen = stack.enter_context(freezing.transaction())
-            leases = [trial.lease for trial in trials]
-            ledger.hold(frozen, leases)
+            held = [trial.lease for trial in trials]
+            leases.hold(frozen, held)
             taken.append(claim(elsewhere, study, "search", "another", 12))  # and it does not wait
             again = until("the end of it", lambda: claim(elsewhere, study, "search", "another", 12) or None)
             taken.append(again)
-            ledger.release(frozen, leases)
+            leases.release(frozen, held)
 
     with pytest.raises(UnavailableError):
         freeze()
@@ -549,7 +549,7 @@ def test_a_worker_that_is_told_to_stop_while_its_claim_waits_for_a_lock_ends_in_
     """One that is frozen inside of its own claim keeps the lock for as long as the server lets it."""
     study = stored(shell, storage)
     with storage.transaction() as frozen:
-        catalog.lock_study(frozen, study.search_id)
+        studies.lock(frozen, study.search_id)
         process = shell.start("worker", "small", "--name", "w")
         blocked = (
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -11,11 +11,11 @@ from support.crowd import expire, loss
 
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger
-from hpo.store.catalog import PAUSED, TrialRow
-from hpo.store.ledger import Checkpoint
+from hpo.store import checkpoints, results, trials
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
-from hpo.store.storage import Storage
+from hpo.store.trials import PAUSED, TrialRow
 from hpo.study.fork import fork
 from hpo.study.lifecycle import Stopped, resume, stop, stopped
 from hpo.study.promote import promote
@@ -71,7 +71,7 @@ class Trainer:
 
     def rows(self) -> list[TrialRow]:
         with self.storage.transaction() as connection:
-            return catalog.trials(connection, self.study.search_id)
+            return trials.read(connection, self.study.search_id)
 
     def paused(self) -> dict[int, int]:
         """After which epoch the paused trials are, by number."""
@@ -79,7 +79,7 @@ class Trainer:
 
     def losses(self) -> dict[int, dict[int, float]]:
         with self.storage.transaction() as connection:
-            curves = catalog.curves(connection, self.study.search_id)
+            curves = results.curves(connection, self.study.search_id)
         return {one.number: one.losses for one in curves.values()}
 
 
@@ -147,7 +147,7 @@ def test_the_search_ends_with_every_trial_complete_or_pruned(
         assert row.attributes["worker"] == "one"
     assert promote(storage, one.study).chosen[0].number == best.number
     with storage.transaction() as connection:
-        assert ledger.checkpoints(connection, [row.trial_id for row in rows]) == {}
+        assert checkpoints.read(connection, [row.trial_id for row in rows]) == {}
 
 
 def test_as_many_complete_as_are_to_be_promoted(pauses: Callable[..., Trainer], storage: Storage) -> None:

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from hpo.errors import StorageError
 from hpo.store import schema
+from hpo.store.connection import Storage, open_url
 from hpo.store.statements import Prepared
-from hpo.store.storage import Storage, open_url
 
 
 @pytest.fixture

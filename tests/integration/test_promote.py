@@ -10,10 +10,10 @@ from support.crowd import at_once, promote_study
 
 from hpo.errors import ConflictError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import results, trials
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
+from hpo.store.trials import TrialRow
 from hpo.study.promote import promote
 from hpo.study.schedule import claim
 from hpo.study.study import Study, create, full_seed
@@ -26,7 +26,7 @@ LOSSES = [0.5, 0.1, None, 0.3, 0.1, 0.2]
 
 def full_trials(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study.full_id)
+        return trials.read(connection, study.full_id)
 
 
 def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
@@ -36,7 +36,7 @@ def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
         for trial in trials:
             loss = losses[trial.number]
             state = TrialState.FAIL if loss is None else TrialState.COMPLETE
-            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.5})})
+            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.5})})
 
 
 def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study:
@@ -86,7 +86,7 @@ def test_an_unfinished_search_is_not_promoted(
     for loss in losses:
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            ledger.finish(
+            results.finish(
                 connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {"accuracy": 0.5})}
             )
     claim(storage, study, "search", "one", 1)  # one is running
@@ -104,7 +104,7 @@ def test_a_tpe_search_that_waits_for_proposals_is_not_promoted(storage: Storage,
     for _ in range(2):
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            ledger.finish(
+            results.finish(
                 connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
             )
     with pytest.raises(ConflictError, match="4 of 6 search trials are not finished"):

@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from hpo.errors import StorageError, UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import costs, ledger
-from hpo.store.storage import Storage
+from hpo.store import costs, leases, workers
+from hpo.store.connection import Storage
 from hpo.study.schedule import LeasedTrial, claim
 from hpo.study.status import status
 from hpo.study.study import Study, create
@@ -108,7 +108,7 @@ def test_it_renews_the_leases_that_there_are_at_the_time(storage: Storage, study
 def test_it_does_not_take_back_what_was_lost(storage: Storage, study: Study) -> None:
     old = claim(storage, study, "search", "one", 2)
     with storage.transaction() as connection:
-        ledger.forget_worker(connection, "one")
+        workers.forget(connection, "one")
     new = claim(storage, study, "search", "two", 2)
     with Renewal(storage, study, "one", "cpu") as renewing:
         left = expire_and_renew(storage, renewing, old)
@@ -134,7 +134,7 @@ def test_the_thread_goes_on_after_failures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls, renewed = iter(range(100_000)), threading.Event()
-    real = ledger.hold
+    real = leases.hold
 
     def fail_twice(*arguments: object) -> set[int]:
         call = next(calls)
@@ -144,7 +144,7 @@ def test_the_thread_goes_on_after_failures(
             renewed.set()
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ledger, "hold", fail_twice)
+    monkeypatch.setattr(leases, "hold", fail_twice)
     with Renewal(storage, study, "one", "cpu", lease_seconds=0.01):
         assert renewed.wait(20)
     assert caplog.messages == says
@@ -159,7 +159,7 @@ def test_it_ends_while_the_storage_is_away(
         asked.set()
         raise UnavailableError("it is gone")
 
-    monkeypatch.setattr(ledger, "hold", fail)
+    monkeypatch.setattr(leases, "hold", fail)
     with Renewal(storage, study, "one", "cpu", 0.01, first_wait=1000):
         assert asked.wait(20)
 

@@ -14,7 +14,7 @@ from hpo.search.samplers.random import plan
 from hpo.simulate.curve_table import CurveTable, Measured
 from hpo.simulate.replay import Replay, replay, scratch_storage
 from hpo.spec.study_spec import StudySpec
-from hpo.store.storage import Storage
+from hpo.store.connection import Storage
 from hpo.study.study import search_seed
 from hpo.values.space import Point, cell
 

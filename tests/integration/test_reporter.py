@@ -14,11 +14,11 @@ from sqlalchemy import Connection, text
 
 from hpo.errors import StorageError, UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import Checkpoint
+from hpo.store import checkpoints, costs, leases, results, trials
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
-from hpo.store.storage import Storage
+from hpo.store.trials import TrialRow
 from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial, claim
 from hpo.study.status import status
@@ -130,7 +130,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study_id)
+        return trials.read(connection, study_id)
 
 
 def states(storage: Storage, study: Study) -> list[str]:
@@ -404,7 +404,7 @@ def test_a_lost_member_leaves_and_nothing_of_it_is_written(storage: Storage, mak
     pack.report([epoch(0, 3, 0.125, "finished")])
     assert rows(storage, study.search_id)[1].state == TrialState.RUNNING
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [taken.lease]) == {taken.lease.trial_id}
+        assert leases.hold(connection, [taken.lease]) == {taken.lease.trial_id}
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged"])
@@ -430,7 +430,7 @@ def test_a_pack_that_lost_all_writes_nothing(storage: Storage, make: Make, outbo
     assert outbox.wait(LONG)
     assert rows(storage, study.search_id)[0].state == TrialState.RUNNING
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [taken.lease]) == {taken.lease.trial_id}
+        assert leases.hold(connection, [taken.lease]) == {taken.lease.trial_id}
 
 
 def test_a_trial_that_others_ended_leaves_the_pack(storage: Storage, make: Make) -> None:
@@ -504,7 +504,7 @@ def test_what_one_that_left_has_to_tell_does_not_count_until_it_is_back(
     taken = take_over(storage, study, "search", 0)
     assert pack.report([epoch(0, 1, 0.5)]) == {0}
     with storage.transaction() as connection:
-        ledger.release(connection, [taken.lease])
+        leases.release(connection, [taken.lease])
     again = claim(storage, study, "search", "me", 1)
     outbox.post(lambda: pack.add(again))
     pack.report([epoch(0, 2, 0.4)])  # of its former stay: epoch 1 is not on record
@@ -515,7 +515,7 @@ def test_what_one_that_left_has_to_tell_does_not_count_until_it_is_back(
     assert outbox.wait(LONG)
     assert curves(storage, study) == {0: {1: 0.5}}
     with storage.transaction() as connection:
-        assert ledger.checkpoints(connection, [again[0].lease.trial_id]) == {}
+        assert checkpoints.read(connection, [again[0].lease.trial_id]) == {}
 
 
 def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make, outbox: Outbox) -> None:
@@ -537,7 +537,7 @@ def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make, ou
 def saved_files(storage: Storage, trials: list[LeasedTrial]) -> dict[int, Checkpoint]:
     """By number."""
     with storage.transaction() as connection:
-        found = ledger.checkpoints(connection, [trial.lease.trial_id for trial in trials])
+        found = checkpoints.read(connection, [trial.lease.trial_id for trial in trials])
     return {t.number: found[t.lease.trial_id] for t in trials if t.lease.trial_id in found}
 
 
@@ -644,14 +644,14 @@ def test_a_report_that_failed_in_the_middle_is_made_again(
     storage: Storage, make: Make, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, _, pack = make(search={"trials": 1})
-    finish, calls = ledger.finish, iter(range(100))
+    finish, calls = results.finish, iter(range(100))
 
     def break_off(*arguments: Any) -> None:
         finish(*arguments)
         if next(calls) == 0:
             raise UnavailableError("the connection is gone")
 
-    monkeypatch.setattr(ledger, "finish", break_off)
+    monkeypatch.setattr(results, "finish", break_off)
     pack.report([epoch(0, 1, 0.5, "finished")])
     pack.close()
     assert outbox.wait(LONG)

@@ -35,10 +35,11 @@ from hpo.search.samplers.base import Observation
 from hpo.search.samplers.tpe import suggest
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger
-from hpo.store.catalog import TrialRow
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage, open_url, parse_url
+from hpo.store import leases, results, trials
+from hpo.store.connection import Storage, open_url
+from hpo.store.results import TrialOutcome
+from hpo.store.trials import TrialRow
+from hpo.store.url import parse_url
 from hpo.study.schedule import LeasedTrial, claim, is_finished
 from hpo.study.study import Study, create, load
 from hpo.training.pack import Pack
@@ -70,7 +71,7 @@ CELLS_768: Mapping[str, list[float]] = {
 
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study.search_id)
+        return trials.read(connection, study.search_id)
 
 
 def states(storage: Storage, study: Study) -> list[str]:
@@ -95,8 +96,8 @@ def lose(storage: Storage, *trials: LeasedTrial) -> None:
 
 def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
-        for trial_id in ledger.hold(connection, [trial.lease for trial in trials]):
-            ledger.finish(connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
+        for trial_id in leases.hold(connection, [trial.lease for trial in trials]):
+            results.finish(connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
 
 
 def cut_connections(storage: Storage) -> None:
@@ -322,13 +323,13 @@ def test_no_epoch_is_told_twice_when_a_worker_stops_and_another_carries_on(
 ) -> None:
     """A trial goes on after its last checkpoint, which a worker that is to stop writes before it ends."""
     told: list[tuple[int, int]] = []
-    report = ledger.report
+    report = results.report
 
     def spy(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
         told.extend((trial_id, result.epoch) for trial_id, result in results.items())
         return report(connection, results)
 
-    monkeypatch.setattr(ledger, "report", spy)
+    monkeypatch.setattr(results, "report", spy)
     serving = worker(search={"trials": 2, "epochs": 4})
     before_epoch(3, serving.stop_now)
     serving.run()

@@ -30,8 +30,8 @@ from support.small_worker import (
 
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import ledger
-from hpo.store.storage import Storage
+from hpo.store import leases
+from hpo.store.connection import Storage
 from hpo.study.schedule import SUSPECT, LeasedTrial, claim
 from hpo.training.async_evaluation import Overlap
 from hpo.training.engines.eager import Engine
@@ -342,7 +342,7 @@ def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
     serve(worker)
     assert len(taken) == 1  # and it was not tried again
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
+        assert leases.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
 
 
 # What others do
@@ -375,7 +375,7 @@ def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
     assert [mine[number] for number in (0, 2, 3)] == [theirs[number] for number in (0, 2, 3)]
     assert [epoch[0] for epoch in figures(storage, worker.study)[1]] == [1]
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
+        assert leases.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
 
 
 def of_two(works: Works, storage: Storage, width: int, theirs: int, **changes: Any) -> Worker:

@@ -9,9 +9,9 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store import costs, ledger
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import costs, leases, results
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
 from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial, claim
 from hpo.study.status import ACTIVITIES, status
@@ -26,7 +26,7 @@ def finish(
 ) -> None:
     with storage.transaction() as connection:
         costs.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
-        ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.75})})
+        results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.75})})
 
 
 def next_trial(storage: Storage, study: Study) -> LeasedTrial:
@@ -161,4 +161,4 @@ def test_a_trial_under_way_stays_under_way(storage: Storage, spec: SpecOf) -> No
     trial = next_trial(storage, study)
     assert status(storage, study).search.states["RUNNING"] == 1
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease]) == {trial.lease.trial_id}
+        assert leases.hold(connection, [trial.lease]) == {trial.lease.trial_id}

@@ -13,9 +13,9 @@ from support.crowd import Share, at_once, serve_or_stop
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import costs, leases, results, studies, trials
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
 from hpo.study import schedule
 from hpo.study.fork import fork
 from hpo.study.lifecycle import BY_USER, Draining, Stopped, resume, stop, stopped
@@ -44,7 +44,7 @@ def finish(
     with storage.transaction() as connection:
         for trial in trials:
             costs.charge(connection, {trial.lease.trial_id: {"training": seconds}})
-            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5})})
+            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5})})
 
 
 def serve(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
@@ -69,7 +69,7 @@ def lose(storage: Storage) -> None:
 
 def states(storage: Storage, study: Study) -> list[str]:
     with storage.transaction() as connection:
-        return [row.state.name for row in catalog.trials(connection, study.search_id)]
+        return [row.state.name for row in trials.read(connection, study.search_id)]
 
 
 # By hand
@@ -240,7 +240,7 @@ def test_a_search_without_rules_asks_for_none(
     storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = create(storage, spec(), "test").study
-    monkeypatch.setattr(catalog, "ended", lambda *_: 1 / 0)
+    monkeypatch.setattr(trials, "ended", lambda *_: 1 / 0)
     assert next_trials(storage, study)
 
 
@@ -305,11 +305,11 @@ def test_a_stop_waits_for_a_claim_that_is_under_way(
     done: list[Draining] = []
     stopping = threading.Thread(target=lambda: done.append(stop(storage, study)))
     with storage.transaction() as connection:
-        catalog.lock_study(connection, study.search_id)
+        studies.lock(connection, study.search_id)
         stopping.start()
         until_blocked()
-        (first, *_) = catalog.claimable(connection, study.search_id)
-        ledger.lease(connection, [first.trial_id], "one", 30)
+        (first, *_) = trials.claimable(connection, study.search_id)
+        leases.grant(connection, [first.trial_id], "one", 30)
     stopping.join(20)
     assert done == [Draining(("search", "full"), 1, 11)]
 

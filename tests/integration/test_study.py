@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -21,9 +22,9 @@ from support.crowd import at_once, create_study
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.random import plan
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, costs, ledger, schema
-from hpo.store.ledger import TrialOutcome
-from hpo.store.storage import Storage
+from hpo.store import costs, leases, results, schema, studies, trials
+from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
 from hpo.study.promote import promote
 from hpo.study.schedule import claim, is_finished
 from hpo.study.status import status
@@ -41,9 +42,9 @@ CONTINUOUS = {
 }
 
 
-def rows(storage: Storage, study_id: int) -> list[catalog.TrialRow]:
+def rows(storage: Storage, study_id: int) -> list[trials.TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study_id)
+        return trials.read(connection, study_id)
 
 
 def points(storage: Storage, study: Study) -> list[dict[str, float]]:
@@ -235,19 +236,22 @@ def test_a_study_that_others_made_is_not_touched(storage: Storage, spec: SpecOf,
     assert names(storage) == []
 
 
-@pytest.mark.parametrize("step", ["insert_study", "enqueue", "set_points", "set_attributes"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(studies, "insert"), (trials, "enqueue"), (trials, "set_points"), (trials, "set_attributes")],
+)
 def test_a_creation_that_fails_in_the_middle_leaves_nothing(
-    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, step: str
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
-    real, calls = getattr(catalog, step), iter(range(100))
+    real, calls = getattr(module, step), iter(range(100))
 
     def fails_late(*arguments: Any) -> object:
         done = real(*arguments)
-        if next(calls) == (1 if step == "insert_study" else 0):
+        if next(calls) == (1 if module is studies else 0):
             raise ZeroDivisionError
         return done
 
-    monkeypatch.setattr(catalog, step, fails_late)
+    monkeypatch.setattr(module, step, fails_late)
     with pytest.raises(ZeroDivisionError):
         create(storage, spec(), "test")
     assert counts(storage) == {}
@@ -259,7 +263,7 @@ def test_an_extension_that_fails_leaves_the_study_as_it_was(
 ) -> None:
     study = create(storage, spec(), "test").study
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "set_points", lambda *_: 1 / 0)
+        patch.setattr(trials, "set_points", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             create(storage, spec(search={"trials": 20}), "test")
     assert load(storage, "small") == study
@@ -322,16 +326,16 @@ def test_optuna_reads_what_was_written(storage: Storage, spec: SpecOf) -> None:
     trials = [t for _ in range(6) for t in claim(storage, study, "search", "one", 1)]
     ids = [trial.lease.trial_id for trial in trials]
     with storage.transaction() as connection:
-        ledger.hold(connection, [trial.lease for trial in trials])
+        leases.hold(connection, [trial.lease for trial in trials])
         for epoch in (1, 2):
-            ledger.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
-        ledger.finish(
+            results.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
+        results.finish(
             connection, {ids[0]: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.8, "device": "cpu"})}
         )
-        ledger.finish(connection, {ids[1]: TrialOutcome(TrialState.COMPLETE, 0.25, {"accuracy": 0.9})})
-        ledger.finish(connection, {ids[2]: TrialOutcome(TrialState.PRUNED, 0.3, {})})
-        ledger.finish(connection, {ids[3]: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})})
-        ledger.release(connection, [trials[4].lease])
+        results.finish(connection, {ids[1]: TrialOutcome(TrialState.COMPLETE, 0.25, {"accuracy": 0.9})})
+        results.finish(connection, {ids[2]: TrialOutcome(TrialState.PRUNED, 0.3, {})})
+        results.finish(connection, {ids[3]: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})})
+        leases.release(connection, [trials[4].lease])
 
     seen = optuna.load_study(study_name="small", storage=storage.backend)
     assert seen.directions == [StudyDirection.MINIMIZE]
@@ -372,7 +376,7 @@ def test_optuna_works_on_what_was_written(storage: Storage, spec: SpecOf) -> Non
     for trial in (t for _ in range(12) for t in claim(storage, study, "search", "one", 1)):
         with storage.transaction() as connection:
             loss = trial.point["lr"]
-            ledger.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {})})
+            results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {})})
     seen = storage.study("small")
     importance = optuna.importance.get_param_importances(seen)
     assert max(importance, key=lambda name: importance[name]) == "lr"
@@ -387,9 +391,9 @@ def served(storage: Storage, study: Study) -> None:
     while not is_finished(storage, study, "search"):
         for trial in claim(storage, study, "search", "one", 16):
             with storage.transaction() as connection:
-                ledger.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)})
+                results.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)})
                 costs.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
-                ledger.finish(
+                results.finish(
                     connection,
                     {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})},
                 )
@@ -434,7 +438,7 @@ def test_a_removal_that_fails_in_the_middle_removes_nothing(
     storage: Storage, spec: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = create(storage, spec(), "test").study
-    before, real = counts(storage), catalog.delete_study
+    before, real = counts(storage), studies.delete
 
     def fails_late(connection: Any, study_id: int) -> None:
         real(connection, study_id)
@@ -442,7 +446,7 @@ def test_a_removal_that_fails_in_the_middle_removes_nothing(
             raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "delete_study", fails_late)
+        patch.setattr(studies, "delete", fails_late)
         with pytest.raises(ZeroDivisionError):
             remove(storage, study, tmp_path)
     assert counts(storage) == before
@@ -457,14 +461,14 @@ def test_removal_waits_for_a_worker_that_writes_and_stops_it(
     trial_id = trial.lease.trial_id
     removal = threading.Thread(target=remove, args=(storage, study, tmp_path))
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease]) == {trial_id}
+        assert leases.hold(connection, [trial.lease]) == {trial_id}
         removal.start()
         until_blocked()
-        ledger.report(connection, {trial_id: report(0, 1, 0.5)})
+        results.report(connection, {trial_id: report(0, 1, 0.5)})
     removal.join(20)
     assert counts(storage) == {}
     with storage.transaction() as connection:
-        assert ledger.hold(connection, [trial.lease]) == set()
+        assert leases.hold(connection, [trial.lease]) == set()
     for stage in ("search", "full"):
         with pytest.raises(NotFoundError, match="the study has been deleted"):
             claim(storage, study, stage, "one", 1)

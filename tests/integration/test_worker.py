@@ -30,9 +30,9 @@ from torch import nn
 from hpo import models
 from hpo.errors import NotFoundError, TrainingError, UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import ledger
-from hpo.store.catalog import TrialRow
-from hpo.store.storage import Storage
+from hpo.store import leases
+from hpo.store.connection import Storage
+from hpo.store.trials import TrialRow
 from hpo.study.status import status
 from hpo.study.study import create, remove
 from hpo.training.pack import Pack
@@ -200,14 +200,14 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(
     calm = works("calm", search={"trials": 9, "epochs": 3})
     calm.run()
     reaped: list[int] = []
-    whole = ledger.reap
+    whole = leases.reap
 
     def reap(*arguments: Any) -> list[int]:
         found = whole(*arguments)
         reaped.extend(found)
         return found
 
-    monkeypatch.setattr(ledger, "reap", reap)
+    monkeypatch.setattr(leases, "reap", reap)
     worker = works(search={"trials": 9, "epochs": 3})
     steps.count, steps.widths, steps.each = 0, [], too_large(2, error, from_step, steps)
     worker.run()

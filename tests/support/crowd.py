@@ -15,9 +15,11 @@ from optuna.trial import TrialState
 from sqlalchemy import URL, func, insert, inspect, text
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger, schema
-from hpo.store.ledger import Lease, TrialOutcome
-from hpo.store.storage import Storage, embedded_url, open_url
+from hpo.store import leases, results, schema, trials
+from hpo.store.connection import Storage, open_url
+from hpo.store.leases import Lease
+from hpo.store.results import TrialOutcome
+from hpo.store.server import start_server
 from hpo.study import lifecycle
 from hpo.study.fork import fork
 from hpo.study.promote import promote
@@ -78,7 +80,7 @@ def tables(url: URL, _place: int) -> set[str]:
 
 def embedded(folder: Path, place: int) -> URL:
     """The URL of the embedded server in `folder`, to whose storage this process adds a worker."""
-    url = embedded_url(folder)
+    url = start_server(folder)
     with open_url(url).transaction() as connection:
         connection.execute(
             insert(schema.workers).values(name=str(place), study="none", device="cpu", expires=func.now())
@@ -110,7 +112,7 @@ def reap_study(url: URL, name: str, _place: int) -> list[int]:
     storage = open_url(url)
     study = load(storage, name)
     with storage.transaction() as connection:
-        return ledger.reap(connection, study.search_id)
+        return leases.reap(connection, study.search_id)
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,10 @@ def serve(url: URL, name: str, width: int, place: int) -> Share:
     while not is_finished(storage, study, "search"):
         trials = claim(storage, study, "search", f"worker-{place}", width)
         with storage.transaction() as connection:
-            held = ledger.hold(connection, [trial.lease for trial in trials])
+            held = leases.hold(connection, [trial.lease for trial in trials])
             assert held == {trial.lease.trial_id for trial in trials}
             for trial in trials:
-                ledger.finish(
+                results.finish(
                     connection,
                     {
                         trial.lease.trial_id: TrialOutcome(
@@ -156,13 +158,13 @@ def serve_or_stop(url: URL, name: str, place: int) -> int | Share:
     study = load(storage, name)
     lifecycle.stop(storage, study)
     with storage.transaction() as connection:
-        open_still = catalog.count(connection, study.search_id, (TrialState.WAITING,))
-        return catalog.count(connection, study.search_id) - open_still
+        open_still = trials.count(connection, study.search_id, (TrialState.WAITING,))
+        return trials.count(connection, study.search_id) - open_still
 
 
 def stop_inside_claim(url: URL, name: str, inside: Event) -> None:
     """Claims, and stays between the giving of the leases and the commit until it is killed."""
-    give = ledger.lease
+    give = leases.grant
 
     def give_and_stay(*arguments: Any) -> dict[int, Lease]:
         give(*arguments)
@@ -170,7 +172,7 @@ def stop_inside_claim(url: URL, name: str, inside: Event) -> None:
         _stay()
 
     storage = open_url(url)
-    with patch.object(ledger, "lease", give_and_stay):
+    with patch.object(leases, "grant", give_and_stay):
         claim(storage, load(storage, name), "search", "killed", 8)
 
 

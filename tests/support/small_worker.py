@@ -16,9 +16,11 @@ from sqlalchemy import text
 from torch import Tensor, nn
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store import catalog, ledger
+from hpo.store import trials as trial_rows
+from hpo.store import workers
+from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
-from hpo.store.storage import Storage
+from hpo.store.trials import TrialRow
 from hpo.study.study import Study, create
 from hpo.training.pack import Pack
 from hpo.training.workload import Workload
@@ -131,9 +133,9 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpo.worker.worker.DELIVER_SECONDS", 30.0)
 
 
-def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[catalog.TrialRow]:
+def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[TrialRow]:
     with storage.transaction() as connection:
-        return catalog.trials(connection, study.study_id(stage))
+        return trial_rows.read(connection, study.study_id(stage))
 
 
 def states(storage: Storage, study: Study, stage: Stage = "search") -> list[str]:
@@ -188,4 +190,4 @@ def checkpoint_files(worker: Worker) -> list[Path]:
 def lose(storage: Storage, worker: str) -> None:
     """The worker is known to be dead."""
     with storage.transaction() as connection:
-        ledger.forget_worker(connection, worker)
+        workers.forget(connection, worker)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from hpo.store.catalog import TrialRow
+from hpo.store.trials import TrialRow
 from hpo.study.promote import best_of
 
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hpo.store.ledger import Lease
+from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
 from hpo.training.pack import Weights

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpo.store.ledger import Checkpoint, Lease
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
 from hpo.training.pack import Weights

