@@ -10,7 +10,7 @@ from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
 from hpo.values.stage import Stage
-from hpo.worker.artifacts import Artifacts
+from hpo.worker.trial_files import TrialFiles
 
 log = logging.getLogger("hpo.worker")
 
@@ -27,7 +27,7 @@ class Checkpointer:
     The first of several failures is logged, and the success that ends them.
     """
 
-    def __init__(self, artifacts: Artifacts, stage: Stage, clock: Callable[[], float]) -> None:
+    def __init__(self, artifacts: TrialFiles, stage: Stage, clock: Callable[[], float]) -> None:
         self._artifacts, self._stage, self._clock = artifacts, stage, clock
         self._next = -math.inf
         self._failing = False

@@ -14,10 +14,11 @@ from hpo.training.pack import Candidate
 from hpo.training.trainer import PackSession, Trainer
 from hpo.values.epoch import EpochResult
 from hpo.values.stage import Stage
-from hpo.worker.artifacts import Artifacts, CheckpointError
 from hpo.worker.checkpointer import RETRY_SECONDS, Checkpointer
+from hpo.worker.checkpoints import CheckpointError
 from hpo.worker.outbox import Outbox
 from hpo.worker.reporter import Reporter
+from hpo.worker.trial_files import TrialFiles
 
 log = logging.getLogger("hpo.worker")
 
@@ -57,7 +58,7 @@ class TrialLoop:
         stage: Stage,
         reporter: Reporter,
         outbox: Outbox,
-        artifacts: Artifacts,
+        artifacts: TrialFiles,
         checkpointer: Checkpointer,
         claim_more: ClaimMore,
         width: int,
@@ -242,7 +243,7 @@ class TrialLoop:
             except CheckpointError as error:
                 log.warning("trial %d starts over, its checkpoint does not load: %s", number, error)
                 if not isinstance(error.__cause__, OSError):  # otherwise nothing is known about what is in it
-                    self._artifacts.set_aside(checkpoint.file)
+                    self._artifacts.mark_damaged(checkpoint.file)
             else:
                 self._durable[number] = checkpoint.epoch
         return states

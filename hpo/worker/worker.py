@@ -10,11 +10,12 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 import torch
 
+from hpo.artifacts.folder import ArtifactFolder
 from hpo.data.device import DeviceImages
 from hpo.errors import ConflictError, HpoError, TrainingError, UnavailableError
 from hpo.settings import LEASE_SECONDS
@@ -35,11 +36,11 @@ from hpo.values.epoch import EpochResult
 from hpo.values.precision import Precision
 from hpo.values.seeds import derive_seed
 from hpo.values.stage import STAGES, Stage
-from hpo.worker.artifacts import Artifacts
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.lease_renewal import Renewal
 from hpo.worker.outbox import Outbox
 from hpo.worker.reporter import Reporter
+from hpo.worker.trial_files import TrialFiles
 from hpo.worker.trial_loop import ToldToStop, TrialLoop
 
 T = TypeVar("T")
@@ -178,7 +179,7 @@ class Worker:
         found = self._files.leftovers()  # before the look: what is written later is not among them
         named = self._ask(lambda: files_at_rest(self.storage, self.study))
         if named is not None:
-            self._files.sweep(path for path in found if path.name not in named)
+            self._files.sweep(path for path in found if PurePath(path).name not in named)
 
     def _promote(self) -> bool:
         """Whether the search was finished still: a user may have resumed it since it was looked at."""
@@ -240,8 +241,8 @@ class Worker:
             stage,
             {"worker": self.name, "device": self.device},
             self._outbox,
-            ended=partial(self._files.discard_of, stage),
-            replaced=self._files.discard,
+            ended=partial(self._files.delete_checkpoints_of, stage),
+            replaced=self._files.delete_checkpoints,
             clock=self.clock,
         )
         reporter.add(trials)
@@ -332,8 +333,8 @@ class Worker:
         log.info("%s: %s", stage, ", ".join(losses))
 
     @property
-    def _files(self) -> Artifacts:
-        return Artifacts(self.study.artifacts(self.artifacts))
+    def _files(self) -> TrialFiles:
+        return TrialFiles(ArtifactFolder(self.study.artifacts(self.artifacts)))
 
     def _trainer(self, stage: Stage, batch_size: int) -> Trainer:
         if stage not in self._images:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hpo import models
+from hpo.artifacts.folder import ArtifactFolder
 from hpo.spec.study_spec import StudySpec
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
@@ -25,7 +26,7 @@ from hpo.training.pack import Candidate, Pack, Weights
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Phase
-from hpo.worker.artifacts import Artifacts
+from hpo.worker.trial_files import TrialFiles
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +106,7 @@ def test_who_goes_on_from_a_file_trains_as_if_it_had_not_been_away(
     programs: Path, tmp_path: Path, spec: Callable[..., StudySpec]
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
-    workload, artifacts = Workload(digits, tmp_path), Artifacts(tmp_path / "study")
+    workload, artifacts = Workload(digits, tmp_path), TrialFiles(ArtifactFolder(tmp_path / "study"))
     train, validation = workload.images("search", "cpu")
     engine = compiled(programs)
     trainer = Trainer(

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from hpo.artifacts.folder import ArtifactFolder
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
 from hpo.training.pack import Weights
 from hpo.values.stage import Stage
-from hpo.worker.artifacts import Artifacts
 from hpo.worker.checkpointer import RETRY_SECONDS, SHARE, Checkpointer
+from hpo.worker.trial_files import TrialFiles
 
 TRIALS = {n: LeasedTrial(n, Lease(100 + n, 1), {"lr": 0.1, "batch_size": 16}, n) for n in range(4)}
 
@@ -59,15 +60,15 @@ def clock() -> Clock:
 def disk(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk(clock)
     monkeypatch.setattr(
-        Artifacts, "save_checkpoint", lambda _self, *arguments: made.save_checkpoint(*arguments)
+        TrialFiles, "save_checkpoint", lambda _self, *arguments: made.save_checkpoint(*arguments)
     )
-    monkeypatch.setattr(Artifacts, "save_weights", lambda _self, *arguments: made.save_weights(*arguments))
+    monkeypatch.setattr(TrialFiles, "save_weights", lambda _self, *arguments: made.save_weights(*arguments))
     return made
 
 
 @pytest.fixture
 def checkpointer(disk: Disk, clock: Clock, tmp_path: Path) -> Checkpointer:
-    return Checkpointer(Artifacts(tmp_path), "search", clock)
+    return Checkpointer(TrialFiles(ArtifactFolder(tmp_path)), "search", clock)
 
 
 def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
@@ -183,6 +184,6 @@ def test_an_error_of_another_kind_goes_through(
     def fail(*_arguments: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Artifacts, "save_checkpoint", fail)
+    monkeypatch.setattr(TrialFiles, "save_checkpoint", fail)
     with pytest.raises(ZeroDivisionError):
         checkpointer.save(TRIALS, states(_0=1), {})

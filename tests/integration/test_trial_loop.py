@@ -36,8 +36,8 @@ from hpo.study.schedule import SUSPECT, LeasedTrial, claim
 from hpo.training.async_evaluation import Overlap
 from hpo.training.engines.eager import Engine
 from hpo.training.pack import Pack
-from hpo.worker.artifacts import Artifacts
 from hpo.worker.reporter import Reporter
+from hpo.worker.trial_files import TrialFiles
 from hpo.worker.worker import Worker
 
 pytestmark = pytest.mark.slow
@@ -269,7 +269,7 @@ def test_one_that_cannot_be_saved_trains_on_instead_of_pausing(
     def refuse(*_arguments: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Artifacts, "save_checkpoint", refuse)
+    monkeypatch.setattr(TrialFiles, "save_checkpoint", refuse)
     worker = works(**PAUSES, pruner={"name": "pause"})
     worker.run()
     assert states(storage, worker.study) == ["COMPLETE"] * 8
@@ -284,9 +284,9 @@ def test_a_full_training_ends_once_its_weights_are_safe(
     calm = works("calm", promotes=True, full=FULL, promotion={"top": 2})
     calm.run()
     worker = works(full=FULL, promotes=True, promotion={"top": 2})
-    whole, seen = Artifacts.save_weights, list[list[str]]()
+    whole, seen = TrialFiles.save_weights, list[list[str]]()
 
-    def save_weights(files: Artifacts, *arguments: Any) -> str:
+    def save_weights(files: TrialFiles, *arguments: Any) -> str:
         if not seen:
             spoil(worker)
         if len(seen) == 5:
@@ -294,7 +294,7 @@ def test_a_full_training_ends_once_its_weights_are_safe(
         seen.append(states(storage, worker.study, "full"))
         return whole(files, *arguments)
 
-    monkeypatch.setattr(Artifacts, "save_weights", save_weights)
+    monkeypatch.setattr(TrialFiles, "save_weights", save_weights)
     worker.run()
     assert len(seen) > 6
     assert seen[:6] == [["RUNNING", "RUNNING"]] * 6
@@ -320,7 +320,7 @@ def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Artifacts, "save_weights", refuse)
+        patch.setattr(TrialFiles, "save_weights", refuse)
         worker.run()
     assert states(storage, worker.study, "full") == ["WAITING"]
     works(worker="next", full=FULL, promotes=True).run()
@@ -338,7 +338,7 @@ def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
         taken.extend(claim(storage, worker.study, "full", "another", 1))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Artifacts, "save_weights", refuse)
+    monkeypatch.setattr(TrialFiles, "save_weights", refuse)
     serve(worker)
     assert len(taken) == 1  # and it was not tried again
     with storage.transaction() as connection:
