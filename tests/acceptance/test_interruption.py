@@ -7,7 +7,8 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from support.shell import SMALL_STUDY, Shell, children, until, until_gone, wait_for
+from support.processes import children, until, until_gone, wait_for_line
+from support.shell import SMALL_STUDY, Shell
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def assert_search_is_whole(shell: Shell, study: str = "small") -> dict[str, int]
 
 def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -> None:
     run = shell.start("run", "small.toml", "--gpus", "cpu", "--per-device", "2", "--width", "2")
-    wait_for(run, "search: training")
+    wait_for_line(run, "search: training")
     workers = children(run.pid)
     run.kill()  # the launcher alone: its workers see their lifeline go and hand back their trials
     until_gone(workers)
@@ -50,9 +51,9 @@ def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -
 def test_a_worker_killed_is_replaced_and_its_trials_run_again(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "2")
-    wait_for(workers, "search: training")
+    wait_for_line(workers, "search: training")
     os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
-    assert "was killed by SIGKILL; " in wait_for(workers, "was killed")
+    assert "was killed by SIGKILL; " in wait_for_line(workers, "was killed")
     assert workers.stdout is not None
     workers.stdout.read()
     assert workers.wait() == 0
@@ -66,9 +67,9 @@ def test_trials_that_pause_survive_whoever_has_them(shell: Shell) -> None:
     workers = shell.start("workers", "pausing", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     for _ in range(3):
         for _ in range(3):
-            wait_for(workers, "search: training")
+            wait_for_line(workers, "search: training")
         os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
-        wait_for(workers, "was killed by SIGKILL")
+        wait_for_line(workers, "was killed by SIGKILL")
     said = workers.communicate(timeout=120)[0]
     assert workers.returncode == 0, said
     states = assert_search_is_whole(shell, "pausing")
@@ -90,11 +91,11 @@ def test_a_standby_goes_on_with_the_trials_of_a_worker_that_is_killed(shell: She
     shell.write("long.toml", LONG_STUDY)
     shell.hpo("study", "create", "long.toml")
     workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "1", "--width", "1")
-    trial = number_in(wait_for(workers, "search: training"))
+    trial = number_in(wait_for_line(workers, "search: training"))
     standby = standby_of(workers)
     os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
-    assert "takes its place (1 of 20)" in wait_for(workers, "was killed by SIGKILL")
-    assert number_in(wait_for(workers, "search: training")) == trial
+    assert "takes its place (1 of 20)" in wait_for_line(workers, "was killed by SIGKILL")
+    assert number_in(wait_for_line(workers, "search: training")) == trial
     assert standby_of(workers, after=standby)
     left = children(workers.pid)
     workers.send_signal(signal.SIGINT)
@@ -108,7 +109,7 @@ def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> No
     shell.hpo("study", "create", "long.toml")
     workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "2", "--width", "1")
     for _ in range(2):
-        wait_for(workers, "search: training")
+        wait_for_line(workers, "search: training")
     frozen = next(iter(children(workers.pid)))
     os.kill(frozen, signal.SIGSTOP)
     try:
@@ -137,7 +138,7 @@ def test_two_shells_serve_one_study(shell: Shell) -> None:
 def test_an_interrupt_stops_all_and_loses_nothing(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "1")
-    wait_for(workers, "search: training")
+    wait_for_line(workers, "search: training")
     workers.send_signal(signal.SIGINT)
     said = workers.communicate(timeout=60)[0]
     assert workers.returncode == 130

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.shell import SMALL_STUDY, Shell, children, until_gone, wait_for
+from support.processes import children, until_gone, wait_for_line
+from support.shell import SMALL_STUDY, Shell
 
 from benchmarks.chaos.server import Server
 from hpo.spec.study_spec import StudySpec
@@ -52,7 +53,7 @@ def states(shell: Shell, study: str) -> dict[str, int]:
 
 def test_a_study_goes_on_after_a_crash_of_the_database(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "small", *WORKERS)
-    wait_for(workers, "search: training")
+    wait_for_line(workers, "search: training")
     server.restart("immediate")
     said = workers.communicate(timeout=240)[0]
     assert workers.returncode == 0, said
@@ -62,14 +63,14 @@ def test_a_study_goes_on_after_a_crash_of_the_database(shell: Shell, server: Ser
 def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "long", *WORKERS)
     for _ in range(2):
-        wait_for(workers, "search: training")
+        wait_for_line(workers, "search: training")
     server.stop()
-    wait_for(workers, "waiting for the storage")
+    wait_for_line(workers, "waiting for the storage")
     os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
     assert workers.poll() is None
     server.start()
-    wait_for(workers, "was killed by SIGKILL")
-    wait_for(workers, "search: training")
+    wait_for_line(workers, "was killed by SIGKILL")
+    wait_for_line(workers, "search: training")
     workers.send_signal(signal.SIGINT)
     said = workers.communicate(timeout=60)[0]
     assert workers.returncode == 130, said
@@ -79,9 +80,9 @@ def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, se
 def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "long", *WORKERS)
     for _ in range(2):
-        wait_for(workers, "search: training")
+        wait_for_line(workers, "search: training")
     server.stop()
-    wait_for(workers, "waiting for the storage")
+    wait_for_line(workers, "waiting for the storage")
     left = children(workers.pid)
     workers.send_signal(signal.SIGINT)
     said = workers.communicate(timeout=60)[0]
@@ -96,9 +97,9 @@ def test_a_worker_of_a_launcher_waits_for_the_database(shell: Shell, server: Ser
     refused = shell.hpo("worker", "small", expect=1).stderr
     assert refused.count("\n") == 1
     worker = shell.start("worker", "small", "--lifeline", lifeline=True)
-    wait_for(worker, "waiting for the storage")
+    wait_for_line(worker, "waiting for the storage")
     server.start()
-    wait_for(worker, "search: training")
+    wait_for_line(worker, "search: training")
     worker.communicate(timeout=60)  # closes its lifeline
     assert worker.returncode == 0
 
@@ -112,7 +113,7 @@ def test_a_standby_that_is_not_needed_ends_well(shell: Shell, server: Server) ->
 def test_a_standby_that_waits_for_the_database_ends_with_its_launcher(shell: Shell, server: Server) -> None:
     server.stop()
     worker = shell.start("worker", "small", "--lifeline", "--standby", lifeline=True)
-    wait_for(worker, "waiting for the storage")
+    wait_for_line(worker, "waiting for the storage")
     worker.communicate(timeout=60)  # closes its lifeline
     assert worker.returncode == 0
     server.start()

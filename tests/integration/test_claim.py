@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
-from support.crowd import PROCESSES, at_once, expire, loss, serve, stop_inside_claim
+from support.clients import PROCESSES, at_once, expire_leases, hang_inside_claim, loss, run_trials
 
 from hpo.search.samplers.base import distributions
 from hpo.search.samplers.random import plan
@@ -58,7 +58,7 @@ def lose(storage: Storage, study: Study, width: int, times: int) -> list[LeasedT
     """A worker that is killed so often with the same trials."""
     for _ in range(times):
         trials = claim(storage, study, "search", "victim", width)
-        expire(storage, "victim")
+        expire_leases(storage, "victim")
     return trials
 
 
@@ -103,7 +103,7 @@ def test_eight_processes_share_a_search(
     storage: Storage, spec: SpecOf, changes: dict[str, Any], budget: int
 ) -> None:
     study = create(storage, spec(**changes), "test").study
-    shares = at_once(8, serve, storage.url, "small", 3)
+    shares = at_once(8, run_trials, storage.url, "small", 3)
     packs = [pack for share in shares for pack in share.packs]
     numbers = Counter(trial.number for pack in packs for trial in pack)
     assert numbers == Counter(range(budget))
@@ -155,7 +155,7 @@ def test_a_killed_claim_leaves_nothing_and_blocks_nobody(
 ) -> None:
     study = create(storage, spec(), "test").study
     inside = PROCESSES.Event()
-    process = PROCESSES.Process(target=stop_inside_claim, args=(storage.url, "small", inside))
+    process = PROCESSES.Process(target=hang_inside_claim, args=(storage.url, "small", inside))
     process.start()
     assert inside.wait(30)
     claimed: list[LeasedTrial] = []
@@ -180,7 +180,7 @@ def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Sto
     first = claim(storage, study, "search", "dead", 3)
     with storage.transaction() as connection:
         checkpoints.save(connection, {first[1].lease.trial_id: Checkpoint(4, "four")})
-    expire(storage)
+    expire_leases(storage)
     second = claim(storage, study, "search", "alive", 5)
     assert [t.number for t in first] == [0, 1, 2]
     assert [t.number for t in second] == [0, 1, 2, 3, 4]
@@ -214,7 +214,7 @@ def test_a_trial_under_way_is_not_handed_out(storage: Storage, spec: SpecOf) -> 
 def test_an_owner_that_is_late_but_writing_keeps_its_trial(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
     (trial,) = claim(storage, study, "search", "late", 1)
-    expire(storage)
+    expire_leases(storage)
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET seconds = 30"))
         assert leases.hold(connection, [trial.lease])
@@ -228,7 +228,7 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
     """Its old owner finishes it after the claim saw it overdue and before the claim gives it away."""
     study = create(storage, spec(search={"trials": 1}), "test").study
     (trial,) = claim(storage, study, "search", "late", 1)
-    expire(storage)
+    expire_leases(storage)
     held: list[set[int]] = []
 
     def finish_late() -> None:
@@ -260,7 +260,7 @@ def test_a_trial_that_was_lost_too_often_fails(storage: Storage, spec: SpecOf) -
     study = create(storage, spec(search={"trials": 2}, space={"batch_size": 16}), "test").study
     for _ in range(MOST_LOSSES):
         assert [t.number for t in claim(storage, study, "search", "victim", 1)] == [0]
-        expire(storage)
+        expire_leases(storage)
     assert [t.number for t in claim(storage, study, "search", "next", 2)] == [1]
     failed = rows(storage, study.search_id)[0]
     assert failed.state == TrialState.FAIL
@@ -273,7 +273,7 @@ def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: St
         (trial,) = claim(storage, study, "search", "victim", 1)
         with storage.transaction() as connection:
             checkpoints.save(connection, {trial.lease.trial_id: Checkpoint(epoch, str(epoch))})
-        expire(storage)
+        expire_leases(storage)
     (trial,) = claim(storage, study, "search", "next", 1)
     assert trial.checkpoint == Checkpoint(MOST_LOSSES + 2, str(MOST_LOSSES + 2))
 
@@ -302,7 +302,7 @@ def test_a_suspect_trial_is_no_pack_mate_of_others(storage: Storage, spec: SpecO
             text("UPDATE hpo.lease SET losses = :losses WHERE trial_id = :trial_id"),
             {"losses": SUSPECT - 1, "trial_id": pack[1].lease.trial_id},
         )
-    expire(storage)
+    expire_leases(storage)
     packs = [claim(storage, study, "search", "next", 4) for _ in range(2)]
     assert [[t.number for t in pack] for pack in packs] == [[0, 2, 3], [1]]
 
@@ -338,7 +338,7 @@ def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: S
     with storage.transaction() as connection:
         leases.release(connection, [trial.lease for trial in handed_back])
         checkpoints.save(connection, {lost[0].lease.trial_id: Checkpoint(2, "two")})
-    expire(storage, "dead")
+    expire_leases(storage, "dead")
     first = claim_lost(storage, study, "search", "one", 3, 16, seconds=1000)
     second = claim_lost(storage, study, "search", "one", 9, 16)
     assert [t.number for t in first + second] == [0, 1, 2, 3]
@@ -355,7 +355,7 @@ def test_a_pack_takes_in_only_its_batch_size(storage: Storage, spec: SpecOf) -> 
     study = create(storage, spec(), "test").study
     dead = [t for _ in range(12) for t in claim(storage, study, "search", "dead", 1)]
     assert sizes(dead) == {16, 32}
-    expire(storage)
+    expire_leases(storage)
     taken = claim_lost(storage, study, "search", "one", 16, 32)
     assert [t.number for t in taken] == [t.number for t in dead if t.point["batch_size"] == 32]
     assert claim_lost(storage, study, "search", "one", 16, 8) == []
@@ -395,7 +395,7 @@ def test_a_pack_takes_in_no_suspect(storage: Storage, spec: SpecOf) -> None:
 def test_a_pack_of_full_training_takes_in_no_search_trial(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     claim(storage, study, "search", "dead", 3)
-    expire(storage)
+    expire_leases(storage)
     assert claim_lost(storage, study, "full", "one", 4, 16) == []
 
 
@@ -417,7 +417,7 @@ def test_a_stopped_stage_hands_out_only_what_was_begun(storage: Storage, spec: S
     lifecycle.stop(storage, study)
     assert claim(storage, study, "search", "one", 4) == []
     assert not is_finished(storage, study, "search")
-    expire(storage, "dead")
+    expire_leases(storage, "dead")
     again = claim(storage, study, "search", "one", 4)
     assert [t.number for t in again] == [t.number for t in lost]
     finish(storage, again)

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import func, select
-from support.crowd import Share, at_once, fork_study, loss, serve_or_fork
+from support.clients import Claims, at_once, fork_or_run_trials, fork_study, loss
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers import tpe
@@ -67,7 +67,7 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
             results.finish(connection, {trial_id: TrialOutcome(state, value, attributes)})
 
 
-def serve(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
+def run_trials(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
     """Ends the search, if it has trials left; gives these in order."""
     served = []
     while trials := schedule.claim(storage, study, "search", "one", width):
@@ -178,7 +178,7 @@ def test_what_others_added_is_left_behind(storage: Storage, spec: SpecOf, old: S
 def test_a_study_of_which_nothing_fits(storage: Storage, spec: SpecOf, old: Study) -> None:
     done = fork.fork(storage, old, spec(name="far", space={"lr": [0.7]}), "test")
     assert (done.creation.study.inherited, done.left_out, done.creation.added) == (0, 10, 8)
-    assert len(serve(storage, done.creation.study)) == 8
+    assert len(run_trials(storage, done.creation.study)) == 8
 
 
 def row(number: int, state: TrialState = TrialState.COMPLETE, **point: float) -> TrialRow:
@@ -222,7 +222,7 @@ def test_a_finite_space_is_filled_without_repeats(
     study = fork.fork(storage, old, wanted, "test").creation.study
     assert status(storage, study).search.budget == study.trials == 24
     assert not is_finished(storage, study, "search")
-    new = serve(storage, study)
+    new = run_trials(storage, study)
     assert sorted(trial.number for trial in new) == list(range(study.inherited, 24))
     assert len({cell(r.point) for r in rows(storage, study.search_id)}) == 24
     assert {trial.seed for trial in new} == {
@@ -239,14 +239,14 @@ def test_the_inherited_cost_no_budget(
     study = creation.study
     assert study.trials == study.inherited + 5
     assert creation.added == (5 if sampler["name"] == "random" else max(0, 6 - study.inherited))
-    assert len(serve(storage, study)) == 5
+    assert len(run_trials(storage, study)) == 5
     now = status(storage, study).search
     assert (now.budget, now.finished) == (study.trials, study.trials)
 
 
 def test_a_space_that_is_done_is_finished_at_once(storage: Storage, spec: SpecOf) -> None:
     whole = create(storage, spec(search={"trials": 24}), "test").study
-    serve(storage, whole)
+    run_trials(storage, whole)
     part = fork.fork(storage, whole, spec(name="part", space={"lr": [0.1]}), "test")
     assert (part.creation.study.inherited, part.creation.added, part.left_out) == (8, 0, 16)
     assert is_finished(storage, part.creation.study, "search")
@@ -258,7 +258,7 @@ def test_the_best_inherited_trial_is_promoted(storage: Storage, spec: SpecOf, ol
     study = fork.fork(storage, old, wanted, "test").creation.study
     with pytest.raises(ConflictError, match=f"1 of {study.trials} search trials are not finished"):
         promote(storage, study)
-    serve(storage, study)
+    run_trials(storage, study)
     (chosen,) = promote(storage, study).chosen
     assert chosen.value == min(r.value for r in fitting(storage, old) if r.value is not None)
     assert "forked_from" in chosen.attributes
@@ -280,7 +280,7 @@ def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, o
 def test_a_plan_repeats_no_inherited_point(storage: Storage, spec: SpecOf) -> None:
     """The seed is that of the old study, the points are others."""
     whole = create(storage, spec(space=CONTINUOUS), "test").study
-    serve(storage, whole)
+    run_trials(storage, whole)
     study = fork.fork(storage, whole, spec(name="again", space=CONTINUOUS), "test").creation.study
     assert study.inherited == 12
     assert len({cell(r.point) for r in rows(storage, study.search_id)}) == 24
@@ -307,7 +307,7 @@ def test_tpe_knows_what_was_inherited(
 
 def test_a_fork_of_a_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
     first = fork.fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
-    serve(storage, first)
+    run_trials(storage, first)
     second = fork.fork(storage, first, spec(name="third", space=SPACE), "test").creation.study
     assert second.inherited == first.inherited + 4
     found = rows(storage, second.search_id)
@@ -427,7 +427,7 @@ def test_the_removal_of_the_origin_leaves_the_fork(
     before = rows(storage, study.search_id)
     remove(storage, old, tmp_path)
     assert rows(storage, study.search_id) == before
-    assert serve(storage, study)
+    assert run_trials(storage, study)
 
 
 # Several processes
@@ -446,10 +446,10 @@ def test_a_fork_of_a_study_under_way_takes_whole_trials(
 ) -> None:
     original = create(storage, spec(space=CONTINUOUS, search={"trials": 40}), "test").study
     wanted = raw(name="wide", space=CONTINUOUS, search={"trials": 4})
-    creation, *results = at_once(4, serve_or_fork, storage.url, "small", wanted)
+    creation, *results = at_once(4, fork_or_run_trials, storage.url, "small", wanted)
     assert isinstance(creation, tuple)
     _, _, inherited = creation
-    shares = [result for result in results if isinstance(result, Share)]
+    shares = [result for result in results if isinstance(result, Claims)]
     assert sum(len(pack) for share in shares for pack in share.packs) == 40
     study = load(storage, "wide")
     originals = {r.number: r for r in rows(storage, original.search_id)}

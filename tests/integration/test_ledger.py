@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, text
-from support.crowd import at_once, expire, reap_study
+from support.clients import at_once, expire_leases, reap_study
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, costs, leases, results, studies, trials, workers
@@ -101,7 +101,7 @@ def test_a_lease_starts_the_trial(storage: Storage, study: Study) -> None:
     assert [row.state.name for row in rows(storage, study)] == ["RUNNING", "WAITING", "WAITING"]
     seen = storage.study("small").trials[0]
     assert seen.datetime_start is not None
-    expire(storage)
+    expire_leases(storage)
     claim(storage, study, "search", "two", 1)
     assert storage.study("small").trials[0].datetime_start == seen.datetime_start  # still the same trial
 
@@ -134,7 +134,7 @@ def test_an_overdue_lease_that_nobody_took_is_held_again(storage: Storage, study
 
 def test_of_two_owners_only_the_last_one_holds(storage: Storage, study: Study) -> None:
     (old,) = claim(storage, study, "search", "old", 1)
-    expire(storage)
+    expire_leases(storage)
     (new,) = claim(storage, study, "search", "new", 1)
     assert old.lease.trial_id == new.lease.trial_id
     assert hold(storage, old) == set()
@@ -143,7 +143,7 @@ def test_of_two_owners_only_the_last_one_holds(storage: Storage, study: Study) -
 
 def test_an_old_owner_can_write_nothing(storage: Storage, study: Study) -> None:
     (old,) = claim(storage, study, "search", "old", 1)
-    expire(storage)
+    expire_leases(storage)
     (new,) = claim(storage, study, "search", "new", 1)
     before = lease_rows(storage)[new.lease.trial_id]
     with storage.transaction() as connection:
@@ -159,7 +159,7 @@ def test_an_owner_who_writes_in_the_instant_of_a_take_over_is_too_late(
     storage: Storage, study: Study, until_blocked: Callable[[], None]
 ) -> None:
     (old,) = claim(storage, study, "search", "old", 1)
-    expire(storage)
+    expire_leases(storage)
     held: list[set[int]] = []
 
     def write() -> None:
@@ -253,7 +253,7 @@ def test_reaping_takes_the_overdue_and_no_other(storage: Storage, study: Study, 
     other = create(storage, spec(name="other"), "test").study
     claim(storage, other, "search", "dead", 1)
     assert reap(storage, study) == []
-    expire(storage, "dead")
+    expire_leases(storage, "dead")
     assert reap(storage, study) == sorted(trial.lease.trial_id for trial in lost)
     assert [row.state.name for row in rows(storage, study)] == ["WAITING", "WAITING", "RUNNING"]
     workers = {trial_id: row.worker for trial_id, row in lease_rows(storage).items()}
@@ -264,7 +264,7 @@ def test_reaping_takes_the_overdue_and_no_other(storage: Storage, study: Study, 
 
 def test_who_was_reaped_holds_nothing_even_before_anyone_takes_over(storage: Storage, study: Study) -> None:
     (old,) = claim(storage, study, "search", "old", 1)
-    expire(storage)
+    expire_leases(storage)
     reap(storage, study)
     with storage.transaction() as connection:
         assert write_all(connection, old) == set()
@@ -278,7 +278,7 @@ def test_an_owner_who_writes_in_the_instant_of_a_reaping_is_too_late(
     storage: Storage, study: Study, until_blocked: Callable[[], None]
 ) -> None:
     (old,) = claim(storage, study, "search", "old", 1)
-    expire(storage)
+    expire_leases(storage)
     held: list[set[int]] = []
     owner = threading.Thread(target=lambda: held.append(hold(storage, old)))
     with storage.transaction() as connection:
@@ -292,7 +292,7 @@ def test_an_owner_who_writes_in_the_instant_of_a_reaping_is_too_late(
 def test_reaping_passes_over_who_is_writing_and_does_not_wait(storage: Storage, study: Study) -> None:
     (writing,) = claim(storage, study, "search", "late", 1)
     silent = claim(storage, study, "search", "dead", 2)
-    expire(storage)
+    expire_leases(storage)
     with storage.transaction() as connection:
         assert leases.hold(connection, [writing.lease])
         assert reap(storage, study) == [trial.lease.trial_id for trial in silent]
@@ -333,7 +333,7 @@ def test_losses_count_in_a_row_without_a_new_checkpoint(storage: Storage, study:
         (trial,) = claim(storage, study, "search", "victim", 1)
         if epoch is not None:
             save(storage, trial, epoch)
-        expire(storage)
+        expire_leases(storage)
         assert reap(storage, study) == [trial.lease.trial_id]
         found.append(losses(storage, trial))
     assert found == [1, 2, 1, 2, 1, 1]
@@ -353,13 +353,13 @@ def test_a_checkpoint_ends_the_row_of_losses_also_of_one_who_hands_the_trial_bac
 ) -> None:
     for _ in range(2):
         claim(storage, study, "search", "victim", 1)
-        expire(storage)
+        expire_leases(storage)
     (trial,) = claim(storage, study, "search", "careful", 1)
     save(storage, trial, 4)
     with storage.transaction() as connection:
         leases.release(connection, [trial.lease])
     claim(storage, study, "search", "victim", 1)
-    expire(storage)
+    expire_leases(storage)
     reap(storage, study)
     assert losses(storage, trial) == 1
 
@@ -375,7 +375,7 @@ def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))
     assert not is_anything_lost()  # the server has just started
-    expire(storage)
+    expire_leases(storage)
     assert is_anything_lost()
     reap(storage, study)
     assert is_anything_lost()
@@ -392,7 +392,7 @@ def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
 
 def test_of_two_reapings_at_once_neither_waits(storage: Storage, study: Study) -> None:
     trials = claim(storage, study, "search", "dead", 3)
-    expire(storage)
+    expire_leases(storage)
     with storage.transaction() as connection:
         assert leases.reap(connection, study.search_id) == [trial.lease.trial_id for trial in trials]
         assert reap(storage, study) == []
@@ -400,7 +400,7 @@ def test_of_two_reapings_at_once_neither_waits(storage: Storage, study: Study) -
 
 def test_eight_processes_reap_each_trial_once(storage: Storage, study: Study) -> None:
     trials = claim(storage, study, "search", "dead", 3)
-    expire(storage)
+    expire_leases(storage)
     reaped = at_once(8, reap_study, storage.url, "small")
     assert sorted(i for ids in reaped for i in ids) == [trial.lease.trial_id for trial in trials]
     assert {losses(storage, trial) for trial in trials} == {1}
@@ -539,7 +539,7 @@ def test_an_end_takes_the_epochs_after_it_along(storage: Storage, study: Study) 
 def test_a_trial_that_changed_hands_says_how_often(storage: Storage, study: Study) -> None:
     for _ in range(3):
         (trial,) = claim(storage, study, "search", "one", 1)
-        expire(storage)
+        expire_leases(storage)
     with storage.transaction() as connection:
         results.finish(
             connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}

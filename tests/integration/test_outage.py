@@ -18,7 +18,8 @@ import pytest
 import torch
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
-from support.shell import SMALL_STUDY, Shell, until, wait_for
+from support.processes import until, wait_for_line
+from support.shell import SMALL_STUDY, Shell
 
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.errors import UnavailableError
@@ -388,7 +389,7 @@ def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
     process = shell.start("worker", "small", "--name", "w")
     until("an epoch", lambda: execute(storage, "SELECT 1 FROM hpo.epoch") or None)
     server.stop()
-    wait_for(process, "waiting for the storage")
+    wait_for_line(process, "waiting for the storage")
     process.terminate()
     said, _ = process.communicate(timeout=10)
     assert process.returncode == 0, said

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from support.crowd import expire, loss
+from support.clients import expire_leases, loss
 
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
@@ -220,7 +220,7 @@ def test_one_that_is_lost_after_a_pause_goes_on_from_it(
     for _ in range(2):
         one.train(one.claim())
     lost = one.claim()
-    expire(storage)
+    expire_leases(storage)
     again = two.claim()
     assert [t.number for t in again[:2]] == sorted(t.number for t in lost)
     assert all(t.checkpoint == Checkpoint(1, f"file-{t.number}") for t in again[:2])
@@ -236,7 +236,7 @@ def test_an_old_owner_cannot_pause(pauses: Callable[..., Trainer], storage: Stor
         storage, one.study, "search", {"worker": "one", "device": "none"}, outbox, replaced=replaced.extend
     )
     old.add(trials)
-    expire(storage)
+    expire_leases(storage)
     new = pauses("two").claim()
     old.pause({t.number: Checkpoint(1, f"old-{t.number}") for t in trials})
     assert old.wait(30)

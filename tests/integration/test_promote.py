@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from optuna.trial import TrialState
-from support.crowd import at_once, promote_study
+from support.clients import at_once, promote_study
 
 from hpo.errors import ConflictError
 from hpo.spec.study_spec import StudySpec

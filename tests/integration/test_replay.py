@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.trial import TrialState
-from support.crowd import loss
+from support.clients import loss
 
 from hpo.search.samplers.random import plan
 from hpo.simulate.curve_table import CurveTable, Measured

@@ -27,7 +27,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
-from support.crowd import at_once, create_study, serve
+from support.clients import at_once, create_study, run_trials
 
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.search.samplers import tpe
@@ -475,7 +475,7 @@ def test_a_finished_study_runs_no_further_trial_whoever_asks(
     """`MaxTrialsCallback` looks after a trial, so each worker of Optuna runs one beyond the budget. A claim
     counts under the study's lock."""
     study = create(storage, spec(sampler=sampler, search={"trials": 5}), "test").study
-    shares = at_once(8, serve, storage.url, "small", 1)
+    shares = at_once(8, run_trials, storage.url, "small", 1)
     numbers = [trial.number for share in shares for pack in share.packs for trial in pack]
     assert sorted(numbers) == [0, 1, 2, 3, 4]
 
@@ -501,7 +501,7 @@ def test_a_space_of_24_cells_is_searched_once_and_the_search_ends(
 ) -> None:
     """Optuna spends a budget of 60 on the 24 cells, one and the same again and again."""
     study = create(storage, spec(sampler=sampler, search={"trials": 60}), "test").study
-    serve(storage.url, "small", 16, 0)
+    run_trials(storage.url, "small", 16, 0)
     found = rows(storage, study)
     assert len(found) == len({cell(row.point) for row in found}) == 24
     assert is_finished(storage, study, "search")
@@ -511,7 +511,7 @@ def test_200_trials_of_tpe_are_200_cells_of_768(storage: Storage, spec: SpecOf) 
     """Of Optuna's, a third and more repeat a cell."""
     study = create(storage, spec(space=CELLS_768, sampler=TPE, search={"trials": 200}), "test").study
     assert study.spec.space.cells == 768
-    serve(storage.url, "small", 16, 0)
+    run_trials(storage.url, "small", 16, 0)
     found = rows(storage, study)
     assert len(found) == len({cell(row.point) for row in found}) == 200
     assert {row.state for row in found} == {TrialState.COMPLETE}
@@ -557,7 +557,7 @@ def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
 
 def test_two_processes_that_begin_at_once_get_different_trials(storage: Storage, spec: SpecOf) -> None:
     create(storage, spec(sampler={"name": "tpe", "startup": 1}, search={"trials": 8}), "test")
-    shares = at_once(2, serve, storage.url, "small", 1)
+    shares = at_once(2, run_trials, storage.url, "small", 1)
     points = [cell(pack[0].point) for share in shares for pack in share.packs]
     assert len(points) == len(set(points)) == 8
 
@@ -658,7 +658,7 @@ def test_eight_workers_get_200_queued_trials_each_once(storage: Storage, spec: S
     create(storage, spec(space=CELLS_768, search={"trials": 200}), "test")
     study = load(storage, "small")
     assert states(storage, study) == ["WAITING"] * 200
-    shares = at_once(8, serve, storage.url, "small", 4)
+    shares = at_once(8, run_trials, storage.url, "small", 4)
     numbers = Counter(trial.number for share in shares for pack in share.packs for trial in pack)
     assert numbers == Counter(range(200))
     assert states(storage, study) == ["COMPLETE"] * 200

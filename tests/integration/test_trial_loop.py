@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import Connection, text
-from support.late import Late
+from support.delayed_evaluation import DelayedEvaluation
 from support.small_worker import (
     STEPS,
-    Steps,
-    StopsWhenIdle,
-    Works,
+    StepHooks,
+    StopWhenIdle,
+    WorkerFactory,
     checkpoint_files,
-    figures,
-    lose,
-    outcome,
-    prepare,
+    epoch_rows,
+    forget_worker,
     states,
+    trial_records,
     trials,
+    use_small_network,
     weights,
 )
 
@@ -48,21 +48,21 @@ FULL = {"pretrain": {"epochs": 3, "patience": 2}, "finetune": {"epochs": 2}}
 @pytest.fixture
 def works(
     storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Works:
-    prepare(monkeypatch)
+) -> WorkerFactory:
+    use_small_network(monkeypatch)
     # However slow the disk is.
     monkeypatch.setattr("hpo.worker.checkpointer.SHARE", 1e9)
-    return Works(storage, spec, tmp_path)
+    return WorkerFactory(storage, spec, tmp_path)
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    return Steps.watched(monkeypatch)
+def steps(monkeypatch: pytest.MonkeyPatch) -> StepHooks:
+    return StepHooks.installed(monkeypatch)
 
 
 def serve(worker: Worker) -> None:
     """Until there is nothing left to do but what others have."""
-    worker.stop = StopsWhenIdle()
+    worker.stop = StopWhenIdle()
     worker.run()
 
 
@@ -74,10 +74,11 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("place", "limit", "overlap"), [("gradients", 30, None), ("score", 4, None), ("gradients", 33, Late(9))]
+    ("place", "limit", "overlap"),
+    [("gradients", 30, None), ("score", 4, None), ("gradients", 33, DelayedEvaluation(9))],
 )
 def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
-    works: Works,
+    works: WorkerFactory,
     storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
     place: str,
@@ -108,7 +109,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
         assert "RUNNING" not in states(storage, worker.study)
     assert cuts >= 4
     for stage in ("search", "full"):
-        assert outcome(storage, worker.study, stage) == outcome(storage, calm.study, stage)
+        assert trial_records(storage, worker.study, stage) == trial_records(storage, calm.study, stage)
         assert any("takeovers" in row.attributes for row in trials(storage, worker.study, stage))
     (mine,), (theirs,) = weights(worker).values(), weights(calm).values()
     assert mine.keys() == theirs.keys()
@@ -117,7 +118,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
 
 
 def test_what_a_killed_worker_had_saved_is_not_trained_again(
-    works: Works, storage: Storage, steps: Steps
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
     calm.run()
@@ -131,15 +132,15 @@ def test_what_a_killed_worker_had_saved_is_not_trained_again(
     with pytest.raises(Killed):
         worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4
-    lose(storage, worker.name)
+    forget_worker(storage, worker.name)
     steps.count = 0
     works(worker="next").run()
     assert steps.count == STEPS  # the last epoch alone
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
 def test_a_checkpoint_that_does_not_load_costs_its_epochs_and_nothing_else(
-    works: Works, storage: Storage, steps: Steps, caplog: pytest.LogCaptureFixture
+    works: WorkerFactory, storage: Storage, steps: StepHooks, caplog: pytest.LogCaptureFixture
 ) -> None:
     calm = works("calm")
     calm.run()
@@ -150,7 +151,7 @@ def test_a_checkpoint_that_does_not_load_costs_its_epochs_and_nothing_else(
     assert len(others) == 3
     damaged.write_bytes(damaged.read_bytes()[:-7])
     works(worker="next").run()
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
     (aside,) = checkpoint_files(worker)
     assert aside.name == f"{damaged.name}.damaged"
     said = [message for message in caplog.messages if "does not load" in message]
@@ -160,14 +161,14 @@ def test_a_checkpoint_that_does_not_load_costs_its_epochs_and_nothing_else(
 
 
 def test_told_to_stop_before_the_first_epoch_is_whole_there_is_nothing_to_save(
-    works: Works, storage: Storage, steps: Steps
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     worker = works()
     steps.at = {3: worker.stop_now}
     worker.run()
     assert states(storage, worker.study) == ["WAITING"] * 4
     assert checkpoint_files(worker) == []
-    assert figures(storage, worker.study) == {}
+    assert epoch_rows(storage, worker.study) == {}
 
 
 # Files that cannot be written
@@ -190,9 +191,9 @@ def repair(worker: Worker) -> None:
 
 
 def test_training_goes_on_while_checkpoints_cannot_be_written(
-    works: Works,
+    works: WorkerFactory,
     storage: Storage,
-    steps: Steps,
+    steps: StepHooks,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -215,7 +216,7 @@ def test_training_goes_on_while_checkpoints_cannot_be_written(
         },
     )
     worker.run()
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
     assert found == [4]
     said = [m for m in caplog.messages if "saved" in m]
     assert [m.split(" (")[0] for m in said] == [
@@ -230,9 +231,9 @@ PAUSES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("overlap", [None, Late(9)])
+@pytest.mark.parametrize("overlap", [None, DelayedEvaluation(9)])
 def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch, overlap: Overlap | None
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch, overlap: Overlap | None
 ) -> None:
     calm = works("calm", **PAUSES)
     calm.run()
@@ -240,7 +241,7 @@ def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
     worker = works(**PAUSES, pruner={"name": "pause"})
     worker.width = 3
     worker.run()
-    whole, found = figures(storage, calm.study), figures(storage, worker.study)
+    whole, found = epoch_rows(storage, calm.study), epoch_rows(storage, worker.study)
     lengths = [len(epochs) for epochs in found.values()]
     assert set(lengths) <= {1, 2, 4, 5}
     assert {1, 5} <= set(lengths)
@@ -250,7 +251,7 @@ def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
     assert checkpoint_files(worker) == []
 
 
-def test_two_workers_share_the_trials_that_pause(works: Works, storage: Storage) -> None:
+def test_two_workers_share_the_trials_that_pause(works: WorkerFactory, storage: Storage) -> None:
     one, two = (works(worker=name, **PAUSES, pruner={"name": "pause"}) for name in ("one", "two"))
     one.width = two.width = 2
     other = threading.Thread(target=two.run)
@@ -264,7 +265,7 @@ def test_two_workers_share_the_trials_that_pause(works: Works, storage: Storage)
 
 
 def test_one_that_cannot_be_saved_trains_on_instead_of_pausing(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> str:
         raise OSError(28, "No space left on device")
@@ -276,7 +277,7 @@ def test_one_that_cannot_be_saved_trains_on_instead_of_pausing(
 
 
 def test_a_full_training_ends_once_its_weights_are_safe(
-    works: Works,
+    works: WorkerFactory,
     storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -298,7 +299,7 @@ def test_a_full_training_ends_once_its_weights_are_safe(
     worker.run()
     assert len(seen) > 6
     assert seen[:6] == [["RUNNING", "RUNNING"]] * 6
-    assert outcome(storage, worker.study, "full") == outcome(storage, calm.study, "full")
+    assert trial_records(storage, worker.study, "full") == trial_records(storage, calm.study, "full")
     mine, theirs = weights(worker), weights(calm)
     for number in (0, 1):
         assert all(torch.equal(mine[number][name], theirs[number][name]) for name in theirs[number])
@@ -309,7 +310,7 @@ def test_a_full_training_ends_once_its_weights_are_safe(
 
 
 def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = works("calm", promotes=True, full=FULL)
     calm.run()
@@ -324,17 +325,17 @@ def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
         worker.run()
     assert states(storage, worker.study, "full") == ["WAITING"]
     works(worker="next", full=FULL, promotes=True).run()
-    assert outcome(storage, worker.study, "full") == outcome(storage, calm.study, "full")
+    assert trial_records(storage, worker.study, "full") == trial_records(storage, calm.study, "full")
 
 
 def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = works(full=FULL, promotes=True)
     taken: list[LeasedTrial] = []
 
     def refuse(*_arguments: object) -> str:
-        lose(storage, worker.name)
+        forget_worker(storage, worker.name)
         taken.extend(claim(storage, worker.study, "full", "another", 1))
         raise OSError(28, "No space left on device")
 
@@ -349,7 +350,7 @@ def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
 
 
 def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
-    works: Works, storage: Storage, steps: Steps
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
     calm.run()
@@ -371,14 +372,14 @@ def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
     assert [trial.number for trial in taken] == [1]
     assert steps.widths == [4] * 2 * STEPS + [3] * STEPS
     assert states(storage, worker.study) == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
-    mine, theirs = outcome(storage, worker.study), outcome(storage, calm.study)
+    mine, theirs = trial_records(storage, worker.study), trial_records(storage, calm.study)
     assert [mine[number] for number in (0, 2, 3)] == [theirs[number] for number in (0, 2, 3)]
-    assert [epoch[0] for epoch in figures(storage, worker.study)[1]] == [1]
+    assert [epoch[0] for epoch in epoch_rows(storage, worker.study)[1]] == [1]
     with storage.transaction() as connection:
         assert leases.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
 
 
-def of_two(works: Works, storage: Storage, width: int, theirs: int, **changes: Any) -> Worker:
+def of_two(works: WorkerFactory, storage: Storage, width: int, theirs: int, **changes: Any) -> Worker:
     """A worker for what is left after another one, that dies later, has taken `theirs` trials."""
     worker = works(**changes)
     worker.width = width
@@ -393,23 +394,23 @@ def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("always_looks")
 def test_trials_that_others_lost_join_a_pack_with_room(
-    works: Works, storage: Storage, steps: Steps, caplog: pytest.LogCaptureFixture
+    works: WorkerFactory, storage: Storage, steps: StepHooks, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hpo.worker")
     calm = works("calm", search={"trials": 5, "epochs": 3})
     calm.run()
     worker = of_two(works, storage, 4, 3, search={"trials": 5, "epochs": 3})
-    steps.count, steps.at, steps.widths = 0, {STEPS + 5: lambda: lose(storage, "dead")}, []
+    steps.count, steps.at, steps.widths = 0, {STEPS + 5: lambda: forget_worker(storage, "dead")}, []
     worker.run()
     # Two of the three in the second epoch of its own two; the last one once these have left.
     assert steps.widths[: 3 * STEPS] == [2] * 2 * STEPS + [4] * STEPS
     assert max(steps.widths) == 4
     assert "search: joined by 0, 1" in caplog.messages
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
 def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
-    works: Works, storage: Storage, steps: Steps
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     """Of the next ones of the batch size, at once; and none waits for the pack to end."""
     changes: dict[str, Any] = {
@@ -432,25 +433,25 @@ def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
     assert len(filled) < len(steps.widths)
 
 
-def test_who_is_told_to_stop_fills_no_pack(works: Works, storage: Storage, steps: Steps) -> None:
+def test_who_is_told_to_stop_fills_no_pack(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
     worker = works(search={"trials": 6, "epochs": 4}, pruner={"name": "asha", "reduction": 2})
     worker.width, worker.fills = 4, True
     steps.at = {STEPS: worker.stop.set}
     worker.run()
     assert states(storage, worker.study).count("WAITING") >= 2
-    begun = [number for number, epochs in figures(storage, worker.study).items() if epochs]
+    begun = [number for number, epochs in epoch_rows(storage, worker.study).items() if epochs]
     assert begun == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("device", "fills"), [("cpu", False), ("cuda:0", True)])
-def test_accelerators_are_filled(works: Works, device: str, fills: bool) -> None:
+def test_accelerators_are_filled(works: WorkerFactory, device: str, fills: bool) -> None:
     worker = works()
     assert replace(worker, device=device, fills=None).fills == fills
 
 
 @pytest.mark.usefixtures("always_looks")
 def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = of_two(works, storage, 4, 2)
     lost_no_more = threading.Event()
@@ -462,7 +463,7 @@ def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
             lost_no_more.set()
 
     def compiles(_engine: Engine, *_arguments: object) -> None:
-        lose(storage, "dead")
+        forget_worker(storage, "dead")
         assert lost_no_more.wait(30)
 
     monkeypatch.setattr(Reporter, "add", add)
@@ -472,7 +473,9 @@ def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_who_joins_goes_on_from_its_checkpoint(works: Works, storage: Storage, steps: Steps) -> None:
+def test_who_joins_goes_on_from_its_checkpoint(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
+) -> None:
     calm = works("calm", search={"trials": 3, "epochs": 3})
     calm.run()
     first = works(search={"trials": 3, "epochs": 3})
@@ -482,23 +485,23 @@ def test_who_joins_goes_on_from_its_checkpoint(works: Works, storage: Storage, s
     second = works(worker="second", search={"trials": 3, "epochs": 3})
     (handed_back,) = claim(storage, second.study, "search", "dead", 1)
     assert handed_back.checkpoint is not None
-    steps.count, steps.at, steps.widths = 0, {5: lambda: lose(storage, "dead")}, []
+    steps.count, steps.at, steps.widths = 0, {5: lambda: forget_worker(storage, "dead")}, []
     second.run()
     assert steps.widths == [2] * STEPS + [3] * STEPS + [2] * STEPS
-    assert outcome(storage, second.study) == outcome(storage, calm.study)
+    assert trial_records(storage, second.study) == trial_records(storage, calm.study)
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_nobody_joins_a_suspect(works: Works, storage: Storage, steps: Steps) -> None:
+def test_nobody_joins_a_suspect(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
     """It may kill its worker again, and would take them with it."""
     worker = works()
     for _ in range(SUSPECT):
         claim(storage, worker.study, "search", "victim", 1)
-        lose(storage, "victim")
+        forget_worker(storage, "victim")
     claim(storage, worker.study, "search", "alone with the suspect", 1)
     claim(storage, worker.study, "search", "dead", 3)
-    lose(storage, "alone with the suspect")
-    steps.at = {5: lambda: lose(storage, "dead")}
+    forget_worker(storage, "alone with the suspect")
+    steps.at = {5: lambda: forget_worker(storage, "dead")}
     worker.run()
     assert steps.widths[: 3 * STEPS] == [1] * 3 * STEPS
 
@@ -522,13 +525,13 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, *threads: str) -> Iterator[threadin
 
 @pytest.mark.usefixtures("always_looks")
 def test_looks_that_waited_for_the_storage_do_not_overfill_the_pack(
-    works: Works, storage: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, steps: StepHooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = of_two(works, storage, 4, 6, search={"trials": 8, "epochs": 6})
     with cut_off(monkeypatch, "outbox") as away:
 
         def leave() -> None:
-            lose(storage, "dead")
+            forget_worker(storage, "dead")
             away.set()
 
         steps.at = {1: leave, 3 * STEPS + 5: away.clear}
@@ -538,7 +541,9 @@ def test_looks_that_waited_for_the_storage_do_not_overfill_the_pack(
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_who_gets_its_own_trials_back_has_each_once(works: Works, storage: Storage, steps: Steps) -> None:
+def test_who_gets_its_own_trials_back_has_each_once(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
+) -> None:
     """After a sleep of the machine, say, the first that looks for lost trials may be their former owner."""
     calm = works("calm")
     calm.run()
@@ -552,11 +557,11 @@ def test_who_gets_its_own_trials_back_has_each_once(works: Works, storage: Stora
     steps.count, steps.at, steps.widths = 0, {STEPS + 5: oversleep}, []
     worker.run()
     assert max(steps.widths) == 4
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
 def test_training_goes_on_while_the_storage_is_away(
-    works: Works, storage: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, steps: StepHooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = works("calm", search={"trials": 4, "epochs": 6})
     calm.run()
@@ -565,4 +570,4 @@ def test_training_goes_on_while_the_storage_is_away(
         steps.count, steps.at = 0, {STEPS + 5: away.set, 4 * STEPS + 5: away.clear}
         worker.run()
     assert steps.count == 6 * STEPS
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)

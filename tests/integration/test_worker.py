@@ -15,15 +15,15 @@ from sqlalchemy import text
 from support.small_worker import (
     DIGITS,
     STEPS,
-    Steps,
-    Works,
+    StepHooks,
+    WorkerFactory,
     checkpoint_files,
-    figures,
-    lose,
-    outcome,
-    prepare,
+    epoch_rows,
+    forget_worker,
     states,
+    trial_records,
     trials,
+    use_small_network,
 )
 from torch import nn
 
@@ -73,15 +73,15 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
 @pytest.fixture
 def works(
     storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Works:
+) -> WorkerFactory:
     """The same, of a network that trains in milliseconds."""
-    prepare(monkeypatch)
-    return Works(storage, spec, tmp_path)
+    use_small_network(monkeypatch)
+    return WorkerFactory(storage, spec, tmp_path)
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    return Steps.watched(monkeypatch)
+def steps(monkeypatch: pytest.MonkeyPatch) -> StepHooks:
+    return StepHooks.installed(monkeypatch)
 
 
 def loss(row: TrialRow) -> float:
@@ -169,7 +169,7 @@ def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
 # Memory
 
 
-def too_large(most: int, error: Exception, from_step: int, steps: Steps) -> Callable[[Pack], None]:
+def too_large(most: int, error: Exception, from_step: int, steps: StepHooks) -> Callable[[Pack], None]:
     """A device on which a pack of more members than `most` does not fit."""
 
     def allocate(pack: Pack) -> None:
@@ -189,9 +189,9 @@ MEMORY_ERRORS = [
 @pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
 @pytest.mark.parametrize("from_step", [1, STEPS + 5])
 def test_a_pack_that_does_not_fit_is_halved_until_it_does(
-    works: Works,
+    works: WorkerFactory,
     storage: Storage,
-    steps: Steps,
+    steps: StepHooks,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
@@ -211,7 +211,7 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(
     worker = works(search={"trials": 9, "epochs": 3})
     steps.count, steps.widths, steps.each = 0, [], too_large(2, error, from_step, steps)
     worker.run()
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
     assert [w for place, w in enumerate(steps.widths, start=1) if w > 2 and place >= from_step] == [9, 4]
     assert reaped == []
     said = [m for m in caplog.messages if "does not fit" in m]
@@ -223,7 +223,7 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(
     assert all(" MiB used" in m for m in said)
 
 
-def test_other_batch_sizes_keep_their_width(works: Works, storage: Storage, steps: Steps) -> None:
+def test_other_batch_sizes_keep_their_width(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
     worker = works(space={"batch_size": [16, 32]}, search={"trials": 12, "epochs": 1})
     sizes = [row.point["batch_size"] for row in trials(storage, worker.study)]
 
@@ -257,7 +257,11 @@ def worker_size(storage: Storage) -> float:
 
 @pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
 def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
-    works: Works, storage: Storage, steps: Steps, caplog: pytest.LogCaptureFixture, error: Exception
+    works: WorkerFactory,
+    storage: Storage,
+    steps: StepHooks,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     worker = works(search={"trials": MOST_FAILURES + 1, "epochs": 1})
     steps.each = too_large(0, error, 1, steps)
@@ -272,7 +276,7 @@ def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
 
 
 def test_a_broken_device_ends_the_worker_and_not_its_trials(
-    works: Works, storage: Storage, steps: Steps
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
     calm.run()
@@ -285,12 +289,14 @@ def test_a_broken_device_ends_the_worker_and_not_its_trials(
     with pytest.raises(torch.AcceleratorError):
         worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4
-    lose(storage, worker.name)  # as the launcher does
+    forget_worker(storage, worker.name)  # as the launcher does
     works(worker="next").run()
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
-def test_one_failure_does_not_end_the_worker(works: Works, storage: Storage, steps: Steps) -> None:
+def test_one_failure_does_not_end_the_worker(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
+) -> None:
     def fail() -> None:
         raise ValueError("a shape is wrong")
 
@@ -301,13 +307,15 @@ def test_one_failure_does_not_end_the_worker(works: Works, storage: Storage, ste
     found = trials(storage, worker.study)
     assert [row.state.name for row in found] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     assert found[1].attributes["reason"] == "ValueError: a shape is wrong"
-    assert {n: len(epochs) for n, epochs in figures(storage, worker.study).items()} == {1: 1, 2: 2, 3: 2}
+    assert {n: len(epochs) for n, epochs in epoch_rows(storage, worker.study).items()} == {1: 1, 2: 2, 3: 2}
 
 
 # Its end
 
 
-def test_nothing_is_left_of_checkpoints_at_the_end(works: Works, storage: Storage, steps: Steps) -> None:
+def test_nothing_is_left_of_checkpoints_at_the_end(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
+) -> None:
     worker = works(promotes=True, search={"trials": 4, "epochs": 3})
     seen: list[int] = []
     steps.at = {2 * STEPS + 5: lambda: seen.append(len(checkpoint_files(worker)))}
@@ -318,7 +326,7 @@ def test_nothing_is_left_of_checkpoints_at_the_end(works: Works, storage: Storag
 
 
 def test_a_study_that_is_deleted_ends_its_worker(
-    works: Works, storage: Storage, steps: Steps, tmp_path: Path
+    works: WorkerFactory, storage: Storage, steps: StepHooks, tmp_path: Path
 ) -> None:
     worker = works()
     steps.at = {STEPS + 5: lambda: remove(storage, worker.study, worker.artifacts)}
@@ -327,7 +335,7 @@ def test_a_study_that_is_deleted_ends_its_worker(
 
 
 def test_told_to_stop_while_the_storage_is_away_it_ends(
-    works: Works, storage: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, steps: StepHooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = works("calm")
     calm.run()
@@ -348,13 +356,13 @@ def test_told_to_stop_while_the_storage_is_away_it_ends(
         )
         worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4  # until its leases end
-    lose(storage, worker.name)
+    forget_worker(storage, worker.name)
     works(worker="next").run()
-    assert outcome(storage, worker.study) == outcome(storage, calm.study)
+    assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
 def test_told_to_stop_while_it_waits_for_the_storage_it_ends(
-    works: Works, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = works()
     calls = count()
@@ -385,7 +393,7 @@ def by_activity(storage: Storage, worker: Worker) -> dict[str, float]:
     return {a: now.search.activities[a] + now.full.activities[a] for a in now.search.activities}
 
 
-def test_the_seconds_of_a_worker_are_all_accounted_for(works: Works, storage: Storage) -> None:
+def test_the_seconds_of_a_worker_are_all_accounted_for(works: WorkerFactory, storage: Storage) -> None:
     worker = works(promotes=True)
     elapsed = ticking(worker)
     worker.run()
@@ -411,7 +419,7 @@ def fault_code(pack: Pack) -> None:
 
 @pytest.mark.parametrize("fault", [fault_memory, fault_code])
 def test_so_are_those_of_a_pack_that_failed(
-    works: Works, storage: Storage, steps: Steps, fault: Callable[[Pack], None]
+    works: WorkerFactory, storage: Storage, steps: StepHooks, fault: Callable[[Pack], None]
 ) -> None:
     worker = works(search={"trials": 4, "epochs": 3})
     elapsed = ticking(worker)

@@ -1,1 +1,1 @@
-"""What several tests share: a shell, crowds of processes, workers in this process, late evaluations."""
+"""Helpers that several test modules share."""

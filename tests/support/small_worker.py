@@ -1,4 +1,4 @@
-"""Workers in this process, on real Postgres and real digits, with a network that trains in milliseconds."""
+"""Workers in the test's own process: real Postgres, real digits, a network that trains in milliseconds."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from hpo.worker.worker import Worker
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
 
 STEPS = 14
-"""Of an epoch of the search at batch size 32."""
+"""The steps of one epoch of the search at batch size 32."""
 
 
-class Small(nn.Module):
-    """What a network can have: trained weights, running statistics, layers that draw."""
+class SmallNetwork(nn.Module):
+    """A network with every kind of state: trained weights, running statistics, a layer that draws."""
 
     def __init__(self, classes: int, in_channels: int) -> None:
         super().__init__()
@@ -54,8 +54,11 @@ class Small(nn.Module):
         return output
 
 
-class StopsWhenIdle(threading.Event):
-    """Tells a worker to stop as soon as it finds nothing to do and trials that others have."""
+class StopWhenIdle(threading.Event):
+    """A stop event that sets itself when the worker first waits.
+
+    A worker waits when all trials that are left are leased by others.
+    """
 
     def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
         self.set()
@@ -63,8 +66,8 @@ class StopsWhenIdle(threading.Event):
 
 
 @dataclass
-class Works:
-    """Makes studies and workers for them; `works(search={"trials": 2})`."""
+class WorkerFactory:
+    """Create a study and return a worker for it: `works(search={"trials": 2})`."""
 
     storage: Storage
     spec: Callable[..., StudySpec]
@@ -90,8 +93,12 @@ class Works:
 
 
 @dataclass
-class Steps:
-    """What happens in the middle of training: before step number n of all packs together."""
+class StepHooks:
+    """Calls in the middle of training, each before a step.
+
+    `at` maps a step number to a call. Steps are counted from 1 over all packs. `each` is called before every
+    step. `widths` has the number of members of each step's pack.
+    """
 
     at: dict[int, Callable[[], object]] = field(default_factory=dict)
     each: Callable[[Pack], object] | None = None
@@ -103,26 +110,27 @@ class Steps:
         self.widths.append(len(pack))
         if self.each is not None:
             self.each(pack)
-        if (act := self.at.pop(self.count, None)) is not None:
-            act()
+        if (hook := self.at.pop(self.count, None)) is not None:
+            hook()
 
     @classmethod
-    def watched(cls, monkeypatch: pytest.MonkeyPatch) -> Steps:
-        steps, whole = cls(), Pack.gradients
+    def installed(cls, monkeypatch: pytest.MonkeyPatch) -> StepHooks:
+        """Return hooks that every pack calls until the test ends."""
+        hooks, original = cls(), Pack.gradients
 
         def gradients(pack: Pack, *arguments: Any) -> tuple[Tensor, Tensor]:
-            steps.before(pack)
-            return whole(pack, *arguments)
+            hooks.before(pack)
+            return original(pack, *arguments)
 
         monkeypatch.setattr(Pack, "gradients", gradients)
-        return steps
+        return hooks
 
 
-def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small network; and waits that do not depend on how busy the machine is."""
+def use_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the small network, with waits that do not depend on how busy the machine is."""
     torch.set_num_threads(1)
-    monkeypatch.setattr("hpo.models.resolve", lambda _name: Small)
-    monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: Small(classes, channels))
+    monkeypatch.setattr("hpo.models.resolve", lambda _name: SmallNetwork)
+    monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: SmallNetwork(classes, channels))
     monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", 30.0)
     monkeypatch.setattr("hpo.worker.worker.Outbox", partial(Outbox, Backoff(first=1e-6, longest=1.0)))
     monkeypatch.setattr("hpo.worker.worker.IDLE_SECONDS", 0.01)
@@ -142,8 +150,8 @@ def states(storage: Storage, study: Study, stage: Stage = "search") -> list[str]
     return [row.state.name for row in trials(storage, study, stage)]
 
 
-def figures(storage: Storage, study: Study, stage: Stage = "search") -> dict[int, list[tuple[Any, ...]]]:
-    """By number, all that is on record of each epoch."""
+def epoch_rows(storage: Storage, study: Study, stage: Stage = "search") -> dict[int, list[tuple[Any, ...]]]:
+    """Return the stored values of each epoch, by trial number."""
     with storage.transaction() as connection:
         rows = connection.execute(
             text(
@@ -154,15 +162,15 @@ def figures(storage: Storage, study: Study, stage: Stage = "search") -> dict[int
             ),
             {"study_id": study.study_id(stage)},
         ).all()
-    found: dict[int, list[tuple[Any, ...]]] = {row.number: [] for row in rows}
-    for number, *rest in rows:
-        found[number].append(tuple(rest))
-    return found
+    epochs: dict[int, list[tuple[Any, ...]]] = {row.number: [] for row in rows}
+    for number, *values in rows:
+        epochs[number].append(tuple(values))
+    return epochs
 
 
-def outcome(storage: Storage, study: Study, stage: Stage = "search") -> list[tuple[Any, ...]]:
-    """All that a trial gives, but for who trained it and when."""
-    epochs = figures(storage, study, stage)
+def trial_records(storage: Storage, study: Study, stage: Stage = "search") -> list[tuple[Any, ...]]:
+    """Return everything that is stored of each trial except who trained it and when."""
+    epochs = epoch_rows(storage, study, stage)
     return [
         (
             row.number,
@@ -177,7 +185,7 @@ def outcome(storage: Storage, study: Study, stage: Stage = "search") -> list[tup
 
 
 def weights(worker: Worker) -> dict[int, Mapping[str, Tensor]]:
-    """The saved weights of full trainings, by number."""
+    """Return the saved weights of full trainings, by trial number."""
     folder = worker.study.artifacts(worker.artifacts)
     rows = trials(worker.storage, worker.study, "full")
     return {row.number: load_file(folder / row.attributes["weights"]) for row in rows}
@@ -187,7 +195,7 @@ def checkpoint_files(worker: Worker) -> list[Path]:
     return sorted((worker.study.artifacts(worker.artifacts) / "checkpoints").glob("*"))
 
 
-def lose(storage: Storage, worker: str) -> None:
-    """The worker is known to be dead."""
+def forget_worker(storage: Storage, worker: str) -> None:
+    """Tell the storage that the worker is dead."""
     with storage.transaction() as connection:
         workers.forget(connection, worker)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.late import Late
+from support.delayed_evaluation import DelayedEvaluation
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -415,7 +415,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("questions", OVERLAPS)
 def test_the_next_epoch_is_begun_beside_the_evaluation(questions: int, steps: list[int]) -> None:
-    training = trainer(SEARCH, overlap=Late(questions)).start({0: GOOD, 1: SLOW})
+    training = trainer(SEARCH, overlap=DelayedEvaluation(questions)).start({0: GOOD, 1: SLOW})
     ahead = min(questions, STEPS)
     for taken in (STEPS + ahead, 2 * STEPS + ahead, 3 * STEPS):
         training.epoch()
@@ -425,7 +425,9 @@ def test_the_next_epoch_is_begun_beside_the_evaluation(questions: int, steps: li
 @pytest.mark.parametrize("questions", OVERLAPS)
 def test_evaluated_beside_the_next_epoch_a_training_is_the_same_to_the_bit(questions: int) -> None:
     candidates = {0: GOOD, 4: SLOW, 2: Candidate(0.5, 0.9, 0.0, 7)}
-    in_line, beside = (trainer(FULL, lenet, overlap=one).start(candidates) for one in (None, Late(questions)))
+    in_line, beside = (
+        trainer(FULL, lenet, overlap=one).start(candidates) for one in (None, DelayedEvaluation(questions))
+    )
     while in_line.members:
         assert beside.epoch() == in_line.epoch()
         same(beside.states(), in_line.states())
@@ -474,7 +476,7 @@ def test_whatever_happens_between_two_epochs_and_in_them(
     deeds: list[Deed], questions: int, keep: Literal["last", "best"]
 ) -> None:
     budget = Budget("full", (Phase("sgd", 4, patience=2), Phase("adam", 2)), keep)
-    trainings = [trainer(budget, Drawing, overlap=one) for one in (None, Late(questions))]
+    trainings = [trainer(budget, Drawing, overlap=one) for one in (None, DelayedEvaluation(questions))]
     in_line, beside = (one.start({0: GOOD, 1: SLOW, 2: WILD}) for one in trainings)
     for place, (deed, which) in enumerate([*deeds, *[("epoch", 0)] * 3]):
         for training in (in_line, beside):
@@ -513,7 +515,7 @@ def fail(training: PackSession, after: int) -> None:
 def test_the_next_epoch_is_given_up_when_members_leave_and_what_it_uses_is_waited_for(
     steps: list[int],
 ) -> None:
-    overlap = Late(3)
+    overlap = DelayedEvaluation(3)
     training = trainer(SEARCH, overlap=overlap).start({0: GOOD, 1: SLOW})
     training.epoch()
     assert (steps, overlap.waits) == ([2] * (STEPS + 3), 0)
@@ -525,5 +527,7 @@ def test_the_next_epoch_is_given_up_when_members_leave_and_what_it_uses_is_waite
 
 def test_seconds_beside_are_those_of_the_training() -> None:
     ticks = iter([0.0, 6.0, 8.0])
-    training = trainer(SEARCH, clock=lambda: next(ticks), overlap=Late(2)).start({0: GOOD, 1: SLOW})
+    training = trainer(SEARCH, clock=lambda: next(ticks), overlap=DelayedEvaluation(2)).start(
+        {0: GOOD, 1: SLOW}
+    )
     assert [(result.seconds, result.evaluation_seconds) for result in training.epoch()] == [(3.0, 1.0)] * 2

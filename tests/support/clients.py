@@ -1,4 +1,4 @@
-"""What several real processes do to one database. They import no torch, and start within milliseconds."""
+"""Several real processes as clients of one database. They import no torch and start within milliseconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hpo.values.space import Point
 T = TypeVar("T")
 
 PROCESSES = multiprocessing.get_context("forkserver")
-# All that they import, the parts that SQLAlchemy and Optuna import late included, is imported once.
+# The fork server imports these once for all clients. The last two are what Optuna and SQLAlchemy import late.
 PROCESSES.set_forkserver_preload(["pytest", "hpo.study.promote", "alembic.command", "psycopg2.extras"])
 
 _barrier: Barrier
@@ -41,26 +41,29 @@ def _meet_at(barrier: Barrier) -> None:
     _barrier = barrier
 
 
-def _call(function: Callable[..., T], arguments: Sequence[Any], place: int) -> T:
+def _call(function: Callable[..., T], arguments: Sequence[Any], index: int) -> T:
     _barrier.wait(timeout=60)
-    return function(*arguments, place)
+    return function(*arguments, index)
 
 
 def at_once(count: int, function: Callable[..., T], *arguments: object) -> list[T]:
-    """What `function(*arguments, place)` gives in `count` processes that call it at the same moment."""
+    """Call `function(*arguments, index)` in `count` processes at once. Return the results by index."""
     barrier = PROCESSES.Barrier(count)
     with ProcessPoolExecutor(count, PROCESSES, initializer=_meet_at, initargs=(barrier,)) as pool:
-        calls = [pool.submit(_call, function, arguments, place) for place in range(count)]
+        calls = [pool.submit(_call, function, arguments, index) for index in range(count)]
         return [call.result(timeout=120) for call in calls]
 
 
 def loss(point: Point) -> float:
-    """What a trial of the tests gives: a function of its point, least at the largest lr."""
+    """Return the loss of a trial with these parameters. The largest learning rate has the least loss."""
     return round(1 / (1 + point["lr"]) + point["momentum"] / 10 + point["weight_decay"], 9)
 
 
-def expire(storage: Storage, worker: str = "%") -> None:
-    """Lets leases run out, on a server that may have started just now."""
+def expire_leases(storage: Storage, worker: str = "%") -> None:
+    """End the leases of the workers whose names match the SQL pattern `worker`.
+
+    A server that has just started grants each lease its full length again, so the length becomes 0 as well.
+    """
     with storage.transaction() as connection:
         connection.execute(
             text(
@@ -71,44 +74,44 @@ def expire(storage: Storage, worker: str = "%") -> None:
         )
 
 
-def tables(url: URL, _place: int) -> set[str]:
-    """The tables of a storage that this process opens."""
+def table_names(url: URL, _index: int) -> set[str]:
+    """Open a storage and return the names of its tables."""
     storage = open_url(url)
-    look = inspect(storage.engine)
-    return {*look.get_table_names(), *(f"hpo.{name}" for name in look.get_table_names("hpo"))}
+    inspector = inspect(storage.engine)
+    return {*inspector.get_table_names(), *(f"hpo.{name}" for name in inspector.get_table_names("hpo"))}
 
 
-def embedded(folder: Path, place: int) -> URL:
-    """The URL of the embedded server in `folder`, to whose storage this process adds a worker."""
+def use_embedded_server(folder: Path, index: int) -> URL:
+    """Open the embedded server in `folder`, add a worker to its storage and return the server's URL."""
     url = start_server(folder)
     with open_url(url).transaction() as connection:
         connection.execute(
-            insert(schema.workers).values(name=str(place), study="none", device="cpu", expires=func.now())
+            insert(schema.workers).values(name=str(index), study="none", device="cpu", expires=func.now())
         )
     return url
 
 
-def create_study(url: URL, raw: Mapping[str, Any], _place: int) -> tuple[str, int, str]:
-    """What the creation did, the number of the search study, the study's key."""
+def create_study(url: URL, raw: Mapping[str, Any], _index: int) -> tuple[str, int, str]:
+    """Create a study; return what the creation did, the search study's id and the study's key."""
     creation = create(open_url(url), StudySpec.parse(raw, "test"), "test")
     return creation.did, creation.study.search_id, creation.study.key
 
 
-def fork_study(url: URL, old: str, raw: Mapping[str, Any], _place: int) -> tuple[str, int, int]:
-    """What the fork did, the number of its search study, how many trials it inherited."""
+def fork_study(url: URL, old: str, raw: Mapping[str, Any], _index: int) -> tuple[str, int, int]:
+    """Fork a study; return what the fork did, its search study's id and its number of inherited trials."""
     storage = open_url(url)
     creation = fork(storage, load(storage, old), StudySpec.parse(raw, "test"), "test").creation
     return creation.did, creation.study.search_id, creation.study.inherited
 
 
-def promote_study(url: URL, name: str, _place: int) -> int:
-    """The number of full trainings that this process added."""
+def promote_study(url: URL, name: str, _index: int) -> int:
+    """Promote a study; return the number of full trainings that this process added."""
     storage = open_url(url)
     return promote(storage, load(storage, name)).added
 
 
-def reap_study(url: URL, name: str, _place: int) -> list[int]:
-    """The search trials, by id, that this process puts back into the queue."""
+def reap_study(url: URL, name: str, _index: int) -> list[int]:
+    """Reap overdue leases; return the ids of the search trials that this process put back into the queue."""
     storage = open_url(url)
     study = load(storage, name)
     with storage.transaction() as connection:
@@ -116,18 +119,18 @@ def reap_study(url: URL, name: str, _place: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Share:
-    """The claims of one process, in order."""
+class Claims:
+    """The packs that one process claimed, in order."""
 
     packs: tuple[tuple[LeasedTrial, ...], ...]
 
 
-def serve(url: URL, name: str, width: int, place: int) -> Share:
-    """Claims and finishes search trials, without training, until none is left."""
+def run_trials(url: URL, name: str, width: int, index: int) -> Claims:
+    """Claim search trials and complete them without training, until the search is finished."""
     storage = open_url(url)
     study, packs = load(storage, name), []
     while not is_finished(storage, study, "search"):
-        trials = claim(storage, study, "search", f"worker-{place}", width)
+        trials = claim(storage, study, "search", f"worker-{index}", width)
         with storage.transaction() as connection:
             held = leases.hold(connection, [trial.lease for trial in trials])
             assert held == {trial.lease.trial_id for trial in trials}
@@ -142,40 +145,45 @@ def serve(url: URL, name: str, width: int, place: int) -> Share:
                 )
         if trials:
             packs.append(tuple(trials))
-    return Share(tuple(packs))
+    return Claims(tuple(packs))
 
 
-def serve_or_fork(url: URL, old: str, raw: Mapping[str, Any], place: int) -> tuple[str, int, int] | Share:
-    """The first process forks the study that the others serve."""
-    return serve(url, old, 2, place) if place else fork_study(url, old, raw, place)
+def fork_or_run_trials(
+    url: URL, old: str, raw: Mapping[str, Any], index: int
+) -> tuple[str, int, int] | Claims:
+    """Fork the study in the process with index 0; run its trials in all others."""
+    return run_trials(url, old, 2, index) if index else fork_study(url, old, raw, index)
 
 
-def serve_or_stop(url: URL, name: str, place: int) -> int | Share:
-    """The first process stops the study that the others serve; it gives how many trials had begun by then."""
-    if place:
-        return serve(url, name, 2, place)
+def stop_or_run_trials(url: URL, name: str, index: int) -> int | Claims:
+    """Stop the study in the process with index 0; run its trials in all others.
+
+    The first process returns the number of trials that had begun when the study was stopped.
+    """
+    if index:
+        return run_trials(url, name, 2, index)
     storage = open_url(url)
     study = load(storage, name)
     lifecycle.stop(storage, study)
     with storage.transaction() as connection:
-        open_still = trials.count(connection, study.search_id, (TrialState.WAITING,))
-        return trials.count(connection, study.search_id) - open_still
+        waiting = trials.count(connection, study.search_id, (TrialState.WAITING,))
+        return trials.count(connection, study.search_id) - waiting
 
 
-def stop_inside_claim(url: URL, name: str, inside: Event) -> None:
-    """Claims, and stays between the giving of the leases and the commit until it is killed."""
-    give = leases.grant
+def hang_inside_claim(url: URL, name: str, inside: Event) -> None:
+    """Claim, and hang between the granting of the leases and the commit until the process is killed."""
+    grant = leases.grant
 
-    def give_and_stay(*arguments: Any) -> dict[int, Lease]:
-        give(*arguments)
+    def grant_and_hang(*arguments: Any) -> dict[int, Lease]:
+        grant(*arguments)
         inside.set()
-        _stay()
+        _hang()
 
     storage = open_url(url)
-    with patch.object(leases, "grant", give_and_stay):
+    with patch.object(leases, "grant", grant_and_hang):
         claim(storage, load(storage, name), "search", "killed", 8)
 
 
-def _stay() -> NoReturn:
+def _hang() -> NoReturn:
     while True:
         PROCESSES.Event().wait()
