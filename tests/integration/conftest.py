@@ -1,13 +1,13 @@
-"""A small study to put into the storage, and a look at who waits for a lock."""
+"""A small study for the storage, and a wait for blocked transactions."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from support.processes import until
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
@@ -29,50 +29,54 @@ RAW: Mapping[str, Any] = {
     "search": {"trials": 12, "epochs": 9},
     "full": {"pretrain": {"epochs": 2}, "finetune": {"epochs": 1}},
 }
-"""24 cells."""
+"""A study whose space has 24 cells."""
 
 
 def _changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     changed = dict(base)
     for key, value in changes.items():
-        before = base.get(key, {})
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        changed[key] = _changed(before, value) if both else value
+        old = base.get(key, {})
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        changed[key] = _changed(old, value) if nested else value
     return changed
 
 
 @pytest.fixture(scope="session")
 def raw() -> Callable[..., dict[str, Any]]:
-    """`raw(search={"trials": 5})`: a small study as its file would have it, with these values changed."""
+    """Return the parsed file of a small study with some values changed: `raw(search={"trials": 5})`."""
     return lambda **changes: _changed(RAW, changes)
 
 
 @pytest.fixture(scope="session")
 def spec(raw: Callable[..., dict[str, Any]]) -> Callable[..., StudySpec]:
-    """`spec(search={"trials": 5})`: the spec of a small study with these values changed."""
+    """Return the spec of a small study with some values changed: `spec(search={"trials": 5})`."""
     return lambda **changes: StudySpec.parse(raw(**changes), "test")
 
 
 @pytest.fixture(autouse=True)
-def _answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is. What does not wait while the storage is away goes on without."""
+def _patient_reporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reporters wait for answers however slow the machine is.
+
+    A reporter whose storage is away does not wait in any case.
+    """
     monkeypatch.setattr(reporter, "ANSWER_SECONDS", 30.0)
 
 
 @pytest.fixture
 def until_blocked(storage: Storage) -> Iterator[Callable[[], None]]:
-    """Returns as soon as a transaction of the test waits for a lock that another one holds."""
+    """Return a call that waits until a transaction of the test waits for a lock."""
     engine = create_engine(storage.url, isolation_level="AUTOCOMMIT")
     query = text(
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
+
+    def blocked() -> bool | None:
+        return True if connection.execute(query).scalar_one() else None
+
+    def wait() -> None:
+        until("a transaction to wait for a lock", blocked)
+
     with engine.connect() as connection:
-
-        def wait() -> None:
-            deadline = time.monotonic() + 20
-            while not connection.execute(query).scalar_one():
-                assert time.monotonic() < deadline, "nobody waits for a lock"
-
         yield wait
     engine.dispose()
