@@ -38,10 +38,11 @@ from scipy.stats import norm
 from benchmarks import hardware, search_page
 from benchmarks.policies import DEFAULT, EPOCHS, Policy, pool, start, storage, without
 from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
-from hpo.search import effective_lr, learning_curves
-from hpo.search.pruners import Curve, Peer, Rule
-from hpo.search.samplers import gp
+from hpo.search import effective_lr, gp, learning_curves
+from hpo.search.pruners.asha import AshaPruner
+from hpo.search.pruners.base import Curve, Peer, Pruner
 from hpo.search.samplers.base import Observation
+from hpo.search.samplers.gp import GpSampler
 from hpo.simulate.curve_table import CurveTable, read
 from hpo.simulate.replay import Replay, replay
 from hpo.spec.study_spec import StudySpec
@@ -49,9 +50,8 @@ from hpo.store import results
 from hpo.store.results import TrialCurve
 from hpo.study import pause, schedule
 from hpo.values.space import Choices, Point, SearchSpace
-from hpo.worker import reporter
 
-SUGGEST = gp.suggest
+SUGGEST = GpSampler.suggest
 
 Patch = tuple[object, str, object]
 
@@ -66,31 +66,27 @@ class Idea:
     foresees: bool = False
 
 
-def risk(chance: float) -> Rule:
+def risk(chance: float) -> Callable[[Pruner, int, Curve, Iterable[Peer]], bool]:
     """Prune a trial that with less than this chance will be better than every other is expected to be."""
 
-    def rule(_number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
+    def should_prune(_pruner: Pruner, _number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
         known = [peer for peer in peers if peer.curve]
         if len(known) < 3:
             return False
-        curves = [learning_curves.logarithms(one) for one in (curve, *(peer.curve for peer in known))]
-        losses, errors = learning_curves.expected_ends(curves, [1.0] * len(curves), EPOCHS)
+        curves = [learning_curves.log_losses(one) for one in (curve, *(peer.curve for peer in known))]
+        losses, errors = learning_curves.predict_final_losses(curves, [1.0] * len(curves), EPOCHS)
         seeds = 0.03  # about what two runs of a cell differ by, in the logarithm
         z = (losses[1:].min() - losses[0]) / math.hypot(errors[0], seeds)
         return bool(norm.cdf(z) < chance)
 
-    return rule
+    return should_prune
 
 
 def risky(chance: float) -> Idea:
     return Idea(
         {"pruner": {"name": "asha"}},
-        ((reporter, "pruning_rule", partial(_rule, risk(chance))), (results, "curves_at", _whole_curves)),
+        ((AshaPruner, "should_prune", risk(chance)), (results, "curves_at", _whole_curves)),
     )
-
-
-def _rule(rule: Rule, _spec: StudySpec) -> Rule:
-    return rule
 
 
 def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, TrialCurve]:
@@ -106,13 +102,18 @@ def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:
 
 
 def complete_only(
-    space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
+    sampler: GpSampler,
+    space: SearchSpace,
+    history: Iterable[Observation],
+    count: int,
+    seed: int,
+    startup: int,
 ) -> list[Point]:
     ended = (TrialState.COMPLETE, TrialState.FAIL)
     known = [
         trial if trial.state in ended else Observation(trial.point, TrialState.RUNNING) for trial in history
     ]
-    return SUGGEST(space, known, count, seed, min(startup, 3))
+    return SUGGEST(sampler, space, known, count, seed, min(startup, 3))
 
 
 def by_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
@@ -131,20 +132,20 @@ def foresight(table: CurveTable) -> tuple[Patch, ...]:
     def known(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
         return np.array([ends.get(curve[0], curve[-1]) for curve in curves]), np.zeros(len(curves))
 
-    return (gp, "expected_ends", known), (pause, "expected_ends", known)
+    return (gp, "predict_final_losses", known), (pause, "predict_final_losses", known)
 
 
 IDEAS: dict[str, Idea] = {
     "the default": Idea(),
     "start anywhere": Idea(patches=((effective_lr, "NEAR", math.inf),)),
     **{f"asha {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 3)},
-    "by losses": Idea(patches=((pause, "expected_ends", by_losses),)),
+    "by losses": Idea(patches=((pause, "predict_final_losses", by_losses),)),
     **{f"proposals {n}": Idea(patches=((schedule, "PROPOSALS", n),)) for n in (2, 8)},
     **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (6, 14)},
     **{f"reduction {n}": Idea({"pruner": {"name": "pause", "reduction": n}}) for n in (2, 4)},
     **{f"risk {p}": risky(p) for p in (0.02, 0.1)},
-    "no step": Idea(patches=((gp, "coordinates_of", plain_coordinates),)),
-    "complete only": Idea(patches=((gp, "suggest", complete_only),)),
+    "no step": Idea(patches=((gp, "unit_coordinates", plain_coordinates),)),
+    "complete only": Idea(patches=((GpSampler, "suggest", complete_only),)),
     "foresight": Idea(foresees=True),
 }
 

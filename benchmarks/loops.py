@@ -26,7 +26,7 @@ from torchvision import transforms
 
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
-from hpo.search.samplers.random import plan
+from hpo.search.samplers.points import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_storage

@@ -19,8 +19,8 @@ from sqlalchemy import make_url
 
 from benchmarks.command import LENET
 from hpo.search import effective_lr
-from hpo.search.pruners import PrunerSection
-from hpo.search.samplers.base import distributions
+from hpo.search.pruners.section import PrunerSection
+from hpo.search.samplers.distributions import distributions
 from hpo.simulate.curve_table import read
 from hpo.simulate.replay import Replay, replay, scratch_storage
 from hpo.spec.study_spec import StudySpec
@@ -95,7 +95,7 @@ def step_of_others(path: Path) -> float:
     for other in {*path.parent.glob("*.csv.gz")} - {path}:
         table = read(other)
         ranked = sorted(points, key=lambda point: table.loss(point, EPOCHS))
-        best += [effective_lr.length(point) for point in ranked[:10]]
+        best += [effective_lr.effective_lr(point) for point in ranked[:10]]
     return geometric_mean(best) if best else effective_lr.TYPICAL
 
 

@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import hardware
 from benchmarks.command import LENET
-from hpo.search.samplers.random import plan
+from hpo.search.samplers.points import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.eager import Engine

@@ -39,7 +39,7 @@ from benchmarks.policies import (
     replays,
     start,
 )
-from hpo.search.samplers.base import distributions
+from hpo.search.samplers.distributions import distributions
 from hpo.simulate.curve_table import read
 from hpo.simulate.regret import Axis, Mean, regrets
 from hpo.simulate.replay import Replay

@@ -31,7 +31,7 @@ import tomli_w
 from benchmarks import hardware
 from benchmarks.command import hpo, lenet, stored
 from hpo.launch.devices import slots
-from hpo.search.samplers.random import plan
+from hpo.search.samplers.points import plan
 from hpo.settings import Settings, child_environment
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage

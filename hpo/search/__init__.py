@@ -1,1 +1,5 @@
-"""Pure functions of a search: samplers, learning curves, pruning rules, stop rules."""
+"""Pure functions of a search: samplers, pruners, stopping rules, extrapolation of learning curves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,33 +1,28 @@
-"""How far SGD goes for one example, on which learning rate, momentum and batch size act together."""
+"""The effective learning rate: how learning rate, momentum and batch size act together in SGD."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from hpo.values.space import Point, SearchSpace
 
 TYPICAL, NEAR = 0.005, 3.0
-"""The length of a good step, and the factor that is still near it: where the ten best cells lie of LeNet
-(0.0078, in the geometric mean) and of SpinalNet (0.0031), in `benchmarks/tables`."""
+"""A typical good effective learning rate, and the factor within which a value counts as near to it. The
+geometric mean over the ten best cells is 0.0078 for LeNet and 0.0031 for SpinalNet (`benchmarks/tables`)."""
 
-DRAWS = 100
-"""How often a point is drawn that is to be near."""
+MAX_DRAWS = 100
+"""Draws of one point after which a point far from `TYPICAL` is accepted."""
 
 
-def length(point: Point) -> float:
-    """lr / ((1 - momentum) batch_size): Smith and Le 2018, arXiv 1710.06451, section 5."""
+def effective_lr(point: Point) -> float:
+    """Return lr / ((1 - momentum) batch_size): Smith and Le 2018, arXiv 1710.06451, section 5."""
     return point["lr"] / ((1 - point["momentum"]) * point["batch_size"])
 
 
-def typical(space: SearchSpace) -> Callable[[np.random.Generator], Point]:
-    """Draws points of the space at random, but as a rule such as have a step of about the typical length."""
-
-    def draw(rng: np.random.Generator) -> Point:
-        for _ in range(DRAWS):
-            point = space.draw(rng)
-            if abs(math.log(length(point) / TYPICAL)) <= math.log(NEAR):
-                break
-        return point
-
-    return draw
+def draw_typical(space: SearchSpace, rng: np.random.Generator) -> Point:
+    """Draw a random point of the space whose effective learning rate is near `TYPICAL`, if one turns up."""
+    for _ in range(MAX_DRAWS):
+        point = space.draw(rng)
+        if abs(math.log(effective_lr(point) / TYPICAL)) <= math.log(NEAR):
+            break
+    return point

@@ -1,4 +1,7 @@
-"""How learning curves go on, by a model of their own in every study: it knows no other study's curves."""
+"""Extrapolate learning curves to the last epoch.
+
+The model is fitted to the curves of one study alone and knows no other study.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,51 +11,57 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FALL, FALL_ERROR = 0.4, 0.15
-"""By how much the logarithm of a loss falls for each unit of the logarithm of the epoch, before any curve has
-gone on, and the standard error of that."""
+PRIOR_DECAY, PRIOR_DECAY_ERROR = 0.4, 0.15
+"""Prior mean and standard error of the decay: the fall of log loss per unit of log epoch."""
 
-SLOPE_ERROR = 0.1
-"""Standard error of how much that depends on the step: it is taken for 0 until curves show it."""
+LR_SLOPE_ERROR = 0.1
+"""Prior standard error of the slope of the decay over the log effective learning rate; the prior mean is
+0."""
 
-SCATTER, OWN = 0.06, 0.07
-"""Standard errors of one fall from an epoch to the next, and of how far a curve's own rate is from theirs."""
+EPOCH_NOISE, CURVE_NOISE = 0.06, 0.07
+"""Standard errors of the fall in one epoch, and of one curve's decay around the regression line."""
 
-FURTHEST = 0.3
-"""A fall that is further from the prior one counts as one so far: who diverges tells nothing of others."""
+MAX_DEVIATION = 0.3
+"""Falls are clipped to this distance from the prior fall: a diverging trial says nothing about other
+trials."""
 
 
-def expected_ends(curves: Sequence[Array], steps: Sequence[float], epochs: int) -> tuple[Array, Array]:
-    """(logarithms of the losses (N,) that are expected after so many epochs, their standard errors (N,)).
+def predict_final_losses(
+    curves: Sequence[Array], learning_rates: Sequence[float], epochs: int
+) -> tuple[Array, Array]:
+    """Return the predicted log losses (N,) after `epochs` epochs, and their standard errors (N,).
 
-    `curves`: logarithms of the losses from the first epoch on, one epoch or more of each; `steps`: the
-    lengths of their steps (`hpo.search.effective_lr`).
+    `curves` holds log losses from the first epoch on, at least one epoch each. `learning_rates` are effective
+    learning rates (`hpo.search.effective_lr`).
 
-    A loss falls as a power of the epoch, and the longer the step, the sooner it has fallen: for each unit of
-    log epoch log loss falls by a - b x, where x is how far log step is from its mean. a and b are found by
-    Bayesian linear regression over the falls of all curves (Bishop 2006, section 3.3).
+    A loss falls as a power of the epoch, and a high learning rate has fallen sooner. Per unit of log epoch,
+    log loss falls by a - b x, where x is the centred log effective learning rate. Bayesian linear regression
+    over the falls of all curves gives a and b (Bishop 2006, section 3.3).
     """
-    x = np.log(np.asarray(steps)) - np.mean(np.log(steps))
-    shown = [
-        (math.log((epoch + 1) / epoch), x[place], curve[epoch - 1] - curve[epoch])
-        for place, curve in enumerate(curves)
+    x = np.log(np.asarray(learning_rates)) - np.mean(np.log(learning_rates))
+    observed = [
+        (math.log((epoch + 1) / epoch), x[index], curve[epoch - 1] - curve[epoch])
+        for index, curve in enumerate(curves)
         for epoch in range(1, len(curve))
     ]
-    times, at, falls = np.array(shown).reshape(-1, 3).T
-    falls = np.clip(falls, FALL * times - FURTHEST, FALL * times + FURTHEST)
-    rows = times[:, None] * np.column_stack([np.ones(len(at)), -at])  # (falls shown, 2)
-    precision = np.diag([FALL_ERROR**-2, SLOPE_ERROR**-2])
-    covariance = np.linalg.inv(precision + rows.T @ rows / SCATTER**2)
-    line = covariance @ (precision @ [FALL, 0.0] + rows.T @ falls / SCATTER**2)
-    left = np.log(epochs / np.array([len(curve) for curve in curves]))
-    to_come = left[:, None] * np.column_stack([np.ones(len(x)), -x])  # (N, 2)
-    errors = np.sqrt(np.einsum("ni,ij,nj->n", to_come, covariance, to_come) + (OWN * left) ** 2)
-    return np.array([curve[-1] for curve in curves]) - to_come @ line, errors
+    log_epochs, rates, falls = np.array(observed).reshape(-1, 3).T
+    falls = np.clip(falls, PRIOR_DECAY * log_epochs - MAX_DEVIATION, PRIOR_DECAY * log_epochs + MAX_DEVIATION)
+    design = log_epochs[:, None] * np.column_stack([np.ones(len(rates)), -rates])  # (falls, 2)
+    precision = np.diag([PRIOR_DECAY_ERROR**-2, LR_SLOPE_ERROR**-2])
+    covariance = np.linalg.inv(precision + design.T @ design / EPOCH_NOISE**2)
+    line = covariance @ (precision @ [PRIOR_DECAY, 0.0] + design.T @ falls / EPOCH_NOISE**2)
+    remaining = np.log(epochs / np.array([len(curve) for curve in curves]))
+    remaining_design = remaining[:, None] * np.column_stack([np.ones(len(x)), -x])  # (N, 2)
+    errors = np.sqrt(
+        np.einsum("ni,ij,nj->n", remaining_design, covariance, remaining_design)
+        + (CURVE_NOISE * remaining) ** 2
+    )
+    return np.array([curve[-1] for curve in curves]) - remaining_design @ line, errors
 
 
-def logarithms(curve: Mapping[int, float]) -> Array:
-    """Of the losses of its epochs, up to the first one that is missing or not finite."""
-    found: list[float] = []
-    while math.isfinite(loss := curve.get(len(found) + 1, math.nan)):
-        found.append(math.log(max(loss, 1e-12)))
-    return np.array(found)
+def log_losses(curve: Mapping[int, float]) -> Array:
+    """Return the log losses of epochs 1, 2, ... up to the first epoch that is missing or not finite."""
+    values: list[float] = []
+    while math.isfinite(loss := curve.get(len(values) + 1, math.nan)):
+        values.append(math.log(max(loss, 1e-12)))
+    return np.array(values)

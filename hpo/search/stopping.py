@@ -1,4 +1,4 @@
-"""When a search has gone on long enough: rules over how its trials ended. Pure; they keep no state."""
+"""Rules that stop a search early: pure functions of how its trials ended."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A search trial that is over. `value`: its validation loss if it completed, None if it was pruned.
+class EndedTrial:
+    """A search trial that has ended. `value` is its validation loss if it completed, None if it was pruned.
 
-    `inherited`: it comes from the study that this one was forked from.
+    `inherited` marks a trial of the study that this study was forked from.
     """
 
     number: int
@@ -48,16 +48,19 @@ class Ended:
     inherited: bool = False
 
 
-def reason(rules: StopSection, ended: Sequence[Ended], epochs: int, device_seconds: float) -> str | None:
-    """Why the search ends now, with the figures; None while it goes on.
+def stop_reason(
+    rules: StopSection, trials: Sequence[EndedTrial], epochs: int, device_seconds: float
+) -> str | None:
+    """Return why the search stops now, with the figures; None while it continues.
 
-    `ended`: in the order of ending. `epochs`, `device_seconds`: what the search has spent.
+    `trials` are in the order in which they ended. `epochs` and `device_seconds` are spent by the search so
+    far.
     """
-    completed = [(trial.value, trial.number) for trial in ended if trial.value is not None]
+    completed = [(trial.value, trial.number) for trial in trials if trial.value is not None]
     value, number = min(completed, default=(inf, None))
     if rules.target is not None and value <= rules.target:
         return f"target {rules.target:g} reached by trial {number} ({value:.4g})"
-    if rules.patience is not None and (count := _in_vain(ended)) >= rules.patience:
+    if rules.patience is not None and (count := _trials_without_improvement(trials)) >= rules.patience:
         best = "none completed" if number is None else f"the best is trial {number} ({value:.4g})"
         return f"no improvement for {count} trials (patience {rules.patience}): {best}"
     if rules.epochs is not None and epochs >= rules.epochs:
@@ -67,30 +70,31 @@ def reason(rules: StopSection, ended: Sequence[Ended], epochs: int, device_secon
     return None
 
 
-def expected_epochs(ended: Sequence[int], under_way: Sequence[int], longest: int) -> float:
-    """How many epochs the trials that are under way will still train.
+def expected_remaining_epochs(ended: Sequence[int], running: Sequence[int], max_epochs: int) -> float:
+    """Return the expected number of epochs that running trials will still train.
 
-    `ended`, `under_way`: how many each has trained; `longest`: how many it may. After each epoch one goes on
-    as often as those did that came so far, the product-limit estimate of Kaplan and Meier 1958: a mean over
-    those that have ended would be too small, for who is pruned early ends first.
+    `ended` and `running` hold the epochs that each trial has trained; `max_epochs` is the limit of a trial.
+    The chance to continue after an epoch is the share of trials that continued there: the product-limit
+    estimate (Kaplan and Meier 1958). The mean over ended trials would be too small, because pruned trials end
+    first.
     """
-    stayed, came = Counter(ended), Counter([*ended, *under_way])
-    further = [0.0] * (longest + 1)  # of one that has trained so many
+    ended_at, seen_at = Counter(ended), Counter([*ended, *running])
+    remaining = [0.0] * (max_epochs + 1)  # by the number of epochs a trial has trained
     reached = 0
-    for epoch in range(longest, 0, -1):
-        reached += came[epoch]
-        goes_on = 1 - stayed[epoch] / reached if reached else 1.0
-        further[epoch - 1] = 1 + goes_on * further[epoch]
-    return sum(further[trained] for trained in under_way)
+    for epoch in range(max_epochs, 0, -1):
+        reached += seen_at[epoch]
+        continues = 1 - ended_at[epoch] / reached if reached else 1.0
+        remaining[epoch - 1] = 1 + continues * remaining[epoch]
+    return sum(remaining[trained] for trained in running)
 
 
-def _in_vain(ended: Sequence[Ended]) -> int:
-    """How many trials in a row, up to the last, brought no new best.
+def _trials_without_improvement(trials: Sequence[EndedTrial]) -> int:
+    """Return the number of trials since the last new best.
 
-    What is inherited sets the mark and is not counted: a fork has not tried anything yet.
+    Inherited trials can be the best but are not counted: a fork has not tried anything yet.
     """
     best, count = inf, 0
-    for trial in ended:
+    for trial in trials:
         if trial.value is not None and trial.value < best:
             best, count = trial.value, 0
         elif not trial.inherited:

@@ -25,7 +25,8 @@ from hpo.errors import SpecError
 from hpo.models import ModelError
 from hpo.models import check as check_model
 from hpo.models import names as model_names
-from hpo.search.pruners import PrunerSection
+from hpo.search.pruners.registry import PRUNERS
+from hpo.search.pruners.section import PrunerSection
 from hpo.search.samplers.section import SamplerSection
 from hpo.search.stopping import StopSection
 from hpo.values.budget import Augmentation, Budget, Phase
@@ -233,12 +234,7 @@ class StudySpec(Section):
             mistakes["promotion.top"] = (
                 f"{self.promotion.top} is more than search.trials ({self.search.trials})"
             )
-        key = {
-            "median": "warmup_epochs",
-            "asha": "min_epochs",
-            "hyperband": "min_epochs",
-            "pause": "min_epochs",
-        }.get(self.pruner.name)
+        key = PRUNERS[self.pruner.name].first_epoch_key
         if key is not None and (value := getattr(self.pruner, key)) >= self.search.epochs:
             rule = f"{value} is not below search.epochs ({self.search.epochs}), so nothing would be pruned"
             mistakes[f"pruner.{key}"] = rule

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from hpo.search.samplers.base import distributions
+from hpo.search.samplers.distributions import distributions
 from hpo.store import schema
 from hpo.store.bulk import arrays, insertion
 from hpo.store.statements import Prepared

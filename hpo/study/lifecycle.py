@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo.search import stopping
-from hpo.search.stopping import Ended
+from hpo.search.stopping import EndedTrial
 from hpo.store import costs, results, studies, trials
 from hpo.store.connection import Storage
 from hpo.study import pause
@@ -135,16 +135,18 @@ def _reason(connection: Connection, study: Study, trained: Trained) -> str | Non
 
     Where trials pause, only completed ones count in a row: all others are pruned at once, in the end.
     """
-    rules, ended, seconds = study.spec.stop, list[Ended](), 0.0
+    rules, ended, seconds = study.spec.stop, list[EndedTrial](), 0.0
     if rules.target is not None or rules.patience is not None:
         ended = [
-            Ended(number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited)
+            EndedTrial(
+                number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited
+            )
             for number, state, value in trials.ended(connection, study.search_id)
             if state == TrialState.COMPLETE or not pause.rungs_of(study.spec)
         ]
     if rules.device_hours is not None:
         seconds = sum(costs.device_seconds(connection, study.search_id).values())
-    return stopping.reason(rules, ended, sum(epochs for _, epochs in trained), seconds)
+    return stopping.stop_reason(rules, ended, sum(epochs for _, epochs in trained), seconds)
 
 
 def _holds_back(study: Study, trained: Trained) -> bool:
@@ -153,7 +155,7 @@ def _holds_back(study: Study, trained: Trained) -> bool:
         return False
     under_way = [epochs for state, epochs in trained if state == TrialState.RUNNING]
     stayed = [epochs for state, epochs in trained if state != TrialState.RUNNING]  # some of them only paused
-    expected = stopping.expected_epochs(stayed, under_way, study.spec.search.epochs)
+    expected = stopping.expected_remaining_epochs(stayed, under_way, study.spec.search.epochs)
     return sum(stayed) + sum(under_way) + expected >= budget
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.search import effective_lr
-from hpo.search.learning_curves import expected_ends, logarithms
-from hpo.search.pruners import rung_epochs, standing_out
+from hpo.search.effective_lr import effective_lr
+from hpo.search.learning_curves import log_losses, predict_final_losses
+from hpo.search.pruners.registry import make_pruner
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results, trials
 from hpo.store.results import TrialCurve, TrialOutcome
@@ -23,10 +23,7 @@ from hpo.study.study import Study
 
 def rungs_of(spec: StudySpec) -> tuple[int, ...]:
     """The epochs after which trials of the search pause: the first rung, and each time twice as many."""
-    pruner = spec.pruner
-    if pruner.name != "pause":
-        return ()
-    return tuple(rung_epochs(pruner.min_epochs, 2, spec.search.epochs))
+    return make_pruner(spec.pruner, spec.search.epochs).pause_epochs
 
 
 def is_paused(row: TrialRow) -> bool:
@@ -51,12 +48,12 @@ def runners(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCu
         for row in rows
         if row.state != TrialState.FAIL
         and row.point in spec.space
-        and (curve := logarithms(curves[row.trial_id].losses)).size
+        and (curve := log_losses(curves[row.trial_id].losses)).size
     ]
     if not known:
         return []
-    steps = [effective_lr.length(row.point) for row, _ in known]
-    ends, _ = expected_ends([curve for _, curve in known], steps, spec.search.epochs)
+    steps = [effective_lr(row.point) for row, _ in known]
+    ends, _ = predict_final_losses([curve for _, curve in known], steps, spec.search.epochs)
     return [Runner(row, len(curve), end) for (row, curve), end in zip(known, ends.tolist(), strict=True)]
 
 
@@ -66,16 +63,17 @@ def going_on(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialC
     None before as many trials as the sampler begins with have shown an epoch, or ended, but for half of a
     budget of epochs: the best of a few is worth no more than a new one.
     """
-    spec, rungs = study.spec, rungs_of(study.spec)
+    spec = study.spec
+    pruner = make_pruner(spec.pruner, spec.search.epochs)
     heard = sum(bool(one.losses) or one.state.is_finished() for one in curves.values())
     enough = min(spec.sampler.startup, study.trials)
     if spec.stop.epochs is not None:
         enough = min(enough, max(1, spec.stop.epochs // (2 * spec.pruner.min_epochs)))
-    if not rungs or heard < enough:
+    if not pruner.pause_epochs or heard < enough:
         return []
     known = runners(study, rows, curves)
     reached, ends = [one.reached for one in known], [one.expected for one in known]
-    for places in standing_out(reached, ends, rungs, spec.pruner.reduction):
+    for places in pruner.resumable(reached, ends):
         if chosen := [known[place].row for place in places if is_paused(known[place].row)]:
             return chosen
     return []

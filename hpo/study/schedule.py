@@ -12,6 +12,7 @@ from math import ceil
 from optuna.trial import TrialState
 from sqlalchemy import ClauseElement, Connection, bindparam, exists, func, select
 
+from hpo.search.samplers.base import make_sampler
 from hpo.settings import LEASE_SECONDS
 from hpo.store import checkpoints, leases, results, schema, studies, trials
 from hpo.store.checkpoints import Checkpoint
@@ -22,7 +23,7 @@ from hpo.store.statements import Prepared
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle, pause
 from hpo.study.study import Study, current, search_seed
-from hpo.study.suggest import source, suggest
+from hpo.study.suggest import suggest
 from hpo.values.space import Point, Value
 from hpo.values.stage import STAGES, Stage
 
@@ -85,7 +86,7 @@ def claim(
     """
     study_id = study.study_id(stage)
     if stage == "search":
-        source(study.spec.sampler.name)  # what it imports takes a second, and nobody is to wait for that
+        make_sampler(study.spec.sampler.name).load()  # before the lock: imports may take a second
     with storage.transaction() as connection:
         if batch_size is not None and not _is_anything_of(connection, study_id, batch_size):
             return []

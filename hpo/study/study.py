@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, func, select
 
 from hpo.errors import ConflictError, NotFoundError
-from hpo.search.samplers.random import first_points
+from hpo.search.samplers.base import make_sampler
 from hpo.spec.study_spec import EXTENDABLE, FULL_SUFFIX, StudySpec
 from hpo.store import leases, schema, studies, trials
 from hpo.store.connection import Storage
@@ -50,7 +50,7 @@ class Study:
     @property
     def planned(self) -> int:
         """How many of them no model proposes: the inherited, and those drawn at random in advance."""
-        if self.spec.sampler.name == "random":
+        if make_sampler(self.spec.sampler.name).plans_all:
             return self.trials
         return min(self.trials, max(self.inherited, self.spec.sampler.startup))
 
@@ -216,12 +216,13 @@ def fill_plan(connection: Connection, study: Study) -> int:
 def _plan(connection: Connection, study: Study) -> list[Point]:
     """The random points of a study. A fork draws others than the study before it, whose seed it has."""
     spec, inherited = study.spec, study.inherited
+    sampler = make_sampler(spec.sampler.name)
     if not inherited:
-        return first_points(spec.space, spec.sampler.name, study.planned, spec.seed)
+        return sampler.initial(spec.space, study.planned, spec.seed)
     rows = trials.read(connection, study.search_id)
     taken = {cell(row.point) for row in rows if row.number < inherited}
     count, seed = study.planned - inherited, derive_seed(spec.seed, 4, inherited)
-    return first_points(spec.space, spec.sampler.name, count, seed, taken)
+    return sampler.initial(spec.space, count, seed, taken)
 
 
 def search_seed(spec: StudySpec, number: int) -> int:

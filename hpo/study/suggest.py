@@ -1,12 +1,11 @@
 """New trials of a search, at points that its sampler proposes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.search.samplers import tpe
-from hpo.search.samplers.base import Observation
+from hpo.search.samplers.base import Observation, make_sampler
 from hpo.store import trials
 from hpo.store.results import TrialCurve
 from hpo.store.trials import TrialRow
@@ -29,27 +28,19 @@ def suggest(
     from the start.
     """
     spec = study.spec
+    sampler = make_sampler(spec.sampler.name)
     count = min(most, study.trials - len(rows))
-    if count <= 0 or spec.sampler.name == "random":
+    if count <= 0 or sampler.plans_all:
         return []
     # What others added through Optuna may lie outside of the space.
     history = [_observed(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
     # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
     seed = derive_seed(spec.seed, 2, len(rows))
-    points = source(spec.sampler.name)(spec.space, history, count, seed, spec.sampler.startup)
+    points = sampler.suggest(spec.space, history, count, seed, spec.sampler.startup)
     suggested: list[tuple[Point, Mapping[str, int]]] = [
         (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
     ]
     return trials.enqueue(connection, study.search_id, spec.space, suggested)
-
-
-def source(name: str) -> Callable[..., list[Point]]:
-    """Where the points of a sampler of that name come from; what it imports takes a second the first time."""
-    if name != "gp":
-        return tpe.suggest
-    from hpo.search.samplers import gp
-
-    return gp.suggest
 
 
 def _observed(row: TrialRow, curve: Mapping[int, float]) -> Observation:

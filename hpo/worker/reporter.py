@@ -10,15 +10,14 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.search import pruners
-from hpo.search.pruners import Peer, Rule
-from hpo.spec.study_spec import StudySpec
+from hpo.search.pruners.base import Peer
+from hpo.search.pruners.none import NoPruner
+from hpo.search.pruners.registry import make_pruner
 from hpo.store import checkpoints, costs, leases, results
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
 from hpo.store.leases import Lease
 from hpo.store.results import TrialOutcome
-from hpo.study import pause
 from hpo.study.schedule import LeasedTrial
 from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
@@ -60,12 +59,13 @@ class Reporter:
             clock,
         )
         self._ended, self._replaced = ended, replaced
-        self._rule = pruning_rule(study.spec) if stage == "search" else pruners.never
+        spec = study.spec
+        self._pruner = make_pruner(spec.pruner, spec.search.epochs) if stage == "search" else NoPruner()
         self._attributes, self._worker = attributes, str(attributes["worker"])
         self._leases: dict[int, Lease] = {}  # of the trials that are open as far as the database has said
         self._all: dict[int, int] = {}  # the trial ids of those that ever were in the pack, by number
         self._gone: set[int] = set()  # those whose results do not count until they are back
-        self._pauses = pause.rungs_of(study.spec) if stage == "search" else ()
+        self._pauses = self._pruner.pause_epochs
         self._leaving: deque[int] = deque()  # filled on the outbox's thread, emptied on the other
         self._pausing: deque[int] = deque()  # the same
         self._spent: dict[int, dict[str, float]] = {}  # device seconds that are still to be charged
@@ -300,7 +300,7 @@ class Reporter:
 
     def _pruned(self, connection: Connection, reports: Sequence[EpochResult]) -> dict[int, TrialOutcome]:
         """Every result is in the database before the first is judged, so pack mates count as peers."""
-        if self._rule is pruners.never or not reports:
+        if not self._pruner.compares_curves or not reports:
             return {}
         curves = results.curves_at(
             connection,
@@ -313,7 +313,7 @@ class Reporter:
         for result in reports:
             curve = curves[self._all[result.member]].losses
             others = [peer for peer in peers if peer.number != result.member]
-            if self._rule(result.member, curve, others):
+            if self._pruner.should_prune(result.member, curve, others):
                 noted = self._noted(result.validation_accuracy, result.epoch, result.epoch)
                 endings[result.member] = TrialOutcome(
                     TrialState.PRUNED, result.validation_loss, noted, result.epoch
@@ -322,15 +322,3 @@ class Reporter:
 
     def _noted(self, accuracy: float, kept_epoch: int, epochs: int) -> dict[str, Any]:
         return {"accuracy": accuracy, "kept_epoch": kept_epoch, "epochs": epochs, **self._attributes}
-
-
-def pruning_rule(spec: StudySpec) -> Rule:
-    """The rule of `hpo.search.pruners` that the spec names."""
-    pruner, epochs = spec.pruner, spec.search.epochs
-    if pruner.name == "median":
-        return pruners.median(pruner.startup_trials, pruner.warmup_epochs)
-    if pruner.name == "asha":
-        return pruners.asha(pruner.min_epochs, pruner.reduction, epochs)
-    if pruner.name == "hyperband":
-        return pruners.hyperband(pruner.min_epochs, pruner.reduction, epochs)
-    return pruners.never

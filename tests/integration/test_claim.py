@@ -15,8 +15,8 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 from support.clients import PROCESSES, at_once, expire_leases, hang_inside_claim, loss, run_trials
 
-from hpo.search.samplers.base import distributions
-from hpo.search.samplers.random import plan
+from hpo.search.samplers.distributions import distributions
+from hpo.search.samplers.points import plan
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, leases, results, studies, trials
 from hpo.store.checkpoints import Checkpoint

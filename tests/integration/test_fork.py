@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 from support.clients import Claims, at_once, fork_or_run_trials, fork_study, loss
 
 from hpo.errors import ConflictError, NotFoundError
-from hpo.search.samplers import tpe
 from hpo.search.samplers.base import Observation
+from hpo.search.samplers.tpe import TpeSampler
 from hpo.spec.study_spec import StudySpec
 from hpo.store import copies, costs, results, schema, studies, trials
 from hpo.store.connection import Storage
@@ -290,13 +290,13 @@ def test_tpe_knows_what_was_inherited(
     storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Observation] = []
-    suggest = tpe.suggest
+    suggest = TpeSampler.suggest
 
-    def listening(space: Any, history: Any, *arguments: Any) -> Any:
+    def spy(sampler: TpeSampler, space: Any, history: Any, *arguments: Any) -> Any:
         seen.extend(history)
-        return suggest(space, history, *arguments)
+        return suggest(sampler, space, history, *arguments)
 
-    monkeypatch.setattr(tpe, "suggest", listening)
+    monkeypatch.setattr(TpeSampler, "suggest", spy)
     wanted = spec(**WIDE, sampler={"name": "tpe", "startup": 1})
     study = fork.fork(storage, old, wanted, "test").creation.study
     assert study.planned == study.inherited

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from support.clients import loss
 
-from hpo.search.samplers.random import plan
+from hpo.search.samplers.points import plan
 from hpo.simulate.curve_table import CurveTable, Measured
 from hpo.simulate.replay import Replay, replay, scratch_storage
 from hpo.spec.study_spec import StudySpec

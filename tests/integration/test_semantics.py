@@ -30,9 +30,7 @@ from sqlalchemy import Connection, create_engine, text
 from support.clients import at_once, create_study, run_trials
 
 from hpo.errors import InputError, StorageError, UnavailableError
-from hpo.search.samplers import tpe
-from hpo.search.samplers.base import Observation
-from hpo.search.samplers.tpe import suggest
+from hpo.search.samplers.tpe import TpeSampler
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases, results, trials
@@ -46,7 +44,7 @@ from hpo.training.pack import Pack
 from hpo.training.trainer import PackSession
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
-from hpo.values.space import Point, SearchSpace, cell
+from hpo.values.space import Point, cell
 from hpo.worker.lease_renewal import Renewal
 from hpo.worker.outbox import Outbox
 from hpo.worker.reporter import Reporter
@@ -537,14 +535,15 @@ def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
     """Two workers of Optuna with `TPESampler(seed=42)` begin with the same trial. Here a claim draws its seed
     from the study and the number of the trial, whoever makes it."""
     seeds: list[int] = []
+    suggest = TpeSampler.suggest
 
     def spy(
-        space: SearchSpace, history: list[Observation], count: int, seed: int, random_first: int
+        sampler: TpeSampler, space: Any, history: Any, count: int, seed: int, startup: int
     ) -> list[Point]:
         seeds.append(seed)
-        return suggest(space, history, count, seed, random_first)
+        return suggest(sampler, space, history, count, seed, startup)
 
-    monkeypatch.setattr(tpe, "suggest", spy)
+    monkeypatch.setattr(TpeSampler, "suggest", spy)
     sampler = {"name": "tpe", "startup": startup}
     space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
     study = create(storage, spec(sampler=sampler, space=space, search={"trials": 16}), "test").study

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from support.clients import at_once, create_study
 
 from hpo.errors import ConflictError, NotFoundError
-from hpo.search.samplers.random import plan
+from hpo.search.samplers.points import plan
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results, schema, studies, trials
 from hpo.store.connection import Storage

@@ -1,1 +1,5 @@
-"""Where the next points of a search come from: a random plan, TPE, or a Gaussian process."""
+"""Samplers: which points a search tries. Pure functions of the history."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

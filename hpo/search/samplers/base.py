@@ -1,24 +1,23 @@
-"""What all samplers share: observations, Optuna's distributions of a space, and points without repeats."""
+"""The interface of a sampler, and the samplers by name."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import ClassVar
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from hpo.values.space import Cell, Choices, Domain, Point, SearchSpace, cell
+from hpo.search.samplers.registry import SAMPLERS
+from hpo.values.space import Cell, Point, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-ATTEMPTS_AT_A_NEW_CELL = 20
-"""How often a source of points is asked again when it repeats a cell; then a random new cell is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A trial as the sampler sees it: `value` is the validation loss, None while it has none."""
+    """A trial as a sampler sees it; `value` is the validation loss, None if the trial has none yet."""
 
     point: Point
     state: TrialState
@@ -26,44 +25,40 @@ class Observation:
     curve: Mapping[int, float] | None = None
 
 
-def _distribution(domain: Domain) -> BaseDistribution:
-    if isinstance(domain, Choices):
-        return CategoricalDistribution(domain.values)
-    if domain.integer:
-        step = 1 if domain.step is None else int(domain.step)
-        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=step)
-    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+class Sampler(ABC):
+    """Choose the points of a search.
+
+    A sampler is a function of its arguments and keeps no state, so the search of one worker can be replayed.
+    """
+
+    plans_all: ClassVar[bool] = False
+    """Whether `initial` draws all points of the search. `suggest` is then never called."""
+
+    @abstractmethod
+    def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
+        """Return the first `count` points of a search, without the cells in `taken`.
+
+        A longer plan begins with the shorter one. A finite space ends the plan early when no cell is left.
+        """
+
+    @abstractmethod
+    def suggest(
+        self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
+    ) -> list[Point]:
+        """Return up to `count` new points; fewer only if a finite space has no cell left.
+
+        `history` holds every trial of the study, including waiting and running ones. Points are random until
+        `startup` trials have been observed. All randomness comes from `seed`, so it must differ between
+        calls.
+        """
+
+    def load(self) -> None:  # noqa: B027 (most samplers need nothing)
+        """Import the modules `suggest` needs. Imports may take a second, so they must not happen under a
+        lock."""
 
 
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """The space in Optuna's words."""
-    return {name: _distribution(domain) for name, domain in space.domains.items()}
-
-
-def new_points(
-    space: SearchSpace, count: int, taken: set[Cell], rng: np.random.Generator, source: Callable[[], Point]
-) -> list[Point]:
-    points: list[Point] = []
-    while len(points) < count and (space.cells is None or len(taken) < space.cells):
-        point = _new_point(space, taken, rng, source)
-        taken.add(cell(point))
-        points.append(point)
-    return points
-
-
-def _new_point(
-    space: SearchSpace, taken: set[Cell], rng: np.random.Generator, source: Callable[[], Point]
-) -> Point:
-    for _ in range(ATTEMPTS_AT_A_NEW_CELL):
-        point = source()
-        if space.cells is None or cell(point) not in taken:
-            return point
-    return _untried(space, taken, rng)
-
-
-def _untried(space: SearchSpace, taken: set[Cell], rng: np.random.Generator) -> Point:
-    assert space.cells is not None
-    while True:
-        point = space.point_at(int(rng.integers(space.cells)))
-        if cell(point) not in taken:
-            return point
+def make_sampler(name: str) -> Sampler:
+    """Return the sampler of that name in the study file."""
+    module, _, attribute = SAMPLERS[name].partition(":")
+    sampler: Sampler = getattr(import_module(module), attribute)()
+    return sampler

@@ -1,34 +1,21 @@
-"""Random search: a plan of points that follows from the seed."""
+"""Random search."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 
-import numpy as np
-
-from hpo.search import effective_lr
-from hpo.search.samplers.base import new_points
+from hpo.search.samplers.base import Observation, Sampler
+from hpo.search.samplers.points import plan
 from hpo.values.space import Cell, Point, SearchSpace
 
 
-def plan(
-    space: SearchSpace,
-    count: int,
-    seed: int,
-    taken: Collection[Cell] = (),
-    draw: Callable[[np.random.Generator], Point] | None = None,
-) -> list[Point]:
-    """The first `count` points of random search; in a finite space without repeats, also of what is `taken`.
+class RandomSampler(Sampler):
+    """Draw all points of the search in advance, from its seed."""
 
-    `draw`: where they come from, the whole space unless it is said. One point is drawn after another, so a
-    longer plan begins with the shorter one, and the plan does not depend on how many workers carry it out. A
-    finite space ends the plan when it has no cell left.
-    """
-    rng = np.random.default_rng(seed)
-    source = draw or space.draw
-    return new_points(space, count, set(taken), rng, lambda: source(rng))
+    plans_all = True
 
+    def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
+        return plan(space, count, seed, taken)
 
-def first_points(
-    space: SearchSpace, sampler: str, count: int, seed: int, taken: Collection[Cell] = ()
-) -> list[Point]:
-    """The plan of what a sampler of that name begins with."""
-    return plan(space, count, seed, taken, effective_lr.typical(space) if sampler == "gp" else None)
+    def suggest(
+        self, _space: SearchSpace, _history: Iterable[Observation], _count: int, _seed: int, _startup: int
+    ) -> list[Point]:
+        return []

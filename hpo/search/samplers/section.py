@@ -1,17 +1,25 @@
 """The section `[sampler]` of a study file."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from hpo.search.samplers.registry import SAMPLERS
 from hpo.values.section import Section
+
+if TYPE_CHECKING:
+    SamplerName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
 
 
 class SamplerSection(Section):
-    """The source of new points. With the default sampler and pruner, searches find good cells the soonest
-    (docs/search.md)."""
+    """The source of new points.
 
-    name: Literal["random", "tpe", "gp"] = Field(
+    In the benchmarks the default sampler and pruner find good cells soonest (docs/search.md).
+    """
+
+    name: SamplerName = Field(
         default="gp",
         description="`random`: a random plan without repeats. `tpe`: Optuna's TPE. `gp`: a Gaussian process "
         "that learns from every learning curve, also of pruned and paused trials.",

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.search.stopping import HOUR, Ended, StopSection, expected_epochs, reason
+from hpo.search.stopping import HOUR, EndedTrial, StopSection, expected_remaining_epochs, stop_reason
 
 ENDED = st.lists(st.tuples(st.none() | st.integers(0, 5).map(float), st.booleans()), max_size=20).map(
     lambda trials: [
-        Ended(number, value, inherited)
-        # What is inherited comes first.
+        EndedTrial(number, value, inherited)
+        # Inherited trials come first.
         for number, (value, inherited) in enumerate(sorted(trials, key=lambda trial: not trial[1]))
     ]
 )
@@ -21,8 +21,8 @@ RULES = st.builds(
 )
 
 
-def ended(*values: float | None) -> list[Ended]:
-    return [Ended(number, value) for number, value in enumerate(values)]
+def ended(*values: float | None) -> list[EndedTrial]:
+    return [EndedTrial(number, value) for number, value in enumerate(values)]
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def ended(*values: float | None) -> list[Ended]:
         (1e-6, [2e-6, 5e-7], "target 1e-06 reached by trial 1 (5e-07)"),
     ],
 )
-def test_a_target(target: float, values: list[float | None], expected: str | None) -> None:
-    assert reason(StopSection(target=target), ended(*values), 0, 0) == expected
+def test_search_stops_at_the_target(target: float, values: list[float | None], expected: str | None) -> None:
+    assert stop_reason(StopSection(target=target), ended(*values), 0, 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_target(target: float, values: list[float | None], expected: str | Non
     [
         (3, [0.5, 0.6, 0.7], None),
         (3, [0.5, 0.6, 0.7, 0.4], None),
-        (3, [0.5, 0.6, 0.7, 0.8, 0.4], None),  # it has just gone on
+        (3, [0.5, 0.6, 0.7, 0.8, 0.4], None),  # the last trial improved
         (3, [0.5, 0.6, None, 0.5], "no improvement for 3 trials (patience 3): the best is trial 0 (0.5)"),
         (
             2,
@@ -54,39 +54,41 @@ def test_a_target(target: float, values: list[float | None], expected: str | Non
         (2, [None, None], "no improvement for 2 trials (patience 2): none completed"),
     ],
 )
-def test_patience(patience: int, values: list[float | None], expected: str | None) -> None:
-    assert reason(StopSection(patience=patience), ended(*values), 0, 0) == expected
+def test_search_stops_after_patience_trials_without_improvement(
+    patience: int, values: list[float | None], expected: str | None
+) -> None:
+    assert stop_reason(StopSection(patience=patience), ended(*values), 0, 0) == expected
 
 
-def test_device_hours() -> None:
+def test_search_stops_after_its_device_hours() -> None:
     rules = StopSection(device_hours=1.5)
-    assert reason(rules, [], 0, 1.5 * HOUR - 0.1) is None
-    assert reason(rules, [], 0, 1.52 * HOUR) == "1.52 device hours spent of 1.5"
+    assert stop_reason(rules, [], 0, 1.5 * HOUR - 0.1) is None
+    assert stop_reason(rules, [], 0, 1.52 * HOUR) == "1.52 device hours spent of 1.5"
 
 
-def test_epochs() -> None:
+def test_search_stops_after_its_epochs() -> None:
     rules = StopSection(epochs=140)
-    assert reason(rules, [], 139, 0) is None
-    assert reason(rules, [], 142, 0) == "142 epochs trained of 140"
+    assert stop_reason(rules, [], 139, 0) is None
+    assert stop_reason(rules, [], 142, 0) == "142 epochs trained of 140"
 
 
-def test_the_mark_is_inherited_and_the_waiting_is_not() -> None:
+def test_inherited_trials_set_the_best_but_do_not_count() -> None:
     before = [replace(trial, inherited=True) for trial in ended(0.5, 0.6, 0.7, 0.8)]
     rules = StopSection(patience=2)
-    assert reason(rules, before, 0, 0) is None
-    assert reason(rules, [*before, Ended(4, 0.55)], 0, 0) is None
-    assert reason(rules, [*before, Ended(4, 0.55), Ended(5, 0.5)], 0, 0) is not None
-    assert reason(StopSection(target=0.5), before, 0, 0) == "target 0.5 reached by trial 0 (0.5)"
+    assert stop_reason(rules, before, 0, 0) is None
+    assert stop_reason(rules, [*before, EndedTrial(4, 0.55)], 0, 0) is None
+    assert stop_reason(rules, [*before, EndedTrial(4, 0.55), EndedTrial(5, 0.5)], 0, 0) is not None
+    assert stop_reason(StopSection(target=0.5), before, 0, 0) == "target 0.5 reached by trial 0 (0.5)"
 
 
 @given(ENDED, st.floats(0, 1e9))
-def test_no_rule_ends_nothing(trials: list[Ended], seconds: float) -> None:
-    assert reason(StopSection(), trials, 0, seconds) is None
+def test_search_without_rules_never_stops(trials: list[EndedTrial], seconds: float) -> None:
+    assert stop_reason(StopSection(), trials, 0, seconds) is None
 
 
 @given(RULES, ENDED, st.integers(0, 4).map(lambda hours: hours * HOUR))
-def test_a_search_ends_exactly_when_one_of_its_rules_holds(
-    rules: StopSection, trials: list[Ended], seconds: float
+def test_search_stops_exactly_when_a_rule_holds(
+    rules: StopSection, trials: list[EndedTrial], seconds: float
 ) -> None:
     new = [trial for trial in trials if not trial.inherited]
     best = min((trial.value for trial in trials if trial.value is not None), default=None)
@@ -97,44 +99,41 @@ def test_a_search_ends_exactly_when_one_of_its_rules_holds(
         before = trials[: len(trials) - rules.patience]
         mark = min((trial.value for trial in before if trial.value is not None), default=float("inf"))
         in_vain = all(trial.value is None or trial.value >= mark for trial in new[-rules.patience :])
-    assert (reason(rules, trials, 0, seconds) is not None) == (reached or in_vain or spent)
+    assert (stop_reason(rules, trials, 0, seconds) is not None) == (reached or in_vain or spent)
 
 
 @given(RULES, ENDED, st.floats(0, 4 * HOUR))
-def test_a_softer_rule_ends_no_search_that_goes_on(
-    rules: StopSection, trials: list[Ended], seconds: float
+def test_softer_rules_stop_no_running_search(
+    rules: StopSection, trials: list[EndedTrial], seconds: float
 ) -> None:
-    if reason(rules, trials, 0, seconds) is None:
+    if stop_reason(rules, trials, 0, seconds) is None:
         softer = StopSection(
             target=None if rules.target is None else rules.target - 1,
             patience=None if rules.patience is None else rules.patience + 1,
             device_hours=None if rules.device_hours is None else rules.device_hours * 2,
         )
-        assert reason(softer, trials, 0, seconds) is None
-
-
-# What is still to come
+        assert stop_reason(softer, trials, 0, seconds) is None
 
 
 @pytest.mark.parametrize(
-    ("ended", "under_way", "expected"),
+    ("ended", "running", "expected"),
     [
         ([], [], 0),
-        ([], [0, 0, 2], 5 + 5 + 3),  # nobody has shown anything else
+        ([], [0, 0, 2], 5 + 5 + 3),  # no trial has ended
         ([5, 5], [0, 3, 5], 5 + 2 + 0),
         ([1, 1, 1], [0], 1),
         ([1, 1, 5], [0], 1 + 4 / 3),
-        # Three came to epoch 1 and one stayed there; of the two that went on, nobody has stayed yet.
+        # Of three trials at epoch 1 one ended there; the other two have not ended yet.
         ([1], [1, 1], 2 * 4),
         ([1, 3], [0, 2], (1 + 2 / 3 * (1 + 1 + 0 * 2)) + 1),
     ],
 )
-def test_how_much_is_still_to_come(ended: list[int], under_way: list[int], expected: float) -> None:
-    assert expected_epochs(ended, under_way, 5) == pytest.approx(expected)
+def test_expected_remaining_epochs(ended: list[int], running: list[int], expected: float) -> None:
+    assert expected_remaining_epochs(ended, running, 5) == pytest.approx(expected)
 
 
 @given(st.lists(st.integers(0, 6), max_size=20), st.lists(st.integers(0, 6), max_size=20))
-def test_a_trial_that_is_under_way_goes_on_by_one_to_all(ended: list[int], under_way: list[int]) -> None:
-    least = sum(trained < 6 for trained in under_way)
-    most = sum(6 - trained for trained in under_way)
-    assert least <= expected_epochs(ended, under_way, 6) <= most
+def test_running_trial_is_expected_to_train_one_to_all_epochs(ended: list[int], running: list[int]) -> None:
+    least = sum(trained < 6 for trained in running)
+    most = sum(6 - trained for trained in running)
+    assert least <= expected_remaining_epochs(ended, running, 6) <= most

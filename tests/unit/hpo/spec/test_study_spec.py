@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from hpo import models
 from hpo.errors import SpecError
-from hpo.search.pruners import PrunerSection
-from hpo.search.samplers.random import plan
+from hpo.search.pruners.section import PrunerSection
+from hpo.search.samplers.points import plan
 from hpo.search.samplers.section import SamplerSection
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.values.budget import Augmentation, Budget, Phase

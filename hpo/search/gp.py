@@ -1,0 +1,168 @@
+"""A Gaussian process over the points of a search, and expected improvement under it.
+
+Three things let the process learn more from few trials than a general-purpose model does:
+
+- Every learning curve counts, however short. `hpo.search.learning_curves` extrapolates the curve of an
+  unfinished trial to the last epoch; the standard error of the extrapolation becomes observation noise.
+- Learning rate, momentum and batch size enter as the effective learning rate (`hpo.search.effective_lr`),
+  which replaces the learning rate as a coordinate.
+- Losses are clipped from above: how bad a bad point is says nothing about where good ones are.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import TrialState
+from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from hpo.search.effective_lr import effective_lr
+from hpo.search.learning_curves import log_losses, predict_final_losses
+from hpo.search.samplers.base import Observation
+from hpo.values.space import Choices, Domain, Point, SearchSpace, Value
+
+Array = NDArray[np.float64]
+
+MAX_OBSERVATIONS = 300
+"""The best observations are used, up to this number: the time of a fit grows with its third power."""
+
+SPREAD = 2.0
+"""Losses are clipped at `median + SPREAD * (median - best)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Points with their log losses (N,) at the last epoch and the standard errors (N,) of the losses."""
+
+    points: Sequence[Point]
+    losses: Array
+    errors: Array
+
+
+def observations(trials: Sequence[Observation]) -> Observations:
+    """Return the final losses of the best `MAX_OBSERVATIONS` trials, predicted where a curve is
+    unfinished."""
+    losses, errors = final_losses(trials)
+    if len(trials) > MAX_OBSERVATIONS:
+        best = np.argsort(losses, kind="stable")[:MAX_OBSERVATIONS]
+        trials, losses, errors = [trials[index] for index in best], losses[best], errors[best]
+    return Observations([trial.point for trial in trials], losses, errors)
+
+
+def final_losses(trials: Sequence[Observation]) -> tuple[Array, Array]:
+    """Return the log losses (N,) predicted for the last epoch of the longest curve, and their standard errors
+    (N,).
+
+    A failed trial gets the worst current loss of all trials. Losses are clipped, see `SPREAD`.
+    """
+    curves = [log_losses(trial.curve or {}) for trial in trials]
+    usable = [
+        index for index, trial in enumerate(trials) if trial.state != TrialState.FAIL and len(curves[index])
+    ]
+    worst, errors = max(curve[-1] for curve in curves if len(curve)), np.zeros(len(trials))
+    losses = np.full(len(trials), worst)
+    if usable:
+        losses[usable], errors[usable] = predict_final_losses(
+            [curves[index] for index in usable],
+            [effective_lr(trials[index].point) for index in usable],
+            max(len(curves[index]) for index in usable),
+        )
+    median = np.median(losses)
+    return np.minimum(losses, median + SPREAD * (median - losses.min())), errors
+
+
+def select(
+    space: SearchSpace,
+    observed: Observations,
+    candidates: Sequence[Point],
+    pending: Sequence[Point],
+    count: int,
+) -> list[int]:
+    """Return the indices of `count` candidates with the largest expected improvement, one after another.
+
+    Each selected candidate and each `pending` point is treated as observed at its predicted loss.
+    """
+    coordinates = unit_coordinates(space)
+    losses = observed.losses
+    median, scale = np.median(losses), max(float(np.std(losses)), 1e-3)
+    x, y = np.array([coordinates(point) for point in observed.points]), (losses - median) / scale
+    process = _fit(x, y, observed.errors / scale)
+    everything = np.array([coordinates(point) for point in (*candidates, *pending, *observed.points)])
+    means, covariance = process.predict(everything, return_cov=True)
+    noise = process.kernel_.k2.noise_level
+    covariance = covariance - noise * np.eye(len(means))  # the covariance of the function without its noise
+    for index in range(len(candidates), len(candidates) + len(pending)):
+        covariance = _condition(covariance, index, noise)
+    best = means[len(candidates) :].min()
+    free, selected = np.ones(len(candidates), dtype=bool), list[int]()
+    for _ in range(min(count, len(candidates))):
+        deviations = np.sqrt(np.clip(np.diag(covariance)[: len(candidates)], 1e-9, None))
+        z = (best - means[: len(candidates)]) / deviations
+        improvements = np.where(free, deviations * (z * norm.cdf(z) + norm.pdf(z)), -np.inf)
+        index = int(np.argmax(improvements))
+        selected.append(index)
+        free[index] = False
+        covariance = _condition(covariance, index, noise)
+    return selected
+
+
+def _fit(x: Array, y: Array, errors: Array) -> GaussianProcessRegressor:
+    kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(
+        np.ones(x.shape[1]), [(0.2, 10.0)] * x.shape[1], nu=2.5
+    ) + WhiteKernel(0.01, (1e-4, 0.3))
+    process = GaussianProcessRegressor(kernel, alpha=errors**2 + 1e-8, random_state=0)
+    with warnings.catch_warnings():
+        # Hyperparameters at a bound of their range are fine.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(x, y)
+    return process
+
+
+def _condition(covariance: Array, index: int, noise: float) -> Array:
+    """Return the covariance after an observation at `index` that equals the predicted mean."""
+    row = covariance[:, index] / math.sqrt(covariance[index, index] + noise)
+    return covariance - np.outer(row, row)
+
+
+def unit_coordinates(space: SearchSpace) -> Callable[[Point], Array]:
+    """Return the map from points to coordinates in [0, 1].
+
+    The coordinates are the logarithms of the effective learning rate, of the batch size and of 1 / (1 -
+    momentum), and the weight decay. Weight decay in a list of choices enters by rank. Constant coordinates
+    are left out.
+    """
+    decay_domain = space.domains["weight_decay"]
+
+    def unscaled(lr: Value, batch_size: Value, momentum: Value, weight_decay: Value) -> Array:
+        size, gain = math.log(batch_size), -math.log1p(-momentum)
+        return np.array([math.log(lr) + gain - size, size, gain, _decay(decay_domain, weight_decay)])
+
+    bounds = [_bounds(space.domains[name]) for name in ("lr", "batch_size", "momentum", "weight_decay")]
+    corners = np.array([unscaled(*corner) for corner in product(*bounds)])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    varying = high > low
+
+    def coordinates(point: Point) -> Array:
+        raw = unscaled(point["lr"], point["batch_size"], point["momentum"], point["weight_decay"])
+        return np.asarray((raw - low)[varying] / (high - low)[varying])
+
+    return coordinates
+
+
+def _bounds(domain: Domain) -> tuple[Value, Value]:
+    if isinstance(domain, Choices):
+        return min(domain.values), max(domain.values)
+    return domain.low, domain.high
+
+
+def _decay(domain: Domain, value: Value) -> float:
+    if isinstance(domain, Choices):
+        return float(sorted(set(domain.values)).index(value))
+    return math.log(value) if domain.log else value

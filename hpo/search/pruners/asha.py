@@ -1,0 +1,42 @@
+"""Asynchronous successive halving."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from hpo.search.pruners.base import Curve, Peer, Pruner
+from hpo.search.pruners.rungs import rung_epochs
+
+if TYPE_CHECKING:
+    from hpo.search.pruners.section import PrunerSection
+
+
+@dataclass(frozen=True)
+class AshaPruner(Pruner):
+    """Keep the best 1/reduction of the trials at each rung: asynchronous successive halving, stopping
+    variant.
+
+    A trial is compared with all trials that have reached the rung so far. The best of them is never pruned.
+    Li et al. 2018 (arXiv 1810.05934), section 3.
+    """
+
+    min_epochs: int
+    reduction: int
+    epochs: int
+    stop_rate: int = 0
+    rungs: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rungs = rung_epochs(self.min_epochs, self.reduction, self.epochs, self.stop_rate)
+        object.__setattr__(self, "rungs", frozenset(rungs))
+
+    @classmethod
+    def from_section(cls, section: "PrunerSection", epochs: int) -> Self:
+        return cls(section.min_epochs, section.reduction, epochs)
+
+    def should_prune(self, _number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
+        epoch = max(curve)
+        if epoch not in self.rungs:
+            return False
+        losses = sorted([peer.curve[epoch] for peer in peers if epoch in peer.curve] + [curve[epoch]])
+        return curve[epoch] > losses[max(1, len(losses) // self.reduction) - 1]

@@ -1,0 +1,37 @@
+"""The median stopping rule."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Self
+
+from hpo.search.pruners.base import Curve, Peer, Pruner
+
+if TYPE_CHECKING:
+    from hpo.search.pruners.section import PrunerSection
+
+
+@dataclass(frozen=True)
+class MedianPruner(Pruner):
+    """Prune a trial if its best loss so far is above the median loss of completed trials at the same epoch.
+
+    The rule of Vizier (Golovin et al. 2017, section 3.2.2) in the simplified form of Optuna's `MedianPruner`.
+    No trial is pruned before `startup_trials` trials are complete, nor in its first `warmup_epochs` epochs.
+    """
+
+    startup_trials: int
+    warmup_epochs: int
+
+    first_epoch_key = "warmup_epochs"
+
+    @classmethod
+    def from_section(cls, section: "PrunerSection", _epochs: int) -> Self:
+        return cls(section.startup_trials, section.warmup_epochs)
+
+    def should_prune(self, _number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
+        epoch = max(curve)
+        complete = [peer for peer in peers if peer.complete]
+        if epoch <= self.warmup_epochs or len(complete) < self.startup_trials:
+            return False
+        losses = [peer.curve[epoch] for peer in complete if epoch in peer.curve]
+        return bool(losses) and min(curve.values()) > median(losses)

@@ -1,0 +1,57 @@
+"""Pause trials at rungs instead of pruning them."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from hpo.search.pruners.base import Curve, Peer, Pruner
+from hpo.search.pruners.rungs import rung_epochs
+
+if TYPE_CHECKING:
+    from hpo.search.pruners.section import PrunerSection
+
+RUNG_SPACING = 2
+"""The epochs of a rung over the epochs of the rung below."""
+
+
+@dataclass(frozen=True)
+class PausePruner(Pruner):
+    """Pause every trial at each rung; resume a trial once it is among the best 1/reduction at its rung.
+
+    The promotion of asynchronous successive halving (Li et al. 2018, arXiv 1810.05934, algorithm 2), by
+    predicted final losses instead of current losses.
+    """
+
+    min_epochs: int
+    reduction: int
+    epochs: int
+
+    compares_curves = False
+
+    @classmethod
+    def from_section(cls, section: "PrunerSection", epochs: int) -> Self:
+        return cls(section.min_epochs, section.reduction, epochs)
+
+    def should_prune(self, _number: int, _curve: Curve, _peers: Iterable[Peer]) -> bool:
+        return False
+
+    @cached_property
+    def pause_epochs(self) -> tuple[int, ...]:
+        return tuple(rung_epochs(self.min_epochs, RUNG_SPACING, self.epochs))
+
+    def resumable(self, reached: Sequence[int], predicted: Sequence[float]) -> Iterator[list[int]]:
+        """Yield, per rung from the highest, the indices of the trials that may train beyond it, best first.
+
+        Of the n trials that reached a rung, the best max(1, n // reduction) may train on. Trials that have
+        already trained beyond the rung count towards n and are not yielded.
+        """
+        next_rung = math.inf
+        for rung in sorted(self.pause_epochs, reverse=True):
+            ranked = sorted(
+                (index for index, epochs in enumerate(reached) if epochs >= rung), key=predicted.__getitem__
+            )
+            best = ranked[: max(1, len(ranked) // self.reduction)]
+            yield [index for index in best if reached[index] < next_rung]
+            next_rung = rung
