@@ -1,6 +1,6 @@
-"""The command line `hpo`: one thin handler per command; results on stdout, words on stderr.
+"""The command line `hpo`: one thin handler per command, results on stdout, messages on stderr.
 
-Handlers import what they need when they run, so that `hpo --help` is instant.
+A handler imports its dependencies when it runs, so that `hpo --help` is instant.
 """
 
 import logging
@@ -9,8 +9,9 @@ import traceback
 
 import click
 
-from hpo.cli import data, looking, results, running, studies
-from hpo.cli.shared import ExampleGroup, words
+from hpo.cli import data, machine, replay, results, status, studies, training
+from hpo.cli.command import ExampleGroup
+from hpo.cli.output import message
 from hpo.data import DataError, UnknownDataset
 from hpo.errors import HpoError, InputError
 from hpo.models import ModelError
@@ -21,7 +22,7 @@ from hpo.models import ModelError
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     example="hpo run studies/quickstart.toml\nhpo status quickstart\nhpo export quickstart --format json",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error and more of the log.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error, and the debug log.")
 @click.version_option(package_name="hpo", prog_name="hpo")
 def cli(verbose: bool) -> None:
     """Hyperparameter optimization: from a study file to a trained model.
@@ -36,19 +37,19 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
-    running.run,
-    running.workers,
-    running.worker,
+    training.run,
+    training.workers,
+    training.worker,
     results.promote,
     results.export,
     results.predict,
-    looking.status,
-    looking.dashboard,
-    looking.doctor,
-    looking.models,
-    looking.tune,
-    looking.replay,
-    looking.completion,
+    status.status,
+    status.dashboard,
+    machine.doctor,
+    machine.models,
+    machine.tune,
+    replay.replay,
+    machine.completion,
     studies.study,
     data.data,
 ):
@@ -56,26 +57,26 @@ for command in (
 
 
 def main() -> None:
-    """Runs the command line; the one place where an error becomes a line on stderr and an exit code."""
+    """Run the command line. Errors become lines on stderr and an exit code here and nowhere else."""
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        words("stopped")
+        message("stopped")
         sys.exit(130)
     except (HpoError, DataError, ModelError) as error:
         if _verbose():
             traceback.print_exc()
         for line in str(error).splitlines():
-            words(f"hpo: {line}")
+            message(f"hpo: {line}")
         sys.exit(exit_code(error))
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def exit_code(error: Exception) -> int:
-    """2 for what the user wrote, 1 for what was met while doing it."""
+    """Return the exit code of an error: 2 for invalid input, 1 for a failure while the command runs."""
     if isinstance(error, HpoError):
         return error.exit_code
     return InputError.exit_code if isinstance(error, ModelError | UnknownDataset) else 1

@@ -1,23 +1,24 @@
-"""`hpo data ...`: the images."""
+"""`hpo data ...`: commands on the data sets."""
 
 from pathlib import Path
 
 import click
 
-from hpo.cli.shared import ExampleGroup, as_json, json_result, result, settings, words
+from hpo.cli.command import ExampleGroup, as_json
+from hpo.cli.output import json_result, message, result
 
 
 @click.group(cls=ExampleGroup, example="hpo data fetch emnist-byclass\nhpo data info digits")
 def data() -> None:
-    """Fetch and look at data sets."""
+    """List, fetch and describe data sets."""
 
 
 @data.command("list", example="hpo data list")
 def list_() -> None:
     """List the data sets by name."""
-    from hpo import data as sets
+    from hpo.data import names
 
-    for name in sets.names():
+    for name in names():
         result(name)
 
 
@@ -25,13 +26,14 @@ def list_() -> None:
 @click.argument("name", metavar="NAME")
 def fetch(name: str) -> None:
     """Download a data set into HPO_DATA_DIR and check it."""
-    from hpo import data as sets
+    from hpo import data
+    from hpo.settings import Settings
 
-    folder = settings().data_path
-    sets.check(name)
-    words(f"fetching {name} into {folder}")
-    sets.fetch(name, folder)
-    words(f"{name} is ready")
+    folder = Settings.from_environment().data_path
+    data.check(name)
+    message(f"fetching {name} into {folder}")
+    data.fetch(name, folder)
+    message(f"{name} is ready")
 
 
 @data.command(example="hpo data info emnist-byclass --sheet sheet.png")
@@ -41,21 +43,22 @@ def fetch(name: str) -> None:
 def info(name: str, sheet: Path | None, as_json: bool) -> None:
     """Describe the training images.
 
-    How many of each class, and the mean and standard deviation of the pixels.
+    Images per class, and the mean and standard deviation of the pixels.
     """
-    from hpo import data as sets
+    from hpo import data
 
-    sets.check(name)
+    data.check(name)
     from hpo.data.statistics import statistics
+    from hpo.settings import Settings
 
-    dataset = sets.open_dataset(name, settings().data_path)
+    dataset = data.open_dataset(name, Settings.from_environment().data_path)
     train = dataset.load_train()
-    found = statistics(train, dataset.classes)
+    figures = statistics(train, dataset.classes)
     if sheet is not None:
         from hpo.data.contact_sheet import contact_sheet
 
         contact_sheet(train, dataset.classes, sheet)
-        words(f"contact sheet: {sheet}")
+        message(f"contact sheet: {sheet}")
     if as_json:
         json_result(
             {
@@ -63,16 +66,16 @@ def info(name: str, sheet: Path | None, as_json: bool) -> None:
                 "images": len(train),
                 "channels": train.channels,
                 "size": train.size,
-                "classes": found.counts,
-                "mean": found.mean,
-                "std": found.std,
+                "classes": figures.counts,
+                "mean": figures.mean,
+                "std": figures.std,
                 "sha256": train.sha256(),
             }
         )
         return
     from hpo.cli.tables import data_table
 
-    result(data_table(dataset.name, train, found))
+    result(data_table(dataset.name, train, figures))
 
 
 __all__ = ["data"]

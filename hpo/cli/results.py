@@ -1,10 +1,11 @@
-"""Commands that use what a study found: promote, export, predict."""
+"""Commands that use the results of a study: promote, export, predict."""
 
 from pathlib import Path
 
 import click
 
-from hpo.cli.shared import as_json, command, is_stopped, json_result, opened, result, study_name, words
+from hpo.cli.command import as_json, command, study_name
+from hpo.cli.output import json_result, message, result, say_stopped
 
 
 @command("hpo promote lenet && hpo workers lenet")
@@ -12,21 +13,25 @@ from hpo.cli.shared import as_json, command, is_stopped, json_result, opened, re
 def promote(name: str) -> None:
     """Queue the best trials for full training.
 
-    The study file says how many, and with how many seeds. The search must be finished. Calling it again
+    The study file sets their number and the number of seeds. The search must be finished. A second call
     changes nothing.
     """
-    from hpo.study import promote
+    from hpo.run.environment import open_study
+    from hpo.study.lifecycle import stopped
+    from hpo.study.promote import promote
 
-    _, storage, study = opened(name)
-    if is_stopped(storage, study):
+    _, storage, study = open_study(name)
+    mark = stopped(storage, study, "full")
+    if mark is not None:
+        say_stopped(study, mark)
         return
-    done = promote.promote(storage, study)
-    chosen = ", ".join(f"{row.number} (loss {row.value:.4f})" for row in done.chosen)
-    words(f"best of the search: {chosen}")
-    if done.added:
-        words(f"{done.added} full trainings queued; next: hpo workers {study.name}")
+    promotion = promote(storage, study)
+    chosen = ", ".join(f"{row.number} (loss {row.value:.4f})" for row in promotion.chosen)
+    message(f"best of the search: {chosen}")
+    if promotion.added:
+        message(f"{promotion.added} full trainings queued; next: hpo workers {study.name}")
     else:
-        words("nothing to do: all of them are queued or trained already")
+        message("nothing to do: all of them are queued or trained already")
 
 
 @command("hpo export lenet --format env > best.env\nhpo export lenet --bundle best-lenet")
@@ -35,7 +40,7 @@ def promote(name: str) -> None:
     "--format",
     "form",
     type=click.Choice(["json", "toml", "yaml", "env", "args"]),
-    help="Print the best parameters so. Default: json, unless there is a --bundle.",
+    help="Print the best parameters in this format. Default: json, unless --bundle is given.",
 )
 @click.option(
     "--bundle",
@@ -43,16 +48,18 @@ def promote(name: str) -> None:
     help="Write parameters, weights, test metrics and provenance to this folder.",
 )
 def export(name: str, form: str | None, bundle: Path | None) -> None:
-    """Take the best parameters and model away.
+    """Export the best parameters and the best model.
 
-    The best of full training; before there is one, the parameters of the best of the search.
+    The best trial of full training. Before any full training has completed, the parameters of the best search
+    trial.
     """
+    from hpo.run.environment import open_study
     from hpo.study.best import best_params
 
-    found, storage, study = opened(name)
+    settings, storage, study = open_study(name)
     best = best_params(storage, study)
     if bundle is None or form is not None:
-        words(
+        message(
             f"trial {best.trial} of the {best.stage} stage: validation loss {best.value:.4f}, "
             f"accuracy {best.accuracy:.2%}"
         )
@@ -61,11 +68,13 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         from hpo.export.export import export_bundle
         from hpo.training.workload import Workload
 
-        workload = Workload(study.spec, found.data_path)
-        metrics = export_bundle(storage, study, workload, found.artifacts_path, bundle)
+        workload = Workload(study.spec, settings.data_path)
+        metrics = export_bundle(storage, study, workload, settings.artifacts_path, bundle)
         low, high = metrics.accuracy_interval
-        words(f"test accuracy {metrics.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}, n = {metrics.n})")
-        result(str(bundle)) if form is None else words(f"bundle: {bundle}")
+        message(
+            f"test accuracy {metrics.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}, n = {metrics.n})"
+        )
+        result(str(bundle)) if form is None else message(f"bundle: {bundle}")
 
 
 @command("hpo predict best-lenet image.png another.png --top 3")
@@ -74,21 +83,21 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes per image.")
 @as_json
 def predict(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
-    """Name the characters in image files.
+    """Classify image files with an exported model.
 
-    Images are brought to the model's size; dark on bright ones are inverted.
+    Images are scaled to the size the model takes. Dark on bright images are inverted.
     """
     import numpy as np
 
     from hpo.export.bundle import load_bundle
     from hpo.export.images import read_image
 
-    loaded = load_bundle(bundle)
-    pictures = [read_image(path, loaded.spec) for path in images]
-    for path, picture in zip(images, pictures, strict=True):
-        if picture.inverted:
-            words(f"{path}: dark on bright, inverted")
-    rankings = loaded.rank(np.stack([picture.pixels for picture in pictures]), top)
+    model = load_bundle(bundle)
+    inputs = [read_image(path, model.spec) for path in images]
+    for path, image in zip(images, inputs, strict=True):
+        if image.inverted:
+            message(f"{path}: dark on bright, inverted")
+    rankings = model.rank(np.stack([image.pixels for image in inputs]), top)
     if as_json:
         json_result(
             [

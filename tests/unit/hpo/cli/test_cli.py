@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpo import errors
-from hpo.cli import cli, main, running
+from hpo.cli import cli, main
 from hpo.data import DataError
 from hpo.models import ModelError
 
@@ -309,34 +309,3 @@ def test_completion_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_data_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(monkeypatch, "data", "list") == 0
     assert "emnist-byclass\n" in capsys.readouterr().out
-
-
-def test_the_end_of_a_run_waits_for_a_folder_that_is_away(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr("time.sleep", waits.append)
-    answers: Iterator[errors.AwayError | int] = iter(
-        [errors.AwayError("w.safetensors: cannot read"), errors.AwayError("w.safetensors: cannot read"), 7]
-    )
-
-    def export() -> int:
-        answer = next(answers)
-        if isinstance(answer, errors.AwayError):
-            raise answer
-        return answer
-
-    assert running._soon(export) == 7
-    assert waits == [1, 1]
-    assert caplog.messages == ["waiting for the weights: w.safetensors: cannot read"]
-
-
-def test_weights_that_stay_away_end_a_run_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    monkeypatch.setattr(running, "AWAY_SECONDS", 0)
-
-    def export() -> None:
-        raise errors.AwayError("w.safetensors: cannot read")
-
-    with pytest.raises(errors.AwayError, match=r"w\.safetensors"):
-        running._soon(export)

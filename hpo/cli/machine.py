@@ -1,0 +1,133 @@
+"""Commands about this machine and installation: doctor, models, tune, completion."""
+
+from typing import Literal
+
+import click
+from click.shell_completion import get_completion_class
+
+from hpo.cli.command import as_json, command
+from hpo.cli.output import json_result, result
+
+
+@command("hpo doctor")
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check the installation and say how to fix it.
+
+    Storage, artifacts, data, devices, versions. Exit code 1 if anything is wrong.
+    """
+    from hpo.cli.doctor import examine
+    from hpo.settings import Settings
+
+    findings = examine(Settings.from_environment())
+    if as_json:
+        json_result([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            result(finding.line())
+    if not all(finding.good for finding in findings):
+        raise SystemExit(1)
+
+
+@command("hpo models --classes 62")
+@click.option(
+    "--classes", type=click.IntRange(min=2), default=62, show_default=True, help="Number of classes."
+)
+@click.option(
+    "--channels", type=click.IntRange(min=1), default=1, show_default=True, help="Channels of an image."
+)
+@as_json
+def models(classes: int, channels: int, as_json: bool) -> None:
+    """List the networks.
+
+    Number of parameters, and operations per 28x28 image (a multiply-add counts as two).
+    """
+    from dataclasses import asdict
+
+    from hpo.cli.tables import model_table
+    from hpo.models import names
+    from hpo.models.profile import profile
+
+    profiles = [profile(name, classes, channels) for name in names()]
+    json_result([asdict(entry) for entry in profiles]) if as_json else result(model_table(profiles))
+
+
+@command("hpo tune lenet\nhpo tune resnet --batch-size 16 --batch-size 64 --json")
+@click.argument("model")
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(16, 32, 64),
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option(
+    "--classes", type=click.IntRange(min=2), default=62, show_default=True, help="Number of classes."
+)
+@click.option(
+    "--channels", type=click.IntRange(min=1), default=1, show_default=True, help="Channels of an image."
+)
+@click.option(
+    "--size", type=click.IntRange(min=1), default=28, show_default=True, help="Side of an image in pixels."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="As engine.precision in a study file.",
+)
+@click.option("--again", is_flag=True, help="Repeat measurements that are already stored.")
+@as_json
+# Eight parameters: click passes each option by its name.
+def tune(
+    model: str,
+    batch_sizes: tuple[int, ...],
+    classes: int,
+    channels: int,
+    size: int,
+    precision: Literal["auto", "float32", "bfloat16"],
+    again: bool,
+    as_json: bool,
+) -> None:
+    """Measure the fastest way to compute a network on this CPU.
+
+    Prints the images per second of one worker. The measurements are stored for later searches on this machine
+    with one worker per core. A search that is long enough measures for itself.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from hpo.cli.tables import tuning_table
+    from hpo.launch.devices import slots
+    from hpo.models import build
+    from hpo.settings import Settings
+    from hpo.training.allocator import keep_freed
+    from hpo.training.engines.autotuning import AutotunedEngine, throughputs
+    from hpo.training.engines.program import Program
+    from hpo.training.workload import check_network
+    from hpo.values.precision import search_precisions
+
+    check_network(model, lambda: build(model, classes, channels), (channels, size, size), classes)
+    threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
+    torch.set_num_threads(threads)  # as many as a worker has
+    keep_freed()
+    like = Program(model, classes, channels, (size, size), 0, "evaluation")
+    precisions = search_precisions(model) if precision == "auto" else (precision,)
+    engine = AutotunedEngine(like, Settings.from_environment().programs_path, precisions, anew=again)
+    rows = throughputs(engine, batch_sizes)
+    json_result([asdict(row) for row in rows]) if as_json else result(tuning_table(model, rows, threads))
+
+
+@command('eval "$(hpo completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell."""
+    from hpo.cli import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    result(kind(cli, {}, "hpo", "_HPO_COMPLETE").source())

@@ -1,0 +1,68 @@
+"""`hpo replay`: a search on a table of learning curves."""
+
+from pathlib import Path
+
+import click
+
+from hpo.cli.command import as_json, command, width
+from hpo.cli.output import json_result, result
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the budget at which the table shows the regret."""
+
+
+@command("hpo replay benchmarks/tables/lenet.csv.gz studies/lenet.toml --workers 4")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of simulated workers."
+)
+@width
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Number of replays, with seeds from 0.",
+)
+@as_json
+# Six parameters: click passes each option by its name.
+def replay(table: Path, file: Path, workers: int, width: int | None, seeds: int, as_json: bool) -> None:
+    """Replay the search of a study file on a table of learning curves.
+
+    Nothing is trained: each trial reads a curve of TABLE, so a search takes a second. Sampler, pruner and
+    bookkeeping are the real ones, on a temporary database. The regret is that of the best trial so far: 0 is
+    the best cell of the table, 1 the median cell.
+    """
+    from dataclasses import asdict
+
+    from hpo.cli.tables import replay_table
+    from hpo.simulate import curve_table
+    from hpo.simulate.regret import standings
+    from hpo.simulate.replay import replay as replay_search
+    from hpo.simulate.replay import scratch_storage
+    from hpo.spec.study_spec import StudySpec
+    from hpo.study.schedule import WIDTH
+
+    spec, curves = StudySpec.load(file), curve_table.read(table)
+    epochs = spec.search.epochs
+    curves.check(spec.space, epochs, str(file))
+    with scratch_storage() as storage:
+        replays = [
+            replay_search(storage, spec.model_copy(update={"seed": seed}), curves, workers, width or WIDTH)
+            for seed in range(seeds)
+        ]
+    most = spec.search.trials * epochs
+    budget = min(most, spec.stop.epochs or most)
+    limits = {f"{share:.0%} of {budget} epochs": share * budget for share in SHARES}
+    means = dict(zip(limits, standings(replays, curves, epochs, list(limits.values())), strict=True))
+    if as_json:
+        json_result(
+            {
+                limit: {name: asdict(mean) for name, mean in columns.items()}
+                for limit, columns in means.items()
+            }
+        )
+        return
+    title = f"{spec.name} on {table}: {seeds} replays, {workers} workers; mean and standard error"
+    result(replay_table(title, means))

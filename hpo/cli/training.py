@@ -1,0 +1,143 @@
+"""Commands that train: a whole study, a fleet of workers, one worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hpo.cli.command import command, device_options, study_name, width
+from hpo.cli.output import message, result, say_stopped
+
+if TYPE_CHECKING:
+    from hpo.study.status import Status
+
+
+@command("hpo run studies/quickstart.toml")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@device_options
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the exported model. Default: a folder under HPO_ARTIFACTS.",
+)
+def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle: Path | None) -> None:
+    """Run a study from its file to the exported model.
+
+    Search, promotion, full training, export. You can stop the command and call it again at any time: it
+    continues where the study stands.
+    """
+    from hpo.launch.devices import slots
+    from hpo.settings import Settings
+    from hpo.spec.study_spec import StudySpec
+
+    spec = StudySpec.load(file)
+    devices = slots(gpus, per_device)
+    settings = Settings.from_environment()
+    from hpo.store.url import parse_url
+
+    parse_url(settings)
+
+    # These imports take seconds; mistakes in the file, the options and the environment come before them.
+    from hpo.cli.progress import StudyProgress
+    from hpo.cli.tables import final_table
+    from hpo.run.fleet import Fleet, train_study
+    from hpo.run.retry import until_storage_answers
+    from hpo.run.run_study import run_study
+
+    fleet = Fleet(devices, width, promotes=True)
+    outcome = run_study(
+        spec,
+        settings,
+        train=lambda storage, study: train_study(storage, study, fleet, StudyProgress),
+        source=str(file),
+        bundle=bundle,
+    )
+    if outcome.stopped is not None:
+        say_stopped(outcome.study, outcome.stopped)
+    if outcome.exported is not None:
+        model = outcome.exported
+        result(
+            until_storage_answers(
+                lambda: final_table(outcome.storage, outcome.study, model.metrics, model.bundle)
+            )
+        )
+
+
+@command("hpo workers lenet --gpus 0,1")
+@study_name
+@device_options
+def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> None:
+    """Start the workers of a study on this machine and restart those that fail.
+
+    One or more processes per device. They train the queued trials, first of the search, then of full
+    training, and end when no trial is left. Several of these commands, on several machines, may serve one
+    study.
+    """
+    from hpo.launch.devices import slots
+
+    devices = slots(gpus, per_device)
+    from hpo.cli.progress import StudyProgress
+    from hpo.run.environment import open_study
+    from hpo.run.fleet import Fleet, train_study
+    from hpo.run.retry import until_storage_answers
+    from hpo.study.lifecycle import stopped
+    from hpo.study.status import status
+
+    _, storage, study = open_study(name)
+    trained = train_study(storage, study, Fleet(devices, width), StudyProgress)
+    mark = until_storage_answers(lambda: stopped(storage, study, "full"))
+    if mark is not None:
+        say_stopped(study, mark)
+        return
+    if not trained:
+        message(f"nothing to do: study {study.name} has no open trial")
+    message(_next_step(study.name, until_storage_answers(lambda: status(storage, study))))
+
+
+@command("hpo worker lenet --device cuda:0")
+@study_name
+@click.option("--device", default="cpu", show_default=True, help="A torch device: cpu, cuda:0, ...")
+@width
+@click.option("--promote", is_flag=True, help="Queue the best trials once the search is finished.")
+@click.option("--name", "worker_name", hidden=True, help="Name of this worker in leases and logs.")
+@click.option("--lifeline", is_flag=True, hidden=True, help="Stop when standard input is closed.")
+@click.option("--fleet", type=int, default=1, hidden=True, help="Number of workers that the launcher starts.")
+@click.option("--standby", is_flag=True, hidden=True, help="Read the device from standard input once ready.")
+# Eight parameters: click passes each option by its name.
+def worker(
+    name: str,
+    device: str,
+    width: int | None,
+    promote: bool,
+    worker_name: str | None,
+    lifeline: bool,
+    fleet: int,
+    standby: bool,
+) -> None:
+    """Run one worker in the foreground.
+
+    For containers and schedulers. The worker ends when the study has no open trial. On SIGTERM it hands its
+    trials back and ends.
+    """
+    from hpo.run.worker_process import WorkerOptions, run_worker
+
+    run_worker(
+        WorkerOptions(
+            study=name,
+            device=device,
+            width=width,
+            promotes=promote,
+            name=worker_name,
+            lifeline=lifeline,
+            fleet=fleet,
+            standby=standby,
+        )
+    )
+
+
+def _next_step(study: str, status: Status) -> str:
+    if not any(status.full.states.values()):
+        return f"search finished; next: hpo promote {study}, then hpo workers {study}"
+    return f"finished; next: hpo export {study} --bundle DIR"

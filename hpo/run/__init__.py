@@ -1,0 +1,1 @@
+"""A whole study in one call, and the worker processes that train it."""

@@ -1,0 +1,88 @@
+"""The worker processes of one launcher, and the training of a study with them."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from hpo.errors import TrainingError
+from hpo.launch.launcher import Launcher
+from hpo.launch.slot import Slot
+from hpo.run.retry import until_storage_answers
+from hpo.store.connection import Storage
+from hpo.store.workers import forget
+from hpo.study.promote import promote
+from hpo.study.schedule import is_finished
+from hpo.study.status import Status, status
+from hpo.study.study import Study
+
+log = logging.getLogger("hpo.launch")
+
+
+class Progress(Protocol):
+    """A display of a study's progress."""
+
+    def write(self, line: str) -> None:
+        """Print a line without disturbing the display."""
+
+
+ShowProgress = Callable[[Callable[[], Status]], AbstractContextManager[Progress]]
+"""Opens a display that reads the status of the study from its argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The worker processes to start, one for each slot.
+
+    `width`: the most trials in one pack, None for the default. `promotes`: whether the workers queue the best
+    trials for full training once the search is finished.
+    """
+
+    slots: Sequence[Slot]
+    width: int | None = None
+    promotes: bool = False
+
+    def command(self, study: str) -> list[str]:
+        """Return the command line of a worker, without its device and name."""
+        promote = ["--promote"] if self.promotes else []
+        width = [] if self.width is None else ["--width", str(self.width)]
+        return [
+            *(sys.executable, "-m", "hpo", "worker", study),
+            *promote,
+            *width,
+            *("--fleet", str(len(self.slots))),
+        ]
+
+
+def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: ShowProgress) -> bool:
+    """Train a study with a fleet of workers until no trial is open. Return whether there was an open trial.
+
+    Raises `TrainingError` if workers failed and left trials behind, and `KeyboardInterrupt` on an interrupt.
+    """
+
+    def finished() -> bool:
+        return is_finished(storage, study, "search") and is_finished(storage, study, "full")
+
+    def is_open() -> bool:
+        # A study file that asks for more promotions adds full trainings to a finished study.
+        return not finished() or (fleet.promotes and promote(storage, study).added > 0)
+
+    def reclaim(worker: str) -> bool:
+        with storage.transaction() as connection:
+            forget(connection, worker)
+        return is_open()
+
+    if not is_open():
+        return False
+    labels = ", ".join(sorted({slot.label for slot in fleet.slots}))
+    count = len(fleet.slots)
+    log.info("%d worker%s on %s; stop with Ctrl-C, nothing is lost", count, "s" * (count > 1), labels)
+    with show_progress(lambda: status(storage, study)) as progress:
+        Launcher(fleet.command(study.name), fleet.slots, reclaim, progress.write).run()
+    if not until_storage_answers(finished):
+        raise TrainingError(
+            f"study {study.name!r}: its workers ended before all trials were finished; their log says why"
+        )
+    return True

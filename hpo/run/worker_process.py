@@ -1,0 +1,99 @@
+"""One worker as this process: started by hand, or by a launcher on a lifeline."""
+
+import gc
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from hpo.errors import InputError, TrainingError
+from hpo.run.lifeline import follow_launcher
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The options of `hpo worker`.
+
+    `width`: the most trials in one pack, None for the default. `name`: the name in leases and logs, None for
+    host and process id. `lifeline`: whether standard input is a launcher's pipe. `fleet`: the number of
+    workers that the launcher starts. `standby`: whether the launcher sends device and environment later.
+    """
+
+    study: str
+    device: str
+    width: int | None = None
+    promotes: bool = False
+    name: str | None = None
+    lifeline: bool = False
+    fleet: int = 1
+    standby: bool = False
+
+
+def run_worker(options: WorkerOptions) -> None:
+    """Train trials of a study until none is open, or until SIGTERM.
+
+    Raises `InputError` for a device that torch cannot use, and `TrainingError` instead if a launcher chose
+    the device: another process is then worth a try.
+    """
+    if options.standby:
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
+    lines = follow_launcher() if options.lifeline else None
+    gc.disable()  # collections during the imports would take a tenth of the start
+    import socket
+
+    from hpo.launch.standby import Assignment
+    from hpo.run.environment import open_study
+    from hpo.run.retry import until_storage_answers
+    from hpo.study.schedule import WIDTH
+    from hpo.training.allocator import keep_freed
+    from hpo.training.workload import Workload
+    from hpo.worker.worker import Worker
+
+    gc.freeze()
+    gc.enable()
+
+    # A user who starts a worker by hand wants to know at once that the storage is away; a launcher waits.
+    settings, storage, study = (
+        until_storage_answers(lambda: open_study(options.study))
+        if options.lifeline
+        else open_study(options.study)
+    )
+    workload = Workload(study.spec, settings.data_path)
+    device = options.device
+    if options.standby and lines is not None:
+        workload.check()
+        _ = workload.mean, workload.std  # computed now, while no trial waits
+        storage.engine.dispose()
+        line = lines.get()
+        if line is None:
+            return
+        assignment = Assignment.from_line(line)
+        assignment.take_on()
+        device = assignment.device
+    worker = Worker(
+        storage,
+        study,
+        workload,
+        name=options.name or f"{socket.gethostname()}-{os.getpid()}",
+        device=_usable_device(device, options.lifeline),
+        artifacts=settings.artifacts_path,
+        width=options.width or WIDTH,
+        promotes=options.promotes,
+        lease_seconds=settings.lease_seconds,
+        fleet=options.fleet,
+        programs=settings.programs_path,
+    )
+    keep_freed()
+    worker.listen_to_signals()
+    worker.run()
+
+
+def _usable_device(name: str, launched: bool) -> str:
+    from hpo.training.workload import usable_device
+
+    try:
+        return usable_device(name)
+    except InputError as error:
+        if not launched:
+            raise
+        raise TrainingError(str(error)) from error
