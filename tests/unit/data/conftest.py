@@ -14,7 +14,7 @@ WriteIdx = Callable[[Path, npt.NDArray[np.uint8]], None]
 
 @pytest.fixture
 def write_idx() -> WriteIdx:
-    """Writes bytes as the IDX files that MNIST and its relatives come in."""
+    """Return a call that writes an array as an IDX file, the format of MNIST and its relatives."""
 
     def write(path: Path, array: npt.NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def write_idx() -> WriteIdx:
 
 @pytest.fixture
 def emnist_root() -> Path:
-    """The folder of the real EMNIST ByClass files."""
+    """Return the folder of the real EMNIST ByClass files."""
     root = Path(os.environ.get("HPO_DATA_DIR", ""))
     if not (root / "EMNIST" / "raw").is_dir():
         pytest.skip("HPO_DATA_DIR is not set to a folder with EMNIST/raw")
@@ -35,7 +35,7 @@ def emnist_root() -> Path:
 
 @pytest.fixture
 def labelled() -> Labelled:
-    """Thirty random images of 4x6 and three classes."""
+    """Return thirty random images of shape 4x6 in three classes."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (30, 4, 6), dtype=np.uint8)
     return Labelled(images, np.arange(30, dtype=np.int64) % 3)

@@ -33,7 +33,7 @@ def fixed(
     scale: float = 1,
     shear: float = 0,
 ) -> torch.Tensor:
-    """One map for all images: degrees, and shifts in pixels right and down."""
+    """Transform all images by the same map. Angles are in degrees, shifts in pixels to the right and down."""
     height, width = images.shape[-2:]
     values = math.radians(rotation), math.radians(shear), scale, shift[0] / width, shift[1] / height
     turns, slants, scales, right, down = (images.new_full((len(images),), value) for value in values)
@@ -45,7 +45,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_empty_ranges_give_the_images_back(dtype: torch.dtype) -> None:
+def test_empty_ranges_change_nothing(dtype: torch.dtype) -> None:
     images = noise(8, 3, 28, 20).to(dtype)
     result = affine(images, Ranges(), generator())
     assert result.dtype == dtype
@@ -53,7 +53,7 @@ def test_empty_ranges_give_the_images_back(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("shift", [(3, 0), (0, 2), (-4, 1)])
-def test_a_shift_moves_a_pixel_right_and_down(shift: tuple[int, int]) -> None:
+def test_positive_shift_moves_right_and_down(shift: tuple[int, int]) -> None:
     images = torch.zeros(1, 1, 16, 12)
     images[0, 0, 7, 5] = 1
     expected = torch.zeros(1, 1, 16, 12)
@@ -61,13 +61,13 @@ def test_a_shift_moves_a_pixel_right_and_down(shift: tuple[int, int]) -> None:
     torch.testing.assert_close(fixed(images, shift=shift), expected, rtol=0, atol=1e-5)
 
 
-def test_black_comes_in_from_outside() -> None:
+def test_pixels_from_outside_the_image_are_black() -> None:
     result = fixed(torch.ones(1, 1, 10, 10), shift=(4, 0))
     torch.testing.assert_close(result[..., :4], torch.zeros(1, 1, 10, 4))
     torch.testing.assert_close(result[..., 4:], torch.ones(1, 1, 10, 6))
 
 
-def test_a_positive_quarter_turn_is_clockwise() -> None:
+def test_positive_rotation_is_clockwise() -> None:
     images = noise(2, 1, 9, 9)
     torch.testing.assert_close(fixed(images, rotation=90), images.rot90(-1, (2, 3)))
 
@@ -80,10 +80,10 @@ def test_a_positive_quarter_turn_is_clockwise() -> None:
     shear=st.floats(-30, 30),
     size=st.sampled_from([(28, 28), (20, 32), (31, 17)]),
 )
-def test_agrees_with_torchvision(
+def test_affine_agrees_with_torchvision(
     rotation: float, shift: tuple[int, int], scale: float, shear: float, size: tuple[int, int]
 ) -> None:
-    # Smooth images with a black rim, so that rounding the grid cannot carry a place over an edge.
+    # Smooth images with a black rim: no rounding of the grid can move a sample across an edge.
     height, width = size
     y, x = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 5, width), indexing="ij")
     images = torch.stack((torch.sin(x + y).abs(), torch.cos(x * y).abs())).double()[None]
@@ -95,19 +95,19 @@ def test_agrees_with_torchvision(
     torch.testing.assert_close(fixed(images, rotation, shift, scale, shear), expected, rtol=0, atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_images() -> None:
+def test_same_seed_gives_the_same_images() -> None:
     images = noise(8, 1, 28, 28).float()
     first, again, other = (affine(images, PAPER, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_the_next_batch_gets_other_maps() -> None:
+def test_next_batch_gets_different_maps() -> None:
     images, source = noise(8, 1, 28, 28), generator()
     assert not torch.equal(affine(images, PAPER, source), affine(images, PAPER, source))
 
 
-def test_images_of_a_batch_get_different_maps_and_channels_the_same() -> None:
+def test_maps_differ_between_images_but_not_between_channels() -> None:
     images = noise(1, 1, 28, 28).expand(16, 3, 28, 28)
     result = affine(images, PAPER, generator())
     assert len({tuple(image.flatten().tolist()) for image in result[:, 0]}) == 16
@@ -115,7 +115,7 @@ def test_images_of_a_batch_get_different_maps_and_channels_the_same() -> None:
     assert torch.equal(result[:, 0], result[:, 2])
 
 
-def test_both_precisions_meet_the_same_maps() -> None:
+def test_float32_and_float64_draw_the_same_maps() -> None:
     images = noise(8, 1, 28, 28)
     double = affine(images, PAPER, generator())
     torch.testing.assert_close(affine(images.float(), PAPER, generator()).double(), double, rtol=0, atol=1e-4)
@@ -124,13 +124,13 @@ def test_both_precisions_meet_the_same_maps() -> None:
 @pytest.mark.parametrize(
     ("ranges", "dimension"), [(Ranges(shift=0.1), "x"), (Ranges(shift=0.1), "y"), (Ranges(shear=20), "x")]
 )
-def test_draws_fill_their_ranges_and_stay_within(ranges: Ranges, dimension: str) -> None:
-    # A bright pixel near the top of the image: where its mass goes says how far the map moved it.
+def test_draws_fill_their_range_and_stay_inside(ranges: Ranges, dimension: str) -> None:
+    # One bright pixel near the top: the centre of mass shows how far the map moved it.
     images = torch.zeros(2000, 1, 41, 41, dtype=torch.float64)
     images[:, :, 10, 20] = 1
     result = affine(images, ranges, generator())
-    places = torch.arange(41, dtype=torch.float64)
-    moved = (result.sum(dim=(1, 2 if dimension == "x" else 3)) * places).sum(1) - (
+    coordinates = torch.arange(41, dtype=torch.float64)
+    moved = (result.sum(dim=(1, 2 if dimension == "x" else 3)) * coordinates).sum(1) - (
         20 if dimension == "x" else 10
     )
     largest = 41 * ranges.shift + 10 * math.tan(math.radians(ranges.shear))
@@ -139,7 +139,7 @@ def test_draws_fill_their_ranges_and_stay_within(ranges: Ranges, dimension: str)
     assert moved.mean().abs() < 0.05 * largest
 
 
-def test_scale_is_drawn_between_its_ends() -> None:
+def test_scale_is_drawn_between_its_bounds() -> None:
     images = torch.nn.functional.pad(torch.ones(500, 1, 20, 20), (20, 20, 20, 20))
     factors = (affine(images, Ranges(scale=(0.8, 1.5)), generator()).sum(dim=(1, 2, 3)) / 400).sqrt()
     assert 0.79 < factors.min() < 0.82

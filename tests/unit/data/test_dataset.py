@@ -23,22 +23,20 @@ LABELS = np.array([0, 1, 1])
         (IMAGES, LABELS - 1, "label -1: labels count from 0"),
     ],
 )
-def test_arrays_that_are_not_labelled_images_are_refused(
-    images: np.ndarray, labels: np.ndarray, message: str
-) -> None:
+def test_wrong_arrays_are_refused_with_the_rule(images: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
         Labelled(images, labels)
     assert "\n" not in str(error.value)
 
 
-def test_grey_and_colour() -> None:
+def test_channels_and_size_follow_from_the_shape() -> None:
     grey = Labelled(IMAGES, LABELS)
     assert (len(grey), grey.channels, grey.size) == (3, 1, (4, 5))
     colour = Labelled(np.zeros((3, 3, 4, 5), np.uint8), LABELS)
     assert (len(colour), colour.channels, colour.size) == (3, 3, (4, 5))
 
 
-def test_the_digest_depends_on_pixels_labels_shape_and_order_alone() -> None:
+def test_digest_covers_pixels_labels_shape_and_order_only() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 4, 5), dtype=np.uint8)
     digest = Labelled(images, LABELS).sha256()
@@ -53,7 +51,7 @@ def test_the_digest_depends_on_pixels_labels_shape_and_order_alone() -> None:
     assert len({digest, *(other.sha256() for other in others)}) == 6
 
 
-def test_the_parts_are_read_separately_and_only_when_loaded() -> None:
+def test_each_part_is_read_when_it_is_loaded() -> None:
     reads = []
 
     def read(part: str) -> Labelled:
@@ -68,7 +66,7 @@ def test_the_parts_are_read_separately_and_only_when_loaded() -> None:
     assert reads == ["train", "test"]
 
 
-def test_a_label_without_a_class_is_refused() -> None:
+def test_label_without_a_class_is_refused() -> None:
     dataset = Dataset("d", ("a", "b"), lambda: Labelled(IMAGES, LABELS), lambda: Labelled(IMAGES, LABELS + 1))
     dataset.load_train()
     with pytest.raises(DataError, match=r"d: label 2 in the test part: 2 classes have labels 0 to 1"):
@@ -76,6 +74,6 @@ def test_a_label_without_a_class_is_refused() -> None:
 
 
 @pytest.mark.parametrize("classes", [(), ("a",), ("a", "a")])
-def test_classes_have_to_be_two_or_more_different_names(classes: tuple[str, ...]) -> None:
+def test_fewer_than_two_distinct_classes_are_refused(classes: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match="two or more different names"):
         Dataset("d", classes, lambda: Labelled(IMAGES, LABELS), lambda: Labelled(IMAGES, LABELS))

@@ -4,7 +4,7 @@ import numpy as np
 
 from hpo.data.registry import fetch, open_dataset
 
-# Bytes that a study's provenance names: a change here is another data set.
+# A study's provenance names this digest. Another digest would be another data set.
 DIGEST = "f5fba094931e07966e2f1f3a186449baf6d1b19f4a007f79a135d1cbdc78f4bd"
 
 
@@ -27,7 +27,7 @@ def test_digits_look_like_mnist() -> None:
 def test_digits_are_upright() -> None:
     train = open_dataset("digits", Path("nowhere")).load_train()
     seven = train.images[train.labels == 7].mean(axis=0)
-    # The bar of a mean 7 is above, its lower left is empty.
+    # The mean 7 has its bar at the top and nothing at the lower left.
     assert seven[4:10, 8:20].mean() > 3 * seven[16:24, 4:9].mean()
 
 
@@ -38,6 +38,6 @@ def test_digits_are_the_same_every_time() -> None:
     assert first.load_train().sha256() == DIGEST
 
 
-def test_there_is_nothing_to_fetch(tmp_path: Path) -> None:
+def test_fetch_does_nothing(tmp_path: Path) -> None:
     fetch("digits", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from hpo.data import idx
 from hpo.data.dataset import DataError
 
 
-def test_the_shape_is_the_headers(tmp_path: Path, write_idx: Callable[..., None]) -> None:
+def test_shape_comes_from_the_header(tmp_path: Path, write_idx: Callable[..., None]) -> None:
     write_idx(tmp_path / "images", np.zeros((3, 28, 20), np.uint8))
     write_idx(tmp_path / "labels", np.zeros(300, np.uint8))
     assert idx.shape(tmp_path / "images", 3) == (3, 28, 20)
@@ -26,7 +26,7 @@ def test_the_shape_is_the_headers(tmp_path: Path, write_idx: Callable[..., None]
         (lambda content: b"\0\0\x08\x01" + content[4:], "begins with 00000801 and not with 00000803"),
     ],
 )
-def test_a_damaged_file_is_named(
+def test_damaged_file_is_named(
     tmp_path: Path, write_idx: Callable[..., None], damage: Callable[[bytes], bytes], message: str
 ) -> None:
     path = tmp_path / "images"

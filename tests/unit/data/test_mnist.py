@@ -23,7 +23,10 @@ Write = Callable[[str, Path], dict[str, npt.NDArray[np.uint8]]]
 
 @pytest.fixture
 def write(write_idx: Callable[..., None]) -> Write:
-    """Writes a small data set in the official layout; returns its arrays as stored, by file name."""
+    """Return a call that writes a small data set in the official layout.
+
+    The call returns the stored arrays by file name.
+    """
 
     def write(name: str, root: Path) -> dict[str, npt.NDArray[np.uint8]]:
         rng = np.random.default_rng(0)
@@ -40,7 +43,7 @@ def write(write_idx: Callable[..., None]) -> Write:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_both_parts_are_read_upright_with_labels_from_0(name: str, tmp_path: Path, write: Write) -> None:
+def test_both_parts_are_upright_with_labels_from_zero(name: str, tmp_path: Path, write: Write) -> None:
     arrays = write(name, tmp_path)
     dataset = open_dataset(name, tmp_path)
     for labelled, prefix in zip((dataset.load_train(), dataset.load_test()), FILES[name][1:], strict=True):
@@ -51,7 +54,7 @@ def test_both_parts_are_read_upright_with_labels_from_0(name: str, tmp_path: Pat
         np.testing.assert_array_equal(labelled.labels, labels - (name == "emnist-letters"))
 
 
-def test_class_names() -> None:
+def test_class_names_of_every_data_set() -> None:
     # The order of the official mapping files.
     merged = string.digits + string.ascii_uppercase + "abdefghnqrt"
     expected = {
@@ -78,7 +81,7 @@ def test_loading_train_does_not_read_the_test_files(tmp_path: Path, write: Write
         dataset.load_test()
 
 
-def test_a_missing_folder_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+def test_missing_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         open_dataset("emnist-byclass", tmp_path).load_train()
     assert str(error.value) == (
@@ -87,14 +90,14 @@ def test_a_missing_folder_says_where_it_looked_and_what_to_do(tmp_path: Path) ->
     )
 
 
-def test_a_missing_test_file_is_found_before_training(tmp_path: Path, write: Write) -> None:
+def test_missing_test_file_is_reported_before_training(tmp_path: Path, write: Write) -> None:
     write("emnist-digits", tmp_path)
     (tmp_path / "EMNIST" / "raw" / "emnist-digits-test-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="has no emnist-digits-test-labels-idx1-ubyte"):
         open_dataset("emnist-digits", tmp_path).load_train()
 
 
-def test_images_without_labels_are_refused(
+def test_different_numbers_of_images_and_labels_are_refused(
     tmp_path: Path, write: Write, write_idx: Callable[..., None]
 ) -> None:
     write("mnist", tmp_path)
@@ -103,14 +106,14 @@ def test_images_without_labels_are_refused(
         open_dataset("mnist", tmp_path).load_train()
 
 
-def test_files_of_an_old_torchvision_are_not_taken_for_all(tmp_path: Path) -> None:
+def test_files_of_an_old_torchvision_are_incomplete(tmp_path: Path) -> None:
     (tmp_path / "MNIST" / "processed").mkdir(parents=True)
     with pytest.raises(DataError, match=r"MNIST/processed is of an old torchvision .*: delete it"):
         fetch("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "emnist-letters"])
-def test_fetch_downloads_what_is_missing(
+def test_fetch_downloads_only_missing_files(
     name: str, tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     downloads = []
@@ -119,7 +122,7 @@ def test_fetch_downloads_what_is_missing(
         assert md5
         downloads.append(url)
         write(name, tmp_path)
-        (Path(download_root) / "gzip").mkdir(exist_ok=True)  # what EMNIST's archive unpacks to
+        (Path(download_root) / "gzip").mkdir(exist_ok=True)  # EMNIST's archive unpacks to this folder
 
     monkeypatch.setattr(mnist, "download_and_extract_archive", download)
     fetch(name, tmp_path)
@@ -141,7 +144,7 @@ def test_fetch_downloads_what_is_missing(
     "failure", [URLError("no route to host"), RuntimeError("File not found\nor corrupted."), TimeoutError()]
 )
 @pytest.mark.parametrize("name", ["fashion-mnist", "emnist-balanced"])
-def test_a_failed_download_is_one_line(
+def test_failed_download_is_reported_in_one_line(
     name: str, failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def download(*args: object, **kwargs: object) -> None:
@@ -162,13 +165,13 @@ def test_fetch_reports_a_damaged_file_and_leaves_it(tmp_path: Path, write: Write
     assert path.exists()
 
 
-def test_the_mirrors_of_torchvision_have_checksums() -> None:
+def test_every_download_has_a_checksum() -> None:
     assert EMNIST.md5
     assert all(md5 for source in (MNIST, FashionMNIST) for _, md5 in source.resources)
 
 
 @pytest.mark.emnist
-def test_the_real_emnist(emnist_root: Path) -> None:
+def test_real_emnist_is_upright_and_has_every_class(emnist_root: Path) -> None:
     dataset = open_dataset("emnist-byclass", emnist_root)
     train = dataset.load_train()
     assert train.size == (28, 28)

@@ -35,7 +35,7 @@ def own_pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "pets.own_pets", raising=False)
 
 
-def test_a_function_in_the_current_folder_is_a_data_set() -> None:
+def test_function_in_the_current_folder_is_a_data_set() -> None:
     dataset = open_dataset("pets.own_pets:good", Path("nowhere"))
     assert dataset.classes == ("cat", "dog")
     train = dataset.load_train()
@@ -57,23 +57,23 @@ def test_a_function_in_the_current_folder_is_a_data_set() -> None:
         ("not_a_function", "has no function not_a_function"),
     ],
 )
-def test_what_is_wrong_with_a_function_is_said_in_one_line(function: str, message: str) -> None:
+def test_wrong_function_is_refused_in_one_line(function: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
         open_dataset(f"pets.own_pets:{function}", Path("nowhere"))
     assert str(error.value).startswith(f"pets.own_pets:{function}")
     assert "\n" not in str(error.value)
 
 
-def test_labels_beyond_the_classes_are_refused() -> None:
+def test_labels_without_a_class_are_refused() -> None:
     with pytest.raises(DataError, match="label 2 in the train part: 2 classes have labels 0 to 1"):
         open_dataset("pets.own_pets:beyond", Path("nowhere")).load_train()
 
 
-def test_a_module_that_is_not_there_is_named() -> None:
+def test_missing_module_is_named() -> None:
     with pytest.raises(DataError, match="No module named 'birds'; birds has to be installed or in"):
         open_dataset("birds:load", Path("nowhere"))
 
 
-def test_there_is_nothing_to_fetch() -> None:
+def test_fetch_does_nothing() -> None:
     fetch("pets.own_pets:broken", Path("nowhere"))
     assert not Path("nowhere").exists()

@@ -25,9 +25,7 @@ def parts(splits: Splits) -> tuple[np.ndarray, ...]:
 
 
 @given(labels_with_enough_of_each(), st.integers(0, 2**32 - 1))
-def test_parts_are_disjoint_cover_everything_and_keep_proportions(
-    case: tuple[np.ndarray, Fractions], seed: int
-) -> None:
+def test_splits_are_disjoint_complete_and_stratified(case: tuple[np.ndarray, Fractions], seed: int) -> None:
     labels, chosen = case
     splits = split(labels, chosen, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate(parts(splits))), np.arange(len(labels)))
@@ -40,7 +38,7 @@ def test_parts_are_disjoint_cover_everything_and_keep_proportions(
 
     for part in parts(splits):
         assert counts(part).min() >= 1
-    # The share that is cut off is exact in total, so each class has its share of that to within one.
+    # The size of a part is exact, so the count of each class differs from its exact share by less than one.
     for whole, part in ((np.arange(len(labels)), splits.mini), (splits.mini, splits.mini_validation)):
         assert np.abs(counts(part) - counts(whole) * (len(part) / len(whole))).max() < 1 + 1e-9
     assert 0 <= len(splits.mini) - chosen.mini * len(labels) < 1 + 1e-9
@@ -50,27 +48,27 @@ def test_parts_are_disjoint_cover_everything_and_keep_proportions(
     )
 
 
-def test_the_seed_alone_decides() -> None:
+def test_split_follows_from_the_seed() -> None:
     labels = np.arange(1000) % 5
     first, again, other = (split(labels, Fractions(), seed) for seed in (1, 1, 2))
     assert all(map(np.array_equal, parts(first), parts(again)))
     assert not any(map(np.array_equal, parts(first), parts(other)))
 
 
-def test_the_papers_sizes() -> None:
+def test_split_sizes_of_the_paper() -> None:
     labels = np.random.default_rng(0).integers(0, 62, 100_000)
     splits = split(labels, Fractions(), 0)
     assert [len(part) for part in parts(splits)] == [90_000, 8_000, 2_000]
 
 
 @pytest.mark.emnist
-def test_the_papers_sizes_on_the_real_labels(emnist_root: Path) -> None:
+def test_split_sizes_of_the_paper_on_real_labels(emnist_root: Path) -> None:
     labels = open_dataset("emnist-byclass", emnist_root).load_train().labels
     splits = split(labels, Fractions(), 0)
     assert [len(part) for part in parts(splits)] == [90_000, 8_000, 2_000]
 
 
-def test_a_class_too_small_is_named_with_its_count_and_the_rule() -> None:
+def test_too_small_class_is_named_with_the_rule() -> None:
     assert Fractions().fewest == 50
     labels = np.repeat([0, 3, 5], [80, 49, 60])
     with pytest.raises(DataError) as error:
@@ -82,7 +80,7 @@ def test_a_class_too_small_is_named_with_its_count_and_the_rule() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -0.1, 0.51, 1, float("nan")])
-def test_fractions_are_above_0_and_at_most_half(value: float) -> None:
+def test_fraction_out_of_range_is_refused(value: float) -> None:
     with pytest.raises(DataError, match=f"mini = {value}: .* above 0 and at most 0.5"):
         Fractions(mini=value)
     with pytest.raises(DataError, match=f"validation = {value}: .* above 0 and at most 0.5"):

@@ -13,7 +13,7 @@ from hpo.data.statistics import statistics
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=9)), st.sampled_from([1, 3]))
-def test_mean_and_std_are_those_of_the_floats(grey: np.ndarray, channels: int) -> None:
+def test_mean_and_std_equal_those_of_floats(grey: np.ndarray, channels: int) -> None:
     images = np.stack([grey * (channel + 1) for channel in range(channels)], axis=1)
     result = statistics(Labelled(images, np.zeros(len(images), np.int64)), ("a", "b"))
     floats = images / 255
@@ -21,12 +21,12 @@ def test_mean_and_std_are_those_of_the_floats(grey: np.ndarray, channels: int) -
     np.testing.assert_allclose(result.std, floats.std((0, 2, 3)), atol=1e-12)
 
 
-def test_counts_are_by_name_in_class_order() -> None:
+def test_counts_are_in_class_order() -> None:
     labelled = Labelled(np.zeros((4, 2, 2), np.uint8), np.array([2, 0, 2, 2]))
     assert list(statistics(labelled, ("z", "y", "x")).counts.items()) == [("z", 1), ("y", 0), ("x", 3)]
 
 
-def test_pixels_are_counted_in_little_memory() -> None:
+def test_pixel_statistics_need_little_memory() -> None:
     labelled = Labelled(np.full((20_000, 28, 28), 7, np.uint8), np.zeros(20_000, np.int64))
     tracemalloc.start()
     result = statistics(labelled, ("a", "b"))
@@ -38,7 +38,7 @@ def test_pixels_are_counted_in_little_memory() -> None:
 
 
 @pytest.mark.emnist
-def test_the_real_emnist(emnist_root: Path) -> None:
+def test_statistics_of_real_emnist_match_the_paper(emnist_root: Path) -> None:
     dataset = open_dataset("emnist-byclass", emnist_root)
     result = statistics(dataset.load_train(), dataset.classes)
     assert sum(result.counts.values()) == 100_000

@@ -1,4 +1,4 @@
-"""Every registered architecture passes the same tests."""
+"""Tests that every registered architecture has to pass."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ PARAMETERS = {
     "ensnet-vote": 101_695_386,
 }
 ON_META = pytest.mark.parametrize("name", models.names())
-# The EnsNets take 20 GFLOP per training image.
+# The EnsNets need 20 GFLOP per training image.
 COMPUTING = pytest.mark.parametrize(
     "name",
     [
@@ -32,14 +32,14 @@ def images(batch: int, in_channels: int = 1) -> Tensor:
 
 
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of `(B, classes)`, or the sum over the heads of `(B, heads, classes)`."""
+    """Return the cross entropy of logits `(B, classes)`, or its sum over heads of `(B, heads, classes)`."""
     heads = logits.unsqueeze(1) if logits.ndim == 2 else logits  # (B, heads, classes)
     count = heads.shape[1]
     return count * F.cross_entropy(heads.flatten(0, 1), labels.repeat_interleave(count))
 
 
 @ON_META
-def test_parameters_are_those_of_the_paper(name: str) -> None:
+def test_parameter_count_matches_the_paper(name: str) -> None:
     with torch.device("meta"):
         network = models.build(name, 62)
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
@@ -73,7 +73,7 @@ def test_overfits_one_batch(name: str) -> None:
     network = models.build(name, 10)
     for layer in network.modules():
         if isinstance(layer, nn.Dropout):
-            layer.p = 0.0  # its noise would hide the law at so few steps
+            layer.p = 0.0  # with so few steps its noise would hide the trend
     big = name.startswith("ensnet")
     batch = images(2 if big else 8)
     labels = torch.arange(len(batch))
@@ -90,7 +90,7 @@ def test_overfits_one_batch(name: str) -> None:
 
 
 @COMPUTING
-def test_the_seed_decides_the_loss(name: str) -> None:
+def test_loss_follows_from_the_seed(name: str) -> None:
     def step(seed: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(seed)
         network = models.build(name, 62)
@@ -123,8 +123,11 @@ def test_initial_weights(name: str) -> None:
             assert (layer.bias == 0).all()
 
 
-def test_spinalnet_alternates_the_halves() -> None:
-    """Layers 1 and 3 see the first half of the features, 2 and 4 the second, each after the layer before."""
+def test_spinalnet_layers_alternate_between_feature_halves() -> None:
+    """Layers 1 and 3 get the first half of the features, layers 2 and 4 the second half.
+
+    Each layer also gets the output of the layer before.
+    """
     network = models.build("spinalnet", 62).eval()
     seen: list[Tensor] = []
     for layer in network.get_submodule("spine").children():

@@ -25,9 +25,7 @@ def test_vote_is_a_distribution(seed: int, heads: int, classes: int, scale: floa
 
 
 @given(seeds, st.integers(1, 11), st.integers(2, 6), st.floats(0.01, 10))
-def test_vote_chooses_the_majority_and_among_equals_the_most_probable(
-    seed: int, heads: int, classes: int, scale: float
-) -> None:
+def test_vote_breaks_ties_by_mean_probability(seed: int, heads: int, classes: int, scale: float) -> None:
     logits = random_logits(seed, heads, classes, scale)
     for sample, chosen in zip(logits, vote(logits).argmax(-1).tolist(), strict=True):
         votes = sample.argmax(-1).bincount(minlength=classes).tolist()
@@ -35,7 +33,7 @@ def test_vote_chooses_the_majority_and_among_equals_the_most_probable(
         assert chosen == max(range(classes), key=lambda label: (votes[label], mean[label]))
 
 
-def test_vote_is_the_stated_formula() -> None:
+def test_vote_follows_its_formula() -> None:
     logits = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [3.0, 0.0, 1.0]]])
     expected = (torch.tensor([[2.0, 1.0, 0.0]]) + logits.softmax(-1).mean(1)) / 4
     torch.testing.assert_close(vote(logits), expected.log())
@@ -46,7 +44,7 @@ def test_vote_stays_finite_where_a_probability_underflows() -> None:
     assert F.cross_entropy(vote(certain), torch.tensor([0])).isfinite()
 
 
-def test_dropconnect_drops_weights_and_keeps_their_mean() -> None:
+def test_dropconnect_keeps_the_mean_of_the_weights() -> None:
     torch.manual_seed(0)
     layer = DropConnect(400, 300)
     nn.init.ones_(layer.weight)
@@ -72,7 +70,7 @@ def test_dropconnect_draws_one_mask_per_member_of_a_pack() -> None:
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    """EnsNetVote on a trunk of one convolution: the heads are the original's, the cost is not."""
+    """Return an EnsNetVote with its real heads on a cheap trunk of one convolution."""
     with torch.device("meta"):
         network = models.build("ensnet-vote", 10)
     network.set_submodule("features", nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.Conv2d(1, 2000, 1)))
@@ -87,7 +85,7 @@ def network() -> nn.Module:
     return network
 
 
-def test_the_trunk_learns_from_the_base_head_alone(network: nn.Module) -> None:
+def test_trunk_learns_from_the_base_head_only(network: nn.Module) -> None:
     images, labels = torch.randn(3, 1, 28, 28), torch.tensor([0, 4, 9])
     parameters: dict[str, Tensor] = dict(network.named_parameters())
     trunk = {name: value for name, value in parameters.items() if name.startswith("features")}
@@ -109,7 +107,7 @@ def test_the_trunk_learns_from_the_base_head_alone(network: nn.Module) -> None:
     assert not any(gradient.any() for gradient in torch.autograd.grad(each[1:].sum(), list(trunk.values())))
 
 
-def test_each_subnetwork_sees_its_own_maps_and_the_base_head_all(network: nn.Module) -> None:
+def test_subnetwork_sees_its_own_maps_and_base_head_sees_all(network: nn.Module) -> None:
     maps = torch.zeros(1, 2000, 6, 6)
     maps[:, 600:800] = 1  # the fourth subset
     network.eval()

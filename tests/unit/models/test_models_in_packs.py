@@ -1,4 +1,4 @@
-"""Every architecture trains as a pack: M networks as one computation under torch.func."""
+"""Every architecture trains as a pack: M networks in one computation under torch.func."""
 
 import copy
 import warnings
@@ -19,7 +19,7 @@ M, B = 2, 4
 
 @pytest.fixture(autouse=True)
 def _no_slow_fallback() -> Iterator[None]:
-    """Torch warns where an operation has no batching rule and it loops over the members instead."""
+    """Raise torch's warning that an operation has no batching rule, so that vmap loops over the members."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -39,14 +39,14 @@ def batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
 
 
 def pack(networks: list[nn.Module], training: bool) -> tuple[nn.Module, Tensors, Tensors]:
-    """The base network on the meta device, and the members' parameters and buffers, stacked to `(M, ...)`."""
+    """Return the base network on the meta device, and the parameters and buffers stacked to `(M, ...)`."""
     base = copy.deepcopy(networks[0]).to("meta").train(training)
     parameters, buffers = stack_module_state(networks)
     return base, parameters, buffers
 
 
 def gradients(networks: list[nn.Module], images: Tensor, labels: Tensor) -> tuple[Tensors, Tensor, Tensors]:
-    """One training pass of the pack: gradients `(M, ...)`, losses `(M,)`, buffers `(M, ...)` after it."""
+    """Train one step. Return the gradients `(M, ...)`, losses `(M,)` and new buffers `(M, ...)`."""
     base, parameters, buffers = pack(networks, training=True)
 
     def loss(parameters: Tensors, buffers: Tensors) -> Tensor:
@@ -76,18 +76,18 @@ def assert_trains(networks: list[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_pack_trains(name: str) -> None:
+def test_pack_trains(name: str) -> None:
     assert_trains(members(name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ensnet", "ensnet-vote"])
-def test_a_pack_of_ensnets_trains(name: str) -> None:
+def test_pack_of_ensnets_trains(name: str) -> None:
     assert_trains(members(name))
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_pack_evaluates_as_its_members_do_alone(name: str) -> None:
+def test_member_evaluates_as_it_does_alone(name: str) -> None:
     networks = members(name)
     images, _ = batch()
     base, parameters, buffers = pack(networks, training=False)
@@ -98,8 +98,8 @@ def test_a_pack_evaluates_as_its_members_do_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_pack_trains_as_its_members_do_alone(name: str) -> None:
-    """Without dropout, whose masks cannot be the same: equal losses, gradients and batch statistics."""
+def test_member_trains_as_it_does_alone(name: str) -> None:
+    """Losses, gradients and batch statistics are equal without dropout, whose masks always differ."""
     networks = members(name, torch.float64)
     for layer in (layer for network in networks for layer in network.modules()):
         if isinstance(layer, nn.Dropout):

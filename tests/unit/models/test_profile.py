@@ -16,23 +16,23 @@ from hpo.models.profile import Profile, profile
         ("ensnet-vote", 101_695_386, 7_863),
     ],
 )
-def test_profile_at_62_classes(name: str, parameters: int, megaflops: float) -> None:
+def test_parameters_and_flops_at_62_classes(name: str, parameters: int, megaflops: float) -> None:
     found = profile(name)
     assert (found.name, found.parameters) == (name, parameters)
     assert found.forward_flops / 1e6 == pytest.approx(megaflops, rel=0.01)
 
 
-def test_two_flops_per_multiply_add() -> None:
+def test_multiply_add_counts_as_two_flops() -> None:
     convolutions = 6 * 5**2 * 24**2 + 16 * 6 * 5**2 * 8**2
     linear = 144 * 120 + 120 * 84 + 84 * 10
     assert profile("lenet", classes=10) == Profile("lenet", 35_814 - 52 * 85, 2 * (convolutions + linear))
 
 
-def test_channels_count() -> None:
+def test_profile_depends_on_the_channels() -> None:
     more = profile("lenet", in_channels=3)
     assert more.parameters - profile("lenet").parameters == 2 * 6 * 5**2
 
 
-def test_unknown_model() -> None:
+def test_unknown_model_is_refused() -> None:
     with pytest.raises(ModelError, match="unknown model 'nope'"):
         profile("nope")

@@ -8,7 +8,7 @@ from hpo import data
 from hpo.data import DataError
 
 
-def test_importing_the_package_is_light() -> None:
+def test_importing_data_loads_nothing_heavy() -> None:
     heavy = "torch torchvision sklearn scipy PIL"
     code = (
         "import sys, data; data.check('digits'); data.check('a.b:c'); "
@@ -18,14 +18,14 @@ def test_importing_the_package_is_light() -> None:
     assert result.stdout.split() == []
 
 
-def test_every_name_can_be_checked_and_opened_without_its_files() -> None:
+def test_every_name_is_checked_and_opened_without_files() -> None:
     for name in data.names():
         data.check(name)
         assert data.open_dataset(name, Path("nowhere")).name == name
 
 
 @pytest.mark.parametrize("name", ["own:load", "own.sets.birds:load_all"])
-def test_a_users_own_passes(name: str) -> None:
+def test_name_of_a_users_function_passes(name: str) -> None:
     data.check(name)
 
 
@@ -33,13 +33,13 @@ def test_a_users_own_passes(name: str) -> None:
     "name", ["", "own:", ":load", "own.:load", "own:load()", "own/sets.py:load", "a:b:c", "1:b"]
 )
 @pytest.mark.parametrize("refuse", [data.check, lambda name: data.open_dataset(name, Path())])
-def test_an_unknown_name_is_refused(name: str, refuse: object) -> None:
+def test_malformed_name_is_refused(name: str, refuse: object) -> None:
     assert callable(refuse)
     with pytest.raises(DataError, match=r"no data set .* or your own as package\.module:function"):
         refuse(name)
 
 
-def test_the_nearest_names_are_suggested() -> None:
+def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(DataError, match="no data set 'emnist-byclas': emnist-byclass or "):
         data.check("emnist-byclas")
     with pytest.raises(DataError, match=r"no data set 'zzz': emnist-byclass or .* or digits, or your own"):

@@ -34,7 +34,7 @@ def function(classes: int, in_channels: int = 1):
 
 @pytest.fixture
 def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module of the user's own that lies in the current directory."""
+    """Write a user's module into the current folder and return its name."""
     name = "networks_of_mine"
     (tmp_path / f"{name}.py").write_text(USER_MODULE)
     (tmp_path / "broken_of_mine.py").write_text("raise RuntimeError('first line\\nsecond line')")
@@ -50,12 +50,12 @@ def message(error: pytest.ExceptionInfo[ModelError]) -> str:
     return text
 
 
-def test_importing_the_package_imports_no_torch() -> None:
+def test_importing_models_loads_no_torch() -> None:
     code = "import sys, models; models.check('lenet'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_names() -> None:
+def test_names_of_registered_models() -> None:
     expected = ("lenet", "alexnet", "vggnet", "resnet", "spinalnet", "ensnet", "ensnet-vote")
     assert models.names() == expected
 
@@ -88,7 +88,7 @@ def test_check_refuses_other_names(name: str) -> None:
     assert "package.module:Class" in message(error)
 
 
-def test_an_unknown_name_gets_the_nearest() -> None:
+def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"unknown model 'lenett': did you mean lenet") as error:
         models.resolve("lenett")
     message(error)
@@ -102,7 +102,7 @@ def test_resolve_finds_every_registered_class(name: str) -> None:
     assert issubclass(models.resolve(name), nn.Module)
 
 
-def test_the_paper_stands_first_in_every_architecture() -> None:
+def test_every_architecture_cites_its_paper_first() -> None:
     for module in {models.resolve(name).__module__ for name in models.names()}:
         source = sys.modules[module].__file__
         assert source is not None
@@ -111,12 +111,12 @@ def test_the_paper_stands_first_in_every_architecture() -> None:
         assert any(f"({year})" in first for year in range(1990, 2030)), module
 
 
-def test_a_class_of_the_users_own(user_module: str) -> None:
+def test_users_class_is_built(user_module: str) -> None:
     network = models.build(f"{user_module}:Linear", 7, in_channels=3)
     assert network(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
 
 
-def test_the_users_directory_hides_no_installed_package(user_module: str) -> None:
+def test_current_folder_comes_last_on_the_import_path(user_module: str) -> None:
     before = list(sys.path)
     models.resolve(f"{user_module}:Linear")
     assert sys.path == [*before, str(Path.cwd())]
@@ -132,14 +132,14 @@ def test_the_users_directory_hides_no_installed_package(user_module: str) -> Non
         ("networks_of_mine:function", "must be a subclass of torch.nn.Module"),
     ],
 )
-def test_resolve_says_why_a_class_is_refused(user_module: str, name: str, rule: str) -> None:
+def test_resolve_refuses_a_class_with_the_reason(user_module: str, name: str, rule: str) -> None:
     with pytest.raises(ModelError) as error:
         models.resolve(name)
     assert name in message(error)
     assert rule in message(error)
 
 
-def test_build_refuses_a_constructor_of_another_form(user_module: str) -> None:
+def test_build_refuses_a_constructor_with_other_parameters(user_module: str) -> None:
     with pytest.raises(ModelError) as error:
         models.build(f"{user_module}:Wide", 62)
     assert "must be buildable as Wide(classes=62, in_channels=1)" in message(error)

@@ -8,7 +8,7 @@ from hpo.data.device import DeviceImages
 MEAN, STD = [0.2], [0.3]
 
 
-def test_a_batch_is_normalised_and_in_the_order_of_its_index(labelled: Labelled) -> None:
+def test_batch_is_normalised_and_follows_the_index(labelled: Labelled) -> None:
     images = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD)
     index = torch.tensor([4, 0, 4, 29])
     batch, labels = images.batch(index)
@@ -19,20 +19,20 @@ def test_a_batch_is_normalised_and_in_the_order_of_its_index(labelled: Labelled)
     assert len(images) == 30
 
 
-def test_pixels_stay_bytes(labelled: Labelled) -> None:
+def test_images_are_stored_as_bytes(labelled: Labelled) -> None:
     images = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD)
     images.batch(torch.arange(30))
     assert images.images.dtype == torch.uint8
     np.testing.assert_array_equal(images.images[:, 0], labelled.images)
 
 
-def test_double_precision(labelled: Labelled) -> None:
+def test_batch_in_float64(labelled: Labelled) -> None:
     batch, _ = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD, torch.float64).batch(torch.arange(30))
     assert batch.dtype == torch.float64
     np.testing.assert_allclose(batch[:, 0], (labelled.images / 255 - 0.2) / 0.3, rtol=0, atol=1e-15)
 
 
-def test_each_channel_has_its_own_mean_and_std() -> None:
+def test_channels_are_normalised_separately() -> None:
     colour = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     images = DeviceImages.from_labelled(Labelled(colour, np.zeros(5, np.int64)), "cpu", mean, std)
@@ -41,7 +41,7 @@ def test_each_channel_has_its_own_mean_and_std() -> None:
     np.testing.assert_allclose(batch, expected, atol=1e-6)
 
 
-def test_a_subset_is_counted_from_0(labelled: Labelled) -> None:
+def test_subset_is_indexed_from_zero(labelled: Labelled) -> None:
     images = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD, torch.float64)
     subset = images.subset(torch.tensor([7, 3, 11]))
     assert len(subset) == 3
@@ -51,7 +51,7 @@ def test_a_subset_is_counted_from_0(labelled: Labelled) -> None:
         assert torch.equal(got, expected)
 
 
-def test_a_transform_sees_pixels_from_0_to_1(labelled: Labelled) -> None:
+def test_transform_gets_pixels_between_zero_and_one(labelled: Labelled) -> None:
     images = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD)
     seen = []
 
@@ -67,8 +67,6 @@ def test_a_transform_sees_pixels_from_0_to_1(labelled: Labelled) -> None:
 @pytest.mark.parametrize(
     ("mean", "std"), [([0.1, 0.2], [0.3]), ([0.1], [0.3, 0.3]), ([0.1], [0.0]), ([], [])]
 )
-def test_mean_and_std_are_one_per_channel_and_std_above_0(
-    labelled: Labelled, mean: list[float], std: list[float]
-) -> None:
+def test_wrong_mean_or_std_is_refused(labelled: Labelled, mean: list[float], std: list[float]) -> None:
     with pytest.raises(DataError, match="1 of each, one per channel, and every std above 0"):
         DeviceImages.from_labelled(labelled, "cpu", mean, std)
