@@ -1,83 +1,94 @@
-"""Checkpoints."""
+"""The newest checkpoint of each open trial: an epoch and the name of a file.
+
+Every function is one step of the caller's transaction. None commits.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, Select, delete, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, select
 
 from hpo.store import schema
-from hpo.store.bulk import arrays, rows_of
-from hpo.store.statements import Prepared
-from hpo.store.trials import PAUSED, put_back, set_attributes
-
-CHECKPOINT = ("trial_id", "epoch", "file")
+from hpo.store.statements import Statement, columns
+from hpo.store.trials import PAUSED, set_attributes
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint: the epochs trained by then, and the name of its file."""
+    """The number of trained epochs, and the name of the checkpoint's file in the study's artifact folder."""
 
     epoch: int
     file: str
 
 
 def read(connection: Connection, trial_ids: Iterable[int]) -> dict[int, Checkpoint]:
-    """The checkpoints of those trials that have one."""
+    """Return the checkpoints by trial id. Trials without a checkpoint are left out."""
     table = schema.checkpoints
-    rows = connection.execute(
-        select(table.c.trial_id, table.c.epoch, table.c.file).where(table.c.trial_id.in_(list(trial_ids)))
-    )
+    query = select(table.c.trial_id, table.c.epoch, table.c.file)
+    rows = connection.execute(query.where(table.c.trial_id.in_(list(trial_ids))))
     return {row.trial_id: Checkpoint(row.epoch, row.file) for row in rows}
 
 
 def save(connection: Connection, saved: Mapping[int, Checkpoint]) -> list[str]:
-    """Notes the checkpoints of trials (by id) that the caller holds; gives the files they replace."""
+    """Record checkpoints by trial id, and return the names of the files they replace.
+
+    The caller must hold the leases of the trials.
+    """
     if not saved:
         return []
-    rows = ((i, one.epoch, one.file) for i, one in saved.items())
-    return list(_saving(connection, arrays(CHECKPOINT, rows)).scalars())
+    return list(SAVE_CHECKPOINTS(connection, *_columns(saved)).scalars())
 
 
-def _saved() -> Select[str]:
-    """Gives the files that were there before: what a statement reads is as it was at its begin."""
-    table = schema.checkpoints
-    given = rows_of(*(table.c[name] for name in CHECKPOINT)).cte("given")
-    statement = upsert(table).from_select(CHECKPOINT, select(given))
-    written = statement.on_conflict_do_update(
-        index_elements=["trial_id"],
-        set_={"epoch": statement.excluded.epoch, "file": statement.excluded.file},
-    )
-    return (
-        select(table.c.file)
-        .where(table.c.trial_id.in_(select(given.c.trial_id)))
-        .add_cte(written.cte("written"))
-    )
+SAVE_CHECKPOINTS = Statement("""
+PREPARE save_checkpoints (integer[], integer[], text[]) AS
+-- Record the checkpoints of trials, and return the files they replace.
+-- $1: trial ids, $2: epochs, $3: file names.
+-- All parts of one statement see the same snapshot, so the last part reads the files from before.
+WITH written AS (
+    INSERT INTO hpo.checkpoint (trial_id, epoch, file)
+    SELECT * FROM unnest($1, $2, $3)
+    ON CONFLICT (trial_id) DO UPDATE SET epoch = excluded.epoch, file = excluded.file
+)
+SELECT file FROM hpo.checkpoint WHERE trial_id = ANY ($1)
+""")
 
 
 def pause(
     connection: Connection, saved: Mapping[int, Checkpoint], attributes: Mapping[str, Any]
 ) -> list[str]:
-    """Sets trials that the caller holds aside, by id, as of a checkpoint; gives the files that replaces.
+    """Set trials aside at a checkpoint, and return the names of the files that the checkpoints replace.
 
-    They wait without a lease, as if nobody had ever had them: who takes one up owes nothing to that.
+    The caller must hold the leases of the trials. A paused trial waits without a lease, like a new one, so
+    resuming it does not count as a takeover. `attributes` are set on each trial.
     """
     if not saved:
         return []
-    rows = ((i, one.epoch, one.file) for i, one in saved.items())
-    replaced = list(_pausing(connection, arrays(CHECKPOINT, rows)).scalars())
-    set_attributes(connection, {i: {**attributes, PAUSED: one.epoch} for i, one in saved.items()})
+    replaced = list(PAUSE_TRIALS(connection, *_columns(saved)).scalars())
+    set_attributes(
+        connection,
+        {trial_id: {**attributes, PAUSED: checkpoint.epoch} for trial_id, checkpoint in saved.items()},
+    )
     return replaced
 
 
-_saving = Prepared(_saved)
+PAUSE_TRIALS = Statement("""
+PREPARE pause_trials (integer[], integer[], text[]) AS
+-- Do the same as save_checkpoints, queue the trials and delete their leases.
+-- $1: trial ids, $2: epochs, $3: file names.
+-- A trial that was ended by other means stays ended.
+WITH written AS (
+    INSERT INTO hpo.checkpoint (trial_id, epoch, file)
+    SELECT * FROM unnest($1, $2, $3)
+    ON CONFLICT (trial_id) DO UPDATE SET epoch = excluded.epoch, file = excluded.file
+), waiting AS (
+    UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY ($1) AND state = 'RUNNING'
+), released AS (
+    DELETE FROM hpo.lease WHERE trial_id = ANY ($1)
+)
+SELECT file FROM hpo.checkpoint WHERE trial_id = ANY ($1)
+""")
 
 
-@Prepared
-def _pausing() -> ClauseElement:
-    """`_saving`; the trials wait, and their leases go."""
-    table = schema.leases
-    ids = select(rows_of(schema.checkpoints.c.trial_id).cte("ids"))
-    leases = delete(table).where(table.c.trial_id.in_(ids))
-    return _saved().add_cte(put_back(ids).cte("waiting"), leases.cte("leases"))
+def _columns(saved: Mapping[int, Checkpoint]) -> list[list[Any]]:
+    return columns(((trial_id, c.epoch, c.file) for trial_id, c in saved.items()), 3)

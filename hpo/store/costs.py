@@ -1,104 +1,111 @@
-"""What device seconds were spent on: of each trial, and of a study's workers apart from its trials.
+"""Device seconds: of each trial, and of a study's workers apart from its trials.
 
-Every function takes the caller's open transaction and is one step of it; nothing here commits.
+Every function is one step of the caller's transaction. None commits.
 """
 
 from collections.abc import Mapping
 
-from sqlalchemy import ClauseElement, Connection, Table, bindparam, func, select
-from sqlalchemy.dialects.postgresql import Insert
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, text
 
-from hpo.store import schema
-from hpo.store.bulk import arrays, insertion, rows_of
-from hpo.store.statements import Prepared
-
-SPENT = ("trial_id", "activity", "seconds")
+from hpo.store.statements import Statement, columns
 
 
-def is_new(connection: Connection, worker: str, number: int) -> bool:
-    """Whether a delivery of the worker is not written yet; its numbers rise.
+def record_delivery(connection: Connection, worker: str, number: int) -> bool:
+    """Record the number of a worker's report, and return whether it is new. The numbers of a worker rise.
 
-    A connection may die after a commit and before the answer, and then all of it is delivered again. What
-    only adds up asks here first.
+    A connection may die after a commit and before the answer. The worker then sends the whole report again.
+    Whatever adds to a sum must ask here first.
     """
-    return _delivering(connection, {"its_worker": worker, "its_number": number}).first() is not None
+    return RECORD_DELIVERY(connection, worker, number).first() is not None
 
 
-@Prepared
-def _delivering() -> ClauseElement:
-    table = schema.deliveries
-    told = {c.name: bindparam(f"its_{c.name}", type_=c.type) for c in table.c}
-    statement = upsert(table).values(told)
-    return statement.on_conflict_do_update(
-        index_elements=[table.c.worker],
-        set_={"number": statement.excluded.number},
-        where=table.c.number < statement.excluded.number,
-    ).returning(table.c.number)
+RECORD_DELIVERY = Statement("""
+PREPARE record_delivery (text, bigint) AS
+-- Record report $2 of worker $1. No row comes back if that report, or a later one, is on record.
+INSERT INTO hpo.delivery (worker, number) VALUES ($1, $2)
+ON CONFLICT (worker) DO UPDATE SET number = excluded.number WHERE delivery.number < excluded.number
+RETURNING number
+""")
 
 
 def charge(connection: Connection, seconds: Mapping[int, Mapping[str, float]]) -> None:
-    """Adds device seconds, by trial id and activity; those of trials that were deleted are forgotten."""
-    rows = [(trial, activity, spent) for trial, its in seconds.items() for activity, spent in its.items()]
+    """Add device seconds, by trial id and activity. Trials that were deleted are left out."""
+    rows = [
+        (trial_id, activity, spent)
+        for trial_id, activities in seconds.items()
+        for activity, spent in activities.items()
+    ]
     if rows:
-        _charging(connection, arrays(SPENT, rows))
+        CHARGE_TRIALS(connection, *columns(rows, 3))
 
 
-@Prepared
-def _charging() -> ClauseElement:
-    table, trial_id = schema.costs, schema.trials.c.trial_id
-    given = rows_of(*(table.c[name] for name in SPENT)).cte("given")
-    present = (
-        select(trial_id)
-        .where(trial_id.in_(select(given.c.trial_id)))
-        .order_by(trial_id)
-        .with_for_update(read=True, key_share=True)
-        .cte("present")
-    )
-    charged = select(given).where(given.c.trial_id.in_(select(present)))
-    # In one order everywhere, so that two that add to the same ones cannot deadlock.
-    return _added(table, upsert(table).from_select(SPENT, charged.order_by(*given.c)))
+CHARGE_TRIALS = Statement("""
+PREPARE charge_trials (integer[], text[], double precision[]) AS
+-- Add device seconds to trials that still exist.
+-- $1: trial ids, $2: activities, $3: seconds.
+-- Rows are locked in the same order everywhere, so two statements that add to the same rows cannot deadlock.
+WITH given AS (
+    SELECT * FROM unnest($1, $2, $3) AS given (trial_id, activity, seconds)
+), present AS (
+    SELECT trial_id FROM trials WHERE trial_id IN (SELECT trial_id FROM given)
+    ORDER BY trial_id
+    FOR KEY SHARE
+)
+INSERT INTO hpo.cost (trial_id, activity, seconds)
+SELECT trial_id, activity, seconds FROM given WHERE trial_id IN (SELECT trial_id FROM present)
+ORDER BY trial_id, activity, seconds
+ON CONFLICT (trial_id, activity) DO UPDATE SET seconds = cost.seconds + excluded.seconds
+""")
 
 
 def charge_study(connection: Connection, study_id: int, seconds: Mapping[str, float]) -> None:
-    """Adds device seconds of a study that belong to no trial, by activity; nothing if it was deleted."""
-    table = schema.studies
-    query = select(table.c.study_id).where(table.c.study_id == study_id)
-    if connection.execute(query.with_for_update(read=True, key_share=True)).first() is None:
+    """Add device seconds of a study that belong to no trial, by activity.
+
+    Nothing is added if the study has been deleted.
+    """
+    if connection.execute(_LOCK_STUDY, {"study": study_id}).first() is None:
         return
-    names = ("study_id", "activity", "seconds")
-    rows = [(study_id, activity, spent) for activity, spent in sorted(seconds.items())]
-    if rows:
-        connection.execute(_added(schema.overheads, insertion(schema.overheads, *names)), arrays(names, rows))
+    if seconds:
+        activities, spent = columns(sorted(seconds.items()), 2)
+        values = {"study": study_id, "activities": activities, "seconds": spent}
+        connection.execute(_CHARGE_STUDY, values)
 
 
-def _added(table: Table, statement: Insert) -> Insert:
-    """What is there already grows by what would be inserted."""
-    return statement.on_conflict_do_update(
-        index_elements=list(table.primary_key),
-        set_={"seconds": table.c.seconds + statement.excluded.seconds},
-    )
+_LOCK_STUDY = text("SELECT study_id FROM studies WHERE study_id = :study FOR KEY SHARE")
+_CHARGE_STUDY = text("""
+INSERT INTO hpo.overhead (study_id, activity, seconds)
+SELECT :study, * FROM unnest(CAST(:activities AS text[]), CAST(:seconds AS double precision[]))
+ON CONFLICT (study_id, activity) DO UPDATE SET seconds = overhead.seconds + excluded.seconds
+""")
 
 
 def device_seconds(connection: Connection, study_id: int) -> dict[str, float]:
-    """Device seconds of a study by activity: of its trials, and those that belong to no trial."""
-    cost, overhead, trial = schema.costs, schema.overheads, schema.trials
-    of_trials = select(cost.c.activity, cost.c.seconds).join_from(cost, trial)
-    of_none = select(overhead.c.activity, overhead.c.seconds)
-    spent = (
-        of_trials.where(trial.c.study_id == study_id)
-        .union_all(of_none.where(overhead.c.study_id == study_id))
-        .subquery()
-    )
-    query = select(spent.c.activity, func.sum(spent.c.seconds).label("seconds")).group_by(spent.c.activity)
-    return {row.activity: row.seconds for row in connection.execute(query)}
+    """Return the device seconds of a study by activity, those of its trials and those of no trial."""
+    rows = connection.execute(_DEVICE_SECONDS, {"study": study_id})
+    return {row.activity: row.seconds for row in rows}
+
+
+_DEVICE_SECONDS = text("""
+SELECT activity, sum(seconds) AS seconds
+FROM (
+    SELECT activity, seconds FROM hpo.cost JOIN trials USING (trial_id) WHERE trials.study_id = :study
+    UNION ALL
+    SELECT activity, seconds FROM hpo.overhead WHERE study_id = :study
+) AS spent
+GROUP BY activity
+""")
 
 
 def trial_seconds(connection: Connection, study_id: int) -> dict[int, dict[str, float]]:
-    """Device seconds by the number of the trial and by activity."""
-    table, trial = schema.costs, schema.trials
-    query = select(trial.c.number, table.c.activity, table.c.seconds).join_from(table, trial)
-    found: dict[int, dict[str, float]] = {}
-    for row in connection.execute(query.where(trial.c.study_id == study_id)):
-        found.setdefault(row.number, {})[row.activity] = row.seconds
-    return found
+    """Return the device seconds of each trial by activity, by the number of the trial."""
+    by_number: dict[int, dict[str, float]] = {}
+    for row in connection.execute(_TRIAL_SECONDS, {"study": study_id}):
+        by_number.setdefault(row.number, {})[row.activity] = row.seconds
+    return by_number
+
+
+_TRIAL_SECONDS = text("""
+SELECT trials.number, activity, seconds
+FROM hpo.cost JOIN trials USING (trial_id)
+WHERE trials.study_id = :study
+""")

@@ -1,235 +1,244 @@
-"""Leases."""
+"""Leases: the right of one worker to one running trial, until a time by the database's clock.
 
-from collections.abc import Iterable, Sequence
+Every function is one step of the caller's transaction. None commits. A write about a running trial goes
+through `hold`, which renews the lease and locks its row until the transaction ends. So a worker that lost its
+lease can write nothing, not even while another worker takes the trial over.
+
+Transactions lock leases in the order of the trial ids, so two that want the same rows cannot deadlock.
+"""
+
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from optuna.trial import TrialState
-from sqlalchemy import (
-    ClauseElement,
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    or_,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, text
 
-from hpo.store import schema
-from hpo.store.bulk import arrays, rows_of
 from hpo.store.checkpoints import Checkpoint
-from hpo.store.schema import UTC_NOW
-from hpo.store.statements import Prepared
-from hpo.store.trials import PAUSED, is_open, put_back
-
-REVOKED = func.to_timestamp(0)  # the expiry of a lease whose owner is known to be gone
+from hpo.store.statements import Statement, columns
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's right to one running trial, as long as `token` is the one in the table."""
+    """A worker's right to one running trial. It holds while `token` is the one in the table."""
 
     trial_id: int
     token: int
 
 
 def grant(
-    connection: Connection, trial_ids: Sequence[int], worker: str, seconds: float
+    connection: Connection, trial_ids: Iterable[int], worker: str, seconds: float
 ) -> dict[int, tuple[Lease, Checkpoint | None]]:
-    """Gives waiting trials to `worker`, by id with the checkpoint they go on from; whoever held one before is
-    fenced off by the new token.
+    """Lease waiting trials to `worker`. Return each lease, and the checkpoint to resume from, by trial id.
 
-    The study must be locked, and the trials claimable or paused.
+    A former holder is fenced off by the new token. The study must be locked, and the trials must be claimable
+    or paused.
     """
-    ids = arrays(("trial_id",), ((trial_id,) for trial_id in sorted(trial_ids)))
-    rows = _leasing(connection, {**ids, "owner": worker, "lasting": seconds})
+    rows = GRANT_LEASES(connection, sorted(trial_ids), worker, seconds)
     return {
         trial_id: (Lease(trial_id, token), None if file is None else Checkpoint(epoch, file))
         for trial_id, token, epoch, file in rows
     }
 
 
-@Prepared
-def _leasing() -> ClauseElement:
-    table, trial, saved, attribute = schema.leases, schema.trials, schema.checkpoints, schema.trial_attributes
-    ids = rows_of(trial.c.trial_id).cte("given")
-    begun = (
-        update(trial)
-        .where(trial.c.trial_id.in_(select(ids.c.trial_id)), trial.c.state == TrialState.WAITING)
-        .values(state=TrialState.RUNNING, datetime_start=func.coalesce(trial.c.datetime_start, UTC_NOW))
-        .cte("begun")
-    )
-    going_on = delete(attribute).where(
-        attribute.c.trial_id.in_(select(ids.c.trial_id)), attribute.c.key == PAUSED
-    )
-    seconds = bindparam("lasting", type_=table.c.seconds.type)
-    given = select(
-        ids.c.trial_id,
-        bindparam("owner", type_=table.c.worker.type),
-        schema.tokens.next_value(),
-        seconds,
-        from_now(seconds),
-        func.coalesce(saved.c.epoch, 0),
-    )
-    given = given.join_from(ids, saved, saved.c.trial_id == ids.c.trial_id, isouter=True).order_by(
-        ids.c.trial_id
-    )
-    names = ("worker", "token", "seconds", "expires", "durable")
-    statement = upsert(table).from_select(["trial_id", *names], given)
-    leased = (
-        statement.on_conflict_do_update(
-            index_elements=[table.c.trial_id],
-            set_={
-                **{name: statement.excluded[name] for name in names},
-                "takeovers": table.c.takeovers + 1,
-            },
-        )
-        .returning(table.c.trial_id, table.c.token)
-        .cte("leased")
-    )
-    return (
-        select(leased.c.trial_id, leased.c.token, saved.c.epoch, saved.c.file)
-        .join_from(leased, saved, saved.c.trial_id == leased.c.trial_id, isouter=True)
-        .add_cte(begun, going_on.cte("going_on"))
-    )
-
-
-def from_now(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
-    return func.now() + _interval(seconds)
-
-
-def _interval(seconds: float | ColumnElement[float]) -> ColumnElement[Any]:
-    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-
-
-def _locking(*conditions: ColumnElement[bool], skip_locked: bool = False) -> Select[int]:
-    """Locks the leases of running trials that meet the conditions; gives the ids of the trials.
-
-    Always in the order of the ids, so that two transactions that want the same rows cannot deadlock.
-    """
-    table, trial = schema.leases, schema.trials
-    query = select(table.c.trial_id).join(trial).where(trial.c.state == TrialState.RUNNING, *conditions)
-    return query.order_by(table.c.trial_id).with_for_update(of=table, skip_locked=skip_locked)
-
-
-def _lock(connection: Connection, *conditions: ColumnElement[bool], skip_locked: bool = False) -> list[int]:
-    return list(connection.execute(_locking(*conditions, skip_locked=skip_locked)).scalars())
+GRANT_LEASES = Statement("""
+PREPARE grant_leases (integer[], text, double precision) AS
+-- Lease the trials $1, in ascending order, to worker $2 for $3 seconds, and resume those that are paused.
+-- The sequence gives a token higher than all before it, which fences off a former holder.
+WITH given AS (
+    SELECT unnest($1) AS trial_id
+), begun AS (
+    UPDATE trials
+    SET state = 'RUNNING', datetime_start = coalesce(datetime_start, timezone('utc', now()))
+    WHERE trial_id IN (SELECT trial_id FROM given) AND state = 'WAITING'
+), resumed AS (
+    DELETE FROM trial_user_attributes
+    WHERE trial_id IN (SELECT trial_id FROM given) AND key = 'hpo:paused'
+), leased AS (
+    INSERT INTO hpo.lease (trial_id, worker, token, seconds, expires, durable)
+    SELECT trial_id, $2, nextval('hpo.token'), $3, now() + make_interval(secs => $3), coalesce(epoch, 0)
+    FROM given LEFT JOIN hpo.checkpoint USING (trial_id)
+    ORDER BY trial_id
+    ON CONFLICT (trial_id) DO UPDATE SET
+        worker = excluded.worker, token = excluded.token, seconds = excluded.seconds,
+        expires = excluded.expires, durable = excluded.durable, takeovers = lease.takeovers + 1
+    RETURNING trial_id, token
+)
+SELECT trial_id, token, epoch, file
+FROM leased LEFT JOIN hpo.checkpoint USING (trial_id)
+""")
 
 
 def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
-    """Renews the leases and locks their rows; gives the ids of the trials that are still held.
+    """Renew the leases and lock their rows. Return the ids of the trials that are still held.
 
     A trial that was ended by other means, as the dashboard can, is not held any more.
     """
-    tokens = [(mine.trial_id, mine.token) for mine in leases]
+    tokens = [(lease.trial_id, lease.token) for lease in leases]
     if not tokens:
         return set()
-    return set(_renewing(connection, arrays(("trial_id", "token"), tokens)).scalars())
+    return set(RENEW_LEASES(connection, *columns(tokens, 2)).scalars())
 
 
-@Prepared
-def _renewing() -> ClauseElement:
-    table = schema.leases
-    given = rows_of(table.c.trial_id, table.c.token).subquery("given")
-    # That it has a worker is looked at again after a wait for the row, unlike the state of the trial.
-    mine = (tuple_(table.c.trial_id, table.c.token).in_(select(given)), table.c.worker.is_not(None))
-    held = _locking(*mine).cte("held")
-    renewal = update(table).where(table.c.trial_id == held.c.trial_id)
-    return renewal.values(expires=from_now(table.c.seconds)).returning(table.c.trial_id)
+RENEW_LEASES = Statement("""
+PREPARE renew_leases (integer[], bigint[]) AS
+-- Renew the leases that are still held, and lock their rows until the transaction ends.
+-- $1: trial ids, $2: tokens.
+-- After a wait for a row Postgres checks the columns of the lease again, but not the state of the trial.
+-- So a lease that was reaped during the wait is recognised by its lack of a worker.
+WITH held AS (
+    SELECT lease.trial_id
+    FROM hpo.lease JOIN trials USING (trial_id)
+    WHERE trials.state = 'RUNNING'
+        AND (lease.trial_id, lease.token) IN (SELECT * FROM unnest($1, $2))
+        AND lease.worker IS NOT NULL
+    ORDER BY lease.trial_id
+    FOR UPDATE OF lease
+)
+UPDATE hpo.lease
+SET expires = now() + make_interval(secs => seconds)
+FROM held
+WHERE lease.trial_id = held.trial_id
+RETURNING lease.trial_id
+""")
 
 
 def reap(connection: Connection, study_id: int) -> list[int]:
-    """Puts the study's trials whose lease has run out back into the queue; gives their ids.
+    """Put the study's trials with an expired lease back into the queue, and return their ids.
 
-    Their owners hold them no more from then on. One who is writing at this moment is alive, and its trials
-    are passed over: the row is locked. A server that has just started gives everyone a lease's time to come
-    back, for nobody could renew while it was away.
+    The former holders lose them. A holder that is writing at this moment is alive: the row is locked, and the
+    trial is passed over. After a start of the server every lease gets its full time once more, because nobody
+    could renew while the server was away.
     """
-    table = schema.leases
-    lost = list(_reaping(connection, {"study": study_id}).scalars())
-    if not lost:
-        return []
-    _give_up(connection, lost)
-    connection.execute(
-        update(table)
-        .where(table.c.trial_id.in_(lost))
-        .values(losses=case((_has_advanced(), 1), else_=table.c.losses + 1))
-    )
+    lost = list(LOCK_EXPIRED_LEASES(connection, study_id).scalars())
+    if lost:
+        _put_back(connection, lost)
+        connection.execute(_COUNT_LOSSES, {"ids": lost})
     return lost
 
 
-@Prepared
-def _reaping() -> ClauseElement:
-    """Locks the leases that have run out; deletes those, and the checkpoints, of trials that were ended by
-    other means, as the dashboard can."""
-    trial, table, saved = schema.trials, schema.leases, schema.checkpoints
-    study_id = bindparam("study", type_=trial.c.study_id.type)
-    ended = select(trial.c.trial_id).where(trial.c.study_id == study_id, ~is_open())
-    files = delete(saved).where(saved.c.trial_id.in_(ended)).cte("files")
-    leases = delete(table).where(table.c.trial_id.in_(ended)).cte("forgotten")
-    # That it has a worker is looked at again if another transaction had the row meanwhile, and has reaped it.
-    mine = (trial.c.study_id == study_id, _is_over(), table.c.worker.is_not(None))
-    return _locking(*mine, skip_locked=True).add_cte(files, leases)
+LOCK_EXPIRED_LEASES = Statement("""
+PREPARE lock_expired_leases (integer) AS
+-- Lock the expired leases of the running trials of study $1.
+-- Also delete leases and checkpoints of trials that were ended by other means, as the dashboard can.
+WITH stale_checkpoints AS (
+    DELETE FROM hpo.checkpoint USING trials
+    WHERE trials.trial_id = checkpoint.trial_id
+        AND trials.study_id = $1 AND trials.state NOT IN ('WAITING', 'RUNNING')
+), stale_leases AS (
+    DELETE FROM hpo.lease USING trials
+    WHERE trials.trial_id = lease.trial_id
+        AND trials.study_id = $1 AND trials.state NOT IN ('WAITING', 'RUNNING')
+)
+SELECT lease.trial_id
+FROM hpo.lease JOIN trials USING (trial_id)
+WHERE trials.state = 'RUNNING'
+    AND trials.study_id = $1
+    -- 0 marks a lease whose worker is known to be dead.
+    AND (lease.expires = to_timestamp(0) OR now() >=
+        greatest(lease.expires, pg_postmaster_start_time() + make_interval(secs => lease.seconds)))
+    -- Another transaction may have reaped the lease since the snapshot; Postgres checks this column again.
+    AND lease.worker IS NOT NULL
+ORDER BY lease.trial_id
+FOR UPDATE OF lease SKIP LOCKED
+""")
 
-
-def _has_advanced() -> ColumnElement[bool]:
-    """Whether a leased trial has a newer checkpoint than when it was given."""
-    table, saved = schema.leases, schema.checkpoints
-    epoch = select(saved.c.epoch).where(saved.c.trial_id == table.c.trial_id).scalar_subquery()
-    return func.coalesce(epoch, 0) > table.c.durable
-
-
-def _is_over() -> ColumnElement[bool]:
-    table = schema.leases
-    started = func.pg_postmaster_start_time() + _interval(table.c.seconds)
-    return or_(table.c.expires == REVOKED, func.greatest(table.c.expires, started) <= func.now())
+_COUNT_LOSSES = text("""
+-- Count a loss, from 1 again if the trial has a newer checkpoint than when it was leased.
+UPDATE hpo.lease SET losses =
+    CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
+    THEN 1 ELSE losses + 1 END
+WHERE trial_id = ANY (:ids)
+""")
 
 
 def any_lost(connection: Connection, study_id: int, losses: int) -> bool:
-    """Whether a trial of the study was begun and has no worker, or one whose lease has run out; only trials
-    with fewer `losses` in a row count."""
-    table, trial = schema.leases, schema.trials
-    lost = or_(trial.c.state == TrialState.WAITING, and_(trial.c.state == TrialState.RUNNING, _is_over()))
-    query = (
-        select(table.c.trial_id)
-        .join(trial)
-        .where(trial.c.study_id == study_id, table.c.losses < losses, lost)
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    """Whether a trial of the study was begun and has no worker, or one whose lease has expired.
+
+    Only trials with fewer than `losses` losses in a row count.
+    """
+    is_lost: bool = connection.execute(_ANY_LOST, {"study": study_id, "losses": losses}).scalar_one()
+    return is_lost
 
 
-def _give_up(connection: Connection, trial_ids: Iterable[int]) -> None:
-    """Puts trials whose leases are locked back into the queue."""
-    table = schema.leases
-    connection.execute(put_back(trial_ids))
-    connection.execute(update(table).where(table.c.trial_id.in_(trial_ids)).values(worker=None))
+_ANY_LOST = text("""
+-- The lease is expired by the same rule as in lock_expired_leases.
+SELECT EXISTS (
+    SELECT FROM hpo.lease JOIN trials USING (trial_id)
+    WHERE trials.study_id = :study AND lease.losses < :losses
+        AND (trials.state = 'WAITING' OR trials.state = 'RUNNING'
+            AND (lease.expires = to_timestamp(0) OR now() >=
+                greatest(lease.expires, pg_postmaster_start_time() + make_interval(secs => lease.seconds))))
+)
+""")
 
 
-def revoke(connection: Connection, study_id: int) -> None:
-    """Ends all leases of a study that is locked; once this returns, no worker writes about its trials."""
-    ids = _lock(connection, schema.trials.c.study_id == study_id)
-    connection.execute(delete(schema.leases).where(schema.leases.c.trial_id.in_(ids)))
+def _put_back(connection: Connection, trial_ids: Collection[int]) -> None:
+    """Put trials back into the queue. Their leases must be locked."""
+    ids = {"ids": list(trial_ids)}
+    # A trial that was ended by other means stays ended.
+    connection.execute(_QUEUE, ids)
+    connection.execute(_TAKE_AWAY, ids)
+
+
+_QUEUE = text("UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY (:ids) AND state = 'RUNNING'")
+_TAKE_AWAY = text("UPDATE hpo.lease SET worker = NULL WHERE trial_id = ANY (:ids)")
 
 
 def release(connection: Connection, leases: Iterable[Lease]) -> None:
-    """Puts the trials back into the queue, for a worker that stops before they are finished."""
-    table = schema.leases
+    """Put the trials back into the queue, for a worker that stops before they are finished."""
     held = hold(connection, leases)
-    _give_up(connection, held)
-    connection.execute(update(table).where(table.c.trial_id.in_(held), _has_advanced()).values(losses=0))
+    _put_back(connection, held)
+    connection.execute(_RESET_LOSSES, {"ids": list(held)})
 
 
-def losses(connection: Connection, trial_ids: Sequence[int]) -> dict[int, int]:
-    """How often in a row each trial has lost its worker without a new checkpoint; those never leased lack."""
-    if not trial_ids:
+_RESET_LOSSES = text("""
+-- Only of trials with a newer checkpoint than when they were leased.
+UPDATE hpo.lease SET losses = 0
+WHERE trial_id = ANY (:ids)
+    AND coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
+""")
+
+
+def revoke(connection: Connection, study_id: int) -> None:
+    """End all leases of a study that is locked. Once this returns, no worker writes about its trials."""
+    ids = list(connection.execute(_LOCK_OF_STUDY, {"study": study_id}).scalars())
+    connection.execute(text("DELETE FROM hpo.lease WHERE trial_id = ANY (:ids)"), {"ids": ids})
+
+
+_LOCK_OF_STUDY = text("""
+SELECT lease.trial_id
+FROM hpo.lease JOIN trials USING (trial_id)
+WHERE trials.state = 'RUNNING' AND trials.study_id = :study
+ORDER BY lease.trial_id
+FOR UPDATE OF lease
+""")
+
+
+def expire(connection: Connection, worker: str) -> None:
+    """Let the leases of a worker that is known to be dead expire at once."""
+    ids = list(connection.execute(_LOCK_OF_WORKER, {"worker": worker}).scalars())
+    connection.execute(_EXPIRE, {"ids": ids})
+
+
+_LOCK_OF_WORKER = text("""
+SELECT lease.trial_id
+FROM hpo.lease JOIN trials USING (trial_id)
+WHERE trials.state = 'RUNNING' AND lease.worker = :worker
+ORDER BY lease.trial_id
+FOR UPDATE OF lease
+""")
+_EXPIRE = text("UPDATE hpo.lease SET expires = to_timestamp(0) WHERE trial_id = ANY (:ids)")
+
+
+def losses(connection: Connection, trial_ids: Iterable[int]) -> dict[int, int]:
+    """Return by trial id how often in a row each trial lost its worker without a new checkpoint.
+
+    Trials that were never leased are left out.
+    """
+    ids = list(trial_ids)
+    if not ids:
         return {}
-    table = schema.leases
-    rows = connection.execute(select(table.c.trial_id, table.c.losses).where(table.c.trial_id.in_(trial_ids)))
+    rows = connection.execute(_LOSSES, {"ids": ids})
     return {row.trial_id: row.losses for row in rows}
+
+
+_LOSSES = text("SELECT trial_id, losses FROM hpo.lease WHERE trial_id = ANY (:ids)")

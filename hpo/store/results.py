@@ -1,43 +1,23 @@
-"""Results."""
+"""Results of training: the metrics of each epoch, learning curves, and how a trial ends.
+
+Every function is one step of the caller's transaction. None commits.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import (
-    ClauseElement,
-    ColumnElement,
-    Connection,
-    Integer,
-    and_,
-    any_,
-    bindparam,
-    delete,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-    tuple_,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, text
 
-from hpo.store import schema
-from hpo.store.bulk import arrays, rows_of
-from hpo.store.schema import UTC_NOW
-from hpo.store.statements import Prepared
-from hpo.store.trials import STUDY, is_open, set_attributes
+from hpo.store.statements import Statement, columns
+from hpo.store.trials import set_attributes
 from hpo.values.epoch import EpochResult
-
-EPOCH = ("trial_id", "epoch", "train_loss", "validation_loss", "validation_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """Of an epoch on record."""
+    """The recorded validation metrics of one epoch."""
 
     validation_loss: float
     validation_accuracy: float
@@ -45,9 +25,9 @@ class EpochMetrics:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """How a trial ends: its state, its objective if it has one, what is noted on it, after which epoch.
+    """How a trial ends: its final state, its objective if it has one, and the attributes to set.
 
-    With `epochs`, what is on record of later ones goes: a former attempt may have come further before it was
+    With `epochs` the records of later epochs are deleted. A former attempt may have got further before it was
     lost.
     """
 
@@ -55,117 +35,6 @@ class TrialOutcome:
     value: float | None
     attributes: Mapping[str, Any]
     epochs: int | None = None
-
-
-def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
-    """Writes one epoch of each trial (by id) that the caller holds; an epoch already there stays.
-
-    The losses must be finite. Gives the ids of the trials whose epoch is new.
-    """
-    if not results:
-        return set()
-    rows = (
-        (trial_id, result.epoch, result.train_loss, result.validation_loss, result.validation_accuracy)
-        for trial_id, result in results.items()
-    )
-    return set(_reporting(connection, arrays(EPOCH, rows)).scalars())
-
-
-@Prepared
-def _reporting() -> ClauseElement:
-    table, shown = schema.epochs, schema.intermediate_values
-    given = rows_of(*(table.c[name] for name in EPOCH)).cte("given")
-    told = upsert(table).from_select(EPOCH, select(given)).on_conflict_do_nothing()
-    loss = select(
-        given.c.trial_id,
-        given.c.epoch,
-        given.c.validation_loss,
-        literal(schema.FINITE_INTERMEDIATE, shown.c.intermediate_value_type.type),
-    )
-    columns = ["trial_id", "step", "intermediate_value", "intermediate_value_type"]
-    seen = upsert(shown).from_select(columns, loss).on_conflict_do_nothing().cte("shown")
-    return told.returning(table.c.trial_id).add_cte(seen)
-
-
-def trained_epochs(connection: Connection, study_id: int, inherited: int) -> list[tuple[TrialState, int]]:
-    """Of a study's trials without the first `inherited`, the states and how many epochs are on record."""
-    rows = _trained(connection, {"study": study_id, "inherited": inherited})
-    return [(TrialState[state], epochs) for state, epochs in rows]
-
-
-@Prepared
-def _trained() -> ClauseElement:
-    epoch, trial = schema.epochs, schema.trials
-    its = trial.c.study_id == bindparam("study", type_=trial.c.study_id.type)
-    return (
-        select(trial.c.state, func.count(epoch.c.epoch))
-        .join_from(trial, epoch, trial.c.trial_id == epoch.c.trial_id, isouter=True)
-        .where(its, trial.c.number >= bindparam("inherited", type_=trial.c.number.type))
-        .group_by(trial.c.trial_id)
-    )
-
-
-def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, EpochMetrics]:
-    """Those of one epoch of each trial, or of the best one on record where it is not there; some must be."""
-    table = schema.epochs
-    wanted = tuple_(table.c.trial_id, table.c.epoch).in_(list(epochs.items()))
-    columns = (table.c.trial_id, table.c.validation_loss, table.c.validation_accuracy)
-    query = select(*columns).where(table.c.trial_id.in_(list(epochs))).ext(distinct_on(table.c.trial_id))
-    rows = connection.execute(query.order_by(table.c.trial_id, ~wanted, table.c.validation_loss))
-    return {row.trial_id: EpochMetrics(row.validation_loss, row.validation_accuracy) for row in rows}
-
-
-def finish(connection: Connection, endings: Mapping[int, TrialOutcome]) -> None:
-    """Ends trials that the caller holds, by trial id; their leases and their checkpoints go with them.
-
-    A trial that has ended already stays as it is.
-    """
-    if not endings:
-        return
-    states = arrays(("trial_id", "state"), ((i, ending.state) for i, ending in endings.items()))
-    ended = set(_ending(connection, states).scalars())
-    gone = _letting_go(connection, arrays(("trial_id",), ((i,) for i in endings)))
-    takeovers = {row.trial_id: {"takeovers": row.takeovers} for row in gone if row.takeovers}
-    now = {trial_id: ending for trial_id, ending in endings.items() if trial_id in ended}
-    set_attributes(
-        connection, {i: {**ending.attributes, **takeovers.get(i, {})} for i, ending in now.items()}
-    )
-    results = ((i, ending.value, ending.epochs) for i, ending in now.items())
-    _concluding(connection, arrays(("trial_id", "value", "epoch"), results))
-
-
-@Prepared
-def _ending() -> ClauseElement:
-    """Gives the ids of those that had not ended before."""
-    table = schema.trials
-    given = rows_of(table.c.trial_id, table.c.state).subquery("given")
-    statement = update(table).where(table.c.trial_id == given.c.trial_id, is_open())
-    return statement.values(state=given.c.state, datetime_complete=UTC_NOW).returning(table.c.trial_id)
-
-
-@Prepared
-def _letting_go() -> ClauseElement:
-    lease, saved = schema.leases, schema.checkpoints
-    given = rows_of(lease.c.trial_id).cte("given")
-    files = delete(saved).where(saved.c.trial_id.in_(select(given))).cte("files")
-    gone = delete(lease).where(lease.c.trial_id.in_(select(given)))
-    return gone.returning(lease.c.trial_id, lease.c.takeovers).add_cte(files)
-
-
-@Prepared
-def _concluding() -> ClauseElement:
-    """Writes the objectives, and deletes the epochs after the last."""
-    table, epoch, shown = schema.trial_values, schema.epochs, schema.intermediate_values
-    given = rows_of(table.c.trial_id, table.c.value, epoch.c.epoch).cte("given")
-    later = (
-        delete(results).where(results.c.trial_id == given.c.trial_id, step > given.c.epoch).cte(results.name)
-        for results, step in ((epoch, epoch.c.epoch), (shown, shown.c.step))
-    )
-    value = select(
-        given.c.trial_id, literal(0), given.c.value, literal(schema.FINITE_VALUE, table.c.value_type.type)
-    ).where(given.c.value.is_not(None))
-    names = ["trial_id", "objective", "value", "value_type"]
-    return upsert(table).from_select(names, value).add_cte(*later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,44 +46,169 @@ class TrialCurve:
     losses: dict[int, float]
 
 
+def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
+    """Record one epoch of each trial, by trial id, and return the ids of the trials whose epoch is new.
+
+    An epoch that is on record stays as it is. The losses must be finite, and the caller must hold the leases.
+    """
+    if not results:
+        return set()
+    rows = (
+        (trial_id, result.epoch, result.train_loss, result.validation_loss, result.validation_accuracy)
+        for trial_id, result in results.items()
+    )
+    return set(REPORT_EPOCHS(connection, *columns(rows, 5)).scalars())
+
+
+REPORT_EPOCHS = Statement("""
+PREPARE report_epochs (
+    integer[], integer[], double precision[], double precision[], double precision[]
+) AS
+-- Record epochs for hpo, and their validation losses for Optuna. Return the trials whose epoch is new.
+-- $1: trial ids, $2: epochs, $3: training losses, $4: validation losses, $5: validation accuracies.
+WITH intermediate AS (
+    INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
+    SELECT trial_id, epoch, loss, 'FINITE' FROM unnest($1, $2, $4) AS given (trial_id, epoch, loss)
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO hpo.epoch (trial_id, epoch, train_loss, validation_loss, validation_accuracy)
+SELECT * FROM unnest($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING trial_id
+""")
+
+
+def trained_epochs(connection: Connection, study_id: int, inherited: int) -> list[tuple[TrialState, int]]:
+    """Return state and number of recorded epochs of each trial, without the first `inherited` trials."""
+    rows = COUNT_EPOCHS(connection, study_id, inherited)
+    return [(TrialState[state], epochs) for state, epochs in rows]
+
+
+COUNT_EPOCHS = Statement("""
+PREPARE count_epochs (integer, integer) AS
+-- Count the recorded epochs of each trial of study $1 from number $2 on.
+SELECT trials.state, count(epoch.epoch)
+FROM trials LEFT JOIN hpo.epoch USING (trial_id)
+WHERE trials.study_id = $1 AND trials.number >= $2
+GROUP BY trials.trial_id
+""")
+
+
+def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, EpochMetrics]:
+    """Return the metrics of one epoch of each trial, by trial id.
+
+    Where that epoch is not on record, the best recorded one takes its place. Trials without any are left out.
+    """
+    values = {"ids": list(epochs), "epochs": list(epochs.values())}
+    rows = connection.execute(_EPOCH_METRICS, values)
+    return {row.trial_id: EpochMetrics(row.validation_loss, row.validation_accuracy) for row in rows}
+
+
+_EPOCH_METRICS = text("""
+SELECT DISTINCT ON (epoch.trial_id) epoch.trial_id, epoch.validation_loss, epoch.validation_accuracy
+FROM unnest(CAST(:ids AS integer[]), CAST(:epochs AS integer[])) AS wanted (trial_id, epoch)
+JOIN hpo.epoch USING (trial_id)
+ORDER BY epoch.trial_id, epoch.epoch <> wanted.epoch, epoch.validation_loss
+""")
+
+
 def curves(connection: Connection, study_id: int) -> dict[int, TrialCurve]:
-    """Those of the study's trials, by trial id."""
-    return _found(_all_curves(connection, {"study": study_id}))
+    """Return the learning curves of the study's trials, by trial id."""
+    return _trial_curves(READ_CURVES(connection, study_id))
 
 
-@Prepared
-def _all_curves() -> ClauseElement:
-    return _curves(true())
+READ_CURVES = Statement("""
+PREPARE read_curves (integer) AS
+-- Read the trials of study $1 and their intermediate values.
+SELECT trials.trial_id, trials.number, trials.state, report.step, report.intermediate_value
+FROM trials LEFT JOIN trial_intermediate_values AS report
+    ON report.trial_id = trials.trial_id AND report.intermediate_value IS NOT NULL
+WHERE trials.study_id = $1
+""")
 
 
 def curves_at(
     connection: Connection, study_id: int, epochs: Collection[int], whole: Collection[int]
 ) -> dict[int, TrialCurve]:
-    """The same at these epochs alone, but for the trials `whole`, by id."""
-    told = {"study": study_id, "epochs": list(epochs), "whole": list(whole)}
-    return _found(_some_curves(connection, told))
+    """Return learning curves by trial id: of the trials `whole` all epochs, of the others only `epochs`."""
+    return _trial_curves(READ_CURVES_AT(connection, study_id, list(epochs), list(whole)))
 
 
-@Prepared
-def _some_curves() -> ClauseElement:
-    table, numbers = schema.intermediate_values, ARRAY(Integer)
-    epochs, whole = bindparam("epochs", type_=numbers), bindparam("whole", type_=numbers)
-    return _curves(or_(table.c.step == any_(epochs), table.c.trial_id == any_(whole)))
+READ_CURVES_AT = Statement("""
+PREPARE read_curves_at (integer, integer[], integer[]) AS
+-- Read the trials of study $1 and their intermediate values at the epochs $2, or at all of the trials $3.
+SELECT trials.trial_id, trials.number, trials.state, report.step, report.intermediate_value
+FROM trials LEFT JOIN trial_intermediate_values AS report
+    ON report.trial_id = trials.trial_id AND report.intermediate_value IS NOT NULL
+    AND (report.step = ANY ($2) OR report.trial_id = ANY ($3))
+WHERE trials.study_id = $1
+""")
 
 
-def _curves(wanted: ColumnElement[bool]) -> ClauseElement:
-    trial, told = schema.trials, schema.intermediate_values
-    value = told.c.intermediate_value
-    its = and_(told.c.trial_id == trial.c.trial_id, value.is_not(None), wanted)
-    query = select(trial.c.trial_id, trial.c.number, trial.c.state, told.c.step, value)
-    return query.join_from(trial, told, its, isouter=True).where(trial.c.study_id == STUDY)
-
-
-def _found(rows: Iterable[Sequence[Any]]) -> dict[int, TrialCurve]:
-    found: dict[int, TrialCurve] = {}
+def _trial_curves(rows: Iterable[Sequence[Any]]) -> dict[int, TrialCurve]:
+    by_id: dict[int, TrialCurve] = {}
     for trial_id, number, state, epoch, loss in rows:
-        if trial_id not in found:
-            found[trial_id] = TrialCurve(number, TrialState[state], {})
+        if trial_id not in by_id:
+            by_id[trial_id] = TrialCurve(number, TrialState[state], {})
         if epoch is not None:
-            found[trial_id].losses[epoch] = loss
-    return found
+            by_id[trial_id].losses[epoch] = loss
+    return by_id
+
+
+def finish(connection: Connection, outcomes: Mapping[int, TrialOutcome]) -> None:
+    """End trials, by trial id, and delete their leases and checkpoints. The caller must hold the leases.
+
+    A trial that has ended already stays as it is.
+    """
+    if not outcomes:
+        return
+    states = columns(((trial_id, outcome.state.name) for trial_id, outcome in outcomes.items()), 2)
+    ended = set(END_TRIALS(connection, *states).scalars())
+    takeovers = {row.trial_id: row.takeovers for row in DELETE_LEASES(connection, list(outcomes))}
+    new = {trial_id: outcome for trial_id, outcome in outcomes.items() if trial_id in ended}
+    attributes = {trial_id: dict(outcome.attributes) for trial_id, outcome in new.items()}
+    for trial_id, pairs in attributes.items():
+        if takeovers.get(trial_id):
+            pairs["takeovers"] = takeovers[trial_id]
+    set_attributes(connection, attributes)
+    values = ((trial_id, outcome.value, outcome.epochs) for trial_id, outcome in new.items())
+    RECORD_OBJECTIVES(connection, *columns(values, 3))
+
+
+END_TRIALS = Statement("""
+PREPARE end_trials (integer[], trialstate[]) AS
+-- Set the final state of trials that are open, and return their ids.
+-- $1: trial ids, $2: states.
+UPDATE trials
+SET state = given.state, datetime_complete = timezone('utc', now())
+FROM unnest($1, $2) AS given (trial_id, state)
+WHERE trials.trial_id = given.trial_id AND trials.state IN ('WAITING', 'RUNNING')
+RETURNING trials.trial_id
+""")
+
+DELETE_LEASES = Statement("""
+PREPARE delete_leases (integer[]) AS
+-- Delete the leases and checkpoints of the trials $1. Return how often each lease was taken over.
+WITH checkpoints AS (
+    DELETE FROM hpo.checkpoint WHERE trial_id = ANY ($1)
+)
+DELETE FROM hpo.lease WHERE trial_id = ANY ($1)
+RETURNING trial_id, takeovers
+""")
+
+RECORD_OBJECTIVES = Statement("""
+PREPARE record_objectives (integer[], double precision[], integer[]) AS
+-- Record the objectives of trials, and delete the records of later epochs.
+-- $1: trial ids, $2: objectives or null, $3: the last epoch of each trial, or null to keep all.
+WITH given AS (
+    SELECT * FROM unnest($1, $2, $3) AS given (trial_id, value, last)
+), later_epochs AS (
+    DELETE FROM hpo.epoch USING given
+    WHERE epoch.trial_id = given.trial_id AND epoch.epoch > given.last
+), later_values AS (
+    DELETE FROM trial_intermediate_values AS report USING given
+    WHERE report.trial_id = given.trial_id AND report.step > given.last
+)
+INSERT INTO trial_values (trial_id, objective, value, value_type)
+SELECT trial_id, 0, value, 'FINITE' FROM given WHERE value IS NOT NULL
+""")

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Sequence,
     Table,
     Text,
-    func,
 )
 from sqlalchemy import text as sql_text
 
@@ -49,8 +48,6 @@ intermediate_values = _table(models.TrialIntermediateValueModel)
 FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 FINITE_INTERMEDIATE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
 
-UTC_NOW = func.timezone("utc", func.now())
-"""The time for Optuna's columns: they hold UTC without a zone."""
 
 metadata = MetaData(schema="hpo")
 _now = sql_text("now()")

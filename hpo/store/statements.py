@@ -1,67 +1,54 @@
-"""Statements that the server has parsed and planned already: each is sent as a name and its values.
+"""Server-side prepared statements, written as SQL.
 
-A trial's life is a few dozen small statements, and of the time of each most goes into its text, here and on
-the server, not into the rows.
+A trial takes a few dozen small statements. Building, parsing and planning their text takes longer than
+reading or writing the rows. So each connection prepares a statement once, and then sends its name and values.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from itertools import count
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, CursorResult
-from sqlalchemy.dialects.postgresql import psycopg2
-from sqlalchemy.engine import Dialect
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy import Connection, CursorResult
 
-_DIALECT: Dialect = psycopg2.dialect()  # type: ignore[no-untyped-call]
-_PARAMETER = re.compile(r"%\((\w+)\)s")
-_numbers = count(1)
+_HEAD = re.compile(r"\s*PREPARE (?P<name>\w+) \((?P<types>[^)]*)\) AS\s")
+
+registered: dict[str, "Statement"] = {}
+"""All statements of this process, by name."""
 
 
-class Prepared:
-    """A statement of fixed text. Called with a connection and the values of its parameters, those that were
-    built without a value, it is carried out.
+class Statement:
+    """A prepared statement. Call it with a connection and one value for each parameter.
 
-    Each connection prepares it the first time, and forgets it in the end. What comes back is as the driver
-    gives it: of an enumeration the names.
+    `text` is the command that prepares the statement, `PREPARE name (type, ...) AS ...` with `$1` for the
+    first parameter. A reader can paste it into psql and run `EXPLAIN EXECUTE name (...)`. A list becomes an
+    array. Values of enumerations are strings, in parameters and in results. Raises `ValueError` for a text of
+    another form, and for a name that is taken.
     """
 
-    def __init__(self, build: Callable[[], ClauseElement]) -> None:
-        self._build, self._name = build, f"hpo_{next(_numbers)}"
+    def __init__(self, text: str) -> None:
+        head = _HEAD.match(text)
+        if head is None:
+            raise ValueError("the text must begin with 'PREPARE name (type, ...) AS'")
+        if head["name"] in registered:
+            raise ValueError(f"there are two statements {head['name']!r}")
+        self.name, self.text = head["name"], text.strip()
+        self.types = tuple(kind.strip() for kind in head["types"].split(","))
+        # An array of strings is text[] to the server, and a list of nothing but None has no type at all.
+        parameters = ", ".join(f"%s::{kind}" for kind in self.types)
+        self._execute = f"EXECUTE {self.name} ({parameters})"
+        registered[self.name] = self
 
-    def __call__(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
-        preparing, constants, executing, processors = self._texts
-        known: set[str] = connection.info.setdefault("prepared", set())
-        if self._name not in known:
-            connection.exec_driver_sql(preparing, constants)
-            known.add(self._name)
-        told = {name: process(values[name]) for name, process in processors.items()}
-        return connection.exec_driver_sql(executing, told)
-
-    @cached_property
-    def _texts(self) -> tuple[str, dict[str, Any], str, dict[str, Callable[[Any], Any]]]:
-        """(what prepares it, the constants in it, what carries it out, how the driver wants each value)"""
-        compiled = cast(SQLCompiler, self._build().compile(dialect=_DIALECT))
-        places, constants, types = dict[str, int](), dict[str, Any](), list[str]()
-        processors = dict[str, Callable[[Any], Any]]()
-        for name, bind in compiled.binds.items():
-            process = bind.type.dialect_impl(_DIALECT).bind_processor(_DIALECT) or _as_it_is
-            if bind.required:
-                places[name], processors[name] = len(places) + 1, process
-                types.append(bind.type.compile(_DIALECT))
-            else:
-                constants[name] = process(bind.effective_value)
-
-        def placed(match: re.Match[str]) -> str:
-            return f"${places[match[1]]}" if match[1] in places else match[0]
-
-        text = _PARAMETER.sub(placed, str(compiled))
-        told = ", ".join(f"%({name})s::{kind}" for name, kind in zip(places, types, strict=True))
-        preparing = f"PREPARE {self._name} ({', '.join(types)}) AS {text}"
-        return preparing, constants, f"EXECUTE {self._name} ({told})", processors
+    def __call__(self, connection: Connection, *values: Any) -> CursorResult[*tuple[Any, ...]]:
+        prepared: set[str] = connection.info.setdefault("prepared", set())  # as old as the connection
+        if self.name not in prepared:
+            connection.exec_driver_sql(self.text.replace("%", "%%"))  # the driver formats it
+            prepared.add(self.name)
+        return connection.exec_driver_sql(self._execute, values)
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Turn rows of `width` values into one list per column, for statements that take arrays.
+
+    A statement for many rows has the same text for any number of them, so it is prepared once.
+    """
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]

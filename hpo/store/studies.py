@@ -1,98 +1,103 @@
-"""Studies as rows."""
+"""Studies, their attributes, and the lock of a study.
+
+Every function is one step of the caller's transaction. None commits.
+"""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.study import StudyDirection
-from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, text
 
 from hpo.errors import NotFoundError
 from hpo.store import schema
-from hpo.store.statements import Prepared
-
-STUDY = sa.bindparam("study", type_=sa.Integer)
+from hpo.store.statements import Statement
 
 
 def insert(connection: Connection, name: str, attributes: Mapping[str, Any]) -> int:
-    """A new study that minimises its objective. Raises `IntegrityError` if the name is taken."""
-    table = schema.studies
-    study_id: int = connection.execute(
-        sa.insert(table).values(study_name=name).returning(table.c.study_id)
-    ).scalar_one()
-    connection.execute(
-        sa.insert(schema.study_directions).values(
-            study_id=study_id, direction=StudyDirection.MINIMIZE, objective=0
-        )
-    )
+    """Add a study that minimises its objective, and return its id.
+
+    Raises `IntegrityError` if the name is taken.
+    """
+    study_id: int = connection.execute(_INSERT, {"name": name}).scalar_one()
+    connection.execute(_SET_DIRECTION, {"study": study_id})
     set_attributes(connection, study_id, attributes)
     return study_id
 
 
+_INSERT = text("INSERT INTO studies (study_name) VALUES (:name) RETURNING study_id")
+_SET_DIRECTION = text("""
+INSERT INTO study_directions (study_id, direction, objective) VALUES (:study, 'MINIMIZE', 0)
+""")
+
+
 def set_attributes(connection: Connection, study_id: int, attributes: Mapping[str, Any]) -> None:
-    table = schema.study_attributes
-    statement = upsert(table)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[table.c.study_id, table.c.key], set_={"value_json": statement.excluded.value_json}
-        ),
-        [{"study_id": study_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()],
-    )
+    rows = [{"study": study_id, "key": key, "value": json.dumps(v)} for key, v in attributes.items()]
+    connection.execute(_SET_ATTRIBUTE, rows)
+
+
+_SET_ATTRIBUTE = text("""
+INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (:study, :key, :value)
+ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
 
 
 def read_attributes(connection: Connection, name: str) -> tuple[int, dict[str, Any]] | None:
-    """A study's id and attributes, None if there is none of that name."""
-    table, attribute = schema.studies, schema.study_attributes
-    study_id = connection.execute(sa.select(table.c.study_id).where(table.c.study_name == name)).scalar()
+    """Return the id and the attributes of the study with this name, or None if there is no such study."""
+    study_id = connection.execute(_FIND, {"name": name}).scalar()
     if study_id is None:
         return None
-    rows = connection.execute(
-        sa.select(attribute.c.key, attribute.c.value_json).where(attribute.c.study_id == study_id)
-    )
+    rows = connection.execute(_READ_ATTRIBUTES, {"study": study_id})
     return study_id, {key: json.loads(value) for key, value in rows}
 
 
+_FIND = text("SELECT study_id FROM studies WHERE study_name = :name")
+_READ_ATTRIBUTES = text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study")
+
+
 def read_attribute(connection: Connection, study_id: int, key: str) -> Any:
-    """The value of a study's attribute, None if it has none of that key."""
-    value = _study_attribute(connection, {"study": study_id, "named": key}).scalar()
+    """Return the value of a study's attribute, or None if the study has no attribute with this key."""
+    value = READ_STUDY_ATTRIBUTE(connection, study_id, key).scalar()
     return None if value is None else json.loads(value)
 
 
-@Prepared
-def _study_attribute() -> sa.ClauseElement:
-    table = schema.study_attributes
-    named = table.c.key == sa.bindparam("named", type_=table.c.key.type)
-    return sa.select(table.c.value_json).where(table.c.study_id == STUDY, named)
+READ_STUDY_ATTRIBUTE = Statement("""
+PREPARE read_study_attribute (integer, varchar) AS
+-- Read the attribute $2 of study $1.
+SELECT value_json FROM study_user_attributes WHERE study_id = $1 AND key = $2
+""")
 
 
 def unset_attribute(connection: Connection, study_id: int, key: str) -> None:
-    table = schema.study_attributes
-    connection.execute(sa.delete(table).where(table.c.study_id == study_id, table.c.key == key))
+    connection.execute(_UNSET_ATTRIBUTE, {"study": study_id, "key": key})
+
+
+_UNSET_ATTRIBUTE = text("DELETE FROM study_user_attributes WHERE study_id = :study AND key = :key")
 
 
 def lock(connection: Connection, study_id: int) -> None:
-    """Waits for, and holds until the transaction ends, the right to hand out or add trials of a study.
+    """Wait for the right to lease or add trials of a study, and hold it until the transaction ends.
 
-    It is the lock that Optuna takes to number a new trial, so anything that adds trials through Optuna
-    queues up here too. Raises `NotFoundError` if the study has been deleted.
+    Optuna takes the same lock to number a new trial, so whatever adds trials through Optuna waits as well.
+    Raises `NotFoundError` if the study has been deleted.
     """
-    if _locking(connection, {"study": study_id}).scalar() is None:
+    if LOCK_STUDY(connection, study_id).scalar() is None:
         raise NotFoundError("the study has been deleted from the storage")
 
 
-@Prepared
-def _locking() -> sa.ClauseElement:
-    table = schema.studies
-    return sa.select(table.c.study_id).where(table.c.study_id == STUDY).with_for_update()
+LOCK_STUDY = Statement("""
+PREPARE lock_study (integer) AS
+-- Lock study $1 until the transaction ends.
+SELECT study_id FROM studies WHERE study_id = $1 FOR UPDATE
+""")
 
 
 def delete(connection: Connection, study_id: int) -> None:
-    """Deletes a study with its trials and all that belongs to them. It must be locked, its leases revoked."""
-    own = sa.select(schema.trials.c.trial_id).where(schema.trials.c.study_id == study_id)
-    for table in reversed(schema.optuna_metadata.sorted_tables):  # what refers goes before what it refers to
+    """Delete a study, its trials and everything of theirs. It must be locked, and its leases revoked."""
+    trial_ids = sa.select(schema.trials.c.trial_id).where(schema.trials.c.study_id == study_id)
+    for table in reversed(schema.optuna_metadata.sorted_tables):  # references go before their targets
         if "study_id" in table.c:
             connection.execute(sa.delete(table).where(table.c.study_id == study_id))
         elif "trial_id" in table.c:
-            connection.execute(sa.delete(table).where(table.c.trial_id.in_(own)))
+            connection.execute(sa.delete(table).where(table.c.trial_id.in_(trial_ids)))

@@ -1,66 +1,40 @@
-"""Trials as rows."""
+"""Trials: their states, parameters and attributes.
+
+Every function is one step of the caller's transaction. None commits.
+"""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import TrialState
-from sqlalchemy import (
-    ClauseElement,
-    ColumnElement,
-    Connection,
-    Integer,
-    Select,
-    Text,
-    Update,
-    and_,
-    any_,
-    bindparam,
-    case,
-    cast,
-    delete,
-    exists,
-    func,
-    insert,
-    null,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+from sqlalchemy import Connection, insert, text
 
 from hpo.search.samplers.distributions import distributions
 from hpo.store import schema
-from hpo.store.bulk import arrays, insertion
-from hpo.store.statements import Prepared
+from hpo.store.statements import Statement, columns
 from hpo.values.space import Point, SearchSpace
 
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
 
-ROWS = 500
-"""So many in one statement, at most."""
+BATCH_ROWS = 500
+"""The most rows that one statement inserts."""
 
 TRAINED = frozenset({"seed", "accuracy"})
-"""The attributes by which one knows a trial that this service trained to its end."""
+"""The attributes that every trial has which hpo trained to its end."""
 
 PAUSED = "hpo:paused"
-"""The attribute of a trial that is set aside until it deserves to go on: after which epoch."""
-
-PARAMETER = ("trial_id", "param_name", "param_value", "distribution_json")
-
-ATTRIBUTE = ("trial_id", "key", "value_json")
-
-STUDY = bindparam("study", type_=Integer)
+"""The attribute of a paused trial: the epoch after which it was paused. Statements spell it out."""
 
 _distribution = lru_cache(json_to_distribution)
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
-    """A trial as it stands in the database; `value` is its objective, None while it has none."""
+    """A trial as the database has it. `value` is its objective, None while it has none."""
 
     trial_id: int
     number: int
@@ -76,27 +50,27 @@ def enqueue(
     space: SearchSpace,
     trials: Sequence[tuple[Point, Mapping[str, Any]]],
 ) -> list[TrialRow]:
-    """Adds waiting trials with their points and attributes. The study must be locked."""
+    """Add waiting trials with these points and attributes. The study must be locked."""
     if not trials:
         return []
-    table = schema.trials
-    count = connection.execute(select(func.count()).where(table.c.study_id == study_id)).scalar_one()
-    rows = [
-        {"study_id": study_id, "number": count + place, "state": TrialState.WAITING}
-        for place in range(len(trials))
+    table, first = schema.trials, count(connection, study_id)
+    values = [
+        {"study_id": study_id, "number": first + index, "state": TrialState.WAITING}
+        for index in range(len(trials))
     ]
     statement = insert(table).returning(table.c.trial_id, sort_by_parameter_order=True)
-    ids = list(connection.execute(statement, rows).scalars())
-    set_points(connection, space, {i: point for i, (point, _) in zip(ids, trials, strict=True)})
-    set_attributes(connection, {i: attributes for i, (_, attributes) in zip(ids, trials, strict=True)})
-    return [
-        TrialRow(trial_id, count + place, TrialState.WAITING, point, attributes)
-        for place, (trial_id, (point, attributes)) in enumerate(zip(ids, trials, strict=True))
+    trial_ids = list(connection.execute(statement, values).scalars())
+    rows = [
+        TrialRow(trial_id, first + index, TrialState.WAITING, point, attributes)
+        for index, (trial_id, (point, attributes)) in enumerate(zip(trial_ids, trials, strict=True))
     ]
+    set_points(connection, space, {row.trial_id: row.point for row in rows})
+    set_attributes(connection, {row.trial_id: row.attributes for row in rows})
+    return rows
 
 
 def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, Point]) -> None:
-    """Gives trials (by id) their parameters; one that is there already stays."""
+    """Set the parameters of trials, by trial id. A parameter that is set already stays."""
     kinds = distributions(space)
     texts = {name: distribution_to_json(kind) for name, kind in kinds.items()}
     rows = [
@@ -104,75 +78,77 @@ def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, 
         for trial_id, point in points.items()
         for name, value in point.items()
     ]
-    _insert_in_parts(connection, _setting_points, PARAMETER, rows)
+    _insert(connection, INSERT_PARAMS, rows)
 
 
-@Prepared
-def _setting_points() -> ClauseElement:
-    return insertion(schema.trial_params, *PARAMETER).on_conflict_do_nothing()
+INSERT_PARAMS = Statement("""
+PREPARE insert_params (integer[], varchar[], double precision[], text[]) AS
+-- Set parameters that are not set yet.
+-- $1: trial ids, $2: names, $3: values as Optuna stores them, $4: distributions as JSON.
+INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
+SELECT * FROM unnest($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
+""")
 
 
 def set_attributes(connection: Connection, attributes: Mapping[int, Mapping[str, Any]]) -> None:
-    """Sets attributes of trials, by trial id."""
+    """Set attributes of trials, by trial id."""
     rows = [
         (trial_id, key, json.dumps(value))
-        for trial_id, its in attributes.items()
-        for key, value in its.items()
+        for trial_id, pairs in attributes.items()
+        for key, value in pairs.items()
     ]
-    _insert_in_parts(connection, _setting_attributes, ATTRIBUTE, rows)
+    _insert(connection, SET_ATTRIBUTES, rows)
 
 
-@Prepared
-def _setting_attributes() -> ClauseElement:
-    statement = insertion(schema.trial_attributes, *ATTRIBUTE)
-    return statement.on_conflict_do_update(
-        index_elements=["trial_id", "key"], set_={"value_json": statement.excluded.value_json}
-    )
+SET_ATTRIBUTES = Statement("""
+PREPARE set_attributes (integer[], varchar[], text[]) AS
+-- Set attributes of trials.
+-- $1: trial ids, $2: keys, $3: values as JSON.
+INSERT INTO trial_user_attributes (trial_id, key, value_json)
+SELECT * FROM unnest($1, $2, $3)
+ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
 
 
-def _insert_in_parts(
-    connection: Connection, statement: Prepared, columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> None:
-    for start in range(0, len(rows), ROWS):
-        statement(connection, arrays(columns, rows[start : start + ROWS]))
+def _insert(connection: Connection, statement: Statement, rows: Sequence[Sequence[Any]]) -> None:
+    for start in range(0, len(rows), BATCH_ROWS):
+        statement(connection, *columns(rows[start : start + BATCH_ROWS], len(statement.types)))
 
 
-def unset_attribute(connection: Connection, trial_ids: Sequence[int], key: str) -> None:
-    table = schema.trial_attributes
-    connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids), table.c.key == key))
+def unset_attribute(connection: Connection, trial_ids: Iterable[int], key: str) -> None:
+    connection.execute(_UNSET_ATTRIBUTE, {"ids": list(trial_ids), "key": key})
 
 
-def read(connection: Connection, study_id: int, states: Sequence[TrialState] | None = None) -> list[TrialRow]:
-    """The study's trials, or those in `states`, by number."""
-    rows = _all_trials(connection, {"study": study_id, "states": states or list(TrialState)})
-    return [_trial_row(*row) for row in rows]
+_UNSET_ATTRIBUTE = text("DELETE FROM trial_user_attributes WHERE trial_id = ANY (:ids) AND key = :key")
 
 
-@Prepared
-def _all_trials() -> ClauseElement:
-    table = schema.trials
-    query = _of_trials(schema.trial_values.c.value).join_from(table, schema.trial_values, isouter=True)
-    wanted = table.c.state == any_(bindparam("states", type_=ARRAY(table.c.state.type)))
-    return query.where(table.c.study_id == STUDY, wanted).order_by(table.c.number)
+def read(connection: Connection, study_id: int, states: Collection[TrialState] = ()) -> list[TrialRow]:
+    """Return the study's trials, or those in `states` if any are given, by number."""
+    names = [state.name for state in states or TrialState]
+    return [_trial_row(*row) for row in READ_TRIALS(connection, study_id, names)]
 
 
-def _of_trials(value: ColumnElement[Any]) -> Select[Any]:
-    """What `_trial_row` takes, all in one statement: each one more takes as long as what it finds."""
-    table, parameter, attribute = schema.trials, schema.trial_params, schema.trial_attributes
-    its = (parameter.c.param_name, parameter.c.param_value, parameter.c.distribution_json)
-    told = aggregate_order_by(func.json_build_array(*its), parameter.c.param_id)
-    parameters = select(func.json_agg(told))
-    # Put together as texts: they are JSON as Python writes it, with a NaN where there is one.
-    pair = cast(func.to_json(attribute.c.key), Text) + ":" + attribute.c.value_json
-    attributes = select("{" + func.string_agg(pair, ",") + "}")
-    return select(
-        table.c.trial_id,
-        table.c.number,
-        table.c.state,
-        value,
-        parameters.where(parameter.c.trial_id == table.c.trial_id).scalar_subquery(),
-        attributes.where(attribute.c.trial_id == table.c.trial_id).scalar_subquery(),
-    )
+READ_TRIALS = Statement("""
+PREPARE read_trials (integer, trialstate[]) AS
+-- Read the trials of study $1 that are in a state of $2.
+-- Parameters and attributes come along: a statement of their own would take as long as they do.
+SELECT trials.trial_id, trials.number, trials.state, trial_values.value,
+    (
+        SELECT json_agg(json_build_array(param_name, param_value, distribution_json) ORDER BY param_id)
+        FROM trial_params
+        WHERE trial_params.trial_id = trials.trial_id
+    ) AS params,
+    -- Joined as text, since the values are JSON as Python writes it, which may have a NaN.
+    (
+        SELECT '{' || string_agg(to_json(key)::text || ':' || value_json, ',') || '}'
+        FROM trial_user_attributes
+        WHERE trial_user_attributes.trial_id = trials.trial_id
+    ) AS attributes
+FROM trials LEFT JOIN trial_values USING (trial_id)
+WHERE trials.study_id = $1 AND trials.state = ANY ($2)
+ORDER BY trials.number
+""")
 
 
 def _trial_row(
@@ -180,116 +156,135 @@ def _trial_row(
     number: int,
     state: str,
     value: float | None,
-    parameters: Sequence[tuple[str, float, str]] | None,
+    params: Sequence[tuple[str, float, str]] | None,
     attributes: str | None,
 ) -> TrialRow:
-    point = {name: _distribution(kind).to_external_repr(inner) for name, inner, kind in parameters or ()}
+    point = {name: _distribution(kind).to_external_repr(inner) for name, inner, kind in params or ()}
     return TrialRow(trial_id, number, TrialState[state], point, json.loads(attributes or "{}"), value)
 
 
-def fixed_params(connection: Connection, trial_ids: Sequence[int]) -> dict[int, Point]:
-    """By trial id, the numbers given to Optuna's `enqueue_trial`, which notes them and sets no parameter."""
-    if not trial_ids:
+def fixed_params(connection: Connection, trial_ids: Iterable[int]) -> dict[int, Point]:
+    """Return the numbers that were passed to Optuna's `enqueue_trial`, by trial id.
+
+    Optuna notes them as an attribute and sets no parameter.
+    """
+    ids = list(trial_ids)
+    if not ids:
         return {}
-    table = schema.trial_system_attributes
-    rows = connection.execute(
-        select(table.c.trial_id, table.c.value_json).where(
-            table.c.trial_id.in_(trial_ids), table.c.key == "fixed_params"
-        )
-    )
     return {
         trial_id: {k: v for k, v in json.loads(value).items() if type(v) in (int, float)}
-        for trial_id, value in rows
+        for trial_id, value in connection.execute(_FIXED_PARAMS, {"ids": ids})
     }
 
 
+_FIXED_PARAMS = text("""
+SELECT trial_id, value_json FROM trial_system_attributes
+WHERE trial_id = ANY (:ids) AND key = 'fixed_params'
+""")
+
+
 def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
-    """The trials that may be handed out: those that were begun first, then the others.
+    """Return the trials that may be leased: those that were begun first, then the others, each by number.
 
-    Running ones without a lease count too: they were started by other means, and nothing tells whether
-    anyone still works on them. Paused ones do not.
+    Running trials without a lease count as well. They were started by other means, and nothing tells whether
+    anyone still works on them. Paused trials do not count.
     """
-    return [_trial_row(*row) for row in _claimable(connection, {"study": study_id})]
+    return [_trial_row(*row) for row in READ_CLAIMABLE_TRIALS(connection, study_id)]
 
 
-@Prepared
-def _claimable() -> ClauseElement:
-    table, lease, attribute = schema.trials, schema.leases, schema.trial_attributes
-    is_paused = exists().where(attribute.c.trial_id == table.c.trial_id, attribute.c.key == PAUSED)
-    waiting = and_(table.c.state == TrialState.WAITING, ~is_paused)
-    foreign = and_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_(None))
-    begun = or_(table.c.state == TrialState.RUNNING, lease.c.trial_id.is_not(None))
-    return (
-        _of_trials(null().label("value"))
-        .join_from(table, lease, isouter=True)
-        .where(table.c.study_id == STUDY, foreign | waiting)
-        .order_by(case((begun, 0), else_=1), table.c.number)
+READ_CLAIMABLE_TRIALS = Statement("""
+PREPARE read_claimable_trials (integer) AS
+-- Read the trials of study $1 that may be leased, with the same columns as read_trials.
+SELECT trials.trial_id, trials.number, trials.state, NULL AS value,
+    (
+        SELECT json_agg(json_build_array(param_name, param_value, distribution_json) ORDER BY param_id)
+        FROM trial_params
+        WHERE trial_params.trial_id = trials.trial_id
+    ) AS params,
+    (
+        SELECT '{' || string_agg(to_json(key)::text || ':' || value_json, ',') || '}'
+        FROM trial_user_attributes
+        WHERE trial_user_attributes.trial_id = trials.trial_id
+    ) AS attributes
+FROM trials LEFT JOIN hpo.lease USING (trial_id)
+WHERE trials.study_id = $1
+    AND (
+        trials.state = 'RUNNING' AND lease.trial_id IS NULL
+        OR trials.state = 'WAITING' AND NOT EXISTS (
+            SELECT FROM trial_user_attributes AS paused
+            WHERE paused.trial_id = trials.trial_id AND paused.key = 'hpo:paused'
+        )
     )
+ORDER BY CASE WHEN trials.state = 'RUNNING' OR lease.trial_id IS NOT NULL THEN 0 ELSE 1 END, trials.number
+""")
 
 
 def paused(connection: Connection, study_id: int) -> dict[int, int]:
-    """By trial id, after which epoch the study's paused trials are."""
-    table, attribute = schema.trials, schema.trial_attributes
-    its = (attribute.c.trial_id == table.c.trial_id, attribute.c.key == PAUSED)
-    # Looked up for each open trial: there is no index of keys, and other studies have attributes too.
-    epoch = select(attribute.c.value_json).where(*its).scalar_subquery()
-    query = select(table.c.trial_id, epoch).where(table.c.study_id == study_id, table.c.state.in_(OPEN))
-    return {trial_id: json.loads(value) for trial_id, value in connection.execute(query) if value is not None}
+    """Return the epoch after which each paused trial of the study was paused, by trial id."""
+    rows = connection.execute(_PAUSED, {"study": study_id, "key": PAUSED})
+    return {trial_id: json.loads(value) for trial_id, value in rows if value is not None}
+
+
+_PAUSED = text("""
+-- The attribute is looked up for each open trial: keys have no index, and other studies have attributes too.
+SELECT trials.trial_id, (
+    SELECT value_json FROM trial_user_attributes AS paused
+    WHERE paused.trial_id = trials.trial_id AND paused.key = :key
+)
+FROM trials
+WHERE trials.study_id = :study AND trials.state IN ('WAITING', 'RUNNING')
+""")
+
+
+def count(connection: Connection, study_id: int, states: Collection[TrialState] = ()) -> int:
+    """Return the number of the study's trials, or of those in `states` if any are given."""
+    names = [state.name for state in states or TrialState]
+    number: int = connection.execute(_COUNT, {"study": study_id, "states": names}).scalar_one()
+    return number
+
+
+_COUNT = text(
+    "SELECT count(*) FROM trials WHERE study_id = :study AND state = ANY (CAST(:states AS trialstate[]))"
+)
 
 
 def count_begun(connection: Connection, study_id: int) -> int:
-    """How many open trials somebody works on, or did and lost: those a stopped stage still finishes."""
-    table, lease = schema.trials, schema.leases
-    begun = or_(
-        table.c.state == TrialState.RUNNING,
-        and_(table.c.state == TrialState.WAITING, lease.c.trial_id.is_not(None)),
-    )
-    query = (
-        select(func.count()).select_from(table.outerjoin(lease)).where(table.c.study_id == study_id, begun)
-    )
-    return connection.execute(query).scalar_one()
+    """Return the number of open trials that a worker has, or had and lost.
+
+    A stage that is stopped still finishes these.
+    """
+    number: int = connection.execute(_COUNT_BEGUN, {"study": study_id}).scalar_one()
+    return number
 
 
-def count(connection: Connection, study_id: int, states: Sequence[TrialState] | None = None) -> int:
-    table = schema.trials
-    query = select(func.count()).where(table.c.study_id == study_id)
-    if states is not None:
-        query = query.where(table.c.state.in_(states))
-    return connection.execute(query).scalar_one()
+_COUNT_BEGUN = text("""
+SELECT count(*)
+FROM trials LEFT JOIN hpo.lease USING (trial_id)
+WHERE trials.study_id = :study
+    AND (trials.state = 'RUNNING' OR trials.state = 'WAITING' AND lease.trial_id IS NOT NULL)
+""")
 
 
 def ended(connection: Connection, study_id: int) -> list[tuple[int, TrialState, float | None]]:
-    """Number, state and value of the completed and pruned trials, in the order of their ending.
+    """Return number, state and value of the completed and pruned trials, in the order in which they ended.
 
-    Only those that this service trained: what others added or ended lacks the seed or the accuracy.
+    Only trials that hpo trained count. Those that others added or ended lack the seed or the accuracy.
     """
-    table, attribute = schema.trials, schema.trial_attributes
-    ours = (
-        select(attribute.c.trial_id)
-        .where(attribute.c.key.in_(TRAINED))
-        .group_by(attribute.c.trial_id)
-        .having(func.count() == len(TRAINED))
+    values = {"study": study_id, "keys": list(TRAINED), "all": len(TRAINED)}
+    rows = connection.execute(_ENDED, values)
+    return [(row.number, TrialState[row.state], row.value) for row in rows]
+
+
+_ENDED = text("""
+SELECT trials.number, trials.state, trial_values.value
+FROM trials LEFT JOIN trial_values USING (trial_id)
+WHERE trials.study_id = :study
+    AND trials.state IN ('COMPLETE', 'PRUNED')
+    AND trials.trial_id IN (
+        SELECT trial_id FROM trial_user_attributes
+        WHERE key = ANY (:keys)
+        GROUP BY trial_id
+        HAVING count(*) = :all
     )
-    query = (
-        select(table.c.number, table.c.state, schema.trial_values.c.value)
-        .join_from(table, schema.trial_values, isouter=True)
-        .where(
-            table.c.study_id == study_id,
-            table.c.state.in_((TrialState.COMPLETE, TrialState.PRUNED)),
-            table.c.trial_id.in_(ours),
-        )
-        .order_by(table.c.datetime_complete, table.c.number)
-    )
-    return [(row.number, row.state, row.value) for row in connection.execute(query)]
-
-
-def is_open() -> ColumnElement[bool]:
-    """An `IN` would be written out only when its values are told."""
-    return or_(*(schema.trials.c.state == state for state in OPEN))
-
-
-def put_back(trial_ids: Iterable[int] | Select[int]) -> Update:
-    """One that was ended by other means meanwhile stays ended."""
-    trial = schema.trials
-    running = and_(trial.c.trial_id.in_(trial_ids), trial.c.state == TrialState.RUNNING)
-    return update(trial).where(running).values(state=TrialState.WAITING)
+ORDER BY trials.datetime_complete, trials.number
+""")

@@ -1,25 +1,58 @@
-"""Workers."""
+"""The worker processes, each with its study and device, and the time until which it counts as alive.
 
-from sqlalchemy import Connection, delete, func, or_, update
+Every function is one step of the caller's transaction. None commits.
+"""
 
-from hpo.store import schema
-from hpo.store.leases import REVOKED, _lock
+from sqlalchemy import Connection, text
+
+from hpo.store import leases
+from hpo.store.statements import Statement
+
+
+def register(connection: Connection, worker: str, study: str, device: str, seconds: float) -> None:
+    """Record that a worker of a study is alive, for the next `seconds`."""
+    connection.execute(_REGISTER, {"name": worker, "study": study, "device": device, "seconds": seconds})
+
+
+_REGISTER = text("""
+-- A name may come back with another study: in a container, host and process id stay the same.
+INSERT INTO hpo.worker (name, study, device, expires)
+VALUES (:name, :study, :device, now() + make_interval(secs => :seconds))
+ON CONFLICT (name) DO UPDATE SET study = excluded.study, device = excluded.device, expires = excluded.expires
+""")
+
+
+def count(connection: Connection, study: str) -> tuple[int, int]:
+    """Return the number of live workers of a study, and the number of them without a trial."""
+    workers, idle = COUNT_WORKERS(connection, study).one()
+    return workers, idle
+
+
+COUNT_WORKERS = Statement("""
+PREPARE count_workers (text) AS
+-- Count the live workers of study $1, and those of them without a trial.
+SELECT count(*), count(*) FILTER (
+    WHERE NOT EXISTS (SELECT FROM hpo.lease WHERE lease.worker = worker.name)
+)
+FROM hpo.worker
+WHERE study = $1 AND expires > now()
+""")
 
 
 def forget(connection: Connection, worker: str) -> None:
-    """Ends the leases of a worker that is known to be dead, and its entry among the workers."""
-    table = schema.leases
-    ids = _lock(connection, table.c.worker == worker)
-    connection.execute(update(table).where(table.c.trial_id.in_(ids)).values(expires=REVOKED))
+    """End the leases of a worker that is known to be dead, and delete its entry."""
+    leases.expire(connection, worker)
     dismiss(connection, worker)
 
 
 def dismiss(connection: Connection, *ended: str) -> None:
-    """Deletes the entries of workers that have ended, and of all that have not been heard of for too long.
+    """Delete the entries of workers that have ended, and of all that were silent for too long.
 
-    One of those that lives after all enters itself anew.
+    A worker that is alive after all registers again.
     """
-    table = schema.workers
-    gone = or_(table.c.name.in_(ended), table.c.expires <= func.now())
-    names = connection.execute(delete(table).where(gone).returning(table.c.name)).scalars()
-    connection.execute(delete(schema.deliveries).where(schema.deliveries.c.worker.in_([*names, *ended])))
+    names = connection.execute(_DISMISS, {"ended": list(ended)}).scalars()
+    connection.execute(_FORGET_DELIVERIES, {"names": [*names, *ended]})
+
+
+_DISMISS = text("DELETE FROM hpo.worker WHERE name = ANY (:ended) OR expires <= now() RETURNING name")
+_FORGET_DELIVERIES = text("DELETE FROM hpo.delivery WHERE worker = ANY (:names)")

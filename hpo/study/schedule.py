@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from math import ceil
 
 from optuna.trial import TrialState
-from sqlalchemy import ClauseElement, Connection, bindparam, exists, func, select
+from sqlalchemy import Connection
 
 from hpo.search.samplers.base import make_sampler
 from hpo.settings import LEASE_SECONDS
-from hpo.store import checkpoints, leases, results, schema, studies, trials
+from hpo.store import checkpoints, leases, results, studies, trials, workers
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
 from hpo.store.leases import Lease
 from hpo.store.results import TrialOutcome
-from hpo.store.statements import Prepared
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle, pause
 from hpo.study.study import Study, current, search_seed
@@ -285,15 +284,6 @@ def _fair_share(connection: Connection, study: Study, waiting: int, fleet: int) 
     An equal part for each worker of the study. A part that has become small is made up to `SMALL_PACK`
     from what only busy workers would wait for: a small pack pays a step's fixed cost for few trials.
     """
-    workers, idle = map(int, _workers(connection, {"named": study.name}).one())
-    starting = max(0, fleet - workers)
-    return max(ceil(waiting / (workers + starting)), min(SMALL_PACK, ceil(waiting / max(1, idle + starting))))
-
-
-@Prepared
-def _workers() -> ClauseElement:
-    """How many live workers a study has, and how many of them have no trial."""
-    table, lease = schema.workers, schema.leases
-    its = (table.c.study == bindparam("named", type_=table.c.study.type), table.c.expires > func.now())
-    busy = exists().where(lease.c.worker == table.c.name)
-    return select(func.count(), func.count().filter(~busy)).where(*its)
+    live, idle = workers.count(connection, study.name)
+    starting = max(0, fleet - live)
+    return max(ceil(waiting / (live + starting)), min(SMALL_PACK, ceil(waiting / max(1, idle + starting))))

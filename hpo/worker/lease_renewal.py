@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from sqlalchemy.dialects.postgresql import insert
-
 from hpo.errors import StorageError, UnavailableError
 from hpo.settings import LEASE_SECONDS
-from hpo.store import leases, schema, workers
+from hpo.store import leases, workers
 from hpo.store.connection import Storage
 from hpo.store.leases import Lease
 from hpo.store.retry import Backoff, until_available
@@ -64,17 +62,9 @@ class Renewal:
             self._leases = tuple
 
     def renew(self) -> None:
-        table = schema.workers
-        # A name may come back with another study: in a container, host and process id stay the same.
-        entry = {
-            "study": self._study.name,
-            "device": self._device,
-            "expires": leases.from_now(self._lease_seconds),
-        }
-        statement = insert(table).values(name=self._worker, **entry)
         with self._storage.transaction() as connection:
             leases.hold(connection, self._leases())  # in the order of `workers.forget`
-            connection.execute(statement.on_conflict_do_update(index_elements=[table.c.name], set_=entry))
+            workers.register(connection, self._worker, self._study.name, self._device, self._lease_seconds)
 
     def _renew_until_closed(self) -> None:
         pause = self._lease_seconds / RENEWALS

@@ -262,7 +262,7 @@ class Reporter:
     def _charge(
         self, connection: Connection, delivery: int, spent: Mapping[int, Mapping[str, float]]
     ) -> None:
-        if spent and costs.is_new(connection, self._worker, delivery):
+        if spent and costs.record_delivery(connection, self._worker, delivery):
             costs.charge(connection, spent)
 
     def _let_go(self, lost: Iterable[int], ended: Iterable[int]) -> None:

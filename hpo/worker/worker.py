@@ -420,7 +420,7 @@ class Worker:
 
         def deliver() -> None:
             with self.storage.transaction() as connection:
-                if costs.is_new(connection, self.name, delivery):
+                if costs.record_delivery(connection, self.name, delivery):
                     costs.charge_study(connection, study_id, spent)
 
         self._outbox.post(deliver)

@@ -489,7 +489,7 @@ def test_costs_add_up(storage: Storage, study: Study, spec: SpecOf) -> None:
 def test_a_delivery_is_new_once(storage: Storage) -> None:
     def is_new(worker: str, number: int) -> bool:
         with storage.transaction() as connection:
-            return costs.is_new(connection, worker, number)
+            return costs.record_delivery(connection, worker, number)
 
     assert is_new("one", 7)
     assert not is_new("one", 7)

@@ -53,7 +53,7 @@ def test_a_worker_is_listed_while_it_serves(storage: Storage, study: Study) -> N
         (worker,) = status(storage, study).workers
         assert (worker.name, worker.device, worker.running) == ("one", "cuda:0", len(trials))
         with storage.transaction() as connection:
-            assert costs.is_new(connection, "one", 1)
+            assert costs.record_delivery(connection, "one", 1)
     assert status(storage, study).workers == ()
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT count(*) FROM hpo.delivery")).scalar_one() == 0
