@@ -46,7 +46,7 @@ def train(
     settings = Settings.from_environment()
     workload = Workload(spec, settings.data_path)
     images, validation = workload.images(stage, "cpu")
-    compiles = spec.engine.compile != "never" and spec.tunes(stage, len(images))
+    compiles = spec.engine.compile != "never" and spec.autotunes(stage, len(images))
     trainer = Trainer(
         workload.factory,
         images,

@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 
 from hpo.search.effective_lr import effective_lr
 from hpo.search.learning_curves import log_losses, predict_final_losses
-from hpo.search.pruners.registry import make_pruner
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results, trials
 from hpo.store.results import TrialCurve, TrialOutcome
@@ -23,7 +22,7 @@ from hpo.study.study import Study
 
 def rungs_of(spec: StudySpec) -> tuple[int, ...]:
     """The epochs after which trials of the search pause: the first rung, and each time twice as many."""
-    return make_pruner(spec.pruner, spec.search.epochs).pause_epochs
+    return spec.make_pruner().pause_epochs
 
 
 def is_paused(row: TrialRow) -> bool:
@@ -64,7 +63,7 @@ def going_on(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialC
     budget of epochs: the best of a few is worth no more than a new one.
     """
     spec = study.spec
-    pruner = make_pruner(spec.pruner, spec.search.epochs)
+    pruner = spec.make_pruner()
     heard = sum(bool(one.losses) or one.state.is_finished() for one in curves.values())
     enough = min(spec.sampler.startup, study.trials)
     if spec.stop.epochs is not None:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from hpo.search.pruners.base import Peer
 from hpo.search.pruners.none import NoPruner
-from hpo.search.pruners.registry import make_pruner
 from hpo.store import checkpoints, costs, leases, results
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
@@ -59,8 +58,7 @@ class Reporter:
             clock,
         )
         self._ended, self._replaced = ended, replaced
-        spec = study.spec
-        self._pruner = make_pruner(spec.pruner, spec.search.epochs) if stage == "search" else NoPruner()
+        self._pruner = study.spec.make_pruner() if stage == "search" else NoPruner()
         self._attributes, self._worker = attributes, str(attributes["worker"])
         self._leases: dict[int, Lease] = {}  # of the trials that are open as far as the database has said
         self._all: dict[int, int] = {}  # the trial ids of those that ever were in the pack, by number

@@ -365,9 +365,9 @@ class Worker:
         spec = self.study.spec
         precisions = spec.precisions(stage)
         on_cpu = torch.device(self.device).type == "cpu"
-        if not on_cpu and spec.captures:
+        if not on_cpu and spec.uses_cuda_graphs:
             return CudaGraphEngine(precisions[0])
-        if self.programs is None or not on_cpu or not spec.tunes(stage, images):
+        if self.programs is None or not on_cpu or not spec.autotunes(stage, images):
             return Engine(precisions[0])
         if precisions not in self._tuned:
             compiles = spec.engine.compile != "never"

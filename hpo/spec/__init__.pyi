@@ -1,0 +1,1 @@
+from .study_spec import StudySpec as StudySpec

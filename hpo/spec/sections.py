@@ -1,0 +1,151 @@
+"""The sections of a study file, but for `[sampler]`, `[pruner]` and `[stop]`, which live with their rules."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from hpo.data import DataError
+from hpo.data import check as check_dataset
+from hpo.models import ModelError
+from hpo.models import check as check_model
+from hpo.values.section import Section, rule_error, section_error
+
+
+def _model(name: str) -> str:
+    try:
+        check_model(name)
+    except ModelError as error:
+        raise rule_error(str(error)) from error
+    return name
+
+
+def _dataset(name: str) -> str:
+    try:
+        check_dataset(name)
+    except DataError as error:
+        raise rule_error(str(error)) from error
+    return name
+
+
+class ModelSection(Section):
+    """The network."""
+
+    name: Annotated[str, AfterValidator(_model)] = Field(
+        description="A network listed by `hpo models`, or your own class as `package.module:Class`. "
+        "The class is called with the number of classes and of input channels."
+    )
+
+
+class DataSection(Section):
+    """The data set, and how its training images are split and normalised."""
+
+    name: Annotated[str, AfterValidator(_dataset)] = Field(
+        description="A data set listed by `hpo data list`, or your own function as `package.module:function`."
+    )
+    mini: float = Field(
+        default=0.1,
+        gt=0,
+        le=0.5,
+        description="Share of the training images that the search uses, called mini. "
+        "Full training trains on the others and validates on mini.",
+    )
+    validation: float = Field(
+        default=0.2, gt=0, le=0.5, description="Share of the mini images that the search validates on."
+    )
+    mean: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Mean of pixels / 255, for normalisation. Unset: that of the training images. "
+        "`mean` and `std` are set together.",
+    )
+    std: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of pixels / 255. Unset: that of the training images.",
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> "DataSection":
+        if (self.mean is None) != (self.std is None):
+            raise section_error({"mean" if self.mean is None else "std": "must be given where the other is"})
+        return self
+
+
+class SearchSection(Section):
+    """The budget of the search."""
+
+    trials: int = Field(ge=1, le=1_000_000, description="Number of trials. May grow in a stored study.")
+    epochs: int = Field(ge=1, description="Epochs of a trial that is neither pruned nor paused.")
+
+
+class EngineSection(Section):
+    """How training steps are computed. Changes results by rounding only, and may change in a stored study."""
+
+    compile: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Compile training steps on a CPU, and capture them as CUDA graphs on a GPU. `auto` does "
+        "so for the networks of `hpo models`; on a CPU only where the stage is long enough to pay for the "
+        "compilation and compiled steps are the fastest. Both replay one recorded execution: use `always` "
+        "with your own network only if its `forward` depends on nothing but its tensors and its input.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Precision of matrix products and convolutions in training. `auto` is float32, except in "
+        "searches with `resnet` and `spinalnet`, where it is the faster of both on this CPU: there bfloat16 "
+        "ranks cells about as well as a second seed does (`python -m benchmarks.precision`).",
+    )
+
+
+class PhaseSection(Section):
+    """A phase of full training."""
+
+    epochs: int = Field(ge=1, description="Largest number of epochs.")
+    patience: int = Field(
+        default=5, ge=1, description="Early stopping: the phase ends after as many epochs without a new best."
+    )
+
+
+class AdamSection(PhaseSection):
+    """The phase of full training with Adam."""
+
+    lr: float = Field(default=1e-3, gt=0, description="Learning rate of Adam.")
+
+
+def _scale(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1]:
+        raise rule_error("must be [smallest, largest] with 0 < smallest <= largest")
+    return value
+
+
+class AugmentSection(Section):
+    """Random affine maps of the training images in full training."""
+
+    rotation: float = Field(default=0.0, ge=0, le=180, description="Largest angle of rotation in degrees.")
+    shift: float = Field(
+        default=0.0, ge=0, lt=1, description="Largest translation, as a share of the side of an image."
+    )
+    scale: Annotated[tuple[float, float], AfterValidator(_scale)] = Field(
+        default=(1.0, 1.0), description="Smallest and largest factor of scaling, above 0."
+    )
+    shear: float = Field(default=0.0, ge=0, lt=90, description="Largest angle of shearing in degrees.")
+
+
+class FullSection(Section):
+    """Full training in the paper's two phases: SGD with the promoted parameters, then Adam."""
+
+    pretrain: PhaseSection = Field(description="The phase with SGD.")
+    finetune: AdamSection = Field(description="The phase with Adam.")
+    clip: float = Field(default=1.0, gt=0, description="Largest gradient norm; longer gradients are clipped.")
+    augment: AugmentSection | None = Field(
+        default=None, description="Augmentation of the training images. Unset: none."
+    )
+
+
+class PromotionSection(Section):
+    """The search trials that are trained in full. Both numbers may grow in a stored study."""
+
+    top: int = Field(default=1, ge=1, description="Number of the best search trials to train in full.")
+    seeds: int = Field(
+        default=1, ge=1, description="Full trainings of each promoted trial, each with its seed."
+    )

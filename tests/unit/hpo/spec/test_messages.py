@@ -1,0 +1,339 @@
+from pathlib import Path
+
+import pytest
+from support.study_file import TEXT
+
+from hpo import models
+from hpo.errors import SpecError
+from hpo.spec.study_spec import StudySpec
+
+LONG = "x" * 64
+NAME_RULE = "must be at most 63 of a-z, 0-9, '-', '_', '.' and begin with a-z or 0-9"
+
+# Text of the study file, its faulty replacement, and the message.
+MISTAKES = {
+    # the name and the seed
+    "upper case": (
+        "seed = 1",
+        'name = "LeNet"',
+        f'name = "LeNet": {NAME_RULE}',
+    ),
+    "dot first": (
+        "seed = 1",
+        'name = ".x"',
+        f'name = ".x": {NAME_RULE}',
+    ),
+    "too long": (
+        "seed = 1",
+        f'name = "{LONG}"',
+        f'name = "{LONG}": {NAME_RULE}',
+    ),
+    "a full training's name": (
+        "seed = 1",
+        'name = "x-full"',
+        """name = "x-full": must not end in '-full': that is the name of a study's full training""",
+    ),
+    "name is a number": ("seed = 1", "name = 7", "name = 7: must be text in quotes"),
+    "negative seed": ("seed = 1", "seed = -1", "seed = -1: must be at least 0"),
+    "large seed": ("seed = 1", "seed = 4294967296", "seed = 4294967296: must be below 4294967296"),
+    "seed is text": ("seed = 1", 'seed = "1"', 'seed = "1": must be a whole number'),
+    "seed is a float": ("seed = 1", "seed = 1.0", "seed = 1.0: must be a whole number"),
+    "seed is a truth value": ("seed = 1", "seed = true", "seed = true: must be a whole number"),
+    "seed is a date": ("seed = 1", "seed = 2026-01-02", 'seed = "2026-01-02": must be a whole number'),
+    "seed is a table": ("seed = 1", "seed = { n = 1 }", 'seed = {"n": 1}: must be a whole number'),
+    # sections
+    "section misspelt": ("[search]", "[serch]", "serch: unknown key; did you mean 'search'?"),
+    "section unknown": (
+        "[search]",
+        "[gpu]\ncount = 1\n[search]",
+        "gpu: unknown key; known: name, seed, model, data, space, sampler, pruner, search, stop, full, "
+        "promotion, engine",
+    ),
+    "unknown engine": (
+        "[full]",
+        '[engine]\ncompile = "fast"\n[full]',
+        """engine.compile = "fast": must be one of 'auto', 'always' or 'never'""",
+    ),
+    "unknown precision": (
+        "[full]",
+        '[engine]\nprecision = "half"\n[full]',
+        """engine.precision = "half": must be one of 'auto', 'float32' or 'bfloat16'""",
+    ),
+    "section is a list": (
+        "[promotion]\ntop = 2",
+        "[[promotion]]",
+        "promotion = [{}]: must be a table",
+    ),
+    # model and data
+    "model unknown": (
+        '"lenet"',
+        '"lenett"',
+        "model.name = \"lenett\": unknown model 'lenett': did you mean lenet or alexnet or resnet? "
+        f"it must be one of {', '.join(models.names())}, or a class of your own as package.module:Class",
+    ),
+    "model is a number": ('"lenet"', "5", "model.name = 5: must be text in quotes"),
+    "data unknown": (
+        '"digits"',
+        '"digit"',
+        "data.name = \"digit\": no data set 'digit': digits, or your own as package.module:function",
+    ),
+    "mini is zero": ("mini = 0.5", "mini = 0.0", "data.mini = 0.0: must be above 0.0"),
+    "mini is too much": ("mini = 0.5", "mini = 0.6", "data.mini = 0.6: must be at most 0.5"),
+    "mini is text": ("mini = 0.5", 'mini = "half"', 'data.mini = "half": must be a number'),
+    "mini is nan": ("mini = 0.5", "mini = nan", "data.mini = NaN: must be a finite number"),
+    "mini is infinite": ("mini = 0.5", "mini = inf", "data.mini = Infinity: must be a finite number"),
+    "validation is too much": (
+        "mini = 0.5",
+        "validation = 0.9",
+        "data.validation = 0.9: must be at most 0.5",
+    ),
+    "mean of unscaled pixels": ("mini = 0.5", "mean = 44.3", "data.mean = 44.3: must be at most 1.0"),
+    "std is zero": ("mini = 0.5", "std = 0", "data.std = 0: must be above 0.0"),
+    "mean alone": ("mini = 0.5", "mean = 0.1", "data.std: must be given where the other is"),
+    "std alone": ("mini = 0.5", "std = 0.1", "data.mean: must be given where the other is"),
+    "asha never prunes": (
+        'name = "asha"',
+        'name = "asha"\nmin_epochs = 3',
+        "pruner.min_epochs: 3 is not below search.epochs (3), so nothing would be pruned",
+    ),
+    "more promotions than trials": (
+        "trials = 12",
+        "trials = 1",
+        "promotion.top: 2 is more than search.trials (1)",
+    ),
+    "too many trials": (
+        "trials = 12",
+        "trials = 1000001",
+        "search.trials = 1000001: must be at most 1000000",
+    ),
+    # the space
+    "space is a list": (
+        "[space]",
+        "[[space]]",
+        'space = [{"lr": [0.001, 0.01], "batch_size": [16, 32], '
+        '"momentum": {"low": 0, "high": 0.9}, "weight_decay": 0}]: must be a table',
+    ),
+    "parameter missing": (
+        "weight_decay = 0\n",
+        "",
+        "space.weight_decay: is missing; a parameter that should not vary has one value",
+    ),
+    "parameter misspelt": (
+        "weight_decay = 0",
+        "weightdecay = 0",
+        "space.weightdecay: unknown key; did you mean 'weight_decay'?",
+    ),
+    "no choice": ("lr = [1e-3, 1e-2]", "lr = []", "space.lr: needs at least one choice"),
+    "choice twice": ("lr = [1e-3, 1e-2]", "lr = [0.1, 1e-1]", "space.lr: names 0.1 twice"),
+    "rate is zero": ("lr = [1e-3, 1e-2]", "lr = [0, 1e-2]", "space.lr: 0 is not a number above 0"),
+    "batch size is a float": (
+        "[16, 32]",
+        "[16, 32.0]",
+        "space.batch_size: 32.0 is not a whole number of at least 2",
+    ),
+    "batch size is one": ("[16, 32]", "1", "space.batch_size: 1 is not a whole number of at least 2"),
+    "momentum is one": ("high = 0.9", "high = 1.0", "space.momentum: 1.0 is not a number from 0 to below 1"),
+    "range without high": ("high = 0.9", "log = false", "space.momentum: a range needs low and high"),
+    "range misspelt": (
+        "high = 0.9",
+        "high = 0.9, steps = 0.1",
+        "space.momentum: unknown key 'steps'; a range has low, high, log, step",
+    ),
+    "range reversed": (
+        "low = 0, high = 0.9",
+        "low = 0.9, high = 0.1",
+        "space.momentum: low (0.9) must be below high (0.1)",
+    ),
+    "logarithm of zero": (
+        "high = 0.9",
+        "high = 0.9, log = true",
+        "space.momentum: log needs a low above 0 and no step",
+    ),
+    "step that misses high": (
+        "high = 0.9",
+        "high = 0.9, step = 0.2",
+        "space.momentum: step (0.2) must lead from low (0.0) to high (0.9) exactly",
+    ),
+    # sampler and pruner
+    "sampler unknown": (
+        '"tpe"',
+        '"grid"',
+        """sampler.name = "grid": must be one of 'random', 'tpe' or 'gp'""",
+    ),
+    "no startup": ('"tpe"', '"tpe"\nstartup = 0', "sampler.startup = 0: must be at least 1"),
+    "pause never pauses": (
+        'name = "asha"',
+        'name = "pause"\nmin_epochs = 3',
+        "pruner.min_epochs: 3 is not below search.epochs (3), so nothing would be pruned",
+    ),
+    "pruner unknown": (
+        '"asha"',
+        '"sha"',
+        """pruner.name = "sha": must be one of 'none', 'median', 'asha', 'hyperband' or 'pause'""",
+    ),
+    "reduction to all": ('"asha"', '"asha"\nreduction = 1', "pruner.reduction = 1: must be at least 2"),
+    "negative warm-up": (
+        '"asha"',
+        '"asha"\nwarmup_epochs = -1',
+        "pruner.warmup_epochs = -1: must be at least 0",
+    ),
+    # stopping
+    "target is infinite": (
+        "[full]",
+        "[stop]\ntarget = inf\n[full]",
+        "stop.target = Infinity: must be a finite number",
+    ),
+    "target is text": ("[full]", '[stop]\ntarget = "low"\n[full]', 'stop.target = "low": must be a number'),
+    "no patience in the search": (
+        "[full]",
+        "[stop]\npatience = 0\n[full]",
+        "stop.patience = 0: must be at least 1",
+    ),
+    "half a trial": (
+        "[full]",
+        "[stop]\npatience = 2.5\n[full]",
+        "stop.patience = 2.5: must be a whole number",
+    ),
+    "no epochs to stop at": ("[full]", "[stop]\nepochs = 0\n[full]", "stop.epochs = 0: must be at least 1"),
+    "no hours": ("[full]", "[stop]\ndevice_hours = 0\n[full]", "stop.device_hours = 0: must be above 0.0"),
+    "hours misspelt": (
+        "[full]",
+        "[stop]\ndevice_hour = 1\n[full]",
+        "stop.device_hour: unknown key; did you mean 'device_hours'?",
+    ),
+    # budgets
+    "no trials": ("trials = 12", "trials = 0", "search.trials = 0: must be at least 1"),
+    "trials are a float": ("trials = 12", "trials = 12.5", "search.trials = 12.5: must be a whole number"),
+    "trials misspelt": ("trials = 12", "trails = 12", "search.trails: unknown key; did you mean 'trials'?"),
+    "epochs missing": ("epochs = 3\n", "", "search.epochs: is missing"),
+    "phase missing": ("finetune = { epochs = 1 }\n", "", "full.finetune: is missing"),
+    "phase is a number": ("{ epochs = 2 }", "2", "full.pretrain = 2: must be a table"),
+    "rate of pretraining": (
+        "{ epochs = 2 }",
+        "{ epochs = 2, lr = 1 }",
+        "full.pretrain.lr: unknown key; known: epochs, patience",
+    ),
+    "no patience": (
+        "{ epochs = 2 }",
+        "{ epochs = 2, patience = 0 }",
+        "full.pretrain.patience = 0: must be at least 1",
+    ),
+    "rate of fine-tuning": (
+        "{ epochs = 1 }",
+        "{ epochs = 1, lr = 0 }",
+        "full.finetune.lr = 0: must be above 0.0",
+    ),
+    "no clip": ("[full]", "[full]\nclip = 0", "full.clip = 0: must be above 0.0"),
+    "rotation": ("rotation = 10", "rotation = 181", "full.augment.rotation = 181: must be at most 180.0"),
+    "augment misspelt": (
+        "rotation = 10",
+        "rotate = 10",
+        "full.augment.rotate: unknown key; did you mean 'rotation'?",
+    ),
+    "shift": ("rotation = 10", "shift = 1.0", "full.augment.shift = 1.0: must be below 1.0"),
+    "scale reversed": (
+        "rotation = 10",
+        "scale = [1.1, 0.9]",
+        "full.augment.scale = [1.1, 0.9]: must be [smallest, largest] with 0 < smallest <= largest",
+    ),
+    "scale of zero": (
+        "rotation = 10",
+        "scale = [0, 1]",
+        "full.augment.scale = [0, 1]: must be [smallest, largest] with 0 < smallest <= largest",
+    ),
+    "scale of one": ("rotation = 10", "scale = 1.1", "full.augment.scale = 1.1: must be a list"),
+    "scale of three": (
+        "rotation = 10",
+        "scale = [1, 1, 1]",
+        "full.augment.scale = [1, 1, 1]: must be a list of two numbers",
+    ),
+    "scale is text": (
+        "rotation = 10",
+        'scale = ["small", 1]',
+        'full.augment.scale.0 = "small": must be a number',
+    ),
+    "promotion of none": ("top = 2", "top = 0", "promotion.top = 0: must be at least 1"),
+    "promotion is text": ("top = 2", 'seeds = "all"', 'promotion.seeds = "all": must be a whole number'),
+}
+
+
+def lines(file: Path, text: str | bytes) -> list[str]:
+    """Return the lines of the error that `load` raises for a study file with this text."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SpecError) as caught:
+        StudySpec.load(file)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(("right", "wrong", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_mistake_is_reported_in_one_line(tmp_path: Path, right: str, wrong: str, line: str) -> None:
+    assert TEXT.count(right) == 1
+    file = tmp_path / "bad.toml"
+    assert lines(file, TEXT.replace(right, wrong)) == [f"{file}: {line}"]
+
+
+def test_every_mistake_of_a_file_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    text = """
+    [model]
+    name = "lenet"
+    size = 3
+    [data]
+    mini = 2
+    [space]
+    lr = { low = 1, high = 0.1 }
+    batch_size = 0
+    moment = 0.9
+    [serch]
+    trials = 3
+    [full]
+    pretrain = { epochs = 0 }
+    clip = -1
+    """
+    assert lines(file, text) == [
+        f"{file}: {line}"
+        for line in [
+            "model.size: unknown key; known: name",
+            "data.name: is missing",
+            "data.mini = 2: must be at most 0.5",
+            "space.moment: unknown key; did you mean 'momentum'?",
+            "space.lr: low (1.0) must be below high (0.1)",
+            "space.batch_size: 0 is not a whole number of at least 2",
+            "space.weight_decay: is missing; a parameter that should not vary has one value",
+            "full.pretrain.epochs = 0: must be at least 1",
+            "full.finetune: is missing",
+            "full.clip = -1: must be above 0.0",
+            "serch: unknown key; did you mean 'search'?",
+        ]
+    ]
+
+
+def test_empty_file_misses_its_sections(tmp_path: Path) -> None:
+    file = tmp_path / "empty.toml"
+    sections = ["model", "data", "space", "search", "full"]
+    assert lines(file, "") == [f"{file}: {section}: is missing" for section in sections]
+
+
+def test_file_name_must_be_a_valid_study_name(tmp_path: Path) -> None:
+    file = tmp_path / "My Study.toml"
+    assert lines(file, TEXT) == [f'{file}: name = "My Study": {NAME_RULE}']
+
+
+def test_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    assert lines(file, "seed = = 1") == [f"{file}: not valid TOML: Invalid value (at line 1, column 8)"]
+
+
+def test_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    assert lines(file, b"# caf\xe9") == [f"{file}: not a text file in UTF-8 (byte 5)"]
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    for file, reason in [
+        (tmp_path / "none.toml", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ]:
+        with pytest.raises(SpecError) as caught:
+            StudySpec.load(file)
+        assert str(caught.value) == f"{file}: cannot read the study file: {reason}"
