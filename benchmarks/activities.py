@@ -1,19 +1,14 @@
-"""What leases, reports, pruning and checkpoints cost: the LeNet search of the paper on the mini split.
+"""Measure the share of worker time that goes into leases, reports, pruning and checkpoints.
 
-python -m benchmarks.activities [--workers N] [--pruner NAME] [--runs N] [--quick] [--json FILE]
-
-A worker's seconds are split as `hpo status --json` has them: training, evaluation, waiting for the database
-(claims, leases, reports, pruning), checkpoints, and idle (start-up, no trial to claim). The share that counts
-is that of database and checkpoints.
+The study is the paper's LeNet search on the mini split. The seconds of its workers are split as
+`hpo status --json` splits them: training, evaluation, database (claims, leases, reports, pruning),
+checkpoints, and idle (start-up, no trial to claim). The overhead is the share of database and checkpoints.
 """
 
-import argparse
-import json
-import statistics
 from pathlib import Path
 
-from benchmarks import hardware
-from benchmarks.command import hpo, lenet, stored
+from benchmarks.command import describe, lenet_spec, parser, run_hpo, stored_study
+from benchmarks.results import Result
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
@@ -22,53 +17,46 @@ from hpo.values.stage import STAGES
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2, help="on the CPU (default 2)")
-    parser.add_argument("--pruner", default="median", help="pruner of the study (default median)")
-    parser.add_argument("--runs", type=int, default=3, help="searches (default 3)")
-    parser.add_argument("--quick", action="store_true", help="6 trials of 2 epochs on digits, one run")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="6 trials of 2 epochs on digits, one run")
+    options.add_argument("--workers", type=int, default=2, help="workers on the CPU (default 2)")
+    options.add_argument("--pruner", default="median", help="pruner of the study (default median)")
+    options.add_argument("--runs", type=int, default=3, help="searches (default 3)")
+    arguments = options.parse_args()
 
-    if options.quick:
-        options.runs = 1
-    spec = lenet("activities", options.quick, pruner={"name": options.pruner})
+    spec = lenet_spec("activities", arguments.quick, pruner={"name": arguments.pruner})
     settings = Settings.from_environment()
     storage = open_storage(settings)
-    runs = [search(storage, spec, settings.artifacts_path, options.workers) for _ in range(options.runs)]
-    report(options, spec, runs)
+    setup = f"{describe(spec)}; pruner {arguments.pruner}, {arguments.workers} workers"
+    result = Result.begin("activities", setup, 1 if arguments.quick else arguments.runs)
+    runs = [search(storage, spec, settings.artifacts_path, arguments.workers) for _ in range(result.n)]
+    report(result, runs)
+    result.write(arguments.json)
 
 
 def search(storage: Storage, spec: StudySpec, artifacts: Path, workers: int) -> dict[str, float]:
-    """Runs the search by command; gives the workers' seconds by activity."""
-    with stored(storage, spec, artifacts) as study:
-        hpo("workers", study.name, "--gpus", "cpu", "--per-device", str(workers))
-        found = status(storage, study)
-    stages = [getattr(found, stage).activities for stage in STAGES]
-    return {name: sum(activities[name] for activities in stages) for name in ACTIVITIES}
+    """Run the search by command and return the workers' seconds by activity."""
+    with stored_study(storage, spec, artifacts) as study:
+        run_hpo("workers", study.name, "--gpus", "cpu", "--per-device", str(workers))
+        standing = status(storage, study)
+    by_stage = [getattr(standing, stage).activities for stage in STAGES]
+    return {name: sum(activities[name] for activities in by_stage) for name in ACTIVITIES}
 
 
-def share(seconds: dict[str, float]) -> float:
+def overhead(seconds: dict[str, float]) -> float:
     return (seconds["database"] + seconds["checkpoints"]) / sum(seconds.values())
 
 
-def report(options: argparse.Namespace, spec: StudySpec, runs: list[dict[str, float]]) -> None:
-    print(
-        f"{spec.search.trials} trials of {spec.search.epochs} epochs, {spec.model.name} on {spec.data.name}"
-    )
-    print(f"pruner {options.pruner}, {options.workers} workers; {hardware.line()}; n = {options.runs}")
-    print(f"{'':14}{'median s':>10}{'share':>9}")
-    total = statistics.median(sum(run.values()) for run in runs)
+def report(result: Result, runs: list[dict[str, float]]) -> None:
+    result.values["runs"] = runs
+    total = result.median("total seconds", (sum(run.values()) for run in runs))
+    table = result.table("Seconds of all workers", ("activity", "median s", "share"))
     for name in ACTIVITIES:
-        middle = statistics.median(run[name] for run in runs)
-        print(f"{name:14}{middle:10.2f}{middle / total:9.2%}")
-    shares = [share(run) for run in runs]
-    print(
-        f"database and checkpoints: median {statistics.median(shares):.2%} of the workers' time "
-        f"({min(shares):.2%} to {max(shares):.2%})"
-    )
-    if options.json:
-        options.json.write_text(json.dumps({"runs": runs, "hardware": hardware.line()}, indent=2))
+        seconds = result.median(f"{name} seconds", (run[name] for run in runs))
+        table.add(name, f"{seconds:.2f}", f"{seconds / total:.2%}")
+    shares = [overhead(run) for run in runs]
+    median = result.median("overhead", shares)
+    table = result.table("Overhead: database and checkpoints", ("", "median", "least", "greatest"))
+    table.add("overhead", f"{median:.2%}", f"{min(shares):.2%}", f"{max(shares):.2%}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,19 @@
-"""What it costs a pack to wait for the answer to its report of an epoch, and what it saves.
+"""Compare a pack that waits for the answer to its epoch report with a pack that trains on at once.
 
-python -m benchmarks.answers [--runs N] [--quick] [--json FILE]
+waits     training waits until it knows which trials are pruned, at most two seconds; workers do this
+goes on   training does not wait, and a pruned trial leaves the pack an epoch late
 
-waits     training waits until it knows who is pruned, at most two seconds, as workers do
-goes on   it does not, and who is pruned leaves an epoch late
-
-The paper's search of LeNet with ASHA by one worker, alternating. `database`: seconds in which the worker
-waited for the storage.
+One worker runs the paper's LeNet search with ASHA, alternating between the two. `database` is the time that
+the worker waited for the storage.
 """
 
-import argparse
-import json
-import statistics
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
-from benchmarks import hardware
-from benchmarks.command import lenet, stored
+from benchmarks.command import describe, lenet_spec, parser, stored_study
+from benchmarks.results import Result, spread
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
@@ -27,58 +22,75 @@ from hpo.training.workload import Workload
 from hpo.worker import reporter
 from hpo.worker.worker import Worker
 
-WAYS = {"waits": reporter.ANSWER_SECONDS, "goes on": 0.0}
+ANSWER_SECONDS = {"waits": reporter.ANSWER_SECONDS, "goes on": 0.0}
+"""How long training waits for an answer, by variant."""
+
+COLUMNS = ("all", "training", "evaluation", "database")
 
 
-def search(
-    storage: Storage, spec: StudySpec, workload: Workload, settings: Settings, answer_seconds: float
-) -> dict[str, float]:
-    """Seconds in all, and of the worker's activities."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    storage: Storage
+    spec: StudySpec
+    workload: Workload
+    settings: Settings
+
+
+def search(setup: Setup, answer_seconds: float) -> dict[str, float]:
+    """Run the search in this process and return its seconds: `all` and by activity."""
     reporter.ANSWER_SECONDS = answer_seconds
-    with stored(storage, spec, settings.artifacts_path) as study:
+    artifacts = setup.settings.artifacts_path
+    with stored_study(setup.storage, setup.spec, artifacts) as study:
         worker = Worker(
-            storage,
+            setup.storage,
             study,
-            workload,
+            setup.workload,
             f"benchmark-{answer_seconds}",
             "cpu",
-            settings.artifacts_path,
-            programs=settings.programs_path,
+            artifacts,
+            programs=setup.settings.programs_path,
         )
         start = time.perf_counter()
         worker.run()
         seconds = time.perf_counter() - start
-        return {"all": seconds, **status(storage, study).search.activities}
+        return {"all": seconds, **status(setup.storage, study).search.activities}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
-    parser.add_argument("--quick", action="store_true", help="6 trials of 2 epochs on digits, one run")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="6 trials of 2 epochs on digits, one run")
+    options.add_argument("--runs", type=int, default=5, help="alternating runs of each variant (default 5)")
+    arguments = options.parse_args()
 
     torch.set_num_threads(1)
-    runs = 1 if options.quick else options.runs
-    spec, settings = lenet("answers", options.quick, pruner={"name": "asha"}), Settings.from_environment()
-    storage, workload = open_storage(settings), Workload(spec, settings.data_path)
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    for _ in range(runs):
-        for way, seconds in WAYS.items():
-            found[way].append(search(storage, spec, workload, settings, seconds))
-    print(f"{hardware.line()}; n = {runs}")
-    print(f"{'median s':10}{'all':>9}{'training':>10}{'evaluation':>12}{'database':>10}")
-    for way, each in found.items():
-        middle = {what: statistics.median(one[what] for one in each) for what in each[0]}
-        print(
-            f"{way:10}{middle['all']:9.2f}{middle['training']:10.2f}{middle['evaluation']:12.2f}"
-            f"{middle['database']:10.2f}"
-        )
-    pairs = zip(found["goes on"], found["waits"], strict=True)
-    ratios = [theirs["all"] / ours["all"] for theirs, ours in pairs]
-    print(f"goes on / waits: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    if options.json:
-        options.json.write_text(json.dumps({"runs": found, "ratios": ratios, "hardware": hardware.line()}))
+    spec, settings = (
+        lenet_spec("answers", arguments.quick, pruner={"name": "asha"}),
+        Settings.from_environment(),
+    )
+    setup = Setup(open_storage(settings), spec, Workload(spec, settings.data_path), settings)
+    result = Result.begin(
+        "answers", f"{describe(spec)}; ASHA, one worker", 1 if arguments.quick else arguments.runs
+    )
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in ANSWER_SECONDS}
+    for _ in range(result.n):
+        for variant, seconds in ANSWER_SECONDS.items():
+            runs[variant].append(search(setup, seconds))
+    report(result, runs)
+    result.write(arguments.json)
+
+
+def report(result: Result, runs: dict[str, list[dict[str, float]]]) -> None:
+    table = result.table("Median seconds of a search", ("variant", *COLUMNS))
+    for variant, searches in runs.items():
+        medians = [
+            result.median(f"{variant}, {column}", (seconds[column] for seconds in searches))
+            for column in COLUMNS
+        ]
+        table.add(variant, *(f"{median:.2f}" for median in medians))
+    pairs = zip(runs["goes on"], runs["waits"], strict=True)
+    ratios = [going_on["all"] / waiting["all"] for going_on, waiting in pairs]
+    table = result.table("Time of a whole search", ("ratio", "median", "range"))
+    table.add("goes on / waits", f"{result.median('goes on / waits', ratios):.3f}", spread(ratios, 3))
+    result.values.update({"runs": runs, "ratios": ratios})
 
 
 if __name__ == "__main__":

@@ -1,39 +1,34 @@
-"""How many candidate-images a second a GPU trains, by network, batch size and width of the pack.
+"""Measure candidate-images trained per second of a GPU, by network, batch size and pack width.
 
-python -m benchmarks.gpu [--models NAMES] [--sizes N,N] [--widths N,N] [--quick] [--json FILE]
-
-All on the same images in the memory of the GPU, in turns, each step with the making of its batch:
+All variants train on the same images in the GPU's memory, in turns. A step includes making its batch.
 
 loop        one network, torch's operators and torch.optim.SGD
-operators   a pack by torch's operators, a launch for each
-graphs      a pack whose steps are CUDA graphs, in float32 (of which torch computes convolutions in TF32)
+operators   a pack by torch's operators, one launch per operator
+graphs      a pack whose steps are CUDA graphs, in float32 (torch computes the convolutions in TF32)
 graphs bf16 the same in bfloat16
 
-Then several processes with a pack each, by graphs. Then whole epochs of a pack by graphs, of 8,000 images and
-2,000 for validation: evaluated in line, after the training, or beside the next epoch. The share of the peak:
-the floating point work of graphs in float32, in what the GPU does in a large product of float32 matrices.
+Then several processes with one pack each, by graphs. Then whole epochs of a pack by graphs, 8,000 training
+and 2,000 validation images, evaluated in line after the training or beside the next epoch. `of peak` is the
+share of the GPU's peak in a large float32 matrix product that graphs in float32 reach.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import cycle
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks import hardware
-from benchmarks.throughput import CANDIDATE, CLASSES, SIDE, Step, numbers, rate, sgd, train, work
+from benchmarks.command import numbers, parser
+from benchmarks.results import Result, Table, spread
+from benchmarks.steps import CANDIDATE, CLASSES, Step, flops, noise, rate, sgd, train
 from hpo import models
-from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import Overlap, SideStream
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
@@ -43,20 +38,45 @@ from hpo.training.pack import Pack
 from hpo.training.trainer import PackSession, Trainer
 from hpo.values.budget import Budget, Phase
 
-WAYS: dict[str, Callable[[], Engine]] = {
+ENGINES: dict[str, Callable[[], Engine]] = {
     "operators": Engine,
     "graphs": CudaGraphEngine,
     "graphs bf16": lambda: CudaGraphEngine("bfloat16"),
 }
 DEVICE = "cuda:0"
+MATRIX_SIDE, COPIED_NUMBERS = 8192, 2**28
+
+PROCESS_WIDTH = 16
+"""Pack width of each of several processes, and the greatest of whole epochs."""
+
+EPOCHS = 3
+"""Epochs of a run, where whole epochs are timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A network, its batch size, and the width of its pack."""
+
+    name: str
+    size: int
+    width: int
+
+    @property
+    def images(self) -> int:
+        """Candidate-images of a step."""
+        return self.size * self.width
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        return self.name, str(self.size), str(self.width)
+
+    def __str__(self) -> str:
+        return " ".join(self.cells)
 
 
 @cache
 def images() -> DeviceImages:
-    pixels = np.random.default_rng(0).integers(0, 256, (8000, SIDE, SIDE), dtype=np.uint8)
-    return DeviceImages.from_labelled(
-        Labelled(pixels, np.arange(len(pixels)) % CLASSES), DEVICE, (0.17,), (0.32,)
-    )
+    return DeviceImages.from_labelled(noise(), DEVICE, (0.17,), (0.32,))
 
 
 def on_batches(size: int, step: Callable[[torch.Tensor, torch.Tensor], object]) -> Step:
@@ -64,197 +84,195 @@ def on_batches(size: int, step: Callable[[torch.Tensor, torch.Tensor], object]) 
     return lambda: step(*images().batch(next(indices)))
 
 
-def loop(name: str, size: int) -> Step:
+def loop_step(name: str, size: int) -> Step:
     model = models.build(name, CLASSES).to(DEVICE).train()
     optimizer = sgd(model)
     return on_batches(size, lambda pixels, labels: train(model, optimizer, pixels, labels))
 
 
-def packed(name: str, size: int, width: int, way: str) -> Step:
-    engine = WAYS[way]()
-    pack = Pack(lambda: models.build(name, CLASSES), [0] * width, DEVICE)
-    optimizer = Sgd([CANDIDATE] * width, pack.weights.parameters)
-    step = on_batches(size, lambda *batch: engine.step(pack, optimizer, None, *batch))
+def pack_step(shape: Shape, variant: str) -> Step:
+    """Return a step of a pack whose graphs are captured."""
+    engine = ENGINES[variant]()
+    pack = Pack(lambda: models.build(shape.name, CLASSES), [0] * shape.width, DEVICE)
+    optimizer = Sgd([CANDIDATE] * shape.width, pack.weights.parameters)
+    step = on_batches(shape.size, lambda *batch: engine.step(pack, optimizer, None, *batch))
     for _ in range(WARM_UP + 1):
         step()
     return step
 
 
-def measured(step: Step, images: int, seconds: float) -> float:
+def gpu_rate(step: Step, images: int, seconds: float) -> float:
     return rate(step, images, seconds, torch.cuda.synchronize)
 
 
 def peaks() -> dict[str, float]:
-    """Floating point operations a second in a large product of matrices, and bytes a second in a copy."""
-    size, found = 8192, {}
+    """Return floating point operations per second of a matrix product, and bytes per second of a copy."""
+    by_name = {}
     for precision in (torch.float32, torch.bfloat16):
-        a, b = (torch.randn(size, size, device=DEVICE).to(precision) for _ in range(2))
+        a, b = (torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=DEVICE).to(precision) for _ in range(2))
         product = torch.empty_like(a)
         name = str(precision).removeprefix("torch.")
-        found[name] = measured(partial(torch.mm, a, b, out=product), 2 * size**3, 0.5)
-    source = torch.rand(2**28, device=DEVICE)
+        by_name[name] = gpu_rate(partial(torch.mm, a, b, out=product), 2 * MATRIX_SIDE**3, 0.5)
+    source = torch.rand(COPIED_NUMBERS, device=DEVICE)
     target = torch.empty_like(source)
-    found["copy"] = measured(lambda: target.copy_(source), 2 * source.nbytes, 0.5)
-    return found
+    by_name["copy"] = gpu_rate(lambda: target.copy_(source), 2 * source.nbytes, 0.5)
+    return by_name
 
 
-def by_way(
-    name: str, size: int, width: int, options: argparse.Namespace, peak: float
+def medians_of(result: Result, name: str, rates: dict[str, list[float]]) -> list[str]:
+    """Note the median rate of each variant in the result, and return the medians as cells."""
+    return [f"{result.median(f'{name}, {variant}', values):,.0f}" for variant, values in rates.items()]
+
+
+def measure_steps(
+    result: Result, table: Table, shape: Shape, seconds: float, peak: float
 ) -> dict[str, list[float]]:
-    """Rates by way; prints a line."""
-    steps: dict[str, tuple[Step, int]] = {"loop": (loop(name, size), size)}
-    steps |= {way: (packed(name, size, width, way), size * width) for way in WAYS}
-    rates: dict[str, list[float]] = {way: [] for way in steps}
-    for _ in range(options.runs):
-        for way, (step, count) in steps.items():
-            rates[way].append(measured(step, count, options.seconds))
-    middle = {way: statistics.median(values) for way, values in rates.items()}
-    figures = "".join(f"{middle[way]:13,.0f}" for way in steps)
-    share = middle["graphs"] * work(name) / peak
-    ratio, spread = ratios(rates["graphs"], rates["loop"])
-    print(f"{name:10}{size:6}{width:6}{figures}{ratio:8.1f} {spread:18}{share:7.1%}", flush=True)
+    """Return the rates of all runs by variant; adds a row. `peak` in floating point operations per second."""
+    steps = {"loop": (loop_step(shape.name, shape.size), shape.size)}
+    steps |= {variant: (pack_step(shape, variant), shape.images) for variant in ENGINES}
+    rates: dict[str, list[float]] = {variant: [] for variant in steps}
+    for _ in range(result.n):
+        for variant, (step, count) in steps.items():
+            rates[variant].append(gpu_rate(step, count, seconds))
+    cells = medians_of(result, str(shape), rates)
+    share = statistics.median(rates["graphs"]) * flops(shape.name) / peak
+    ratios = [graphs / loop for graphs, loop in zip(rates["graphs"], rates["loop"], strict=True)]
+    table.add(*shape.cells, *cells, f"{statistics.median(ratios):.1f}", spread(ratios, 1), f"{share:.1%}")
     return rates
 
 
-def ratios(ours: list[float], theirs: list[float], digits: int = 1) -> tuple[float, str]:
-    each = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return statistics.median(each), f"({min(each):.{digits}f} to {max(each):.{digits}f})"
-
-
-# In processes of their own
+# `process_rate` and `warm_step` run in processes of their own.
 
 
 @cache
-def prepared(*arguments: Any) -> Step:
-    return packed(*arguments)
+def warm_step(shape: Shape) -> Step:
+    return pack_step(shape, "graphs")
 
 
-def once(arguments: tuple[Any, ...], images: int, seconds: float) -> float:
-    return measured(prepared(*arguments), images, seconds)
+def process_rate(shape: Shape, seconds: float) -> float:
+    return gpu_rate(warm_step(shape), shape.images, seconds)
 
 
-def in_flight(
-    name: str, size: int, width: int, counts: list[int], options: argparse.Namespace
+def measure_processes(
+    result: Result, table: Table, shape: Shape, counts: list[int], seconds: float
 ) -> dict[str, list[float]]:
-    """Rates of several processes together, by how many; prints a line."""
+    """Return the summed rates of several processes, by their number; adds a row."""
     processes = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(max(counts))]
-    arguments = ((name, size, width, "graphs"), size * width)
     try:
-        for waiting in [process.submit(once, *arguments, 0.0) for process in processes]:
-            waiting.result()
+        for future in [process.submit(process_rate, shape, 0.0) for process in processes]:
+            future.result()
         rates: dict[str, list[float]] = {str(count): [] for count in counts}
-        for _ in range(options.runs):
+        for _ in range(result.n):
             for count in counts:
-                running = [p.submit(once, *arguments, max(1.0, options.seconds)) for p in processes[:count]]
-                rates[str(count)].append(sum(one.result() for one in running))
+                futures = [
+                    process.submit(process_rate, shape, max(1.0, seconds)) for process in processes[:count]
+                ]
+                rates[str(count)].append(sum(future.result() for future in futures))
     finally:
         for process in processes:
             process.shutdown()
-    figures = "".join(f"{statistics.median(values):13,.0f}" for values in rates.values())
-    print(f"{name:10}{size:6}{width:6}{figures}", flush=True)
+    table.add(*shape.cells, *medians_of(result, f"{shape}, processes", rates))
     return rates
 
 
-# Whole epochs
-
-EPOCHS = 3
-"""Of a run."""
-
-
-def training(name: str, size: int, width: int, overlap: Overlap | None) -> PackSession:
+def start_training(shape: Shape, overlap: Overlap | None) -> PackSession:
     validation = images().subset(torch.arange(len(images()) // 4, device=DEVICE))
     trainer = Trainer(
-        lambda: models.build(name, CLASSES),
+        lambda: models.build(shape.name, CLASSES),
         images(),
         validation,
         Budget("mini", (Phase("sgd", 10**6),), keep="last"),
-        size,
+        shape.size,
         seed=0,
         device=torch.device(DEVICE),
         engine=CudaGraphEngine(),
         overlap=overlap,
     )
-    return trainer.start(dict.fromkeys(range(width), CANDIDATE))
+    return trainer.start(dict.fromkeys(range(shape.width), CANDIDATE))
 
 
-def trained(training: PackSession, width: int) -> float:
-    """Candidate-images a second. An epoch comes first: what it has begun of the next one, the last one has of
-    the one that follows."""
-    training.epoch()
+def epoch_rate(session: PackSession, width: int) -> float:
+    """Return candidate-images per second over whole epochs.
+
+    One epoch runs before the clock starts. It begins the epoch after it, as the last timed epoch does, so the
+    two cancel out.
+    """
+    session.epoch()
     start = time.perf_counter()
     for _ in range(EPOCHS):
-        training.epoch()
+        session.epoch()
     seconds = time.perf_counter() - start
     torch.cuda.synchronize()
     return EPOCHS * len(images()) * width / seconds
 
 
-def epochs(name: str, size: int, width: int, runs: int) -> dict[str, list[float]]:
-    """Rates by where epochs are evaluated; prints a line."""
+def measure_epochs(result: Result, table: Table, shape: Shape) -> dict[str, list[float]]:
+    """Return the rates by where epochs are evaluated; adds a row."""
     overlaps = {"in line": None, "beside": SideStream(torch.device(DEVICE))}
-    trainings = {way: training(name, size, width, overlap) for way, overlap in overlaps.items()}
-    for one in trainings.values():
-        for _ in range(WARM_UP + 1):  # until a graph for the last, smaller batch is there as well
-            one.epoch()
-    rates: dict[str, list[float]] = {way: [] for way in overlaps}
-    for _ in range(runs):
-        for way, one in trainings.items():
-            rates[way].append(trained(one, width))
-    if any(len(one.members) < width for one in trainings.values()):
-        raise RuntimeError(f"{name}: a member has diverged, and was not trained any more")
-    figures = "".join(f"{statistics.median(values):13,.0f}" for values in rates.values())
-    ratio, spread = ratios(rates["beside"], rates["in line"], digits=2)
-    print(f"{name:10}{size:6}{width:6}{figures}{ratio:8.2f} {spread}", flush=True)
+    sessions = {variant: start_training(shape, overlap) for variant, overlap in overlaps.items()}
+    for session in sessions.values():
+        for _ in range(WARM_UP + 1):  # captures a graph for the last, smaller batch as well
+            session.epoch()
+    rates: dict[str, list[float]] = {variant: [] for variant in overlaps}
+    for _ in range(result.n):
+        for variant, session in sessions.items():
+            rates[variant].append(epoch_rate(session, shape.width))
+    if any(len(session.members) < shape.width for session in sessions.values()):
+        raise RuntimeError(f"{shape.name}: a member has diverged, and was not trained any more")
+    ratios = [beside / in_line for beside, in_line in zip(rates["beside"], rates["in line"], strict=True)]
+    cells = medians_of(result, f"{shape}, epochs", rates)
+    table.add(*shape.cells, *cells, f"{statistics.median(ratios):.2f}", spread(ratios))
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", default="lenet,alexnet,vggnet,resnet,spinalnet", help="networks")
-    parser.add_argument("--sizes", type=numbers, default=[16], help="batch sizes (default 16)")
-    parser.add_argument("--widths", type=numbers, default=[1, 4, 16, 64], help="members of a pack")
-    parser.add_argument(
-        "--processes", type=numbers, default=[1, 2, 4], help="in flight, each with a pack of 16"
+def parse_options() -> argparse.Namespace:
+    options = parser(__doc__, quick="LeNet, widths of 1 and 4, one process and run")
+    options.add_argument("--models", default="lenet,alexnet,vggnet,resnet,spinalnet", help="networks")
+    options.add_argument("--sizes", type=numbers, default=[16], help="batch sizes (default 16)")
+    options.add_argument("--widths", type=numbers, default=[1, 4, 16, 64], help="pack widths")
+    options.add_argument(
+        "--processes", type=numbers, default=[1, 2, 4], help="numbers of processes, each with a pack of 16"
     )
-    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
-    parser.add_argument("--seconds", type=float, default=0.2, help="of a run (default 0.2)")
-    parser.add_argument("--quick", action="store_true", help="LeNet, widths of 1 and 4, one process and run")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    options.add_argument("--runs", type=int, default=5, help="alternating runs of each variant (default 5)")
+    options.add_argument("--seconds", type=float, default=0.2, help="seconds of a run (default 0.2)")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.models, arguments.widths, arguments.processes, arguments.runs = "lenet", [1, 4], [], 1
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_options()
     if not torch.cuda.is_available():
         sys.exit("there is no GPU here that torch can use")
-    if options.quick:
-        options.models, options.widths, options.processes, options.runs = "lenet", [1, 4], [], 1
-    peak = peaks()
-    giga = {what: value / 1e9 for what, value in peak.items()}
-    print(f"{torch.cuda.get_device_name()}; {hardware.line()}; n = {options.runs}")
-    print(
-        f"{giga['float32'] / 1e3:.1f} TFLOP/s in float32, {giga['bfloat16'] / 1e3:.0f} in bfloat16, "
-        f"{giga['copy']:,.0f} GB/s in a copy\n\ncandidate-images a second"
+    result = Result.begin(
+        "gpu", f"{torch.cuda.get_device_name()}; candidate-images per second", arguments.runs
     )
-    heads = "".join(f"{way:>13}" for way in ("loop", *WAYS))
-    print(f"{'':10}{'batch':>6}{'width':>6}{heads}{'graphs / loop':>22}{'of peak':>12}")
-    names = options.models.split(",")
-    found: dict[str, dict[str, list[float]]] = {}
-    for name in names:
-        for size in options.sizes:
-            for width in options.widths:
-                found[f"{name} {size} {width}"] = by_way(name, size, width, options, peak["float32"])
-                torch.cuda.empty_cache()
-    if options.processes:
-        heads = "".join(f"{count:>13}" for count in options.processes)
-        print(f"\ncandidate-images a second of so many processes\n{'':10}{'batch':>6}{'width':>6}{heads}")
-    for name in names if options.processes else ():
-        found[f"{name} in flight"] = in_flight(name, options.sizes[0], 16, options.processes, options)
-    width = min(16, max(options.widths))
-    print("\ncandidate-images a second of whole epochs")
-    print(f"{'':10}{'batch':>6}{'width':>6}{'in line':>13}{'beside':>13}{'beside / in line':>22}")
-    for name in names:
-        found[f"{name} epochs"] = epochs(name, options.sizes[0], width, options.runs)
+    peak = peaks()
+    table = result.table("Peak of the GPU", ("float32 TFLOP/s", "bfloat16 TFLOP/s", "copy GB/s"), first=18)
+    table.add(f"{peak['float32'] / 1e12:.1f}", f"{peak['bfloat16'] / 1e12:.0f}", f"{peak['copy'] / 1e9:,.0f}")
+    names, sizes, seconds = arguments.models.split(","), arguments.sizes, arguments.seconds
+    rates: dict[str, dict[str, list[float]]] = {}
+    shape_heads = ("network", "batch", "width")
+    heads = (*shape_heads, "loop", *ENGINES, "graphs / loop", "range", "of peak")
+    table = result.table("Candidate-images per second", heads)
+    for shape in [Shape(name, size, width) for name in names for size in sizes for width in arguments.widths]:
+        rates[str(shape)] = measure_steps(result, table, shape, seconds, peak["float32"])
         torch.cuda.empty_cache()
-    if options.json:
-        figures = {"rates": found, "peak": peak, "hardware": hardware.line()}
-        options.json.write_text(json.dumps(figures, indent=2))
+    if counts := arguments.processes:
+        heads = (*shape_heads, *(f"{count} processes" for count in counts))
+        table = result.table("Candidate-images per second of several processes", heads)
+        for name in names:
+            shape = Shape(name, sizes[0], PROCESS_WIDTH)
+            rates[f"{name} in flight"] = measure_processes(result, table, shape, counts, seconds)
+    heads = (*shape_heads, "in line", "beside", "beside / in line", "range")
+    table = result.table("Candidate-images per second of whole epochs", heads)
+    for name in names:
+        shape = Shape(name, sizes[0], min(PROCESS_WIDTH, max(arguments.widths)))
+        rates[f"{name} epochs"] = measure_epochs(result, table, shape)
+        torch.cuda.empty_cache()
+    result.values.update({"rates": rates, "peak": peak})
+    result.write(arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,8 @@
-"""What was tried to improve the default search, on the same tables.
+"""Replay changes to the default search that did not become part of it, on the tables of `benchmarks.regret`.
 
-python -m benchmarks.ideas [--tables FILES] [--seeds N] [--only WORDS] [--report FOLDER] [--json FILE]
-
-Each idea changes one thing about the default search, and is replayed like the policies of
-`benchmarks.regret`. --report writes `ideas.md` into a folder.
-
-asha N            prune trials that are not in the best 1/N at a rung, by loss so far; no pauses
-by losses         rank paused trials by loss so far, not by predicted final loss
-start anywhere    draw startup points from the whole space, not near the typical effective learning rate
-proposals N       suggest N points per claim, which train in one pack in lockstep; the default is 4
-startup N         use N random trials before the first suggestion and the first resume; the default is 10
-reduction N       resume the best 1/N at a rung; the default is 3
-risk P            prune a trial once the probability that it becomes the best is below P; no pauses
-no step           use the learning rate as a coordinate, not the effective learning rate
-complete only     fit the Gaussian process to completed trials only
-foresight         oracle: sampler and pruner know the final loss of a run after its first epoch. At small
-                  budgets this bounds what a better curve model could gain. At large budgets the oracle
-                  prefers lucky runs
+Each idea changes one thing about the default search. With --report, ideas.md is written into a folder.
 """
 
-import argparse
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,8 +17,10 @@ from optuna.trial import TrialState
 from scipy.stats import norm
 
 from benchmarks import hardware, search_page
-from benchmarks.policies import DEFAULT, EPOCHS, Policy, pool, start, storage, without
-from benchmarks.regret import SPENT, TABLES, end, in_cells, regret_of
+from benchmarks.command import parser
+from benchmarks.policies import DEFAULT, EPOCHS, Policy, held_out, pool, start, storage
+from benchmarks.regret import POLICY_WIDTH, REGRET_WIDTH, SPENT, TABLES, final, regret_of
+from benchmarks.results import Result, markdown
 from hpo.search import effective_lr, gp, learning_curves
 from hpo.search.pruners.asha import AshaPruner
 from hpo.search.pruners.base import Curve, Peer, Pruner
@@ -50,42 +34,69 @@ from hpo.store.results import TrialCurve
 from hpo.study import pause, schedule
 from hpo.values.space import Choices, Point, SearchSpace
 
+DESCRIPTIONS = {
+    "asha N": "A trial that is not among the best 1/N at a rung, by its loss there, ends at once.",
+    "rank by loss": "Paused trials are ranked by their last loss, not by their predicted final loss.",
+    "uniform start": "Startup points come from the whole space, not from near the typical effective "
+    "learning rate.",
+    "suggestions N": "A claim asks the sampler for N new points, which train as one pack in lockstep. "
+    "This is successive halving inside a pack, without waiting for other workers. The default is 4.",
+    "startup N": "N random trials come before the Gaussian process and before the first resumed trial. The "
+    "default is 10.",
+    "reduction N": "One paused trial in N resumes. The default is 3.",
+    "risk P": "Trials do not pause. A trial ends once the probability that it becomes the best is below P.",
+    "plain lr": "The Gaussian process sees the learning rate, not the effective learning rate.",
+    "complete only": "The Gaussian process learns from completed trials only.",
+    "oracle": "Not an idea but a bound: the final loss of a run is known after its first epoch, to the "
+    "Gaussian process and to the ranking of paused trials. Early in a search this shows what a better model "
+    "of learning curves could gain. Late in a search it follows the noise of single runs.",
+}
+
 SUGGEST = GpSampler.suggest
 
+RUN_NOISE = 0.03
+"""Standard deviation of the log loss between two runs of a cell, about."""
+
 Patch = tuple[object, str, object]
+"""Module or class, name of an attribute, and its value during a replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idea:
-    """`changes`: to the spec; `patches`: what is put in place of what, while it is replayed; `foresees`:
-    whether it looks into the table."""
+    """Changes to the study file, and patches of hpo.
+
+    `oracle` adds the patches that look up the curve table.
+    """
 
     changes: dict[str, Any] = field(default_factory=dict)
     patches: tuple[Patch, ...] = ()
-    foresees: bool = False
+    oracle: bool = False
 
 
-def risk(chance: float) -> Callable[[Pruner, int, Curve, Iterable[Peer]], bool]:
-    """Prune a trial that with less than this chance will be better than every other is expected to be."""
+def risk_rule(threshold: float) -> Callable[[Pruner, int, Curve, Iterable[Peer]], bool]:
+    """Return a `should_prune` that ends a trial whose probability of being the best is below the threshold.
+
+    The trial is compared with the least predicted final loss of all others.
+    """
 
     def should_prune(_pruner: Pruner, _number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
         known = [peer for peer in peers if peer.curve]
         if len(known) < 3:
             return False
-        curves = [learning_curves.log_losses(one) for one in (curve, *(peer.curve for peer in known))]
+        curves = [learning_curves.log_losses(each) for each in (curve, *(peer.curve for peer in known))]
         losses, errors = learning_curves.predict_final_losses(curves, [1.0] * len(curves), EPOCHS)
-        seeds = 0.03  # about what two runs of a cell differ by, in the logarithm
-        z = (losses[1:].min() - losses[0]) / math.hypot(errors[0], seeds)
-        return bool(norm.cdf(z) < chance)
+        z = (losses[1:].min() - losses[0]) / math.hypot(errors[0], RUN_NOISE)
+        return bool(norm.cdf(z) < threshold)
 
     return should_prune
 
 
-def risky(chance: float) -> Idea:
-    return Idea(
-        {"pruner": {"name": "asha"}},
-        ((AshaPruner, "should_prune", risk(chance)), (results, "curves_at", _whole_curves)),
+def risk(threshold: float) -> Idea:
+    patches = (
+        (AshaPruner, "should_prune", risk_rule(threshold)),
+        (results, "curves_at", _whole_curves),
     )
+    return Idea({"pruner": {"name": "asha"}}, patches)
 
 
 def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, TrialCurve]:
@@ -93,14 +104,16 @@ def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, Trial
 
 
 def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:
-    values = {}
+    choices = {}
     for name, domain in space.domains.items():
         assert isinstance(domain, Choices)
-        values[name] = sorted(domain.values)
-    return lambda point: np.array([its.index(point[name]) / (len(its) - 1) for name, its in values.items()])
+        choices[name] = sorted(domain.values)
+    return lambda point: np.array(
+        [values.index(point[name]) / (len(values) - 1) for name, values in choices.items()]
+    )
 
 
-def complete_only(
+def suggest_from_completed(
     sampler: GpSampler,
     space: SearchSpace,
     history: Iterable[Observation],
@@ -115,107 +128,119 @@ def complete_only(
     return SUGGEST(sampler, space, known, count, seed, min(startup, 3))
 
 
-def by_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
+def last_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
     return np.array([curve[-1] for curve in curves]), np.zeros(len(curves))
 
 
-def foresight(table: CurveTable) -> tuple[Patch, ...]:
-    """A run is known by its first loss."""
-    ends = {
+def oracle_patches(table: CurveTable) -> tuple[Patch, ...]:
+    """Return patches that look up the final loss of a run. A run is identified by its first loss."""
+    final_losses = {
         math.log(run[0].validation_loss): math.log(run[EPOCHS - 1].validation_loss)
         for runs in table.runs.values()
         for run in runs
         if run[-1].is_finite
     }
 
-    def known(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
-        return np.array([ends.get(curve[0], curve[-1]) for curve in curves]), np.zeros(len(curves))
+    def look_up(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
+        losses = [final_losses.get(curve[0], curve[-1]) for curve in curves]
+        return np.array(losses), np.zeros(len(curves))
 
-    return (gp, "predict_final_losses", known), (pause, "predict_final_losses", known)
+    return (gp, "predict_final_losses", look_up), (pause, "predict_final_losses", look_up)
 
 
 IDEAS: dict[str, Idea] = {
     "the default": Idea(),
-    "start anywhere": Idea(patches=((effective_lr, "NEAR", math.inf),)),
+    "uniform start": Idea(patches=((effective_lr, "NEAR", math.inf),)),
     **{f"asha {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 3)},
-    "by losses": Idea(patches=((pause, "predict_final_losses", by_losses),)),
-    **{f"proposals {n}": Idea(patches=((schedule, "PROPOSALS", n),)) for n in (2, 8)},
+    "rank by loss": Idea(patches=((pause, "predict_final_losses", last_losses),)),
+    **{f"suggestions {n}": Idea(patches=((schedule, "PROPOSALS", n),)) for n in (2, 8)},
     **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (6, 14)},
     **{f"reduction {n}": Idea({"pruner": {"name": "pause", "reduction": n}}) for n in (2, 4)},
-    **{f"risk {p}": risky(p) for p in (0.02, 0.1)},
-    "no step": Idea(patches=((gp, "unit_coordinates", plain_coordinates),)),
-    "complete only": Idea(patches=((GpSampler, "suggest", complete_only),)),
-    "foresight": Idea(foresees=True),
+    **{f"risk {p}": risk(p) for p in (0.02, 0.1)},
+    "plain lr": Idea(patches=((gp, "unit_coordinates", plain_coordinates),)),
+    "complete only": Idea(patches=((GpSampler, "suggest", suggest_from_completed),)),
+    "oracle": Idea(oracle=True),
 }
 
 
 @contextmanager
-def put_in_place(idea: Idea, table: CurveTable) -> Iterator[None]:
-    patches = (*idea.patches, *(foresight(table) if idea.foresees else ()))
+def patched(idea: Idea, table: CurveTable) -> Iterator[None]:
+    patches = (*idea.patches, *(oracle_patches(table) if idea.oracle else ()))
     with ExitStack() as stack:
-        for where, name, value in patches:
-            stack.enter_context(patch.object(where, name, value))
+        for module, name, value in patches:
+            stack.enter_context(patch.object(module, name, value))
         yield
 
 
-def replays(name: str, path: Path, of: Policy, seeds: Sequence[int]) -> list[Replay]:
-    """In a process of the pool."""
+def replays(name: str, path: Path, policy: Policy, seeds: Sequence[int]) -> list[Replay]:
+    """Replay a policy with an idea. Only in a process of the pool."""
     idea, table = IDEAS[name], read(path)
-    spec = StudySpec.parse(of.spec.to_json() | idea.changes, "benchmark")
-    with without(path), put_in_place(idea, table):
+    spec = StudySpec.parse(policy.spec.to_json() | idea.changes, "benchmark")
+    with held_out(path), patched(idea, table):
         return [replay(storage(), spec.model_copy(update={"seed": seed}), table) for seed in seeds]
 
 
-def write(folder: Path, figures: dict[str, Any], seeds: int) -> None:
-    assert __doc__ is not None
-    title, _, rest = __doc__.partition("\n\n")
-    words = rest.partition("asha N")
-    parts = [
-        f"# {title.rstrip('.')}\n",
-        f"Generated by `python -m benchmarks.ideas --report docs` ({hardware.line()}). Each idea changes one "
-        "thing about the default search. [search.md](search.md) defines regret and describes the tables. "
-        f"Figures are means of {seeds} replays with standard errors.\n",
-        f"```\n{''.join(words[1:]).strip()}\n```\n",
-    ]
-    for table, rows in figures.items():
+def page_head(measured_on: str, seeds: int) -> str:
+    """Return the text of the page above its tables."""
+    ideas = "\n".join(f"- **{name}**: {text}" for name, text in DESCRIPTIONS.items())
+    return f"""# Ideas that did not improve the default search
+
+This page is generated by `python -m benchmarks.ideas --report docs` ({measured_on}).
+
+Each idea changes one thing about the default search, `gp` with `pause`. [search.md](search.md) defines regret
+and describes the curve tables. Figures are means of {seeds} replays with standard errors.
+
+{ideas}
+"""
+
+
+def write(folder: Path, result: Result) -> None:
+    """Write `ideas.md` into a folder."""
+    measured_on = f"{result.origin.hardware}; {hardware.in_words(result.origin.libraries)}"
+    parts = [page_head(measured_on, result.n)]
+    for table, rows in result.values["tables"].items():
         heads = ["", *(f"{spent} epochs" for spent in SPENT[:3]), "trials"]
-        cells = (
-            [name, *search_page.padded(at["mean"], at["error"], 3), f"{at['trials']:.0f}"]
-            for name, at in rows.items()
-        )
-        parts += [f"## {table.removesuffix('.csv.gz')}\n", search_page.markdown(heads, cells)]
+        parts += [f"## {table.removesuffix('.csv.gz')}\n", markdown(heads, map(cells, rows, rows.values()))]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ideas.md").write_text("\n".join(parts))
 
 
+def cells(name: str, row: dict[str, Any]) -> list[str]:
+    return [name, *search_page.padded(row["mean"], row["error"], 3), f"{row['trials']:.0f}"]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
-    parser.add_argument("--seeds", type=int, default=30, help="replays of each idea (default 30)")
-    parser.add_argument("--only", default="", help="ideas with these words in their name")
-    parser.add_argument("--report", type=Path, help="write ideas.md into this folder")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
-    print(f"{hardware.line()}; n = {options.seeds}")
+    descriptions = "\n".join(f"{name:14}{text}" for name, text in DESCRIPTIONS.items())
+    options = parser(f"{__doc__}\n{descriptions}", quick="one replay of each idea on the first table")
+    options.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
+    options.add_argument("--seeds", type=int, default=30, help="replays of each idea (default 30)")
+    options.add_argument("--only", default="", help="ideas with this text in their name")
+    options.add_argument("--report", type=Path, help="write ideas.md into this folder")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.tables, arguments.seeds = arguments.tables[:1], 1
+    result = Result.begin("ideas", "changes to the default search, replayed on curve tables", arguments.seeds)
     figures: dict[str, Any] = {}
     with pool() as processes:
-        for path in options.tables:
-            waiting = {
-                name: start(processes, partial(replays, name), path, DEFAULT, options.seeds)
+        for path in arguments.tables:
+            running = {
+                name: start(processes, partial(replays, name), path, DEFAULT, arguments.seeds)
                 for name in IDEAS
-                if options.only in name
+                if arguments.only in name
             }
-            print(f"\n{path.name:32}" + "".join(f"{spent:>10} epochs" for spent in SPENT[:3]) + "    trials")
+            heads = ("idea", *(f"{spent} epochs" for spent in SPENT[:3]), "trials")
+            title = f"Regret on {path.name}"
+            table = result.table(title, heads, first=POLICY_WIDTH, others=REGRET_WIDTH)
             rows = figures[path.name] = {}
-            for name, wait in waiting.items():
-                found = wait()
-                at = regret_of(path, found, "epochs", SPENT[:3])
-                print(f"{name:32}{in_cells(at)}{end(found, 'trials'):10.1f}", flush=True)
-                rows[name] = at | {"trials": end(found, "trials")}
-    if options.report:
-        write(options.report, figures, options.seeds)
-    if options.json:
-        options.json.write_text(json.dumps({"tables": figures, "hardware": hardware.line()}, indent=2))
+            for name, wait in running.items():
+                searches = wait()
+                regret = regret_of(path, searches, "epochs", SPENT[:3])
+                rows[name] = regret | {"trials": final(searches, "trials")}
+                table.add(*cells(name, rows[name]))
+    result.values["tables"] = figures
+    result.write(arguments.json)
+    if arguments.report:
+        write(arguments.report, result)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The loops that people write today, as commands: what they cost is what their users wait for.
+"""Run the loops that people write by hand, as the commands that `benchmarks.search` times.
 
 python -m benchmarks.loops paper STUDY.toml
 python -m benchmarks.loops optuna STUDY.toml OPTUNA_STUDY
 
-paper     as the paper describes it: a trial at a time, images through PIL, a DataLoader with two workers
-optuna    images in memory, `study.optimize` on the trials that wait in that study, a trial at a time
+paper     one trial at a time, images through PIL, a DataLoader with two workers, as the paper describes
+optuna    images in memory, `study.optimize` on the waiting trials of the study, one trial at a time
 
-On the GPU, if there is one. Both print the lowest validation loss.
+Both run on the GPU, if there is one, and print the lowest validation loss.
 """
 
 import math
@@ -34,13 +34,14 @@ from hpo.training.workload import Workload
 from hpo.values.space import Choices, Point, Range, Value
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Return the batches of one epoch."""
 
 EVALUATION_BATCH = 500
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's data sets give them: each one through PIL, when it is asked for."""
+    """Images as torchvision's data sets yield them: each goes through PIL every time it is indexed."""
 
     def __init__(self, labelled: Labelled, transform: Callable[[Image.Image], Tensor]) -> None:
         self._images, self._labels, self._transform = labelled.images, labelled.labels, transform
@@ -48,11 +49,11 @@ class PilImages(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        return self._transform(Image.fromarray(self._images[place])), int(self._labels[place])
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
 
 
-def paper(spec: StudySpec, workload: Workload) -> float:
+def paper_loop(spec: StudySpec, workload: Workload) -> float:
     steps = [transforms.ToTensor(), transforms.Normalize(workload.mean, workload.std)]
     images = PilImages(workload.train, transforms.Compose(steps))
     train, validation = (
@@ -66,22 +67,23 @@ def paper(spec: StudySpec, workload: Workload) -> float:
             DataLoader(train, size, shuffle=True, num_workers=2),
             DataLoader(validation, size, num_workers=2),
         )
-        losses.append(train_one(spec, workload, point, *(partial(moved, loader) for loader in loaders)))
+        train_batches, validation_batches = (partial(to_device, loader) for loader in loaders)
+        losses.append(train_cell(spec, workload, point, train_batches, validation_batches))
     return min(losses)
 
 
-def with_optuna(spec: StudySpec, workload: Workload, name: str) -> float:
+def optuna_loop(spec: StudySpec, workload: Workload, name: str) -> float:
     train, validation = workload.images("search", DEVICE)
     study = optuna.load_study(study_name=name, storage=open_storage(Settings.from_environment()).backend)
 
     def objective(trial: optuna.Trial) -> float:
         point = {name: suggest(trial, name, domain) for name, domain in spec.space.domains.items()}
-        return train_one(
+        return train_cell(
             spec,
             workload,
             point,
-            lambda: in_memory(train, torch.randperm(len(train)), int(point["batch_size"])),
-            lambda: in_memory(validation, torch.arange(len(validation)), EVALUATION_BATCH),
+            lambda: batches_in_memory(train, torch.randperm(len(train)), int(point["batch_size"])),
+            lambda: batches_in_memory(validation, torch.arange(len(validation)), EVALUATION_BATCH),
         )
 
     while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -95,18 +97,18 @@ def suggest(trial: optuna.Trial, name: str, domain: Choices | Range) -> Value:
     return value
 
 
-def moved(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
+def to_device(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
     return ((images.to(DEVICE), labels.to(DEVICE)) for images, labels in batches)
 
 
-def in_memory(images: DeviceImages, order: Tensor, size: int) -> Iterable[tuple[Tensor, Tensor]]:
+def batches_in_memory(images: DeviceImages, order: Tensor, size: int) -> Iterable[tuple[Tensor, Tensor]]:
     return (images.batch(index) for index in torch.split(order.to(DEVICE), size))
 
 
-def train_one(
+def train_cell(
     spec: StudySpec, workload: Workload, point: Point, train: Batches, validation: Batches
 ) -> float:
-    """Trains a cell; gives its mean loss per validation image, infinite where it has diverged."""
+    """Train a cell and return its mean loss per validation image, infinite if the training diverged."""
     model = workload.factory().to(DEVICE)
     optimizer = torch.optim.SGD(
         model.parameters(), point["lr"], momentum=point["momentum"], weight_decay=point["weight_decay"]
@@ -127,11 +129,11 @@ def train_one(
 
 
 def main() -> None:
-    way, file, *names = sys.argv[1:]
+    loop, file, *names = sys.argv[1:]
     spec = StudySpec.load(Path(file))
     workload = Workload(spec, Settings.from_environment().data_path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    print(paper(spec, workload) if way == "paper" else with_optuna(spec, workload, *names))
+    print(paper_loop(spec, workload) if loop == "paper" else optuna_loop(spec, workload, *names))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Searches on tables of curves: which there are, and how they are carried out by us and by Optuna alone."""
+"""The searches that are replayed on curve tables, by hpo and by Optuna alone."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +17,11 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from sqlalchemy import make_url
 
-from benchmarks.command import LENET
+from benchmarks.command import LENET_FILE
 from hpo.search import effective_lr
 from hpo.search.pruners.section import PrunerSection
 from hpo.search.samplers.distributions import distributions
-from hpo.simulate.curve_table import read
+from hpo.simulate.curve_table import CurveTable, read
 from hpo.simulate.replay import Replay, replay, scratch_storage
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_url
@@ -33,16 +33,22 @@ COST = TRIALS * EPOCHS
 
 REDUCTION = PrunerSection().reduction
 SAMPLERS, PRUNERS = ("random", "tpe", "gp"), ("none", "median", "asha", "hyperband", "pause")
-OPTUNAS = PRUNERS[:-1]
-"""Those that Optuna has too."""
+OPTUNA_SAMPLERS, OPTUNA_PRUNERS = SAMPLERS[:-1], PRUNERS[:-1]
+"""Samplers and pruners that Optuna has too."""
 
 CHUNK = 5
-"""Replays in a row of one process."""
+"""Seeds that one process replays in a row, on a table that it reads once."""
+
+Results = Callable[[], list[Any]]
+"""Wait for the results of all seeds of a policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A search that ends after `cost` candidate-epochs, or once its `trials` are through; None: all cells."""
+    """A sampler with a pruner, and a budget.
+
+    A search ends after `cost` candidate-epochs or `trials` trials. `trials` None: all cells of the space.
+    """
 
     sampler: str
     pruner: str
@@ -58,7 +64,7 @@ class Policy:
 
     @property
     def spec(self) -> StudySpec:
-        spec = StudySpec.load(LENET)
+        spec = StudySpec.load(LENET_FILE)
         changes = {
             "sampler": {"name": self.sampler},
             "pruner": {"name": self.pruner},
@@ -69,28 +75,32 @@ class Policy:
 
 
 def policy(sampler: str, pruner: str, cost: int = COST) -> Policy:
-    """Without a pruner a trial costs all its epochs: there the budget is one of trials, as in the paper."""
+    """Return a policy of a cost. Without a pruner, the budget is a number of trials, as in the paper."""
     return Policy(sampler, pruner, cost, trials=cost // EPOCHS if pruner == "none" else None)
 
 
 PAPER, DEFAULT, TWICE = policy("random", "none"), policy("gp", "pause"), policy("random", "none", 2 * COST)
 POLICIES = [
     *(policy(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS),
-    *(policy("random", pruner, 2 * COST) for pruner in OPTUNAS),
+    *(policy("random", pruner, 2 * COST) for pruner in OPTUNA_PRUNERS),
 ]
 
 
 @contextmanager
-def without(path: Path) -> Iterator[None]:
-    """As if we knew a good length of a step from the tables beside this one, and had not seen this one."""
-    with patch.object(effective_lr, "TYPICAL", step_of_others(path)):
+def held_out(path: Path) -> Iterator[None]:
+    """Set the typical effective learning rate from the tables beside this one only.
+
+    hpo's own constant was chosen with a look at both tables. A replay must not profit from the table it is
+    tested on.
+    """
+    with patch.object(effective_lr, "TYPICAL", typical_of_other_tables(path)):
         yield
 
 
-def step_of_others(path: Path) -> float:
-    """The length, in the geometric mean, in the ten best cells of each other table beside it."""
-    space = StudySpec.load(LENET).space
-    points = [space.point_at(place) for place in range(space.cells or 0)]
+def typical_of_other_tables(path: Path) -> float:
+    """Return the geometric mean of the effective learning rates of the ten best cells of each other table."""
+    space = StudySpec.load(LENET_FILE).space
+    points = [space.point_at(number) for number in range(space.cells or 0)]
     best = []
     for other in {*path.parent.glob("*.csv.gz")} - {path}:
         table = read(other)
@@ -100,13 +110,15 @@ def step_of_others(path: Path) -> float:
 
 
 _storages: list[Storage] = []
-"""In a process of the pool, the one storage of it."""
+"""The storage of a process of the pool."""
 
 
 @contextmanager
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """A process for each core, with one thread, on one scratch server for all: its start takes as long as
-    two searches."""
+    """Yield a process of one thread per core, all with one scratch server.
+
+    A server takes as long to start as two searches.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with scratch_storage() as storage:
         url = storage.url.render_as_string(hide_password=False)
@@ -119,59 +131,67 @@ def _open(url: str) -> None:
 
 
 def storage() -> Storage:
-    """That of the pool, in one of its processes."""
+    """Return the storage of the pool. Only in a process of the pool."""
     return _storages[0]
 
 
-def replays(path: Path, of: Policy, seeds: Sequence[int]) -> list[Replay]:
-    """In a process of the pool."""
-    table, spec = read(path), of.spec
+def replays(path: Path, policy: Policy, seeds: Sequence[int]) -> list[Replay]:
+    """Replay a policy on a table under some seeds. Only in a process of the pool."""
+    table, spec = read(path), policy.spec
     table.check(spec.space, EPOCHS, str(path))
-    with without(path):
+    with held_out(path):
         return [
-            replay(storage(), spec.model_copy(update={"seed": seed}), table, of.workers, of.width)
+            replay(storage(), spec.model_copy(update={"seed": seed}), table, policy.workers, policy.width)
             for seed in seeds
         ]
 
 
-def by_optuna(path: Path, of: Policy, seeds: Sequence[int]) -> list[tuple[float, int]]:
-    """(regret of the best, candidate-epochs) of the same search by Optuna alone, a trial at a time."""
+def optuna_replays(path: Path, policy: Policy, seeds: Sequence[int]) -> list[tuple[float, int]]:
+    """Run a policy by Optuna alone, one trial at a time.
+
+    Returns (regret of the best trial, candidate-epochs) for each seed.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    table, space = read(path), distributions(of.spec.space)
-    found = []
-    for seed in seeds:
-        samplers: dict[str, BaseSampler] = {"random": RandomSampler(seed), "tpe": TPESampler(seed=seed)}
-        pruners: dict[str, BasePruner] = {
-            "none": NopPruner(),
-            "median": MedianPruner(n_startup_trials=5, n_warmup_steps=0),
-            "asha": SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
-            "hyperband": HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=REDUCTION),
-        }
-        # Its Hyperband draws the bracket of a trial from the name of the study.
-        study = optuna.create_study(
-            study_name=f"seed {seed}", sampler=samplers[of.sampler], pruner=pruners[of.pruner]
-        )
-        spent = 0
-        for number in range(TRIALS):
-            trial, state = study.ask(space), TrialState.COMPLETE
-            for epoch, one in enumerate(table.run(trial.params, seed + number)[:EPOCHS], 1):
-                spent += 1
-                if not one.is_finite:
-                    state = TrialState.FAIL
-                    break
-                trial.report(one.validation_loss, epoch)
-                if epoch < EPOCHS and trial.should_prune():
-                    state = TrialState.PRUNED
-                    break
-            study.tell(trial, one.validation_loss if state == TrialState.COMPLETE else None, state)
-        found.append((table.regret(study.best_params, EPOCHS), spent))
-    return found
+    table = read(path)
+    return [_optuna_replay(table, policy, seed) for seed in seeds]
+
+
+def _optuna_replay(table: CurveTable, policy: Policy, seed: int) -> tuple[float, int]:
+    samplers: dict[str, BaseSampler] = {"random": RandomSampler(seed), "tpe": TPESampler(seed=seed)}
+    pruners: dict[str, BasePruner] = {
+        "none": NopPruner(),
+        "median": MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+        "asha": SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
+        "hyperband": HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=REDUCTION),
+    }
+    space = distributions(policy.spec.space)
+    # Optuna's Hyperband draws the bracket of a trial from the name of the study.
+    study = optuna.create_study(
+        study_name=f"seed {seed}", sampler=samplers[policy.sampler], pruner=pruners[policy.pruner]
+    )
+    spent = 0
+    for number in range(TRIALS):
+        trial, state = study.ask(space), TrialState.COMPLETE
+        for epoch, metrics in enumerate(table.run(trial.params, seed + number)[:EPOCHS], 1):
+            spent += 1
+            if not metrics.is_finite:
+                state = TrialState.FAIL
+                break
+            trial.report(metrics.validation_loss, epoch)
+            if epoch < EPOCHS and trial.should_prune():
+                state = TrialState.PRUNED
+                break
+        study.tell(trial, metrics.validation_loss if state == TrialState.COMPLETE else None, state)
+    return table.regret(study.best_params, EPOCHS), spent
 
 
 def start(
-    pool: ProcessPoolExecutor, work: Callable[..., list[Any]], path: Path, of: Policy, seeds: int
-) -> Callable[[], list[Any]]:
-    """Work on so many seeds, in chunks; gives what waits for the results, in the order of the seeds."""
+    pool: ProcessPoolExecutor, work: Callable[..., list[Any]], path: Path, policy: Policy, seeds: int
+) -> Results:
+    """Submit `work(path, policy, chunk)` for seeds 0, 1, 2, ... in chunks.
+
+    The results come in the order of the seeds.
+    """
     chunks = [range(first, min(first + CHUNK, seeds)) for first in range(0, seeds, CHUNK)]
-    waiting = [pool.submit(work, path, of, chunk) for chunk in chunks]
-    return lambda: [one for future in waiting for one in future.result()]
+    futures = [pool.submit(work, path, policy, chunk) for chunk in chunks]
+    return lambda: [result for future in futures for result in future.result()]

@@ -1,31 +1,30 @@
-"""Whether a search in bfloat16 ranks the cells of a network as one in float32 does.
+"""Test whether a search in bfloat16 ranks the cells of a network as a search in float32 does.
 
-python -m benchmarks.precision [--models NAMES] [--cells N] [--epochs N] [--images N] [--json FILE]
-
-Some cells of the paper's space are trained in both precisions, each under two seeds. Printed are Spearman's
-rank correlations of the validation losses of runs with different seeds: of float32 with bfloat16, the mean of
-both pairs, and of float32 with itself, which is what a ranking can mean at all. Beside them stands how much
-more than the least the loss in float32 is of the cell that is the best in bfloat16, or in float32, under the
-other seed. A network passes where the correlation is at most 0.05 lower, and the loss at most 5% higher, than
-under another seed, as much as chance alone makes.
+Some cells of the paper's space are trained in both precisions, each under two seeds. The table has Spearman's
+rank correlation of the validation losses of runs with different seeds: of float32 with bfloat16 (the mean of
+both pairs), and of float32 with itself, which limits how well any ranking can agree. `excess` is how much
+higher than the least the float32 loss is of the cell that is the best in bfloat16, or in float32, under the
+other seed. A network passes if bfloat16 loses at most 0.05 in correlation and 5% in excess against float32
+under another seed.
 """
 
-import argparse
-import json
 import os
+from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import permutations, product
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import mean
 
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks import hardware
-from benchmarks.command import LENET
+from benchmarks.command import LENET_FILE, parser
+from benchmarks.results import Result
+from benchmarks.table import NumberedCell
 from hpo.search.samplers.points import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
@@ -35,34 +34,44 @@ from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
 from hpo.values.precision import Precision
-from hpo.values.space import Point
 
-WAYS: dict[str, tuple[Precision, int]] = {
-    f"{precision} {seed}": (precision, seed) for precision in ("float32", "bfloat16") for seed in (0, 1000)
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A precision, and an offset that is added to all seeds."""
+
+    precision: Precision
+    seed_offset: int
+
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+VARIANTS = {
+    f"{precision} {offset}": Variant(precision, offset)
+    for precision, offset in product(PRECISIONS, (0, 1000))
 }
-"""Precision, and what is added to the seeds."""
 
 MARGIN = 0.05
 
 DIVERGED = 1e9
-"""The loss of a cell that has diverged: the last of all."""
+"""The loss of a cell that diverged: it ranks last."""
+
+Losses = dict[int, float]
+"""Validation losses by cell number."""
 
 
-def losses(
-    model: str, way: str, cells: list[tuple[int, Point]], epochs: int, images: int
-) -> dict[int, float]:
-    """The validation loss of each cell, by its number, after so many epochs on so many images."""
+def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options: Namespace) -> Losses:
+    """Train cells of one batch size as a pack and return their losses after the last epoch."""
     torch.set_num_threads(1)
-    precision, seed = WAYS[way]
-    raw = StudySpec.load(LENET).to_json()
+    precision, seed = VARIANTS[variant].precision, VARIANTS[variant].seed_offset
+    raw = StudySpec.load(LENET_FILE).to_json()
     spec = StudySpec.parse(raw | {"model": {"name": model}, "pruner": {"name": "none"}}, "benchmark")
     workload = Workload(spec, Settings.from_environment().data_path)
     train, validation = workload.images("search", "cpu")
     trainer = Trainer(
         workload.factory,
-        train.subset(torch.arange(images)),
+        train.subset(torch.arange(options.images)),
         validation,
-        Budget("mini", (Phase("sgd", epochs),), keep="last"),
+        Budget("mini", (Phase("sgd", options.epochs),), keep="last"),
         int(cells[0][1]["batch_size"]),
         seed=seed,
         device=torch.device("cpu"),
@@ -72,36 +81,35 @@ def losses(
         number: Candidate(point["lr"], point["momentum"], point["weight_decay"], seed + number)
         for number, point in cells
     }
-    training, found = trainer.start(candidates), dict.fromkeys(candidates, DIVERGED)
-    while training.members:
-        for result in training.epoch():
-            lasts = result.status != "diverged"
-            found[result.member] = result.validation_loss if lasts else DIVERGED
-    return found
+    session, losses = trainer.start(candidates), dict.fromkeys(candidates, DIVERGED)
+    while session.members:
+        for metrics in session.epoch():
+            finite = metrics.status != "diverged"
+            losses[metrics.member] = metrics.validation_loss if finite else DIVERGED
+    return losses
 
 
-def compared(found: dict[str, dict[int, float]]) -> dict[str, float]:
-    """`found`: losses by way and cell."""
-    precise, short = (
-        [found[way] for way in WAYS if way.startswith(name)] for name in ("float32", "bfloat16")
+def compare(losses: dict[str, Losses]) -> dict[str, float]:
+    """Return the correlations and excess losses. `losses`: of each variant."""
+    float32, bfloat16 = (
+        [losses[variant] for variant in VARIANTS if variant.startswith(precision)] for precision in PRECISIONS
     )
-    crossed = list(zip(precise, reversed(short), strict=True))
+    crossed = list(zip(float32, reversed(bfloat16), strict=True))
     return {
         "bfloat16": mean(correlation(*pair) for pair in crossed),
-        "seed": correlation(*precise),
-        "regret bfloat16": mean(regret(*pair) for pair in crossed),
-        "regret seed": mean(regret(*pair) for pair in permutations(precise)),
+        "seed": correlation(*float32),
+        "regret bfloat16": mean(excess(*pair) for pair in crossed),
+        "regret seed": mean(excess(*pair) for pair in permutations(float32)),
     }
 
 
-def correlation(one: dict[int, float], other: dict[int, float]) -> float:
-    return float(
-        spearmanr([one[cell] for cell in sorted(one)], [other[cell] for cell in sorted(one)]).statistic
-    )
+def correlation(first: Losses, second: Losses) -> float:
+    cells = sorted(first)
+    return float(spearmanr([first[cell] for cell in cells], [second[cell] for cell in cells]).statistic)
 
 
-def regret(true: dict[int, float], seen: dict[int, float]) -> float:
-    """How much more than the least the true loss is of the cell that is seen as the best."""
+def excess(true: Losses, seen: Losses) -> float:
+    """Return by what share the true loss of the cell that looks best exceeds the least true loss."""
     return true[min(seen, key=seen.__getitem__)] / min(true.values()) - 1
 
 
@@ -111,41 +119,45 @@ def passes(figures: dict[str, float]) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", default="alexnet,vggnet,resnet,spinalnet", help="networks")
-    parser.add_argument("--cells", type=int, default=24, help="of each network (default 24)")
-    parser.add_argument("--epochs", type=int, default=3, help="of each training (default 3)")
-    parser.add_argument("--images", type=int, default=2000, help="that are trained on (default 2000)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="4 cells of LeNet, one epoch on 320 images")
+    options.add_argument("--models", default="alexnet,vggnet,resnet,spinalnet", help="networks")
+    options.add_argument("--cells", type=int, default=24, help="cells of each network (default 24)")
+    options.add_argument("--epochs", type=int, default=3, help="epochs of each training (default 3)")
+    options.add_argument("--images", type=int, default=2000, help="training images (default 2000)")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.models, arguments.cells, arguments.epochs, arguments.images = "lenet", 4, 1, 320
 
-    lenet = StudySpec.load(LENET)
-    sizes: dict[int, list[tuple[int, Point]]] = defaultdict(list)
-    for number, point in enumerate(plan(lenet.space, options.cells, lenet.seed)):
-        sizes[int(point["batch_size"])].append((number, point))
-    print(
-        f"{options.cells} cells of {options.epochs} epochs on {options.images} images; {hardware.line()}\n"
-        f"{'':10}{'bfloat16':>10}{'seed':>8}   best cell's loss, above the least: bfloat16, seed"
-    )
-    every = {}
+    lenet = StudySpec.load(LENET_FILE)
+    by_size: dict[int, list[NumberedCell]] = defaultdict(list)
+    for number, point in enumerate(plan(lenet.space, arguments.cells, lenet.seed)):
+        by_size[int(point["batch_size"])].append((number, point))
+    setup = f"{arguments.cells} cells of {arguments.epochs} epochs on {arguments.images} images"
+    result = Result.begin("precision", setup, 1)
+    heads = ("network", "bfloat16", "float32", "excess bfloat16", "excess float32", "verdict")
+    table = result.table("Rank correlation with float32 under another seed", heads)
+    by_model = {}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
-        for model in options.models.split(","):
-            work = [(way, cells) for way, cells in product(WAYS, sizes.values())]
-            one = partial(losses, model, epochs=options.epochs, images=options.images)
-            waiting = [(way, processes.submit(one, way, cells)) for way, cells in work]
-            found: dict[str, dict[int, float]] = defaultdict(dict)
-            for way, future in waiting:
-                found[way] |= future.result()
-            figures = compared(found)
-            verdict = "passes" if passes(figures) else "fails"
-            print(
-                f"{model:10}{figures['bfloat16']:10.3f}{figures['seed']:8.3f}   "
-                f"{figures['regret bfloat16']:.2%}, {figures['regret seed']:.2%}: {verdict}",
-                flush=True,
+        for model in arguments.models.split(","):
+            train = partial(train_cells, model=model, options=arguments)
+            calls = list(product(VARIANTS, by_size.values()))
+            futures = [(variant, processes.submit(train, variant, cells)) for variant, cells in calls]
+            losses: dict[str, Losses] = defaultdict(dict)
+            for variant, future in futures:
+                losses[variant] |= future.result()
+            figures = compare(losses)
+            table.add(
+                model,
+                f"{figures['bfloat16']:.3f}",
+                f"{figures['seed']:.3f}",
+                f"{figures['regret bfloat16']:.2%}",
+                f"{figures['regret seed']:.2%}",
+                "passes" if passes(figures) else "fails",
             )
-            every[model] = {"losses": found, "figures": figures}
-    if options.json:
-        options.json.write_text(json.dumps({"models": every, "hardware": hardware.line()}, indent=2))
+            by_model[model] = {"losses": losses, "figures": figures}
+            result.medians.update({f"{model}, {name}": value for name, value in figures.items()})
+    result.values["models"] = by_model
+    result.write(arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""Whether the mini split ranks cells as full training does, and by which of loss and accuracy.
+"""Test whether the mini split ranks cells as full training does, by loss and by accuracy.
 
-python -m benchmarks.ranking STUDY TABLE FILE
+Trained in full, once each, are cells spread evenly over the ranks of a curve table, and its best cells. Cells
+that FILE already holds are not trained again, so the command can be stopped and called again. Printed are:
 
-Trained in full, once each, are cells that are spread evenly over the ranks of the table, and the best ones of
-it. Those that FILE, a table too, has not yet are trained and added, so that it can be stopped and called
-again at any time. Printed are Spearman's rank correlations over the spread cells, with intervals of 95% from
-resampled cells, between what the mini split says after the epochs of the search and what full training ends
-with; and the least loss of full training among the best cells of the mini split, by how many are trained.
+- Spearman's rank correlations over the spread cells, with 95% intervals from resampled cells, between the
+  mini split after the epochs of the search and the end of full training;
+- the least full-training loss among the best k cells of the mini split, for k = 1, 2, 3, ...
 """
 
-import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import accumulate
 from multiprocessing import get_context
@@ -25,137 +23,147 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks import hardware
+from benchmarks.command import parser
+from benchmarks.results import Result
 from benchmarks.table import train
 from hpo.simulate.curve_table import CurveTable, Run, read, write
 from hpo.spec.study_spec import StudySpec
 from hpo.values.space import Point, cell
 
 SEED = 3
-"""Unlike those of the table."""
+"""A seed that curve tables do not use (they have 0 to 2)."""
 
-CELLS, TOP = 12, 8
-"""How many are spread over the ranks, and how many are the best ones."""
+SPREAD_CELLS, TOP_CELLS = 12, 8
+"""How many cells are spread over the ranks, and how many of the best are trained besides."""
 
 RESAMPLES = 2000
 
-EpochMetrics = dict[str, Any]
+Figures = dict[str, Any]
 
 
 def ranked(table: CurveTable, spec: StudySpec) -> list[int]:
-    """The places of all cells of the space, the best first."""
-    points = [spec.space.point_at(place) for place in range(spec.space.cells or 0)]
-    return sorted(range(len(points)), key=lambda place: table.loss(points[place], spec.search.epochs))
+    """Return the numbers of all cells of the space, the best first."""
+    points = [spec.space.point_at(number) for number in range(spec.space.cells or 0)]
+    return sorted(range(len(points)), key=lambda number: table.loss(points[number], spec.search.epochs))
 
 
-def spread(best: list[int]) -> list[int]:
-    """`CELLS` of them, from the first to the last, at even distances."""
-    return [best[round(step * (len(best) - 1) / (CELLS - 1))] for step in range(CELLS)]
+def spread_cells(best: list[int]) -> list[int]:
+    """Return `SPREAD_CELLS` cells at even distances, the first and the last included."""
+    return [best[round(step * (len(best) - 1) / (SPREAD_CELLS - 1))] for step in range(SPREAD_CELLS)]
 
 
 def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
-    """Spearman's, and the ends of its interval."""
+    """Return Spearman's correlation and the ends of its 95% interval."""
     pairs, rng = np.array([a, b]), np.random.default_rng(0)
-    drawn = [pairs[:, rng.integers(len(a), size=len(a))] for _ in range(RESAMPLES)]
-    found = [spearmanr(*pair).statistic for pair in drawn if np.ptp(pair, axis=1).all()]
-    low, high = np.percentile(found, [2.5, 97.5])
+    samples = [pairs[:, rng.integers(len(a), size=len(a))] for _ in range(RESAMPLES)]
+    resampled = [spearmanr(*pair).statistic for pair in samples if np.ptp(pair, axis=1).all()]
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return float(spearmanr(*pairs).statistic), float(low), float(high)
 
 
-def mini(table: CurveTable, point: Point, epochs: int) -> tuple[float, float]:
-    """(loss, accuracy), the means over the runs."""
+def mini_metrics(table: CurveTable, point: Point, epochs: int) -> tuple[float, float]:
+    """Return (loss, accuracy) of a cell on the mini split, as means over its runs."""
     runs = [run[:epochs][-1] for run in table.runs[cell(point)]]
     return table.loss(point, epochs), fmean(run.validation_accuracy for run in runs)
 
 
-def full(run: Run) -> tuple[float, float]:
-    """(loss, accuracy) of the epoch that counts."""
-    best = min(run, key=lambda one: one.validation_loss)
+def full_metrics(run: Run) -> tuple[float, float]:
+    """Return (loss, accuracy) of the epoch with the least loss, whose weights full training keeps."""
+    best = min(run, key=lambda epoch: epoch.validation_loss)
     return best.validation_loss, best.validation_accuracy
 
 
-def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> EpochMetrics:
-    """Of the cells that are trained in full, among which the spread ones must be."""
+def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> Figures:
+    """Compare the cells of `trained` with their ranks in `table`. All spread cells must be trained."""
     epochs, best = spec.search.epochs, ranked(table, spec)
     points = {
-        place: spec.space.point_at(place)
-        for place in best
-        if cell(spec.space.point_at(place)) in trained.runs
+        number: spec.space.point_at(number)
+        for number in best
+        if cell(spec.space.point_at(number)) in trained.runs
     }
     rows = {
-        place: (*mini(table, point, epochs), *full(trained.runs[cell(point)][0]))
-        for place, point in points.items()
+        number: (*mini_metrics(table, point, epochs), *full_metrics(trained.runs[cell(point)][0]))
+        for number, point in points.items()
     }
-    chosen = [rows[place] for place in spread(best)]
+    chosen = [rows[number] for number in spread_cells(best)]
     loss, accuracy, full_loss, full_accuracy = (list(column) for column in zip(*chosen, strict=True))
     pairs = {
         "loss and loss": (loss, full_loss),
         "accuracy and accuracy": (accuracy, full_accuracy),
-        "loss and accuracy": (loss, [-one for one in full_accuracy]),
-        "accuracy and loss": (accuracy, [-one for one in full_loss]),
+        "loss and accuracy": (loss, [-value for value in full_accuracy]),
+        "accuracy and loss": (accuracy, [-value for value in full_loss]),
     }
-    count = next((rank for rank, place in enumerate(best) if place not in rows), len(best))
+    count = next((rank for rank, number in enumerate(best) if number not in rows), len(best))
     return {
         "rows": [
-            {"rank": best.index(place) + 1, **points[place], "mini": row[:2], "full": row[2:]}
-            for place, row in rows.items()
+            {"rank": best.index(number) + 1, **points[number], "mini": row[:2], "full": row[2:]}
+            for number, row in rows.items()
         ],
-        "correlations": {words: correlation(*pair) for words, pair in pairs.items()},
-        "top": list(accumulate((rows[place][2] for place in best[:count]), min)),
+        "correlations": {name: correlation(*pair) for name, pair in pairs.items()},
+        "top": list(accumulate((rows[number][2] for number in best[:count]), min)),
     }
 
 
-def lines(found: EpochMetrics) -> Iterator[str]:
-    names = [name for name in found["rows"][0] if name not in ("rank", "mini", "full")]
-    heads = "".join(f"{name:>14}" for name in names)
-    yield f"{'rank':>5}{heads}{'mini loss':>12}{'accuracy':>10}{'full loss':>12}{'accuracy':>10}"
-    for row in found["rows"]:
-        cells = "".join(f"{row[name]:>14g}" for name in names)
+def add_tables(result: Result, values: Figures) -> None:
+    """Add the three tables of `figures` to a result."""
+    names = [name for name in values["rows"][0] if name not in ("rank", "mini", "full")]
+    heads = ("rank", *names, "mini loss", "accuracy", "full loss", "accuracy")
+    table = result.table("Cells on the mini split and in full training", heads, first=6)
+    for row in values["rows"]:
         (loss, accuracy), (full_loss, full_accuracy) = row["mini"], row["full"]
-        yield f"{row['rank']:5}{cells}{loss:12.4f}{accuracy:10.2%}{full_loss:12.4f}{full_accuracy:10.2%}"
-    yield f"\nrank correlation over {CELLS} spread cells, mini and full"
-    for words, (middle, low, high) in found["correlations"].items():
-        yield f"{words:24}{middle:6.2f} ({low:.2f} to {high:.2f})"
-    yield "\nleast full loss of the best cells of the mini split, by how many are trained"
-    yield " ".join(f"{loss:.4f}" for loss in found["top"])
+        metrics = (f"{loss:.4f}", f"{accuracy:.2%}", f"{full_loss:.4f}", f"{full_accuracy:.2%}")
+        table.add(str(row["rank"]), *(f"{row[name]:g}" for name in names), *metrics)
+    title = f"Rank correlation (Spearman) over {SPREAD_CELLS} spread cells"
+    table = result.table(title, ("mini and full", "correlation", "95% interval"), first=24)
+    for name, (value, low, high) in values["correlations"].items():
+        table.add(name, f"{value:.2f}", f"{low:.2f} to {high:.2f}")
+        result.medians[name] = value
+    table = result.table(
+        "Least full loss among the best k cells of the mini split", ("k", "full loss"), first=6
+    )
+    for k, loss in enumerate(values["top"], 1):
+        table.add(str(k), f"{loss:.4f}")
 
 
-def added(spec: StudySpec, places: list[int], file: Path, comments: list[str]) -> CurveTable:
-    """The table in that file, in which the cells at these places are trained now if they are not yet."""
-    names, begun = tuple(spec.space.domains), time.perf_counter()
+def train_missing(spec: StudySpec, numbers: Sequence[int], file: Path, comments: list[str]) -> CurveTable:
+    """Train in full the cells that the table in `file` lacks, add them to it, and return the table."""
+    names, start = tuple(spec.space.domains), time.perf_counter()
     runs = dict(read(file).runs) if file.exists() else {}
-    points = {place: spec.space.point_at(place) for place in places}
+    points = {number: spec.space.point_at(number) for number in numbers}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
-        waiting = {
-            processes.submit(train, spec, "full", spec.budget("full"), SEED, [(place, point)]): point
-            for place, point in points.items()
+        futures = {
+            processes.submit(train, spec, "full", spec.budget("full"), SEED, [(number, point)]): point
+            for number, point in points.items()
             if cell(point) not in runs
         }
-        for done, future in enumerate(as_completed(waiting), 1):
-            runs[cell(waiting[future])] = future.result()
+        for done, future in enumerate(as_completed(futures), 1):
+            runs[cell(futures[future])] = future.result()
             write(file, CurveTable(names, runs), comments)
-            passed = time.perf_counter() - begun
-            print(f"{done} of {len(waiting)} cells, {passed:.0f} s", file=sys.stderr, flush=True)
+            seconds = time.perf_counter() - start
+            print(f"{done} of {len(futures)} cells, {seconds:.0f} s", file=sys.stderr, flush=True)
     return CurveTable(names, runs)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study file with a finite space")
-    parser.add_argument("table", type=Path, help="its table, of `benchmarks.table`")
-    parser.add_argument("file", type=Path, help="the table of full trainings, NAME.csv.gz")
-    options = parser.parse_args()
-    spec, table = StudySpec.load(options.study), read(options.table)
-    table.check(spec.space, spec.search.epochs, str(options.study))
+    options = parser(__doc__)
+    options.add_argument("study", type=Path, help="study file with a finite space")
+    options.add_argument("table", type=Path, help="curve table of the space, by `benchmarks.table`")
+    options.add_argument("file", type=Path, help="table of full trainings, NAME.csv.gz")
+    arguments = options.parse_args()
+    spec, table = StudySpec.load(arguments.study), read(arguments.table)
+    table.check(spec.space, spec.search.epochs, str(arguments.study))
     best = ranked(table, spec)
-    places = [*spread(best), *best[:TOP]]
+    numbers = [*spread_cells(best), *best[:TOP_CELLS]]
     comments = [
-        f"python -m benchmarks.ranking {options.study} {options.table} {options.file}",
+        f"python -m benchmarks.ranking {arguments.study} {arguments.table} {arguments.file}",
         f"full training of {spec.model.name} on {spec.data.name}",
         hardware.line(),
     ]
-    trained = added(spec, places, options.file, comments)
-    print(f"{hardware.line()}; {spec.name}\n")
-    print("\n".join(lines(figures(spec, table, trained))))
+    result = Result.begin("ranking", f"{spec.name}: {spec.model.name} on {spec.data.name}", 1)
+    values = figures(spec, table, train_missing(spec, numbers, arguments.file, comments))
+    add_tables(result, values)
+    result.values.update(values)
+    result.write(arguments.json)
 
 
 if __name__ == "__main__":

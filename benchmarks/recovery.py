@@ -1,21 +1,16 @@
-"""How long the trials of a dead worker lie still.
+"""Measure how long the trials of a killed worker wait for their next lease.
 
-python -m benchmarks.recovery [--runs N] [--cold] [--json FILE]
-
-worker    kill -9 of one of four workers; its launcher lives
+worker    kill -9 of one of four workers; their launcher lives
 machine   kill -9 of a launcher with its two workers; another launcher with two workers lives
 
-The clock runs from the kill until the last of the lost trials has a new lease, by the rows of the database.
-The packs of those who live have room, and the batch size fits. With --cold, the compiled programs that are
-kept on this machine are removed before each run, and all workers wait for new ones.
+The clock runs from the kill until the last of the lost trials has a new lease in the database. The packs of
+the surviving workers have room, and the batch size fits. With --cold, the compiled programs kept on this
+machine are removed before each run, and all workers wait for new ones.
 """
 
-import argparse
-import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -26,8 +21,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from benchmarks import hardware
-from benchmarks.command import HPO, stored
+from benchmarks.command import HPO, parser, stored_study
+from benchmarks.results import Result, spread
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
@@ -47,15 +42,18 @@ STUDY = {
     },
     "sampler": {"name": "random"},
     "pruner": {"name": "none"},
-    "search": {"trials": 20, "epochs": 5000},  # it does not end by itself
+    "search": {"trials": 20, "epochs": 5000},  # far more than a run of this benchmark can train
     "full": {"pretrain": {"epochs": 1}, "finetune": {"epochs": 1}},
 }
 DEADLINE_SECONDS = 120.0
 
+Tokens = dict[int, int]
+"""Lease tokens by trial id."""
+
 
 @contextmanager
 def launcher(study: Study, workers: int, width: int = WIDTH) -> Iterator[subprocess.Popen[bytes]]:
-    """A launcher for the study, until the end of the block."""
+    """Run `hpo workers` for the study until the end of the block."""
     options = ("--gpus", "cpu", "--per-device", str(workers), "--width", str(width))
     process = subprocess.Popen(
         [*HPO, "workers", study.name, *options],
@@ -70,11 +68,11 @@ def launcher(study: Study, workers: int, width: int = WIDTH) -> Iterator[subproc
 
 
 def children(parent: int) -> dict[int, list[str]]:
-    """The command lines of a process's children, by process id."""
-    found = subprocess.run(["pgrep", "-P", str(parent)], text=True, capture_output=True, check=False).stdout
+    """Return the command lines of a process's children, by process id."""
+    listed = subprocess.run(["pgrep", "-P", str(parent)], text=True, capture_output=True, check=False).stdout
     commands = {}
-    for pid in map(int, found.split()):
-        with suppress(OSError):  # it has ended meanwhile
+    for pid in map(int, listed.split()):
+        with suppress(OSError):  # the child has ended since `pgrep`
             commands[pid] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     return commands
 
@@ -83,31 +81,34 @@ def worker_name(command: list[str]) -> str:
     return command[command.index("--name") + 1]
 
 
-def held(storage: Storage, study: Study) -> dict[str, dict[int, int]]:
-    """Tokens of the leases of the search, by trial id, by worker."""
+def tokens_by_worker(storage: Storage, study: Study) -> dict[str, Tokens]:
+    """Return the lease tokens of the search, by worker."""
     query = text(
         "SELECT worker, trial_id, token FROM hpo.lease JOIN trials USING (trial_id) "
         "WHERE study_id = :study_id AND worker IS NOT NULL"
     ).bindparams(study_id=study.search_id)
-    found: dict[str, dict[int, int]] = {}
+    by_worker: dict[str, Tokens] = {}
     with storage.transaction() as connection:
         for worker, trial_id, token in connection.execute(query):
-            found.setdefault(worker, {})[trial_id] = token
-    return found
+            by_worker.setdefault(worker, {})[trial_id] = token
+    return by_worker
 
 
-def until(condition: Callable[[], bool], what: str) -> float:
-    """Seconds until the condition holds."""
+def wait_until(condition: Callable[[], bool], event: str) -> float:
+    """Return the seconds until the condition holds. `event` names it in the error after a deadline."""
     start = time.perf_counter()
     while not condition():
         if time.perf_counter() - start > DEADLINE_SECONDS:
-            raise SystemExit(f"not within {DEADLINE_SECONDS:.0f} s: {what}")
+            raise SystemExit(f"not within {DEADLINE_SECONDS:.0f} s: {event}")
         time.sleep(0.02)
     return time.perf_counter() - start
 
 
-def has_standby(parent: int) -> bool:
-    """Whether a launcher has one that has loaded everything: it sleeps and uses no processor time."""
+def has_ready_standby(parent: int) -> bool:
+    """Return whether a launcher's standby has loaded everything.
+
+    It then sleeps, so it uses no processor time for a second.
+    """
     standby = next((pid for pid, command in children(parent).items() if "--standby" in command), None)
     if standby is None:
         return False
@@ -115,7 +116,7 @@ def has_standby(parent: int) -> bool:
     def ticks() -> list[str]:
         return Path(f"/proc/{standby}/stat").read_text().rpartition(")")[2].split()[11:13]
 
-    with suppress(OSError):  # it has ended meanwhile
+    with suppress(OSError):  # the standby has ended
         before = ticks()
         time.sleep(1.0)
         return ticks() == before
@@ -123,69 +124,74 @@ def has_standby(parent: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    with suppress(ProcessLookupError):  # the children of a launcher end when it does
+    with suppress(ProcessLookupError):  # the children of a killed launcher may have ended first
         os.kill(pid, signal.SIGKILL)
 
 
-def handed_on(storage: Storage, study: Study, lost: dict[int, int]) -> bool:
-    now = {i: token for tokens in held(storage, study).values() for i, token in tokens.items()}
-    return all(now.get(trial_id, 0) > token for trial_id, token in lost.items())
+def have_new_leases(storage: Storage, study: Study, lost: Tokens) -> bool:
+    """Return whether every lost trial has a higher token than the lost lease."""
+    by_worker = tokens_by_worker(storage, study)
+    current = {trial_id: token for tokens in by_worker.values() for trial_id, token in tokens.items()}
+    return all(current.get(trial_id, 0) > token for trial_id, token in lost.items())
 
 
-def of_a_worker(storage: Storage, study: Study) -> float:
+def recover_worker(storage: Storage, study: Study) -> float:
+    """Kill one of four workers and return the seconds until its trials have new leases."""
     with launcher(study, 4) as process:
-        until(lambda: len(held(storage, study)) == 4, "four workers train")
-        until(partial(has_standby, process.pid), "the standby is ready")
-        tokens = held(storage, study)
+        wait_until(lambda: len(tokens_by_worker(storage, study)) == 4, "four workers train")
+        wait_until(partial(has_ready_standby, process.pid), "the standby is ready")
+        tokens = tokens_by_worker(storage, study)
         pid, name = next(
             (pid, worker_name(command))
             for pid, command in children(process.pid).items()
             if "--name" in command and worker_name(command) in tokens
         )
         kill(pid)
-        return until(lambda: handed_on(storage, study, tokens[name]), "its trials run again")
+        return wait_until(lambda: have_new_leases(storage, study, tokens[name]), "its trials run again")
 
 
-def of_a_machine(storage: Storage, study: Study) -> float:
+def recover_machine(storage: Storage, study: Study) -> float:
+    """Kill one of two launchers with its workers, and return the seconds until new leases."""
     with ExitStack() as stack:
-        first = stack.enter_context(launcher(study, 2, width=4))  # which leaves trials to those who live
-        until(lambda: len(held(storage, study)) == 2, "two workers train")
+        # Narrow packs leave trials for the second launcher.
+        first = stack.enter_context(launcher(study, 2, width=4))
+        wait_until(lambda: len(tokens_by_worker(storage, study)) == 2, "two workers train")
         stack.enter_context(launcher(study, 2))
-        until(lambda: len(held(storage, study)) == 4, "four workers train")
-        victims, tokens = children(first.pid), held(storage, study)
+        wait_until(lambda: len(tokens_by_worker(storage, study)) == 4, "four workers train")
+        victims, tokens = children(first.pid), tokens_by_worker(storage, study)
         for pid in (first.pid, *victims):
             kill(pid)
         names = [worker_name(command) for command in victims.values() if "--name" in command]
-        lost = {i: token for name in names for i, token in tokens.get(name, {}).items()}
-        return until(lambda: handed_on(storage, study, lost), "its trials run again")
+        lost = {trial_id: token for name in names for trial_id, token in tokens.get(name, {}).items()}
+        return wait_until(lambda: have_new_leases(storage, study, lost), "its trials run again")
+
+
+RECOVERIES = {"worker": recover_worker, "machine": recover_machine}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="of each (default 5)")
-    parser.add_argument("--cold", action="store_true", help="without compiled programs at the start of each")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="one run of each")
+    options.add_argument("--runs", type=int, default=5, help="kills of each kind (default 5)")
+    options.add_argument("--cold", action="store_true", help="remove the compiled programs before each run")
+    arguments = options.parse_args()
     settings = Settings.from_environment()
     storage = open_storage(settings)
-    ways = {"worker": of_a_worker, "machine": of_a_machine}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(options.runs):
-        for way, measure in ways.items():
-            if options.cold:
+    programs = "without compiled programs" if arguments.cold else "with the compiled programs of this machine"
+    setup = f"a lease lasts {settings.lease_seconds:g} s; {programs}"
+    result = Result.begin("recovery", setup, 1 if arguments.quick else arguments.runs)
+    seconds: dict[str, list[float]] = {victim: [] for victim in RECOVERIES}
+    for _ in range(result.n):
+        for victim, recover in RECOVERIES.items():
+            if arguments.cold:
                 shutil.rmtree(settings.programs_path, ignore_errors=True)
-            with stored(storage, StudySpec.parse(STUDY, "benchmark"), settings.artifacts_path) as study:
-                seconds[way].append(measure(storage, study))
-            print(f"{way}: {seconds[way][-1]:.2f} s", file=sys.stderr)
-    print(
-        f"{hardware.line()}; n = {options.runs}; a lease lasts {settings.lease_seconds:g} s; "
-        f"{'cold' if options.cold else 'with the programs that are there'}"
-    )
-    print(f"{'killed':10}{'median s':>10}{'min':>8}{'max':>8}")
-    for way, values in seconds.items():
-        print(f"{way:10}{statistics.median(values):10.2f}{min(values):8.2f}{max(values):8.2f}")
-    if options.json:
-        options.json.write_text(json.dumps({"seconds": seconds, "hardware": hardware.line()}, indent=2))
+            with stored_study(storage, StudySpec.parse(STUDY, "benchmark"), settings.artifacts_path) as study:
+                seconds[victim].append(recover(storage, study))
+            print(f"{victim}: {seconds[victim][-1]:.2f} s", file=sys.stderr)
+    table = result.table("Seconds until lost trials have new leases", ("killed", "median s", "range"))
+    for victim, values in seconds.items():
+        table.add(victim, f"{result.median(victim, values):.2f}", spread(values))
+    result.values["seconds"] = seconds
+    result.write(arguments.json)
 
 
 if __name__ == "__main__":

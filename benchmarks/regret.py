@@ -1,50 +1,48 @@
-"""Which sampler and pruner find the best cell with the least training: searches replayed on tables of curves.
+"""Compare samplers and pruners by the regret of their best trial: searches replayed on curve tables.
 
-python -m benchmarks.regret [--tables FILES] [--seeds N] [--most N] [--report FOLDER] [--json FILE] [--quick]
-
-Each policy is a search by the real claim, sampler, pruner and promotion, in simulated time. Its regret is
-that of its best trial: how far the mean loss of that cell, over all its runs, is from the least of all cells,
-as a share of how far the median cell is. `search.md` with its pictures goes into the folder of --report.
+Each policy is a search by hpo's own claim, sampler, pruner and promotion, in simulated time. The regret of a
+search is that of its best trial: how far the mean loss of the trial's cell, over all its runs, is from the
+least of all cells, as a share of the distance of the median cell. With --report, search.md and its pictures
+are written into a folder.
 """
 
-import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from scipy.stats import spearmanr
 
-from benchmarks import hardware, ranking, search_page
-from benchmarks.command import LENET
+from benchmarks import ranking, search_page
+from benchmarks.cell_statistics import cell_statistics
+from benchmarks.command import LENET_FILE, parser
 from benchmarks.policies import (
     COST,
     DEFAULT,
     EPOCHS,
-    OPTUNAS,
+    OPTUNA_PRUNERS,
+    OPTUNA_SAMPLERS,
     PAPER,
     POLICIES,
     TRIALS,
     TWICE,
     Policy,
-    by_optuna,
+    Results,
+    optuna_replays,
     pool,
     replays,
     start,
 )
-from hpo.search.samplers.distributions import distributions
+from benchmarks.results import Result
 from hpo.simulate.curve_table import read
 from hpo.simulate.regret import Axis, Mean, regrets
 from hpo.simulate.replay import Replay
 from hpo.spec.study_spec import StudySpec
-from hpo.values.space import cell
 
 TABLES = sorted((Path(__file__).parent / "tables").glob("*.csv.gz"))
 FULL = Path(__file__).parent / "tables" / "full"
@@ -52,16 +50,19 @@ FULL = Path(__file__).parent / "tables" / "full"
 
 SPENT = (COST // 4, COST // 2, COST, 2 * COST)
 STEPS = 40
-"""Points of a curve over device seconds."""
+"""Points of a regret curve over device seconds."""
 
-EpochMetrics = dict[str, Any]
-Searches = dict[Policy, Callable[[], list[Replay]]]
+POLICY_WIDTH, REGRET_WIDTH = 33, 15
+"""Widths of printed columns."""
+
+Figures = dict[str, Any]
+Searches = dict[Policy, Results]
 
 
-def regret_of(path: Path, found: Sequence[Replay], axis: Axis, spent: Sequence[float]) -> EpochMetrics:
-    """Mean and standard error of the regret, for each of `spent`."""
+def regret_of(path: Path, searches: Sequence[Replay], axis: Axis, spent: Sequence[float]) -> Figures:
+    """Return mean and standard error of the regret, for each amount of `spent` on the axis."""
     table = read(path)
-    columns = zip(*(regrets(one, table, EPOCHS, axis, spent) for one in found), strict=True)
+    columns = zip(*(regrets(search, table, EPOCHS, axis, spent) for search in searches), strict=True)
     means = [Mean.of(column) for column in columns]
     return {
         "spent": list(spent),
@@ -70,205 +71,195 @@ def regret_of(path: Path, found: Sequence[Replay], axis: Axis, spent: Sequence[f
     }
 
 
-def in_cells(at: EpochMetrics) -> str:
-    pairs = zip(at["mean"], at["error"], strict=True)
-    return "".join(f"{mean:9.4f} ±{error:.4f}" for mean, error in pairs)
+def final(searches: Sequence[Replay], axis: Axis) -> float:
+    """Return how much a search has spent at its end, as the mean over searches."""
+    return fmean(float(getattr(search.moments[-1], axis)) for search in searches)
 
 
-def end(found: Sequence[Replay], axis: Axis) -> float:
-    """What a search has spent in the end, on average."""
-    return fmean(float(getattr(one.moments[-1], axis)) for one in found)
+class Comparison:
+    """The comparison of policies on one curve table. Each method adds tables to the result."""
 
+    def __init__(
+        self, path: Path, options: Namespace, processes: ProcessPoolExecutor, result: Result
+    ) -> None:
+        self._path, self._options, self._processes, self._result = path, options, processes, result
 
-# Each of these prints a part of the figures, and gives it
+    def start(self, policies: Sequence[Policy]) -> Searches:
+        """Start the searches. The policies of the targets get more seeds."""
+        options = self._options
+        return {
+            policy: start(
+                self._processes,
+                replays,
+                self._path,
+                policy,
+                options.most if policy in (PAPER, DEFAULT, TWICE) else options.seeds,
+            )
+            for policy in policies
+        }
 
+    def cells(self) -> Figures:
+        figures = cell_statistics(self._path)
+        heads = ("cells", "runs each", "least loss", "median loss", "noise", "regret of one run of each")
+        table = self._result.table(f"{self._path.name}, after {EPOCHS} epochs", heads)
+        losses = (f"{figures[name]:.4f}" for name in ("least", "median", "spread", "one run"))
+        table.add(str(figures["cells"]), str(figures["runs"]), *losses)
+        table = self._result.table("Importance of the parameters", ("parameter", "PED-ANOVA"), first=16)
+        for name, share in figures["importance"].items():
+            table.add(name, f"{share:.2f}")
+        return figures
 
-def ranks(by_epoch: Sequence[Sequence[float]], places: Collection[int]) -> list[float]:
-    """How far the ranks of these cells after each epoch agree with the last: Spearman's correlation."""
-    at = [[losses[place] for place in places] for losses in by_epoch]
-    return [float(spearmanr(early, at[-1]).statistic) for early in at]
-
-
-def of_cells(path: Path) -> EpochMetrics:
-    """What the table itself says."""
-    table, space = read(path), StudySpec.load(LENET).space
-    points = [space.point_at(place) for place in range(space.cells or 0)]
-    losses = [table.loss(point, EPOCHS) for point in points]
-    best = sorted(range(len(points)), key=losses.__getitem__)
-    runs = [[run[:EPOCHS][-1].validation_loss for run in table.runs[cell(point)]] for point in points]
-    # Who knew one run of every cell would take the best of these.
-    takes = [min(best, key=[its[run] for its in runs].__getitem__) for run in range(len(runs[0]))]
-    one_run = fmean(table.regret(points[place], EPOCHS) for place in takes)
-    spread = fmean(stdev(runs[place]) for place in best[: len(best) // 4])
-    study = optuna.create_study()
-    for point, loss in zip(points, losses, strict=True):
-        study.add_trial(
-            optuna.trial.create_trial(params=point, distributions=dict(distributions(space)), value=loss)
-        )
-    importance = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    by_epoch = [[table.loss(point, epoch) for point in points] for epoch in range(1, EPOCHS + 1)]
-    better = best[: len(best) // 2]
-    print(
-        f"\n{path.name}: {len(points)} cells, {len(runs[0])} runs each\n"
-        f"loss after {EPOCHS} epochs: least {table.best(EPOCHS):.4f}, median {table.middle(EPOCHS):.4f}; "
-        f"between runs of the best quarter {spread:.4f}\n"
-        f"the best by one run of every cell has a regret of {one_run:.4f}\n"
-        f"PED-ANOVA: {', '.join(f'{name} {share:.2f}' for name, share in importance.items())}"
-    )
-    return {
-        "cells": len(points),
-        "runs": len(runs[0]),
-        "least": table.best(EPOCHS),
-        "median": table.middle(EPOCHS),
-        "spread": spread,
-        "one run": one_run,
-        "best": [{**points[place], "loss": losses[place], "runs": runs[place]} for place in best[:8]],
-        "ranks": ranks(by_epoch, range(len(points))),
-        "ranks of the better": ranks(by_epoch, better),
-        "importance": dict(importance),
-        "mean loss": {
-            name: {
-                f"{value:g}": fmean(
-                    loss for loss, point in zip(losses, points, strict=True) if point[name] == value
-                )
-                for value in sorted({point[name] for point in points})
+    def policies(self, running: Searches) -> Figures:
+        heads = ("policy", *(f"{spent} epochs" for spent in SPENT), "trials", "device seconds")
+        title = "Regret after some candidate-epochs, one worker"
+        table = self._result.table(title, heads, first=POLICY_WIDTH, others=REGRET_WIDTH)
+        rows = {}
+        for policy, wait in running.items():
+            searches = wait()
+            regret = regret_of(
+                self._path, searches, "epochs", [spent for spent in SPENT if spent <= policy.cost]
+            )
+            seconds, trials = final(searches, "device_seconds"), final(searches, "trials")
+            cells = search_page.padded(regret["mean"], regret["error"], len(SPENT))
+            table.add(policy.name, *cells, f"{trials:.0f}", f"{seconds:.1f}")
+            grid = [seconds * step / STEPS for step in range(1, STEPS + 1)]
+            rows[policy.name] = {
+                "n": len(searches),
+                "regret": regret,
+                "epochs": final(searches, "epochs"),
+                "trials": trials,
+                "device seconds": seconds,
+                "by epochs": regret_of(self._path, searches, "epochs", range(5, policy.cost + 1, 5)),
+                "by device seconds": regret_of(self._path, searches, "device_seconds", grid),
             }
-            for name in space.domains
-        },
-    }
+        return rows
 
+    def targets(self, rows: Figures) -> list[Figures]:
+        """Compare the default with the paper's random search. `rows`: from `policies`."""
 
-def searches(
-    path: Path, chosen: Sequence[Policy], options: argparse.Namespace, processes: ProcessPoolExecutor
-) -> Searches:
-    """Begins them, those in the bars with more seeds; what waits for each."""
-    compared = (PAPER, DEFAULT, TWICE)
-    return {
-        one: start(processes, replays, path, one, options.most if one in compared else options.seeds)
-        for one in chosen
-    }
+        def regret_at(policy: Policy, spent: int) -> float:
+            regret = rows[policy.name]["regret"]
+            return float(regret["mean"][regret["spent"].index(spent)])
 
+        paper = regret_at(PAPER, COST)
+        targets = [
+            ("quarter of the cost", "random search at full cost", regret_at(DEFAULT, COST // 4), paper),
+            ("full cost", "a third of random search at full cost", regret_at(DEFAULT, COST), paper / 3),
+            (
+                "full cost",
+                "random search at twice the cost",
+                regret_at(DEFAULT, COST),
+                regret_at(TWICE, 2 * COST),
+            ),
+        ]
+        names = ("cost", "against", "default", "target")
+        rows_of_targets = [dict(zip(names, target, strict=True)) for target in targets]
+        title = "The default against the paper's random search"
+        table = self._result.table(title, search_page.TARGET_HEADS, first=22, others=16)
+        for row in rows_of_targets:
+            table.add(*search_page.target_cells(row))
+        return rows_of_targets
 
-def of_policies(path: Path, waiting: Searches) -> EpochMetrics:
-    heads = "".join(f"{spent:>10} epochs" for spent in SPENT)
-    print(f"\n{'regret after':32}{heads}{'device seconds':>18}")
-    rows = {}
-    for one, wait in waiting.items():
-        found = wait()
-        at = regret_of(path, found, "epochs", [spent for spent in SPENT if spent <= one.cost])
-        seconds = end(found, "device_seconds")
-        print(f"{one.name:32}{in_cells(at):68}{seconds:18.1f}", flush=True)
-        grid = [seconds * step / STEPS for step in range(1, STEPS + 1)]
-        rows[one.name] = {
-            "n": len(found),
-            "regret": at,
-            "epochs": end(found, "epochs"),
-            "trials": end(found, "trials"),
-            "device seconds": seconds,
-            "by epochs": regret_of(path, found, "epochs", range(5, one.cost + 1, 5)),
-            "by device seconds": regret_of(path, found, "device_seconds", grid),
+    def workers(self, running: Searches) -> Figures:
+        """Compare numbers of simulated workers, for the default."""
+        heads = ("workers", *(f"{spent} epochs" for spent in SPENT[:3]), "epochs at end", "seconds")
+        table = self._result.table("Regret of the default with several workers", heads, others=REGRET_WIDTH)
+        rows = {}
+        for policy, wait in running.items():
+            searches = wait()
+            regret = regret_of(self._path, searches, "epochs", SPENT[:3])
+            epochs, seconds = final(searches, "epochs"), final(searches, "seconds")
+            cells = search_page.padded(regret["mean"], regret["error"], 3)
+            table.add(str(policy.workers), *cells, f"{epochs:.1f}", f"{seconds:.1f}")
+            rows[str(policy.workers)] = {
+                "n": len(searches),
+                "regret": regret,
+                "seconds": seconds,
+                "epochs": epochs,
+            }
+        return rows
+
+    def optuna(self) -> Figures:
+        """Check the methods of hpo against Optuna's own: 28 trials, one at a time."""
+        running = {
+            policy: [
+                start(self._processes, work, self._path, policy, self._options.seeds)
+                for work in (replays, optuna_replays)
+            ]
+            for sampler in OPTUNA_SAMPLERS
+            for pruner in OPTUNA_PRUNERS
+            for policy in [Policy(sampler, pruner, trials=TRIALS, width=1)]
         }
-    return rows
+        heads = ("policy", "regret, hpo", "regret, Optuna", "epochs, hpo", "epochs, Optuna")
+        title = f"{TRIALS} trials, one at a time, by hpo and by Optuna"
+        table = self._result.table(title, heads, first=POLICY_WIDTH, others=REGRET_WIDTH)
+        rows: Figures = {}
+        for policy, (wait_hpo, wait_optuna) in running.items():
+            searches, others = wait_hpo(), wait_optuna()
+            regret = regret_of(self._path, searches, "epochs", [COST])
+            other = Mean.of([regret for regret, _ in others])
+            rows[policy.name] = {
+                "hpo": {
+                    "mean": regret["mean"][0],
+                    "error": regret["error"][0],
+                    "epochs": final(searches, "epochs"),
+                },
+                "optuna": {
+                    "mean": other.mean,
+                    "error": other.error,
+                    "epochs": fmean(spent for _, spent in others),
+                },
+            }
+            table.add(*search_page.optuna_cells(policy.name, rows[policy.name]))
+        return rows
 
+    def ranking(self, full: Path) -> Figures:
+        """Compare the mini split with full training."""
+        figures = ranking.figures(StudySpec.load(LENET_FILE), read(self._path), read(full))
+        ranking.add_tables(self._result, figures)
+        return figures
 
-def of_bars(rows: EpochMetrics) -> list[EpochMetrics]:
-    """The default against the paper's random search."""
-
-    def at(of: Policy, spent: int) -> float:
-        regret = rows[of.name]["regret"]
-        return float(regret["mean"][regret["spent"].index(spent)])
-
-    paper = at(PAPER, COST)
-    bars = [
-        ("a quarter of the cost: random search at its full cost", at(DEFAULT, COST // 4), paper),
-        ("the full cost: a third of that of random search", at(DEFAULT, COST), paper / 3),
-        ("the full cost: random search at twice the cost", at(DEFAULT, COST), at(TWICE, 2 * COST)),
-    ]
-    print("\nregret of the default, and what it must not be above")
-    for words, ours, theirs in bars:
-        print(f"{words:58}{ours:8.4f}{theirs:8.4f}  {'holds' if ours <= theirs else 'does not hold'}")
-    return [{"words": words, "default": ours, "bar": theirs} for words, ours, theirs in bars]
-
-
-def of_workers(path: Path, waiting: Searches) -> EpochMetrics:
-    """The default with several simulated workers."""
-    print(f"\n{'workers, the default':32}{'':51}{'epochs':>10}{'seconds':>10}")
-    rows = {}
-    for one, wait in waiting.items():
-        found = wait()
-        at = regret_of(path, found, "epochs", SPENT[:3])
-        epochs, seconds = end(found, "epochs"), end(found, "seconds")
-        print(f"{one.workers:<32}{in_cells(at)}{epochs:10.1f}{seconds:10.1f}", flush=True)
-        rows[str(one.workers)] = {"n": len(found), "regret": at, "seconds": seconds, "epochs": epochs}
-    return rows
-
-
-def against_optuna(path: Path, options: argparse.Namespace, processes: ProcessPoolExecutor) -> EpochMetrics:
-    """A check that ours are right: the same methods by Optuna alone, 28 trials, one at a time."""
-    waiting = {
-        one: [start(processes, work, path, one, options.seeds) for work in (replays, by_optuna)]
-        for sampler in ("random", "tpe")
-        for pruner in OPTUNAS
-        for one in [Policy(sampler, pruner, trials=TRIALS, width=1)]
-    }
-    heads = f"{'regret, hpo':>17}{'Optuna':>17}{'epochs, hpo':>14}{'Optuna':>9}"
-    print(f"\n{f'{TRIALS} trials, one at a time':32}{heads}")
-    rows = {}
-    for one, (ours, theirs) in waiting.items():
-        found, others = ours(), theirs()
-        mine, other = regret_of(path, found, "epochs", [COST]), Mean.of([regret for regret, _ in others])
-        epochs, other_epochs = end(found, "epochs"), fmean(spent for _, spent in others)
-        regret = f"{in_cells(mine)}{other.mean:9.4f} ±{other.error:.4f}"
-        print(f"{one.name:32}{regret}{epochs:14.1f}{other_epochs:9.1f}", flush=True)
-        rows[one.name] = {
-            "hpo": {"mean": mine["mean"][0], "error": mine["error"][0], "epochs": epochs},
-            "optuna": {"mean": other.mean, "error": other.error, "epochs": other_epochs},
-        }
-    return rows
-
-
-def of_ranking(path: Path, full: Path) -> EpochMetrics:
-    """The mini split against full training."""
-    found = ranking.figures(StudySpec.load(LENET), read(path), read(full))
-    print("\n" + "\n".join(ranking.lines(found)))
-    return found
+    def everything(self, first: bool) -> Figures:
+        """Return all figures of the table. Workers and Optuna are compared on the first table only."""
+        figures: Figures = {"table": self.cells()}
+        quick = self._options.quick
+        running = self.start([PAPER, DEFAULT, TWICE] if quick else POLICIES)
+        figures["policies"] = self.policies(running)
+        figures["targets"] = self.targets(figures["policies"])
+        if first and not quick:
+            crowds = self.start([replace(DEFAULT, workers=count) for count in (4, 16)])
+            figures["workers"] = self.workers({DEFAULT: running[DEFAULT], **crowds})
+            figures["optuna"] = self.optuna()
+        if (full := FULL / self._path.name).exists():
+            figures["ranking"] = self.ranking(full)
+        return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
-    parser.add_argument("--seeds", type=int, default=30, help="replays of each policy (default 30)")
-    parser.add_argument("--most", type=int, default=100, help="of those in the bars (default 100)")
-    parser.add_argument("--report", type=Path, help="write search.md and its pictures into this folder")
-    parser.add_argument("--quick", action="store_true", help="two replays, of few policies")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    options = parser(__doc__, quick="two replays each of few policies")
+    options.add_argument("--tables", nargs="+", type=Path, default=TABLES, help="default: benchmarks/tables")
+    options.add_argument("--seeds", type=int, default=30, help="replays of each policy (default 30)")
+    options.add_argument(
+        "--most", type=int, default=100, help="replays of the policies of the targets (default 100)"
+    )
+    options.add_argument("--report", type=Path, help="write search.md and its pictures into this folder")
+    arguments = options.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     began = time.perf_counter()
-    if options.quick:
-        options.seeds = options.most = 2
-    print(f"{hardware.line()}; n = {options.seeds}, {options.most} in the bars")
+    if arguments.quick:
+        arguments.seeds = arguments.most = 2
+    setup = f"searches replayed on curve tables, {arguments.most} of the policies of the targets"
+    result = Result.begin("regret", setup, arguments.seeds)
     tables = {}
     with pool() as processes:
-        for path in options.tables:
-            figures: EpochMetrics = {"table": of_cells(path)}
-            begun = searches(path, [PAPER, DEFAULT, TWICE] if options.quick else POLICIES, options, processes)
-            figures["policies"] = of_policies(path, begun)
-            figures["bars"] = of_bars(figures["policies"])
-            if not options.quick and path == options.tables[0]:
-                crowds = [replace(DEFAULT, workers=count) for count in (4, 16)]
-                crowded = searches(path, crowds, options, processes)
-                figures["workers"] = of_workers(path, {DEFAULT: begun[DEFAULT], **crowded})
-                figures["optuna"] = against_optuna(path, options, processes)
-            if (full := FULL / path.name).exists():
-                figures["ranking"] = of_ranking(path, full)
-            tables[path.name.removesuffix(".csv.gz")] = figures
+        for path in arguments.tables:
+            comparison = Comparison(path, arguments, processes, result)
+            tables[path.name.removesuffix(".csv.gz")] = comparison.everything(path == arguments.tables[0])
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
-    found = {"tables": tables, "hardware": hardware.line()}
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
-    if options.report:
-        search_page.write(options.report, found)
+    result.values["tables"] = tables
+    result.write(arguments.json)
+    if arguments.report:
+        search_page.write(arguments.report, result)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Trains every cell of a study's space under several seeds: a table of curves, for `hpo replay`.
+"""Train every cell of a study's space under several seeds, and write a curve table for `hpo replay`.
 
-python -m benchmarks.table STUDY FILE [--epochs N] [--seeds N]
-
-A process on each core trains packs of cells of one batch size, as a search does. What is trained already is
-kept beside FILE, so that it can be stopped and called again at any time.
+One process per core trains packs of cells of one batch size, as a search does. Finished packs are kept beside
+FILE until the table is complete, so the command can be stopped and called again.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
 import sys
 import time
+from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +19,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import hardware
+from benchmarks.command import parser
+from benchmarks.results import Result
 from hpo.settings import Settings
 from hpo.simulate.curve_table import CurveTable, Measured, Run, read, write
 from hpo.spec.study_spec import StudySpec
@@ -33,14 +34,17 @@ from hpo.values.seeds import derive_seed
 from hpo.values.space import Cell, Point, cell
 from hpo.values.stage import Stage
 
-CELLS = 12
-"""Of a pack, at most: what is lost if it is stopped meanwhile."""
+PACK_WIDTH = 12
+"""The greatest number of cells in a pack. An interrupted pack is lost, so it must not be long."""
+
+NumberedCell = tuple[int, Point]
+"""The number of a cell in its space, and its parameters."""
 
 
 def train(
-    spec: StudySpec, stage: Stage, budget: Budget, seed: int, cells: list[tuple[int, Point]]
+    spec: StudySpec, stage: Stage, budget: Budget, seed: int, cells: Sequence[NumberedCell]
 ) -> list[Run]:
-    """One run of each of these cells, which have their numbers with them and one batch size."""
+    """Train one run of each cell, as one pack. All cells must have the same batch size."""
     torch.set_num_threads(1)
     keep_freed()
     settings = Settings.from_environment()
@@ -55,11 +59,11 @@ def train(
         int(cells[0][1]["batch_size"]),
         seed=derive_seed(spec.seed, 5, seed),
         device=torch.device("cpu"),
-        clock=time.thread_time,  # what the machine does beside it takes no part
+        clock=time.thread_time,  # other work on the machine must not count as training time
         engine=AutotunedEngine(workload.program, settings.programs_path, spec.precisions(stage), compiles),
     )
     trainer.prepare()
-    training = trainer.start(
+    session = trainer.start(
         {
             number: Candidate(
                 point["lr"], point["momentum"], point["weight_decay"], derive_seed(spec.seed, 6, seed, number)
@@ -68,77 +72,102 @@ def train(
         }
     )
     curves: dict[int, list[Measured]] = defaultdict(list)
-    while training.members:
-        for one in training.epoch():
-            curves[one.member].append(
+    while session.members:
+        for metrics in session.epoch():
+            curves[metrics.member].append(
                 Measured(
-                    one.train_loss,
-                    one.validation_loss,
-                    one.validation_accuracy,
-                    one.seconds,
-                    one.evaluation_seconds,
+                    metrics.train_loss,
+                    metrics.validation_loss,
+                    metrics.validation_accuracy,
+                    metrics.seconds,
+                    metrics.evaluation_seconds,
                 )
             )
     return [tuple(curves[number]) for number, _ in cells]
 
 
-def parts(spec: StudySpec) -> list[list[tuple[int, Point]]]:
-    """The cells of the space with their numbers, in packs of one batch size."""
+def packs_of(spec: StudySpec) -> list[list[NumberedCell]]:
+    """Return all cells of the space with their numbers, in packs of one batch size."""
     assert spec.space.cells is not None
-    sizes: dict[float, list[tuple[int, Point]]] = defaultdict(list)
+    by_size: dict[float, list[NumberedCell]] = defaultdict(list)
     for number in range(spec.space.cells):
         point = spec.space.point_at(number)
-        sizes[point["batch_size"]].append((number, point))
-    return [cells[first : first + CELLS] for cells in sizes.values() for first in range(0, len(cells), CELLS)]
+        by_size[point["batch_size"]].append((number, point))
+    return [
+        cells[first : first + PACK_WIDTH]
+        for cells in by_size.values()
+        for first in range(0, len(cells), PACK_WIDTH)
+    ]
+
+
+def parse_options() -> Namespace:
+    options = parser(__doc__, quick="two epochs, one seed")
+    options.add_argument("study", type=Path, help="study file with a finite space")
+    options.add_argument("file", type=Path, help="table to write, NAME.csv.gz")
+    options.add_argument("--epochs", type=int, default=10, help="epochs of each run (default 10)")
+    options.add_argument("--seeds", type=int, default=3, help="runs of each cell (default 3)")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.epochs, arguments.seeds = 2, 1
+    return arguments
+
+
+def train_packs(spec: StudySpec, arguments: Namespace, folder: Path) -> dict[Cell, list[Run]]:
+    """Train all packs that have no file in `folder`, and return the runs of all, by cell."""
+    packs, names = packs_of(spec), tuple(spec.space.domains)
+    budget = Budget("mini", (Phase("sgd", arguments.epochs),), keep="last")
+    files = {
+        (seed, index): folder / f"{seed}-{index}.csv.gz"
+        for seed in range(arguments.seeds)
+        for index in range(len(packs))
+    }
+    start = time.perf_counter()
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        futures = {
+            processes.submit(train, spec, "search", budget, seed, packs[index]): (path, packs[index])
+            for (seed, index), path in files.items()
+            if not path.exists()
+        }
+        for done, future in enumerate(as_completed(futures), 1):
+            path, cells = futures[future]
+            runs = {cell(point): [run] for (_, point), run in zip(cells, future.result(), strict=True)}
+            write(path, CurveTable(names, runs), [])
+            seconds = time.perf_counter() - start
+            print(f"{done} of {len(futures)} packs, {seconds:.0f} s", file=sys.stderr, flush=True)
+    by_cell: dict[Cell, list[Run]] = defaultdict(list)
+    for _, path in sorted(files.items()):
+        for key, new in read(path).runs.items():
+            by_cell[key] += new
+    return {cell(point): by_cell[cell(point)] for pack in packs for _, point in pack}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study file with a finite space")
-    parser.add_argument("file", type=Path, help="the table to write, NAME.csv.gz")
-    parser.add_argument("--epochs", type=int, default=10, help="of each training (default 10)")
-    parser.add_argument("--seeds", type=int, default=3, help="of each cell (default 3)")
-    options = parser.parse_args()
-    spec = StudySpec.load(options.study)
+    arguments = parse_options()
+    spec, file = StudySpec.load(arguments.study), arguments.file
     if spec.space.cells is None:
-        sys.exit(f"{options.study}: space: only a finite space has a table")
-    # Parts of another study, or of fewer epochs, are not taken for ours.
-    mark = hashlib.sha256(f"{spec.fingerprint} {spec.engine} {options.epochs}".encode()).hexdigest()[:12]
-    folder = options.file.with_name(f"{options.file.name}.{mark}")
+        sys.exit(f"{arguments.study}: space: only a finite space has a table")
+    setup = f"{spec.space.cells} cells of {spec.model.name} on {spec.data.name}, {arguments.epochs} epochs"
+    result = Result.begin("table", setup, arguments.seeds)
+    # The folder's name keeps packs of another study, or of another number of epochs, apart from these.
+    key = hashlib.sha256(f"{spec.fingerprint} {spec.engine} {arguments.epochs}".encode()).hexdigest()[:12]
+    folder = file.with_name(f"{file.name}.{key}")
     folder.mkdir(parents=True, exist_ok=True)
-
-    packs, names, begun = parts(spec), tuple(spec.space.domains), time.perf_counter()
-    budget = Budget("mini", (Phase("sgd", options.epochs),), keep="last")
-    files = {(s, n): folder / f"{s}-{n}.csv.gz" for s in range(options.seeds) for n in range(len(packs))}
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
-        waiting = {
-            processes.submit(train, spec, "search", budget, seed, packs[place]): (path, packs[place])
-            for (seed, place), path in files.items()
-            if not path.exists()
-        }
-        for done, future in enumerate(as_completed(waiting), 1):
-            path, cells = waiting[future]
-            runs = {cell(point): [run] for (_, point), run in zip(cells, future.result(), strict=True)}
-            write(path, CurveTable(names, runs), [])
-            print(
-                f"{done} of {len(waiting)} packs, {time.perf_counter() - begun:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    runs_of: dict[Cell, list[Run]] = defaultdict(list)
-    for _, path in sorted(files.items()):
-        for key, seed_runs in read(path).runs.items():
-            runs_of[key] += seed_runs
-    ordered = {cell(point): runs_of[cell(point)] for pack in packs for _, point in pack}
+    runs = train_packs(spec, arguments, folder)
+    table = CurveTable(tuple(spec.space.domains), runs)
     comments = [
-        f"python -m benchmarks.table {options.study} {options.file} --epochs {options.epochs} "
-        f"--seeds {options.seeds}",
+        f"python -m benchmarks.table {arguments.study} {file} --epochs {arguments.epochs} "
+        f"--seeds {arguments.seeds}",
         f"{spec.model.name} on {spec.data.name}; mini {spec.data.mini:g}, {spec.data.validation:g} validates",
         hardware.line(),
     ]
-    write(options.file, CurveTable(names, ordered), comments)
+    write(file, table, comments)
     shutil.rmtree(folder)
-    print(f"{options.file}: {len(ordered)} cells, {options.file.stat().st_size} bytes")
+    seconds = result.median(
+        "seconds of a run", (sum(epoch.seconds for epoch in run) for each in runs.values() for run in each)
+    )
+    printed = result.table(str(file), ("cells", "runs of a cell", "bytes", "median s of a run"))
+    printed.add(str(len(runs)), str(result.n), str(file.stat().st_size), f"{seconds:.2f}")
+    result.write(arguments.json)
 
 
 if __name__ == "__main__":

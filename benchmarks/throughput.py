@@ -1,44 +1,34 @@
-"""How many candidate-images a second are trained, by network, batch size, width of the pack and way.
+"""Measure candidate-images trained per second, by network, batch size, pack width and variant.
 
-python -m benchmarks.throughput [--models NAMES] [--sizes N,N] [--widths N,N] [--quick] [--json FILE]
-
-First on one core with one thread, all on the same images in memory, in turns:
+One core with one thread, all variants on the same images in memory, in turns:
 
 loop        one network, torch's operators and torch.optim.SGD
-others      a pack by one of the ways that `hpo tune` measures; * marks the way it chooses
+others      a pack, by each variant that `hpo tune` measures; * marks the variant that it chooses
 
-Then on the whole machine, in turns:
+The whole machine, in turns:
 
-paper       a loop as the paper describes it: a trial at a time, images through PIL, two loading processes
-hpo         a process on each core, each with a pack in the chosen way
+paper       the loop that the paper describes: one trial at a time, images through PIL, two loading processes
+hpo         one process per core, each with a pack in the chosen variant
 
-The share of the peak: the floating point work of the chosen way, in what the machine does in a large product
-of float32 matrices.
+`of peak` is the share of the machine's peak in a large float32 matrix product that the chosen variant's
+floating point operations reach.
 """
 
 import argparse
-import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cache, partial
-from itertools import count
+from functools import cache
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import hardware
+from benchmarks.command import numbers, parser
+from benchmarks.results import Result, Table, spread
+from benchmarks.steps import CANDIDATE, CLASSES, SIDE, Step, batch, flops, loop_step, paper_step, peaks, rate
 from hpo import models
-from hpo.data.dataset import Labelled
 from hpo.settings import Settings
 from hpo.training.allocator import keep_freed
 from hpo.training.engines.autotuning import PROGRAM, AutotunedEngine, fastest
@@ -46,68 +36,27 @@ from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import Engine
 from hpo.training.engines.program import Program
 from hpo.training.optimizers import Sgd
-from hpo.training.pack import Candidate, Pack
+from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision, search_precisions
 
-CLASSES, SIDE = 62, 28
-CANDIDATE = Candidate(lr=0.01, momentum=0.9, weight_decay=1e-4, seed=0)
-WAYS = (
-    "float32",
-    "float32, channels last",
-    "bfloat16",
-    "bfloat16, channels last",
-    f"float32 {PROGRAM}",
-    f"bfloat16 {PROGRAM}",
-)
-HEADS = ("float32", "f32 last", "bfloat16", "bf16 last", "f32 program", "bf16 program")
+HEADS = {
+    "float32": "float32",
+    "float32, channels last": "f32 last",
+    "bfloat16": "bfloat16",
+    "bfloat16, channels last": "bf16 last",
+    f"float32 {PROGRAM}": "f32 program",
+    f"bfloat16 {PROGRAM}": "bf16 program",
+}
+"""Variants, with the heads of their columns."""
 
-LONG_SECONDS = 4.0
-"""A pack of which a single step would take longer is left out."""
-
-Step = Callable[[], object]
+LONGEST_STEP_SECONDS = 4.0
+"""Packs whose step takes longer are left out."""
 
 
-def sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-
-
-def train(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor
-) -> None:
-    optimizer.zero_grad()
-    nn.functional.cross_entropy(model(images), labels).backward()
-    optimizer.step()
-
-
-def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.rand(size, 1, SIDE, SIDE), torch.arange(size) % CLASSES
-
-
-def loop(name: str, size: int) -> Step:
-    model, (images, labels) = models.build(name, CLASSES).train(), batch(size)
-    optimizer = sgd(model)
-    return lambda: train(model, optimizer, images, labels)
-
-
-def paper(name: str, size: int) -> Step:
-    # No other process has to wait until these are imported.
-    from torchvision import transforms
-
-    from benchmarks.loops import PilImages
-
-    pixels = np.random.default_rng(0).integers(0, 256, (8000, SIDE, SIDE), dtype=np.uint8)
-    images = Labelled(pixels, np.arange(len(pixels)) % CLASSES)
-    steps = [transforms.ToTensor(), transforms.Normalize((0.17,), (0.32,))]
-    loader = DataLoader(PilImages(images, transforms.Compose(steps)), size, shuffle=True, num_workers=2)
-    model = models.build(name, CLASSES).train()
-    optimizer, batches = sgd(model), (one for _epoch in count() for one in loader)
-    return lambda: train(model, optimizer, *next(batches))
-
-
-def packed(name: str, size: int, width: int, way: str | None) -> Step:
-    """`way` None: the chosen one."""
-    engine, (images, labels) = engine_of(name, way), batch(size)
+def pack_step(name: str, size: int, width: int, variant: str | None) -> Step:
+    """Return a step of a pack. `variant` None: the one that `hpo tune` chooses."""
+    engine, (images, labels) = engine_of(name, variant), batch(size)
     if isinstance(engine, CompiledEngine):
         engine.load(replace(engine.like, purpose="sgd", batch_size=size))
     else:
@@ -118,201 +67,182 @@ def packed(name: str, size: int, width: int, way: str | None) -> Step:
 
 
 @cache
-def engine_of(name: str, way: str | None) -> Engine:
+def engine_of(name: str, variant: str | None) -> Engine:
     folder = Settings.from_environment().programs_path
     like = Program(name, CLASSES, 1, (SIDE, SIDE), 0, "evaluation")
-    if way is not None:
-        precision: Precision = "bfloat16" if way.startswith("bfloat16") else "float32"
-        if way.endswith(PROGRAM):
+    if variant is not None:
+        precision: Precision = "bfloat16" if variant.startswith("bfloat16") else "float32"
+        if variant.endswith(PROGRAM):
             return CompiledEngine(replace(like, precision=precision), folder)
-        return Engine(precision, way.endswith("last"))
+        return Engine(precision, variant.endswith("last"))
     return AutotunedEngine(like, folder, search_precisions(name))
 
 
-def rate(step: Step, images: int, seconds: float, wait: Callable[[], object] = lambda: None) -> float:
-    """Candidate-images a second; `images`: of one step. `wait`: until the steps are done."""
-    step()
-    wait()
-    steps, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds or not steps:
-        step()
-        steps += 1
-    wait()
-    return images * steps / (time.perf_counter() - start)
-
-
-def peaks(seconds: float = 1.0) -> dict[str, float]:
-    """Floating point operations a second in a large product of matrices, by precision, and bytes a second
-    that are read and written by a copy."""
-    size, found = 2048, {}
-    for precision in (torch.float32, torch.bfloat16):
-        a, b = (torch.randn(size, size).to(precision) for _ in range(2))
-        found[str(precision).removeprefix("torch.")] = rate(partial(torch.mm, a, b), 2 * size**3, seconds)
-    source = torch.rand(2**26)
-    target = torch.empty_like(source)
-    found["copy"] = rate(partial(target.copy_, source), 2 * source.nbytes, seconds)
-    return found
-
-
-def work(name: str) -> float:
-    """Floating point operations for one image, forward and backward, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        loop(name, 16)()
-    return float(counter.get_total_flops()) / 16
-
-
-# In processes of their own
+# These functions run in the processes of a `Machine`.
 
 
 @cache
-def prepared(kind: str, *arguments: Any) -> Step:
-    kinds: dict[str, Callable[..., Step]] = {"loop": loop, "paper": paper, "packed": packed}
+def warm_step(kind: str, *arguments: Any) -> Step:
+    """Return a step that has run once: `rate` discards one step, but the second may still start or import."""
+    kinds: dict[str, Callable[..., Step]] = {"loop": loop_step, "paper": paper_step, "pack": pack_step}
     step = kinds[kind](*arguments)
-    step()  # so that not even the second one, which may still wait for what is started or imported, counts
+    step()
     return step
 
 
-def measured(kind: str, arguments: tuple[Any, ...], images: int, seconds: float) -> float:
-    return rate(prepared(kind, *arguments), images, seconds)
+def measure(kind: str, arguments: tuple[Any, ...], images: int, seconds: float) -> float:
+    return rate(warm_step(kind, *arguments), images, seconds)
 
 
-def ways_of(name: str, size: int) -> dict[str, float]:
-    """Seconds of a step by way, as the engine of a search measures them."""
+def tuned_seconds(name: str, size: int) -> dict[str, float]:
+    """Return the seconds of a step by variant, as the engine of a search measures them."""
     engine = engine_of(name, None)
     assert isinstance(engine, AutotunedEngine)
     return dict(engine.measured(replace(engine.like, purpose="sgd", batch_size=size)))
 
 
-def as_a_worker() -> None:
+def start_as_worker() -> None:
     torch.set_num_threads(1)
     keep_freed()
 
 
 class Machine:
-    """A process on each core, of one thread each, and one that may use them all."""
+    """One process of one thread for each core, and one process that may use all cores."""
 
     def __init__(self) -> None:
         spawn, cores = get_context("spawn"), os.cpu_count() or 1
-        self._each = [ProcessPoolExecutor(1, spawn, as_a_worker) for _ in range(cores)]
-        self._all = ProcessPoolExecutor(1, spawn, torch.set_num_threads, (cores,))
+        self._per_core = [ProcessPoolExecutor(1, spawn, start_as_worker) for _ in range(cores)]
+        self._whole = ProcessPoolExecutor(1, spawn, torch.set_num_threads, (cores,))
 
-    def one(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """On one core."""
-        return self._each[0].submit(function, *arguments).result()
+    def on_one_core(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._per_core[0].submit(function, *arguments).result()
 
-    def all_at_once(self, *arguments: Any) -> float:
-        """The sum of what `measured` gives on each core."""
-        waiting = [process.submit(measured, *arguments) for process in self._each]
-        return sum(one.result() for one in waiting)
+    def on_each_core(self, *arguments: Any) -> float:
+        """Call `measure` on all cores at once and return the sum of the rates."""
+        futures = [process.submit(measure, *arguments) for process in self._per_core]
+        return sum(future.result() for future in futures)
 
-    def together(self, *arguments: Any) -> float:
-        """What `measured` gives in one process that has all cores."""
-        return self._all.submit(measured, *arguments).result()
+    def in_one_process(self, *arguments: Any) -> float:
+        """Call `measure` in the process that has all cores."""
+        return self._whole.submit(measure, *arguments).result()
 
     def close(self) -> None:
-        for process in (*self._each, self._all):
+        for process in (*self._per_core, self._whole):
             process.shutdown()
 
 
-def by_way(machine: Machine, name: str, size: int, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Rates on one core, by way and width; prints a line for each width."""
-    runs, seconds, known = options.runs, options.seconds, machine.one(ways_of, name, size)
-    chosen = fastest(known)
-    ways = [way for way in WAYS if not options.one_program or way in known or not way.endswith(PROGRAM)]
-    alone = machine.one(measured, "loop", (name, size), size, 0.0)
-    found: dict[str, list[float]] = {}
-    for width in options.widths:
-        if size * width / alone > LONG_SECONDS:
-            continue
-        columns: dict[str, tuple[Any, ...]] = {"loop": ("loop", (name, size), size, seconds)}
-        columns |= {way: ("packed", (name, size, width, way), size * width, seconds) for way in ways}
-        rates: dict[str, list[float]] = {column: [] for column in columns}
-        for _ in range(runs):
-            for column, arguments in columns.items():
-                rates[column].append(machine.one(measured, *arguments))
-        middle = {column: statistics.median(values) for column, values in rates.items()}
-        cells = "".join(
-            f"{middle[column]:14,.0f}{'*' if column == chosen else ' '}"
-            if column in middle
-            else f"{'-':>14} "
-            for column in ("loop", *WAYS)
+class Throughput:
+    """The measurements of one run of this benchmark. `peak` holds the peaks of one core."""
+
+    def __init__(self, options: argparse.Namespace, result: Result, peak: dict[str, float]) -> None:
+        self._options, self._result, self._peak = options, result, peak
+        self._machine = Machine()
+        self.rates: dict[str, dict[str, dict[str, list[float]]]] = {}
+        """By network and batch size, `core` or `machine`, and variant: the rates of all runs."""
+
+    def close(self) -> None:
+        self._machine.close()
+
+    def on_one_core(self, table: Table, name: str, size: int) -> None:
+        """Measure a network at a batch size; adds a row for each pack width."""
+        machine, seconds = self._machine, self._options.seconds
+        tuned = machine.on_one_core(tuned_seconds, name, size)
+        chosen = fastest(tuned)
+        all_variants = not self._options.one_program
+        variants = [name for name in HEADS if all_variants or name in tuned or not name.endswith(PROGRAM)]
+        loop_rate = machine.on_one_core(measure, "loop", (name, size), size, 0.0)
+        by_column = self.rates.setdefault(f"{name} {size}", {}).setdefault("core", {})
+        for width in self._options.widths:
+            if size * width / loop_rate > LONGEST_STEP_SECONDS:
+                continue
+            calls: dict[str, tuple[Any, ...]] = {"loop": ("loop", (name, size), size, seconds)}
+            for variant in variants:
+                calls[variant] = ("pack", (name, size, width, variant), size * width, seconds)
+            rates = self._in_turns(
+                {column: (machine.on_one_core, measure, *call) for column, call in calls.items()}
+            )
+            medians = {
+                column: self._result.median(f"{name} {size}, width {width}, {column}", values)
+                for column, values in rates.items()
+            }
+            cells = [
+                f"{medians[column]:,.0f}{'*' if column == chosen else ''}" if column in medians else "-"
+                for column in ("loop", *HEADS)
+            ]
+            best = max(medians[variant] for variant in variants)
+            table.add(name, str(size), str(width), *cells, f"{medians[chosen] / best:.2f}")
+            by_column |= {f"{column} {width}": values for column, values in rates.items()}
+
+    def on_the_machine(self, table: Table, name: str, size: int) -> None:
+        """Compare the paper's loop with hpo on all cores; adds a row."""
+        seconds, width = max(1.0, self._options.seconds), self._options.width
+        pack = ("pack", (name, size, width, None), size * width, seconds)
+        rates = self._in_turns(
+            {
+                "paper": (self._machine.in_one_process, "paper", (name, size), size, seconds),
+                "hpo": (self._machine.on_each_core, *pack),
+            }
         )
-        best = max(middle[way] for way in ways)
-        print(f"{name:10}{size:6}{width:6}{cells}{middle[chosen] / best:8.2f}", flush=True)
-        found |= {f"{column} {width}": values for column, values in rates.items()}
-    return found
+        ratios = [hpo / paper for hpo, paper in zip(rates["hpo"], rates["paper"], strict=True)]
+        median = {
+            variant: self._result.median(f"{name} {size}, {variant}", values)
+            for variant, values in rates.items()
+        }
+        ratio = self._result.median(f"{name} {size}, hpo / paper", ratios)
+        share = median["hpo"] * flops(name) / (self._peak["float32"] * (os.cpu_count() or 1))
+        figures = (f"{median['paper']:,.0f}", f"{median['hpo']:,.0f}", f"{ratio:.2f}")
+        table.add(name, str(size), *figures, spread(ratios), f"{share:.1%}")
+        self.rates.setdefault(f"{name} {size}", {})["machine"] = rates
+
+    def _in_turns(self, calls: dict[str, tuple[Any, ...]]) -> dict[str, list[float]]:
+        """Call each function in turn, once per run: a slow minute of the machine then slows all variants."""
+        rates: dict[str, list[float]] = {column: [] for column in calls}
+        for _ in range(self._result.n):
+            for column, (function, *arguments) in calls.items():
+                rates[column].append(function(*arguments))
+        return rates
 
 
-def against_the_paper(
-    machine: Machine, name: str, size: int, options: argparse.Namespace, peak: float
-) -> dict[str, list[float]]:
-    """Rates of the whole machine; prints a line."""
-    seconds, width = max(1.0, options.seconds), options.width
-    rates: dict[str, list[float]] = {"paper": [], "hpo": []}
-    for _ in range(options.runs):
-        rates["paper"].append(machine.together("paper", (name, size), size, seconds))
-        arguments = ("packed", (name, size, width, None), size * width, seconds)
-        rates["hpo"].append(machine.all_at_once(*arguments))
-    ratios = [ours / theirs for ours, theirs in zip(rates["hpo"], rates["paper"], strict=True)]
-    middle = {way: statistics.median(values) for way, values in rates.items()}
-    share = middle["hpo"] * work(name) / (peak * (os.cpu_count() or 1))
-    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-    figures = f"{middle['paper']:12,.0f}{middle['hpo']:12,.0f}{statistics.median(ratios):8.2f} {spread:18}"
-    print(f"{name:10}{size:6}{figures}{share:8.1%}", flush=True)
-    return rates
-
-
-def numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+def parse_options() -> argparse.Namespace:
+    options = parser(__doc__, quick="LeNet at batch size 16, one run, with --one-program")
+    options.add_argument("--models", default="lenet,alexnet,vggnet,resnet,spinalnet", help="networks")
+    options.add_argument("--sizes", type=numbers, default=[16, 32, 64], help="batch sizes")
+    options.add_argument("--widths", type=numbers, default=[1, 4, 16, 64], help="pack widths on one core")
+    options.add_argument("--width", type=int, default=4, help="pack width on the whole machine (default 4)")
+    options.add_argument("--runs", type=int, default=5, help="alternating runs of each variant (default 5)")
+    options.add_argument("--seconds", type=float, default=0.5, help="seconds of a run (default 0.5)")
+    options.add_argument(
+        "--one-program", action="store_true", help="measure only the program that a search would compile"
+    )
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.models, arguments.sizes, arguments.widths, arguments.runs = "lenet", [16], [1, 4], 1
+        arguments.one_program = True
+    return arguments
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", default="lenet,alexnet,vggnet,resnet,spinalnet", help="networks")
-    parser.add_argument("--sizes", type=numbers, default=[16, 32, 64], help="batch sizes")
-    parser.add_argument("--widths", type=numbers, default=[1, 4, 16, 64], help="members of a pack")
-    parser.add_argument(
-        "--width", type=int, default=4, help="members of a pack, on the whole machine (default 4)"
-    )
-    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each (default 5)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a run (default 0.5)")
-    parser.add_argument("--one-program", action="store_true", help="only those that a search would compile")
-    parser.add_argument("--quick", action="store_true", help="LeNet at batch 16, one run, with --one-program")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
-    if options.quick:
-        options.models, options.sizes, options.widths, options.runs = "lenet", [16], [1, 4], 1
-        options.one_program = True
+    arguments = parse_options()
     torch.set_num_threads(1)
-    peak = peaks(0.2 if options.quick else 1.0)
-    print(f"{hardware.line()}; n = {options.runs}")
-    giga = {what: value / 1e9 for what, value in peak.items()}
-    print(
-        f"one core: {giga['float32']:.0f} GFLOP/s in float32, {giga['bfloat16']:.0f} in bfloat16, "
-        f"{giga['copy']:.1f} GB/s in a copy\n"
-    )
-    cells = [(name, size) for name in options.models.split(",") for size in options.sizes]
-    machine, found = Machine(), {}
+    result = Result.begin("throughput", "candidate-images trained per second", arguments.runs)
+    peak = peaks(0.2 if arguments.quick else 1.0)
+    table = result.table("Peak of one core", ("float32 GFLOP/s", "bfloat16 GFLOP/s", "copy GB/s"), first=18)
+    table.add(*(f"{peak[name] / 1e9:.1f}" for name in ("float32", "bfloat16", "copy")))
+    cells = [(name, size) for name in arguments.models.split(",") for size in arguments.sizes]
+    throughput = Throughput(arguments, result, peak)
     try:
-        print("candidate-images a second of one core")
-        print(
-            f"{'':10}{'batch':>6}{'width':>6}"
-            + "".join(f"{c:>15}" for c in ("loop", *HEADS))
-            + f"{'* / best':>9}"
-        )
+        heads = ("network", "batch", "width", "loop", *HEADS.values(), "* / best")
+        table = result.table("Candidate-images per second of one core", heads, others=8)
         for name, size in cells:
-            found[f"{name} {size}"] = {"core": by_way(machine, name, size, options)}
-        print("\ncandidate-images a second of all cores")
-        print(f"{'':10}{'batch':>6}{'paper':>12}{'hpo':>12}{'ratio':>8}{'of peak':>27}")
+            throughput.on_one_core(table, name, size)
+        heads = ("network", "batch", "paper", "hpo", "ratio", "range", "of peak")
+        table = result.table("Candidate-images per second of all cores", heads)
         for name, size in cells:
-            found[f"{name} {size}"]["machine"] = against_the_paper(
-                machine, name, size, options, peak["float32"]
-            )
+            throughput.on_the_machine(table, name, size)
     finally:
-        machine.close()
-    if options.json:
-        figures = {"rates": found, "peak": peak, "hardware": hardware.line()}
-        options.json.write_text(json.dumps(figures, indent=2))
+        throughput.close()
+    result.values.update({"rates": throughput.rates, "peak": peak})
+    result.write(arguments.json)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "keys"),
     [
-        ("search", ("--only", "optuna,hpo"), {"seconds", "losses", "ratios", "hardware"}),
-        ("overhead", (), {"workers", "hardware"}),
-        ("activities", (), {"runs", "hardware"}),
-        ("answers", (), {"runs", "ratios", "hardware"}),
-        ("regret", (), {"tables", "hardware"}),
-        ("throughput", (), {"rates", "peak", "hardware"}),
+        ("search", ("--only", "optuna,hpo"), {"seconds", "losses", "ratios"}),
+        ("overhead", (), {"workers"}),
+        ("activities", (), {"runs"}),
+        ("answers", (), {"runs", "ratios"}),
+        ("regret", (), {"tables"}),
+        ("throughput", (), {"rates", "peak"}),
     ],
 )
 def test_a_short_form(name: str, options: tuple[str, ...], keys: set[str], shell: Shell) -> None:
@@ -43,5 +43,5 @@ def test_a_short_form(name: str, options: tuple[str, ...], keys: set[str], shell
     assert done.returncode == 0, done.stderr
     assert "cores" in done.stdout
     found = json.loads((shell.folder / "found.json").read_text())
-    assert found.keys() == keys
-    assert found["hardware"] in done.stdout
+    assert found["values"].keys() == keys
+    assert found["origin"]["hardware"] in done.stdout

@@ -278,7 +278,7 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--json", str(file)]
     printed = subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True).stdout
-    rates = json.loads(file.read_text())["rates"]
+    rates = json.loads(file.read_text())["values"]["rates"]
     assert set(rates) == {"lenet 16 1", "lenet 16 4", "lenet epochs"}
     assert all(rate > 0 for ways in rates.values() for runs in ways.values() for rate in runs)
-    assert "candidate-images a second" in printed
+    assert "Candidate-images per second" in printed
