@@ -6,11 +6,8 @@ import signal
 import subprocess
 from contextlib import suppress
 
-import pytest
 from support.processes import children, until, until_gone, wait_for_line
 from support.shell import SMALL_STUDY, Shell
-
-pytestmark = pytest.mark.slow
 
 LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
 """None of its trials ends while a test looks."""

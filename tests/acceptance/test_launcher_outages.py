@@ -15,8 +15,6 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_url
 from hpo.study.study import create
 
-pytestmark = pytest.mark.slow
-
 LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
 """None of its trials ends while a test looks."""
 

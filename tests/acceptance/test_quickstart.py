@@ -20,7 +20,7 @@ from support.shell import ROOT, Shell
 import hpo
 from hpo.data import open_dataset
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quickstart")]
+pytestmark = pytest.mark.xdist_group("quickstart")
 
 
 @pytest.fixture(scope="module")

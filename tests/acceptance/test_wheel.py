@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import URL
 from support.shell import ROOT, SMALL_STUDY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.xdist_group("wheel")
 
 SOURCES = ("pyproject.toml", "README.md", "hpo", "data", "models")
 
