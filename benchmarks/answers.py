@@ -19,10 +19,12 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
 from hpo.study.status import status
 from hpo.training.workload import Workload
-from hpo.worker import reporter
+from hpo.worker.context import WorkerSettings
+from hpo.worker.reporter import ANSWER_SECONDS
+from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
 
-ANSWER_SECONDS = {"waits": reporter.ANSWER_SECONDS, "goes on": 0.0}
+VARIANTS = {"waits": ANSWER_SECONDS, "goes on": 0.0}
 """How long training waits for an answer, by variant."""
 
 COLUMNS = ("all", "training", "evaluation", "database")
@@ -38,17 +40,17 @@ class Setup:
 
 def search(setup: Setup, answer_seconds: float) -> dict[str, float]:
     """Run the search in this process and return its seconds: `all` and by activity."""
-    reporter.ANSWER_SECONDS = answer_seconds
+    limits = WorkerLimits(loop=LoopLimits(answer_seconds=answer_seconds))
     artifacts = setup.settings.artifacts_path
     with stored_study(setup.storage, setup.spec, artifacts) as study:
         worker = Worker(
             setup.storage,
             study,
             setup.workload,
-            f"benchmark-{answer_seconds}",
-            "cpu",
-            artifacts,
-            programs=setup.settings.programs_path,
+            WorkerSettings(
+                f"benchmark-{answer_seconds}", "cpu", artifacts, programs=setup.settings.programs_path
+            ),
+            Runtime(limits=limits),
         )
         start = time.perf_counter()
         worker.run()
@@ -70,9 +72,9 @@ def main() -> None:
     result = Result.begin(
         "answers", f"{describe(spec)}; ASHA, one worker", 1 if arguments.quick else arguments.runs
     )
-    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in ANSWER_SECONDS}
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     for _ in range(result.n):
-        for variant, seconds in ANSWER_SECONDS.items():
+        for variant, seconds in VARIANTS.items():
             runs[variant].append(search(setup, seconds))
     report(result, runs)
     result.write(arguments.json)

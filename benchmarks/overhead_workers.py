@@ -18,8 +18,9 @@ from hpo.store.connection import open_storage
 from hpo.study.schedule import claim, is_finished
 from hpo.study.study import load
 from hpo.values.epoch import EpochResult
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
+from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
 
 WIDTH = 16
@@ -69,7 +70,7 @@ def hpo_worker(name: str, epochs: int, barrier: Barrier) -> int:
     statements = StatementCounter(storage.engine)
     study, worker = load(storage, name), f"{name}-{os.getpid()}"
     barrier.wait()
-    renewal = Renewal(storage, study, worker, "cpu")
+    renewal = LeaseRenewal(storage, WorkerEntry(worker, study.name, "cpu"))
     renewal.renew()
     with renewal, Outbox() as outbox:
         while True:
@@ -79,10 +80,12 @@ def hpo_worker(name: str, epochs: int, barrier: Barrier) -> int:
                     return statements.count
                 threading.Event().wait(0.1)
                 continue
-            reporter = Reporter(storage, study, "search", {"worker": worker, "device": "cpu"}, outbox)
+            reporter = Reporter(
+                ReportTarget(storage, study, "search", {"worker": worker, "device": "cpu"}), outbox
+            )
             reporter.add(trials)
             staying = {trial.number for trial in trials}
-            with renewal.of(lambda: reporter.leases):  # noqa: B023
+            with renewal.renewing(lambda: reporter.leases):  # noqa: B023
                 for epoch in range(1, epochs + 1):
                     results = [epoch_result(number, epoch, epochs) for number in sorted(staying)]
                     staying -= reporter.report(results)

@@ -47,6 +47,7 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed
     from hpo.training.workload import Workload
+    from hpo.worker.context import WorkerSettings
     from hpo.worker.worker import Worker
 
     gc.freeze()
@@ -74,14 +75,16 @@ def run_worker(options: WorkerOptions) -> None:
         storage,
         study,
         workload,
-        name=options.name or f"{socket.gethostname()}-{os.getpid()}",
-        device=_usable_device(device, options.lifeline),
-        artifacts=settings.artifacts_path,
-        width=options.width or WIDTH,
-        promotes=options.promotes,
-        lease_seconds=settings.lease_seconds,
-        fleet=options.fleet,
-        programs=settings.programs_path,
+        WorkerSettings(
+            name=options.name or f"{socket.gethostname()}-{os.getpid()}",
+            device=_usable_device(device, options.lifeline),
+            artifacts=settings.artifacts_path,
+            programs=settings.programs_path,
+            width=options.width or WIDTH,
+            promotes=options.promotes,
+            lease_seconds=settings.lease_seconds,
+            fleet=options.fleet,
+        ),
     )
     keep_freed()
     worker.listen_to_signals()

@@ -23,8 +23,9 @@ from hpo.study.schedule import WIDTH, LeasedTrial, claim
 from hpo.study.study import Study, create
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
+from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
 
 LEASE_SECONDS = 3600.0
@@ -144,7 +145,7 @@ class _Search:
     def _serve(self, name: str, workers: int) -> Iterator[float | None]:
         """As `Worker.run` does. The pause is None where it is until others have left their packs: no trial is
         ever lost, so only then is there something else to be given."""
-        Renewal(self.storage, self.study, name, "table", LEASE_SECONDS).renew()
+        LeaseRenewal(self.storage, WorkerEntry(name, self.study.name, "table"), LEASE_SECONDS).renew()
         while True:
             trials = claim(self.storage, self.study, "search", name, self.width, LEASE_SECONDS, fleet=workers)
             if trials:
@@ -158,7 +159,7 @@ class _Search:
         """As `TrialLoop.run` does."""
         attributes = {"worker": name, "device": "table"}
         reporter = Reporter(
-            self.storage, self.study, "search", attributes, _AtOnce(), clock=lambda: self._clock
+            ReportTarget(self.storage, self.study, "search", attributes), _AtOnce(), clock=lambda: self._clock
         )
         reporter.add(trials)
         self._under_way += len(trials)
@@ -174,9 +175,9 @@ class _Search:
             leaving = reporter.report(results)
             self._device_seconds += seconds
             self._epochs += len(results)
-            if pausing := reporter.pausing():
+            if pausing := reporter.pop_pausing():
                 reporter.pause({number: Checkpoint(members[number], "nothing") for number in pausing})
-                leaving |= reporter.leaving()
+                leaving |= reporter.pop_leaving()
             self._under_way -= len(leaving)
             self._left += len(leaving)
             for result in results:

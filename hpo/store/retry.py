@@ -32,6 +32,9 @@ class Backoff:
     longest: float = 5.0
 
 
+BACKOFF = Backoff()
+
+
 class _Outage:
     """Whether this process knows the storage to be away. The threads of a process log an outage once."""
 

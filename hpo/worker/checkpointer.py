@@ -1,87 +1,110 @@
-"""When the files of a pack are written, and what happens when they cannot be."""
+"""Decide when checkpoints are written, and survive a folder that fails."""
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from torch import Tensor
 
 from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
+from hpo.training.pack import Weights
 from hpo.values.stage import Stage
+from hpo.worker.checkpoints import CheckpointError
+from hpo.worker.runtime import CheckpointLimits
 from hpo.worker.trial_files import TrialFiles
 
 log = logging.getLogger("hpo.worker")
 
-SHARE = 0.02
-"""The most of a worker's time that goes into checkpoints."""
-
-RETRY_SECONDS = 1.0
-"""How soon it is tried again after a failure."""
-
 
 class Checkpointer:
-    """Writes checkpoints and weights of one stage's trials. A failure never stops the training.
+    """Writes and reads the checkpoints and weights of one stage's trials.
 
-    The first of several failures is logged, and the success that ends them.
+    A failed write never stops the training. The first of several failures is logged, and the success that
+    ends them.
     """
 
-    def __init__(self, artifacts: TrialFiles, stage: Stage, clock: Callable[[], float]) -> None:
-        self._artifacts, self._stage, self._clock = artifacts, stage, clock
-        self._next = -math.inf
+    def __init__(
+        self,
+        files: TrialFiles,
+        stage: Stage,
+        clock: Callable[[], float],
+        limits: CheckpointLimits,
+    ) -> None:
+        self._files, self._stage, self._clock, self._limits = files, stage, clock, limits
+        self._next_save = -math.inf
         self._failing = False
 
     @property
     def is_due(self) -> bool:
-        """After each epoch, unless the last time took too long for that: see `SHARE`."""
-        return self._clock() >= self._next
+        """Whether a save keeps checkpoints within their share of the time, and no retry has to wait."""
+        return self._clock() >= self._next_save
 
     def save(
         self,
         trials: Mapping[int, LeasedTrial],
         states: Callable[[], Mapping[int, MemberState]],
-        known: Mapping[int, int],
+        saved_epochs: Mapping[int, int],
         seconds: float = math.inf,
     ) -> dict[int, Checkpoint]:
-        """Writes the states of trials, by number, that are past the epoch in `known`; gives what was written.
+        """Write the states of trials that have trained since `saved_epochs`; return the new checkpoints.
 
-        To take the states from the device is a part of the time that counts.
-
-        Begins no file after `seconds`.
+        All mappings are by trial number. No file is begun after `seconds`. `states` copies the states from
+        the device, which counts as a part of the time.
         """
         start, saved = self._clock(), {}
         for number, state in states().items():
             epochs = state.progress.epochs
-            if epochs == known.get(number, 0) or self._clock() > start + seconds:
+            if epochs == saved_epochs.get(number, 0) or self._clock() > start + seconds:
                 continue
             name = self._attempt(
                 f"the checkpoint of trial {number}",
-                lambda: self._artifacts.save_checkpoint(self._stage, trials[number], state),  # noqa: B023
+                partial(self._files.save_checkpoint, self._stage, trials[number], state),
             )
             if name is None:
                 break
             saved[number] = Checkpoint(epochs, name)
         if not self._failing:
-            self._next = self._clock() + (self._clock() - start) / SHARE
+            self._next_save = self._clock() + (self._clock() - start) / self._limits.max_share
         return saved
 
     def save_weights(self, trial: LeasedTrial, weights: Mapping[str, Tensor]) -> str | None:
-        """Gives the name of the file, None if it could not be written."""
+        """Write the weights of a trial; return the name of the file, or None if it cannot be written."""
         return self._attempt(
-            f"the weights of trial {trial.number}", lambda: self._artifacts.save_weights(trial, weights)
+            f"the weights of trial {trial.number}", partial(self._files.save_weights, trial, weights)
         )
 
-    def _attempt(self, what: str, write: Callable[[], str]) -> str | None:
+    def load(self, trials: Iterable[LeasedTrial], like: Callable[[], Weights]) -> dict[int, MemberState]:
+        """Return the states of the trials with a checkpoint that loads, by number.
+
+        `like` returns weights of the network. A checkpoint that was read and does not decode is marked as
+        damaged. A file that cannot be read is left alone, since nothing is known about its content.
+        """
+        checkpoints = {trial.number: trial.checkpoint for trial in trials if trial.checkpoint is not None}
+        if not checkpoints:
+            return {}
+        weights, states = like(), {}
+        for number, checkpoint in checkpoints.items():
+            try:
+                states[number] = self._files.load_checkpoint(checkpoint.file, weights)
+            except CheckpointError as error:
+                log.warning("trial %d starts over, its checkpoint does not load: %s", number, error)
+                if not isinstance(error.__cause__, OSError):
+                    self._files.mark_damaged(checkpoint.file)
+        return states
+
+    def _attempt(self, title: str, write: Callable[[], str]) -> str | None:
         try:
             name = write()
         except OSError as error:
-            self._next = self._clock() + RETRY_SECONDS
+            self._next_save = self._clock() + self._limits.retry_seconds
             if not self._failing:
-                log.warning("not saved: %s (%s); training goes on, and it is tried again", what, error)
+                log.warning("not saved: %s (%s); training goes on, and it is tried again", title, error)
             self._failing = True
             return None
         if self._failing:
-            log.warning("saved again: %s", what)
+            log.warning("saved again: %s", title)
         self._failing = False
         return name

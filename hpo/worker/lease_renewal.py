@@ -1,9 +1,10 @@
-"""Keeps a worker's leases, and its entry among the workers, alive while it trains."""
+"""Renew a worker's leases, and its entry among the workers, while it trains."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 
 from hpo.errors import StorageError, UnavailableError
@@ -11,38 +12,45 @@ from hpo.settings import LEASE_SECONDS
 from hpo.store import leases, workers
 from hpo.store.connection import Storage
 from hpo.store.leases import Lease
-from hpo.store.retry import Backoff, until_available
-from hpo.study.study import Study
-from hpo.worker.outbox import LAST_SECONDS
+from hpo.store.retry import BACKOFF, Backoff, until_available
+from hpo.worker.outbox import CLOSE_SECONDS
 
 log = logging.getLogger("hpo.worker")
 
 RENEWALS = 4
-"""So often in the time of a lease it is renewed: one or two renewals may fail."""
+"""Renewals within the time of one lease, so that one or two of them may fail."""
 
 
-class Renewal:
-    """A thread that renews the leases in `of` for as long as the context is open, whatever the storage does.
+@dataclass(frozen=True, slots=True)
+class WorkerEntry:
+    """A worker as the database lists it."""
 
-    The first renewal is the caller's, before the context is opened.
+    name: str
+    study: str
+    device: str
+
+
+class LeaseRenewal:
+    """A thread that renews leases while the context is open, whatever the storage does.
+
+    The caller makes the first renewal before it opens the context, so that it can wait for the renewal or
+    fail with it. `first_wait`: the bound in seconds of the first wait after a failed renewal.
     """
 
     def __init__(
         self,
         storage: Storage,
-        study: Study,
-        worker: str,
-        device: str,
+        entry: WorkerEntry,
         lease_seconds: float = LEASE_SECONDS,
-        first_wait: float = Backoff().first,
+        first_wait: float = BACKOFF.first,
     ) -> None:
-        self._storage, self._study, self._worker, self._device = storage, study, worker, device
+        self._storage, self._entry = storage, entry
         self._lease_seconds, self._first_wait = lease_seconds, first_wait
         self._leases: Callable[[], Iterable[Lease]] = tuple
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_closed, name="renewal", daemon=True)
 
-    def __enter__(self) -> "Renewal":
+    def __enter__(self) -> "LeaseRenewal":
         self._thread.start()
         return self
 
@@ -50,21 +58,22 @@ class Renewal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        self._thread.join(LAST_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
 
     @contextmanager
-    def of(self, leases: Callable[[], Iterable[Lease]]) -> Iterator[None]:
-        """The leases that `leases` gives at the time are renewed inside the block; lost ones stay lost."""
-        self._leases = leases
+    def renewing(self, current: Callable[[], Iterable[Lease]]) -> Iterator[None]:
+        """Renew, inside the block, the leases that `current` returns at the time. Lost leases stay lost."""
+        self._leases = current
         try:
             yield
         finally:
             self._leases = tuple
 
     def renew(self) -> None:
+        entry = self._entry
         with self._storage.transaction() as connection:
-            leases.hold(connection, self._leases())  # in the order of `workers.forget`
-            workers.register(connection, self._worker, self._study.name, self._device, self._lease_seconds)
+            leases.hold(connection, self._leases())  # leases first, as `workers.forget` locks them
+            workers.register(connection, entry.name, entry.study, entry.device, self._lease_seconds)
 
     def _renew_until_closed(self) -> None:
         pause = self._lease_seconds / RENEWALS
@@ -72,9 +81,9 @@ class Renewal:
             try:
                 until_available(self.renew, self._closed, log, Backoff(self._first_wait, pause))
             except UnavailableError:
-                break  # it was closed meanwhile
+                break  # closed while the storage was away
             except Exception:
-                log.exception("the leases of %s were not renewed", self._worker)
-        # Here, where nobody waits for a storage that does not answer: the entry expires by itself.
+                log.exception("the leases of %s were not renewed", self._entry.name)
+        # On this thread, so that nobody waits for a storage that does not answer. The entry also expires.
         with suppress(StorageError), self._storage.transaction() as connection:
-            workers.dismiss(connection, self._worker)
+            workers.dismiss(connection, self._entry.name)

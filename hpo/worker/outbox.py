@@ -1,10 +1,11 @@
-"""Delivers to the storage in order, on a thread, so that training need not wait while the storage is away."""
+"""Deliver writes to the storage in order, on a thread, so that training goes on while the storage is away."""
 
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from types import TracebackType
 
@@ -14,22 +15,23 @@ from hpo.store.retry import Backoff, until_available
 log = logging.getLogger("hpo.worker")
 
 BACKOFF = Backoff(longest=1.0)
-"""Waits are short, so that a worker that ends does not miss a server that has come back."""
+"""Short waits, so that a worker that ends does not miss a server that has come back."""
 
-LAST_SECONDS = 1.0
-"""How long the end waits for a thread that is asking: a server that is gone takes its time to be missed."""
+CLOSE_SECONDS = 1.0
+"""How long closing waits for a call that is under way. The driver takes its time to notice a dead server."""
 
 
 class Outbox:
-    """A queue of deliveries. Each is tried until the storage answers, then comes the next.
+    """A queue of deliveries. Each is tried until the storage answers, then the next one follows.
 
-    A delivery that raises anything else than `UnavailableError` ends the outbox; the next call raises it.
+    Any exception of a delivery but `UnavailableError` ends the outbox. Every later call raises it.
     """
 
     def __init__(self, backoff: Backoff = BACKOFF) -> None:
         self._backoff = backoff
         self._queue: deque[Callable[[], None]] = deque()
-        self._numbers = count(time.time_ns())  # higher than those of a former process of this name
+        # Nanoseconds: higher than the numbers of an earlier process with the same worker name.
+        self._numbers = count(time.time_ns())
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._error: BaseException | None = None
@@ -43,19 +45,19 @@ class Outbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What is not delivered by now is given up."""
+        """Give up everything that is undelivered."""
         with self._changed:
             self._closed.set()
             self._changed.notify_all()
-        self._thread.join(LAST_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
 
     @property
     def reachable(self) -> bool:
-        """Whether the last attempt came through."""
+        """Whether the last attempt reached the storage."""
         return not self._failing
 
     def next_number(self) -> int:
-        """A number for a delivery, by which the storage can tell that it has been made: they rise."""
+        """Return a rising number for a delivery, by which the storage knows whether it is written already."""
         return next(self._numbers)
 
     def post(self, delivery: Callable[[], None]) -> None:
@@ -64,22 +66,24 @@ class Outbox:
             self._queue.append(delivery)
             self._changed.notify_all()
 
-    def settle(self, seconds: float) -> bool:
-        """Waits at most so long until all is delivered, and no longer once the storage cannot be reached;
-        whether it is delivered."""
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is delivered or the storage cannot be reached; return whether all is delivered.
+
+        A storage that gives no answer within `seconds` counts as away until it answers.
+        """
         with self._changed:
-            settled = self._wait_for(lambda: not self._queue or self._failing, seconds)
-            if not settled:
-                self._failing = True  # also a server that says nothing is away, until it answers
-        return settled
+            delivered = self._wait_for(lambda: not self._queue or self._failing, seconds)
+            if not delivered:
+                self._failing = True
+        return delivered
 
     def wait(self, seconds: float) -> bool:
-        """Waits at most so long until all is delivered; whether it is."""
+        """Wait at most `seconds` until all is delivered; return whether all is delivered."""
         return self._wait_for(lambda: not self._queue, seconds)
 
-    def _wait_for(self, reached: Callable[[], bool], seconds: float) -> bool:
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or reached(), seconds)
+            self._changed.wait_for(lambda: self._error is not None or condition(), seconds)
             self._raise()
             return not self._queue
 
@@ -95,9 +99,9 @@ class Outbox:
                     return
                 delivery = self._queue[0]
             try:
-                until_available(lambda: self._attempt(delivery), self._closed, log, self._backoff)  # noqa: B023
+                until_available(partial(self._attempt, delivery), self._closed, log, self._backoff)
             except UnavailableError:
-                return  # it was closed meanwhile
+                return  # closed while the storage was away
             except BaseException as error:
                 with self._changed:
                     self._error = error

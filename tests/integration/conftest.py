@@ -11,7 +11,6 @@ from support.processes import until
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
-from hpo.worker import reporter
 
 RAW: Mapping[str, Any] = {
     "name": "small",
@@ -51,15 +50,6 @@ def raw() -> Callable[..., dict[str, Any]]:
 def spec(raw: Callable[..., dict[str, Any]]) -> Callable[..., StudySpec]:
     """Return the spec of a small study with some values changed: `spec(search={"trials": 5})`."""
     return lambda **changes: StudySpec.parse(raw(**changes), "test")
-
-
-@pytest.fixture(autouse=True)
-def _patient_reporter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let reporters wait for answers however slow the machine is.
-
-    A reporter whose storage is away does not wait in any case.
-    """
-    monkeypatch.setattr(reporter, "ANSWER_SECONDS", 30.0)
 
 
 @pytest.fixture

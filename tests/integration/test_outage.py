@@ -19,6 +19,7 @@ import torch
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from support.processes import until, wait_for_line
+from support.reporters import patient_runtime, reporter, target
 from support.shell import SMALL_STUDY, Shell
 
 from benchmarks.chaos.server import Server, Shutdown, connection
@@ -28,13 +29,14 @@ from hpo.store import connection as connection_module
 from hpo.store import costs, leases, studies, trials, workers
 from hpo.store.connection import Storage, open_url
 from hpo.store.trials import TrialRow
-from hpo.study.schedule import LeasedTrial, claim, claim_lost
+from hpo.study.schedule import WIDTH, LeasedTrial, claim, claim_lost
 from hpo.study.study import Study, create, load
 from hpo.training.trainer import PackSession
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
+from hpo.worker.claims import Claims
+from hpo.worker.context import WorkerSettings
 from hpo.worker.outbox import Outbox
-from hpo.worker.reporter import Reporter
 from hpo.worker.worker import Worker
 
 SpecOf = Callable[..., StudySpec]
@@ -85,11 +87,12 @@ def is_up(server: Server) -> bool:
 def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
     """`worker(search={"trials": 2})`: one that trains the digits, in this process, for a study so changed."""
 
-    def made(**changes: Any) -> Worker:
+    def made(width: int = WIDTH, promotes: bool = False, **changes: Any) -> Worker:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "space": {"batch_size": 16}, "search": {"trials": 2, "epochs": EPOCHS}}
         study = create(storage, spec(**{**small, **changes}), "test").study
-        return Worker(storage, study, Workload(study.spec, tmp_path), "w", "cpu", tmp_path)
+        options = WorkerSettings("w", "cpu", tmp_path, width=width, promotes=promotes)
+        return Worker(storage, study, Workload(study.spec, tmp_path), options, patient_runtime())
 
     return made
 
@@ -291,8 +294,7 @@ def test_a_worker_that_has_trained_all_waits_for_the_database_and_delivers(
 def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_end(
     worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
 ) -> None:
-    serving = worker(search={"trials": 1, "epochs": 1})
-    serving.promotes = True
+    serving = worker(search={"trials": 1, "epochs": 1}, promotes=True)
 
     def come_back(_wait: int) -> None:
         if not is_up(server):
@@ -306,7 +308,7 @@ def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_
         (full,) = trials.read(opened, serving.study.full_id)
     assert full.state.name == "COMPLETE"
     assert epochs(serving.storage, full.trial_id) == [1, 2, 3]
-    folder = serving.study.artifacts(serving.artifacts)
+    folder = serving.study.artifacts(serving.settings.artifacts)
     assert [file.name for file in folder.iterdir()] == [full.attributes["weights"]]
 
 
@@ -399,7 +401,7 @@ def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
     # The next one carries on; of what could not be told, nothing stands in its way.
     execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
     artifacts = shell.folder / "home" / "artifacts"
-    Worker(storage, study, Workload(study.spec, shell.folder), "next", "cpu", artifacts).run()
+    Worker(storage, study, Workload(study.spec, shell.folder), WorkerSettings("next", "cpu", artifacts)).run()
     for row in rows(storage, study):
         assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "next")
         assert epochs(storage, row.trial_id) == list(range(1, 21))
@@ -410,19 +412,18 @@ def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
 def test_a_worker_between_two_packs_is_stopped_while_it_waits_for_the_database(
     worker: WorkerOf, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serving = worker(search={"trials": 2, "epochs": 1})
-    serving.width = 1
+    serving = worker(search={"trials": 2, "epochs": 1}, width=1)
     asked = threading.Event()
 
     def ask(*_arguments: object, **_others: object) -> NoReturn:
         asked.set()
         raise UnavailableError("nobody answers")
 
-    loop.before(1, lambda: monkeypatch.setattr("hpo.worker.worker.claim", ask))
+    loop.before(1, lambda: monkeypatch.setattr(Claims, "claim", ask))
     thread = threading.Thread(target=serving.run)
     thread.start()
     assert asked.wait(PATIENCE)
-    serving.stop.set()
+    serving.runtime.stop.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert [row.state.name for row in rows(serving.storage, serving.study)] == ["COMPLETE", "WAITING"]
@@ -470,8 +471,7 @@ def test_a_frozen_worker_that_lost_its_trial_writes_nothing_of_it_and_goes_on(
     last = len(known) + 1
     result = EpochResult(trial.number, last, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "finished", kept_epoch=last)
     with Outbox() as outbox:
-        mine = Reporter(storage, study, "search", {"worker": "another"}, outbox)
-        mine.add([trial])
+        mine = reporter(target(storage, study, worker="another"), [trial], outbox)
         assert mine.report([result]) == {trial.number}
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
@@ -581,8 +581,7 @@ def test_what_was_committed_unheard_is_charged_once(
 
     monkeypatch.setattr(Storage, "transaction", cut)
     with Outbox() as outbox:
-        pack = Reporter(storage, study, "search", {"worker": "one"}, outbox)
-        pack.add(trials)
+        pack = reporter(target(storage, study), trials, outbox)
         pack.report([EpochResult(0, 1, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "training", kept_epoch=1)])
         assert outbox.wait(PATIENCE)
     assert epochs(storage, trials[0].lease.trial_id) == [1]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from support.clients import expire_leases, loss
+from support.reporters import reporter, target
 
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
@@ -24,7 +25,7 @@ from hpo.study.status import status
 from hpo.study.study import Study, create
 from hpo.values.epoch import EpochResult
 from hpo.worker.outbox import Outbox
-from hpo.worker.reporter import Reporter
+from hpo.worker.pack_writer import FileCleanup
 
 SpecOf = Callable[..., StudySpec]
 
@@ -50,23 +51,21 @@ class Trainer:
         """To the next rung or the end; gives how many epochs each has by then. `late`: the answer at a rung
         comes when another epoch is trained."""
         trials = list(trials)
-        attributes = {"worker": self.worker, "device": "none"}
-        reporter = Reporter(self.storage, self.study, "search", attributes, self.outbox)
-        reporter.add(trials)
+        pack = reporter(target(self.storage, self.study, worker=self.worker), trials, self.outbox)
         members = {t.number: 0 if t.checkpoint is None else t.checkpoint.epoch for t in trials}
         points, reached = {t.number: t.point for t in trials}, dict[int, int]()
         while members:
             members = {number: epoch + 1 for number, epoch in members.items()}
             results = [result(number, loss(points[number]), epoch) for number, epoch in members.items()]
-            leaving = reporter.report(results)
+            leaving = pack.report(results)
             if late and not leaving:
                 late = False
                 continue
-            pausing = reporter.pausing()
-            reporter.pause({number: Checkpoint(members[number], f"file-{number}") for number in pausing})
+            pausing = pack.pop_pausing()
+            pack.pause({number: Checkpoint(members[number], f"file-{number}") for number in pausing})
             reached |= {number: members[number] for number in leaving | pausing}
             members = {n: epoch for n, epoch in members.items() if n not in reached}
-        assert reporter.settle(30)
+        assert pack.flush(30)
         return reached
 
     def rows(self) -> list[TrialRow]:
@@ -232,10 +231,8 @@ def test_an_old_owner_cannot_pause(pauses: Callable[..., Trainer], storage: Stor
     one = pauses()
     trials = one.claim()
     replaced = list[str]()
-    old = Reporter(
-        storage, one.study, "search", {"worker": "one", "device": "none"}, outbox, replaced=replaced.extend
-    )
-    old.add(trials)
+    cleanup = FileCleanup(replaced=replaced.extend)
+    old = reporter(target(storage, one.study), trials, outbox, cleanup=cleanup)
     expire_leases(storage)
     new = pauses("two").claim()
     old.pause({t.number: Checkpoint(1, f"old-{t.number}") for t in trials})
@@ -354,21 +351,19 @@ def test_of_a_small_budget_something_is_left_to_complete_one(
 
 
 def test_a_report_that_is_delivered_twice_pauses_all_the_same(
-    pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox
 ) -> None:
     """The connection died after the commit."""
-    one, whole, tried = pauses(), Reporter._let_go, list[int]()
+    one, attempts = pauses(), list[int]()
 
-    def let_go(reporter: Reporter, *arguments: Any) -> None:
-        tried.append(1)
-        if len(tried) == 1:
+    def die_once(_numbers: Iterable[int]) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
             raise UnavailableError("the connection died")
-        whole(reporter, *arguments)
 
-    monkeypatch.setattr(Reporter, "_let_go", let_go)
-    reporter = Reporter(storage, one.study, "search", {"worker": "one", "device": "none"}, outbox)
-    reporter.add(trials := one.claim())
-    reporter.report([result(trial.number, loss(trial.point), 1) for trial in trials])
-    assert reporter.wait(30)
-    assert len(tried) == 2
-    assert reporter.pausing() == {trial.number for trial in trials}
+    trials = one.claim()
+    pack = reporter(target(storage, one.study), trials, outbox, cleanup=FileCleanup(ended=die_once))
+    pack.report([result(trial.number, loss(trial.point), 1) for trial in trials])
+    assert pack.wait(30)
+    assert len(attempts) == 2
+    assert pack.pop_pausing() == {trial.number for trial in trials}

@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import text
 
 from hpo.errors import StorageError, UnavailableError
+from hpo.settings import LEASE_SECONDS
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, workers
 from hpo.store.connection import Storage
 from hpo.study.schedule import LeasedTrial, claim
 from hpo.study.status import status
 from hpo.study.study import Study, create
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 
 SpecOf = Callable[..., StudySpec]
 
@@ -23,6 +24,16 @@ SpecOf = Callable[..., StudySpec]
 @pytest.fixture
 def study(storage: Storage, spec: SpecOf) -> Study:
     return create(storage, spec(space={"batch_size": 16}, search={"trials": 2}), "test").study
+
+
+def renewal(
+    storage: Storage,
+    study: Study,
+    worker: str = "one",
+    device: str = "cpu",
+    lease_seconds: float = LEASE_SECONDS,
+) -> LeaseRenewal:
+    return LeaseRenewal(storage, WorkerEntry(worker, study.name, device), lease_seconds)
 
 
 def expire(storage: Storage) -> None:
@@ -37,16 +48,16 @@ def overdue(storage: Storage) -> list[int]:
         return list(connection.execute(text(query)).scalars())
 
 
-def expire_and_renew(storage: Storage, renewing: Renewal, trials: list[LeasedTrial]) -> list[int]:
+def expire_and_renew(storage: Storage, renewing: LeaseRenewal, trials: list[LeasedTrial]) -> list[int]:
     """The trials that one renewal of `trials` leaves overdue."""
     expire(storage)
-    with renewing.of(lambda: [trial.lease for trial in trials]):
+    with renewing.renewing(lambda: [trial.lease for trial in trials]):
         renewing.renew()
     return overdue(storage)
 
 
 def test_a_worker_is_listed_while_it_serves(storage: Storage, study: Study) -> None:
-    renewing = Renewal(storage, study, "one", "cuda:0")
+    renewing = renewal(storage, study, "one", "cuda:0")
     renewing.renew()
     with renewing:
         trials = claim(storage, study, "search", "one", 2)
@@ -60,7 +71,7 @@ def test_a_worker_is_listed_while_it_serves(storage: Storage, study: Study) -> N
 
 
 def test_a_worker_that_fell_silent_is_not_listed(storage: Storage, study: Study) -> None:
-    with Renewal(storage, study, "one", "cpu") as renewing:
+    with renewal(storage, study) as renewing:
         renewing.renew()
         with storage.transaction() as connection:
             connection.execute(text("UPDATE hpo.worker SET expires = now() - interval '1 second'"))
@@ -70,7 +81,7 @@ def test_a_worker_that_fell_silent_is_not_listed(storage: Storage, study: Study)
 
 
 def test_an_entry_lasts_as_long_as_a_lease(storage: Storage, study: Study) -> None:
-    Renewal(storage, study, "one", "cpu", lease_seconds=1000).renew()
+    renewal(storage, study, lease_seconds=1000).renew()
     with storage.transaction() as connection:
         remaining = connection.execute(text("SELECT expires - now() FROM hpo.worker")).scalar_one()
     assert 900 < remaining.total_seconds() <= 1000
@@ -78,16 +89,16 @@ def test_an_entry_lasts_as_long_as_a_lease(storage: Storage, study: Study) -> No
 
 def test_a_name_that_comes_back_serves_its_new_study(storage: Storage, study: Study, spec: SpecOf) -> None:
     """In a container, host and process id are the same each time; the entry of a killed worker stays."""
-    Renewal(storage, study, "host-7", "cpu").renew()
+    renewal(storage, study, "host-7", "cpu").renew()
     other = create(storage, spec(name="other"), "test").study
-    Renewal(storage, other, "host-7", "cuda:0").renew()
+    renewal(storage, other, "host-7", "cuda:0").renew()
     assert status(storage, study).workers == ()
     assert [(w.name, w.device) for w in status(storage, other).workers] == [("host-7", "cuda:0")]
 
 
 def test_it_renews_the_leases_it_is_told_and_no_other(storage: Storage, study: Study) -> None:
     one, two = claim(storage, study, "search", "one", 2)
-    with Renewal(storage, study, "one", "cpu") as renewing:
+    with renewal(storage, study) as renewing:
         assert expire_and_renew(storage, renewing, [one, two]) == []
         assert expire_and_renew(storage, renewing, [one]) == [two.lease.trial_id]
         expire(storage)
@@ -98,7 +109,10 @@ def test_it_renews_the_leases_it_is_told_and_no_other(storage: Storage, study: S
 def test_it_renews_the_leases_that_there_are_at_the_time(storage: Storage, study: Study) -> None:
     one, two = claim(storage, study, "search", "one", 2)
     held = [one.lease]
-    with Renewal(storage, study, "one", "cpu") as renewing, renewing.of(lambda: held):
+    with (
+        renewal(storage, study) as renewing,
+        renewing.renewing(lambda: held),
+    ):
         held.append(two.lease)
         expire(storage)
         renewing.renew()
@@ -110,7 +124,7 @@ def test_it_does_not_take_back_what_was_lost(storage: Storage, study: Study) -> 
     with storage.transaction() as connection:
         workers.forget(connection, "one")
     new = claim(storage, study, "search", "two", 2)
-    with Renewal(storage, study, "one", "cpu") as renewing:
+    with renewal(storage, study) as renewing:
         left = expire_and_renew(storage, renewing, old)
         assert left == [trial.lease.trial_id for trial in new]
 
@@ -145,7 +159,7 @@ def test_the_thread_goes_on_after_failures(
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(leases, "hold", fail_twice)
-    with Renewal(storage, study, "one", "cpu", lease_seconds=0.01):
+    with renewal(storage, study, lease_seconds=0.01):
         assert renewed.wait(20)
     assert caplog.messages == says
 
@@ -160,11 +174,11 @@ def test_it_ends_while_the_storage_is_away(
         raise UnavailableError("it is gone")
 
     monkeypatch.setattr(leases, "hold", fail)
-    with Renewal(storage, study, "one", "cpu", 0.01, first_wait=1000):
+    with LeaseRenewal(storage, WorkerEntry("one", study.name, "cpu"), 0.01, first_wait=1000):
         assert asked.wait(20)
 
 
 def test_the_first_renewal_is_not_the_thread_s(storage: Storage, study: Study) -> None:
     """It belongs to the caller, who may wait for it or fail with it."""
-    with Renewal(storage, study, "one", "cpu", lease_seconds=1000):
+    with renewal(storage, study, lease_seconds=1000):
         assert status(storage, study).workers == ()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection, text
+from support.reporters import reporter, target
 
 from hpo.errors import StorageError, UnavailableError
 from hpo.spec.study_spec import StudySpec
@@ -26,6 +27,7 @@ from hpo.study.study import Study, create, remove
 from hpo.values.epoch import EpochResult
 from hpo.values.stage import Stage
 from hpo.worker.outbox import Outbox
+from hpo.worker.pack_writer import FileCleanup
 from hpo.worker.reporter import Reporter
 
 SpecOf = Callable[..., StudySpec]
@@ -48,12 +50,6 @@ def epoch(
     return EpochResult(member, number, 0, 2 * loss, loss, accuracy, 1.0, 0.25, state, kept or number)
 
 
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report has its answer when it returns."""
-    monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", LONG)
-
-
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
     with Outbox(Backoff(first=1e-6, longest=1.0)) as opened:
@@ -67,24 +63,8 @@ def make(storage: Storage, spec: SpecOf, outbox: Outbox) -> Make:
     def made(**changes: Any) -> tuple[Study, list[LeasedTrial], Reporter]:
         study = create(storage, spec(space={"batch_size": 16}, **changes), "test").study
         trials = claim(storage, study, "search", "one", 16)
-        return study, trials, reporter(storage, study, "search", trials, outbox)
+        return study, trials, reporter(target(storage, study), trials, outbox)
 
-    return made
-
-
-def reporter(
-    storage: Storage,
-    study: Study,
-    stage: Stage,
-    trials: list[LeasedTrial],
-    outbox: Outbox,
-    clock: Callable[[], float] = lambda: 0.0,
-    **callbacks: Callable[[Iterable[Any]], None],
-) -> Reporter:
-    made = Reporter(
-        storage, study, stage, {"worker": "one", "device": "cpu"}, outbox, clock=clock, **callbacks
-    )
-    made.add(trials)
     return made
 
 
@@ -213,7 +193,7 @@ def test_full_training_keeps_the_best_epoch(storage: Storage, make: Make, outbox
     search.report([epoch(0, 1, 0.5, "finished")])
     promote(storage, study)
     trials = claim(storage, study, "full", "one", 1)
-    pack = reporter(storage, study, "full", trials, outbox)
+    pack = reporter(target(storage, study, "full"), trials, outbox)
     pack.report([epoch(0, 1, 0.5)])
     pack.report([epoch(0, 2, 0.125, accuracy=0.875)])
     pack.report([epoch(0, 3, 0.25, "finished", kept=2)], {0: {"weights": "0.safetensors"}})
@@ -253,7 +233,7 @@ def test_the_ended_are_told_once_it_is_written(storage: Storage, make: Make, out
         found = states(storage, study)
         told.extend((number, found[number]) for number in numbers)
 
-    pack = reporter(storage, study, "search", trials, outbox, ended=ended)
+    pack = reporter(target(storage, study), trials, outbox, cleanup=FileCleanup(ended=ended))
     pack.report([epoch(n, 1, 9.0) for n in range(5)])
     pack.report([epoch(0, 2, 0.1, "finished")])
     take_over(storage, study, "search", 2)
@@ -323,7 +303,7 @@ def test_full_training_is_not_pruned(storage: Storage, make: Make, outbox: Outbo
     search.report([epoch(n, 1, 0.1, "finished") for n in range(4)])
     promote(storage, study)
     trials = claim(storage, study, "full", "one", 4)
-    pack = reporter(storage, study, "full", trials, outbox)
+    pack = reporter(target(storage, study, "full"), trials, outbox)
     pack.report([epoch(0, 1, 0.1, "finished")])
     assert pack.report([epoch(n, 1, 9.0) for n in (1, 2, 3)]) == set()
 
@@ -339,7 +319,7 @@ def taken_over(
     for result in former:
         pack.report([result])
     taken = take_over(storage, study, "search", 0)
-    return study, reporter(storage, study, "search", [taken], outbox)
+    return study, reporter(target(storage, study), [taken], outbox)
 
 
 def test_what_is_on_record_stays_and_counts(storage: Storage, make: Make, outbox: Outbox) -> None:
@@ -442,7 +422,7 @@ def test_a_trial_that_others_ended_leaves_the_pack(storage: Storage, make: Make)
 
 def test_a_trial_that_joins_is_reported_like_the_others(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, trials, _ = make(search={"trials": 2})
-    pack = reporter(storage, study, "search", trials[:1], outbox)
+    pack = reporter(target(storage, study), trials[:1], outbox)
     pack.report([epoch(0, 1, 0.5)])
     outbox.post(lambda: pack.add(trials[1:]))
     assert outbox.wait(LONG)
@@ -546,7 +526,7 @@ def test_checkpoints_are_noted_and_those_they_replace_given_back(
 ) -> None:
     study, trials, _ = make(search={"trials": 2})
     replaced: list[str] = []
-    pack = reporter(storage, study, "search", trials, outbox, replaced=replaced.extend)
+    pack = reporter(target(storage, study), trials, outbox, cleanup=FileCleanup(replaced=replaced.extend))
     pack.save({0: Checkpoint(1, "0 after 1"), 1: Checkpoint(1, "1 after 1")})
     assert outbox.wait(LONG)
     assert saved_files(storage, trials) == {0: Checkpoint(1, "0 after 1"), 1: Checkpoint(1, "1 after 1")}
@@ -563,7 +543,7 @@ def test_checkpoints_of_what_was_lost_or_has_ended_are_given_back(
 ) -> None:
     study, trials, _ = make(search={"trials": 3})
     replaced: list[str] = []
-    pack = reporter(storage, study, "search", trials, outbox, replaced=replaced.extend)
+    pack = reporter(target(storage, study), trials, outbox, cleanup=FileCleanup(replaced=replaced.extend))
     take_over(storage, study, "search", 0)
     pack.report([epoch(1, 1, 0.5, "finished"), epoch(2, 1, 0.5)])
     pack.save({n: Checkpoint(1, f"{n} after 1") for n in range(3)})
@@ -578,7 +558,7 @@ def test_checkpoints_of_what_was_lost_or_has_ended_are_given_back(
 def test_seconds_are_shared_and_add_up(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, trials, _ = make(search={"trials": 2})
     ticks = iter(range(1000))
-    pack = reporter(storage, study, "search", trials, outbox, clock=lambda: next(ticks))
+    pack = reporter(target(storage, study), trials, outbox, clock=lambda: next(ticks))
     pack.spend("checkpoints", 6.0, [0, 1])
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])  # and a second for the answer, in the next delivery
     pack.report([epoch(0, 2, 0.5)])
@@ -610,7 +590,7 @@ def test_training_goes_on_while_the_storage_is_away(
     for number in (1, 2, 3):
         assert pack.report([epoch(0, number, 1 / number), epoch(1, number, 0.5)]) == set()
         assert away.refused.is_set()
-    assert not pack.settle(LONG)
+    assert not pack.flush(LONG)
     assert not outbox.reachable
     assert curves(storage, study) == {0: {}, 1: {}}
     away.come_back()
@@ -713,4 +693,4 @@ def test_the_trials_of_a_study_that_was_deleted_leave(storage: Storage, make: Ma
     remove(storage, study, tmp_path)
     assert pack.report([epoch(0, 2, 0.5), epoch(1, 2, 0.5)]) == {0, 1}
     pack.close()
-    assert pack.settle(LONG)
+    assert pack.flush(LONG)

@@ -27,7 +27,9 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
+from support import reporters
 from support.clients import at_once, create_study, run_trials
+from support.reporters import patient_runtime, target
 
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.search.samplers.tpe import TpeSampler
@@ -45,7 +47,8 @@ from hpo.training.trainer import PackSession
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point, cell
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.context import WorkerSettings
+from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
 from hpo.worker.reporter import Reporter
 from hpo.worker.worker import Worker
@@ -121,14 +124,7 @@ def losses(epoch: int, by_number: Mapping[int, float]) -> list[EpochResult]:
 @pytest.fixture
 def reporter(storage: Storage) -> Iterator[ReporterOf]:
     with Outbox() as outbox:
-        yield lambda study, trials: _added(
-            Reporter(storage, study, "search", {"worker": "x"}, outbox), trials
-        )
-
-
-def _added(reporter: Reporter, trials: list[LeasedTrial]) -> Reporter:
-    reporter.add(trials)
-    return reporter
+        yield lambda study, trials: reporters.reporter(target(storage, study), trials, outbox)
 
 
 @pytest.fixture
@@ -139,7 +135,8 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "space": ONE_PACK, "search": {"trials": 3, "epochs": 3}, **changes}
         study = create(storage, spec(**small), "test").study
-        return Worker(storage, study, Workload(study.spec, tmp_path), "w", "cpu", tmp_path)
+        settings = WorkerSettings("w", "cpu", tmp_path)
+        return Worker(storage, study, Workload(study.spec, tmp_path), settings, patient_runtime())
 
     return made
 
@@ -332,8 +329,7 @@ def test_no_epoch_is_told_twice_when_a_worker_stops_and_another_carries_on(
     before_epoch(3, serving.stop_now)
     serving.run()
     assert states(storage, serving.study) == ["WAITING", "WAITING"]
-    serving.stop.clear()
-    serving.run()
+    worker(search={"trials": 2, "epochs": 4}).run()
     assert states(storage, serving.study) == ["COMPLETE", "COMPLETE"]
     ids = [row.trial_id for row in rows(storage, serving.study)]
     assert sorted(told) == [(trial_id, epoch) for trial_id in ids for epoch in (1, 2, 3, 4)]
@@ -365,8 +361,8 @@ def test_renewal_outlives_errors_of_the_storage(
             renewed.set()
 
     monkeypatch.setattr(Storage, "transaction", flaky)
-    renewal = Renewal(storage, study, "one", "cpu", lease_seconds=0.1)
-    with renewal, renewal.of(lambda: [trial.lease for trial in trials]):
+    renewal = LeaseRenewal(storage, WorkerEntry("one", study.name, "cpu"), lease_seconds=0.1)
+    with renewal, renewal.renewing(lambda: [trial.lease for trial in trials]):
         assert renewed.wait(20)
     assert next(failures, None) is None
     with storage.transaction() as connection:

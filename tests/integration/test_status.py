@@ -16,7 +16,7 @@ from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial, claim
 from hpo.study.status import ACTIVITIES, status
 from hpo.study.study import Study, create
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 
 SpecOf = Callable[..., StudySpec]
 
@@ -70,7 +70,7 @@ def test_a_study_under_way(storage: Storage, spec: SpecOf) -> None:
     finish(storage, trials[4], None, TrialState.FAIL)
     with storage.transaction() as connection:
         costs.charge_study(connection, study.search_id, {"database": 0.75, "idle": 3.0})
-    Renewal(storage, study, "one", "cpu").renew()
+    LeaseRenewal(storage, WorkerEntry("one", study.name, "cpu")).renew()
     now = status(storage, study)
     assert now.search.states == {"COMPLETE": 3, "FAIL": 1, "PRUNED": 1, "RUNNING": 1, "WAITING": 6}
     assert (now.search.finished, now.search.distinct_cells) == (5, 12)
@@ -120,7 +120,7 @@ def test_studies_do_not_count_for_each_other(storage: Storage, spec: SpecOf) -> 
     finish(storage, next_trial(storage, other), 0.5)
     with storage.transaction() as connection:
         costs.charge_study(connection, other.search_id, {"idle": 100.0})
-    Renewal(storage, other, "theirs", "cpu").renew()
+    LeaseRenewal(storage, WorkerEntry("theirs", other.name, "cpu")).renew()
     now = status(storage, study)
     assert now.workers == ()
     assert now.search.best is None
@@ -136,7 +136,7 @@ def test_what_nobody_runs_is_not_shown_as_running(storage: Storage, spec: SpecOf
     larger = create(storage, spec(search={"trials": 3}), "test").study
     next_trial(storage, larger)
     claim(storage, larger, "full", "one", 1)
-    Renewal(storage, study, "one", "cpu").renew()
+    LeaseRenewal(storage, WorkerEntry("one", study.name, "cpu")).renew()
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET seconds = 0, expires = now() - interval '1 second'"))
     now = status(storage, study)
@@ -148,7 +148,7 @@ def test_what_nobody_runs_is_not_shown_as_running(storage: Storage, spec: SpecOf
 def test_a_killed_worker_is_shown_until_its_lease_has_run_out(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     for name in ("one", "two"):
-        Renewal(storage, study, name, "cpu").renew()
+        LeaseRenewal(storage, WorkerEntry(name, study.name, "cpu")).renew()
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.worker SET expires = now() WHERE name = 'two'"))
     assert [worker.name for worker in status(storage, study).workers] == ["one"]

@@ -14,6 +14,7 @@ import torch
 from sqlalchemy import Connection, text
 from support.delayed_evaluation import DelayedEvaluation
 from support.small_worker import (
+    LIMITS,
     STEPS,
     StepHooks,
     StopWhenIdle,
@@ -37,6 +38,8 @@ from hpo.training.async_evaluation import Overlap
 from hpo.training.engines.eager import Engine
 from hpo.training.pack import Pack
 from hpo.worker.reporter import Reporter
+from hpo.worker.runtime import CheckpointLimits, Runtime
+from hpo.worker.trainers import TrainerFactory
 from hpo.worker.trial_files import TrialFiles
 from hpo.worker.worker import Worker
 
@@ -50,9 +53,8 @@ def works(
     storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> WorkerFactory:
     use_small_network(monkeypatch)
-    # However slow the disk is.
-    monkeypatch.setattr("hpo.worker.checkpointer.SHARE", 1e9)
-    return WorkerFactory(storage, spec, tmp_path)
+    # A checkpoint after each epoch, however slow the disk is.
+    return WorkerFactory(storage, spec, tmp_path, replace(LIMITS, checkpoints=CheckpointLimits(1e9)))
 
 
 @pytest.fixture
@@ -60,10 +62,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> StepHooks:
     return StepHooks.installed(monkeypatch)
 
 
-def serve(worker: Worker) -> None:
-    """Until there is nothing left to do but what others have."""
-    worker.stop = StopWhenIdle()
-    worker.run()
+def until_idle(works: WorkerFactory) -> Runtime:
+    """Return the runtime of a worker that stops when others lease all trials that are left."""
+    return Runtime(stop=StopWhenIdle(), limits=works.limits)
 
 
 # Cut off and gone on with
@@ -100,7 +101,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
         return whole(pack, *arguments)
 
     monkeypatch.setattr(Pack, place, cut)
-    monkeypatch.setattr(Worker, "_overlap", overlap)
+    monkeypatch.setattr(TrainerFactory, "_overlap", overlap)
     while True:
         worker, calls, before = works(promotes=True, full=FULL), 0, cuts
         worker.run()
@@ -114,7 +115,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
     (mine,), (theirs,) = weights(worker).values(), weights(calm).values()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    assert not (worker.study.artifacts(worker.artifacts) / "checkpoints").exists()
+    assert not (worker.study.artifacts(worker.settings.artifacts) / "checkpoints").exists()
 
 
 def test_what_a_killed_worker_had_saved_is_not_trained_again(
@@ -132,7 +133,7 @@ def test_what_a_killed_worker_had_saved_is_not_trained_again(
     with pytest.raises(Killed):
         worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4
-    forget_worker(storage, worker.name)
+    forget_worker(storage, worker.settings.name)
     steps.count = 0
     works(worker="next").run()
     assert steps.count == STEPS  # the last epoch alone
@@ -176,7 +177,7 @@ def test_told_to_stop_before_the_first_epoch_is_whole_there_is_nothing_to_save(
 
 def spoil(worker: Worker) -> None:
     """Puts a file where the folder of the study's artifacts is, or is to be."""
-    folder = worker.study.artifacts(worker.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     if folder.exists():
         folder.rename(folder.with_name("aside"))
     folder.parent.mkdir(exist_ok=True)
@@ -184,7 +185,7 @@ def spoil(worker: Worker) -> None:
 
 
 def repair(worker: Worker) -> None:
-    folder = worker.study.artifacts(worker.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     folder.unlink()
     if folder.with_name("aside").exists():
         folder.with_name("aside").rename(folder)
@@ -197,7 +198,7 @@ def test_training_goes_on_while_checkpoints_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("hpo.worker.checkpointer.RETRY_SECONDS", 0)
+    works.limits = replace(LIMITS, checkpoints=CheckpointLimits(1e9, retry_seconds=0.0))
     calm = works("calm", search={"trials": 4, "epochs": 6})
     calm.run()
     worker = works(search={"trials": 4, "epochs": 6})
@@ -237,9 +238,8 @@ def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
 ) -> None:
     calm = works("calm", **PAUSES)
     calm.run()
-    monkeypatch.setattr(Worker, "_overlap", overlap)
-    worker = works(**PAUSES, pruner={"name": "pause"})
-    worker.width = 3
+    monkeypatch.setattr(TrainerFactory, "_overlap", overlap)
+    worker = works(**PAUSES, pruner={"name": "pause"}, width=3)
     worker.run()
     whole, found = epoch_rows(storage, calm.study), epoch_rows(storage, worker.study)
     lengths = [len(epochs) for epochs in found.values()]
@@ -252,8 +252,7 @@ def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
 
 
 def test_two_workers_share_the_trials_that_pause(works: WorkerFactory, storage: Storage) -> None:
-    one, two = (works(worker=name, **PAUSES, pruner={"name": "pause"}) for name in ("one", "two"))
-    one.width = two.width = 2
+    one, two = (works(worker=name, **PAUSES, pruner={"name": "pause"}, width=2) for name in ("one", "two"))
     other = threading.Thread(target=two.run)
     other.start()
     one.run()
@@ -317,7 +316,7 @@ def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
     worker = works(full=FULL, promotes=True)
 
     def refuse(*_arguments: object) -> str:
-        worker.stop.set()
+        worker.runtime.stop.set()
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -331,16 +330,16 @@ def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
 def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = works(full=FULL, promotes=True)
+    worker = works(full=FULL, promotes=True, runtime=until_idle(works))
     taken: list[LeasedTrial] = []
 
     def refuse(*_arguments: object) -> str:
-        forget_worker(storage, worker.name)
+        forget_worker(storage, worker.settings.name)
         taken.extend(claim(storage, worker.study, "full", "another", 1))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TrialFiles, "save_weights", refuse)
-    serve(worker)
+    worker.run()
     assert len(taken) == 1  # and it was not tried again
     with storage.transaction() as connection:
         assert leases.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
@@ -354,7 +353,7 @@ def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
 ) -> None:
     calm = works("calm")
     calm.run()
-    worker, taken = works(), list[LeasedTrial]()
+    worker, taken = works(runtime=until_idle(works)), list[LeasedTrial]()
 
     def take_over() -> None:
         with storage.transaction() as connection:
@@ -368,7 +367,7 @@ def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
         taken.extend(claim(storage, worker.study, "search", "another", 1))
 
     steps.count, steps.at, steps.widths = 0, {STEPS + 5: take_over}, []
-    serve(worker)
+    worker.run()
     assert [trial.number for trial in taken] == [1]
     assert steps.widths == [4] * 2 * STEPS + [3] * STEPS
     assert states(storage, worker.study) == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
@@ -381,15 +380,15 @@ def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
 
 def of_two(works: WorkerFactory, storage: Storage, width: int, theirs: int, **changes: Any) -> Worker:
     """A worker for what is left after another one, that dies later, has taken `theirs` trials."""
-    worker = works(**changes)
-    worker.width = width
+    worker = works(**changes, width=width)
     assert len(claim(storage, worker.study, "search", "dead", theirs)) == theirs
     return worker
 
 
 @pytest.fixture
-def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.worker.trial_loop.JOIN_SECONDS", 0)
+def always_looks(works: WorkerFactory) -> None:
+    """A pack with room looks for more trials before each epoch."""
+    works.limits = replace(works.limits, loop=replace(works.limits.loop, join_seconds=0.0))
 
 
 @pytest.mark.usefixtures("always_looks")
@@ -417,16 +416,14 @@ def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
         "search": {"trials": 10, "epochs": 4},
         "pruner": {"name": "asha", "min_epochs": 1, "reduction": 2},
     }
-    worker = works(**changes)
-    worker.width, worker.fills = 4, True
+    worker = works(**changes, width=4, fills=True)
     steps.count, steps.widths = 0, []
     worker.run()
     found = states(storage, worker.study)
     assert found.count("PRUNED") >= 2
     assert found.count("PRUNED") + found.count("COMPLETE") == 10
     assert steps.widths[: 2 * STEPS] == [4] * 2 * STEPS
-    emptied = works("emptied", **changes)
-    emptied.width = 4
+    emptied = works("emptied", **changes, width=4)
     steps.count, steps.widths, filled = 0, [], steps.widths
     emptied.run()
     assert steps.widths[STEPS] < 4  # some leave after the first epoch
@@ -434,19 +431,14 @@ def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
 
 
 def test_who_is_told_to_stop_fills_no_pack(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
-    worker = works(search={"trials": 6, "epochs": 4}, pruner={"name": "asha", "reduction": 2})
-    worker.width, worker.fills = 4, True
-    steps.at = {STEPS: worker.stop.set}
+    worker = works(
+        search={"trials": 6, "epochs": 4}, pruner={"name": "asha", "reduction": 2}, width=4, fills=True
+    )
+    steps.at = {STEPS: worker.runtime.stop.set}
     worker.run()
     assert states(storage, worker.study).count("WAITING") >= 2
     begun = [number for number, epochs in epoch_rows(storage, worker.study).items() if epochs]
     assert begun == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(("device", "fills"), [("cpu", False), ("cuda:0", True)])
-def test_accelerators_are_filled(works: WorkerFactory, device: str, fills: bool) -> None:
-    worker = works()
-    assert replace(worker, device=device, fills=None).fills == fills
 
 
 @pytest.mark.usefixtures("always_looks")
@@ -478,8 +470,7 @@ def test_who_joins_goes_on_from_its_checkpoint(
 ) -> None:
     calm = works("calm", search={"trials": 3, "epochs": 3})
     calm.run()
-    first = works(search={"trials": 3, "epochs": 3})
-    first.width = 1
+    first = works(search={"trials": 3, "epochs": 3}, width=1)
     steps.count, steps.at = 0, {2 * STEPS + 5: first.stop_now}
     first.run()  # leaves trial 0 after two epochs
     second = works(worker="second", search={"trials": 3, "epochs": 3})
@@ -547,8 +538,7 @@ def test_who_gets_its_own_trials_back_has_each_once(
     """After a sleep of the machine, say, the first that looks for lost trials may be their former owner."""
     calm = works("calm")
     calm.run()
-    worker = works()
-    worker.width = 8
+    worker = works(width=8)
 
     def oversleep() -> None:
         with storage.transaction() as connection:

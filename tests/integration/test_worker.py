@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import torch
 from optuna.trial import TrialState
 from safetensors.torch import load_file
 from sqlalchemy import text
+from support.reporters import patient_runtime
 from support.small_worker import (
     DIGITS,
+    LIMITS,
     STEPS,
     StepHooks,
     WorkerFactory,
@@ -33,13 +36,19 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
+from hpo.study.schedule import WIDTH
 from hpo.study.status import status
 from hpo.study.study import create, remove
 from hpo.training.pack import Pack
 from hpo.training.workload import Workload
-from hpo.worker.worker import MOST_FAILURES, Worker
+from hpo.worker.context import WorkerSettings
+from hpo.worker.runtime import Runtime
+from hpo.worker.worker import Worker
 
 pytestmark = pytest.mark.slow
+
+
+MAX_FAILURES = LIMITS.max_failures
 
 
 class Broken(nn.Module):
@@ -60,12 +69,13 @@ class Broken(nn.Module):
 def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Callable[..., Worker]:
     """`work(search={"trials": 4})`: stores that study; gives a worker for it."""
 
-    def worker(promotes: bool = False, **changes: Any) -> Worker:
+    def worker(promotes: bool = False, width: int = WIDTH, fills: bool = False, **changes: Any) -> Worker:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "search": {"trials": 4, "epochs": 1}, **changes}
         study = create(storage, spec(**small), "test").study
         workload = Workload(study.spec, tmp_path)
-        return Worker(storage, study, workload, "w", "cpu", tmp_path, promotes=promotes)
+        options = WorkerSettings("w", "cpu", tmp_path, promotes=promotes, width=width, fills=fills)
+        return Worker(storage, study, workload, options, patient_runtime())
 
     return worker
 
@@ -98,7 +108,7 @@ def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callab
     assert trained.state == TrialState.COMPLETE
     assert trained.attributes["promoted_from"] == min(search, key=loss).number
     assert trained.attributes["epochs"] == 3
-    weights = load_file(worker.study.artifacts(worker.artifacts) / trained.attributes["weights"])
+    weights = load_file(worker.study.artifacts(worker.settings.artifacts) / trained.attributes["weights"])
     models.build("lenet", 10).load_state_dict(weights, strict=True)
     shown = storage.study(worker.study.spec.full_name).best_trial
     assert len(shown.intermediate_values) == 3
@@ -110,8 +120,7 @@ def test_the_sampler_is_asked_for_a_whole_pack_where_full_packs_count(
     storage: Storage, work: Callable[..., Worker], fills: bool, packs: int
 ) -> None:
     space, search = {"lr": {"low": 0.01, "high": 0.1}, "batch_size": 32}, {"trials": 8, "epochs": 1}
-    worker = work(space=space, search=search, sampler={"name": "tpe", "startup": 1})
-    worker.fills = fills
+    worker = work(space=space, search=search, sampler={"name": "tpe", "startup": 1}, fills=fills)
     worker.run()
     begun = {trial.datetime_start for trial in storage.study(worker.study.spec.name).trials}
     assert len(begun) == packs
@@ -138,15 +147,14 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_at_last(
 ) -> None:
     monkeypatch.setattr("hpo.models.resolve", lambda _name: Broken)
     monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: Broken(classes, channels))
-    worker = work(search={"trials": 8, "epochs": 1})
-    worker.width = 1
+    worker = work(search={"trials": 8, "epochs": 1}, width=1)
     with pytest.raises(TrainingError, match=r"3 packs in a row failed; the last: .*no such luck"):
         worker.run()
     failed = [row for row in trials(storage, worker.study) if row.state == TrialState.FAIL]
-    assert len(failed) == MOST_FAILURES
+    assert len(failed) == MAX_FAILURES
     assert all("RuntimeError: no such luck" in row.attributes["traceback"] for row in failed)
     assert all("in forward" in row.attributes["traceback"] for row in failed)
-    assert states(storage, worker.study).count("WAITING") == 8 - MOST_FAILURES
+    assert states(storage, worker.study).count("WAITING") == 8 - MAX_FAILURES
     said = [record for record in caplog.records if record.levelname == "ERROR"]
     assert [record.getMessage() for record in said] == [f"search: training {n} failed" for n in range(3)]
     assert all(record.exc_info and "no such luck" in str(record.exc_info[1]) for record in said)
@@ -161,8 +169,7 @@ def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
     worker.run()
     assert states(storage, worker.study) == ["WAITING"] * 4
     monkeypatch.undo()
-    worker.stop.clear()
-    worker.run()
+    work().run()
     assert states(storage, worker.study) == ["COMPLETE"] * 4
 
 
@@ -263,7 +270,7 @@ def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
     caplog: pytest.LogCaptureFixture,
     error: Exception,
 ) -> None:
-    worker = works(search={"trials": MOST_FAILURES + 1, "epochs": 1})
+    worker = works(search={"trials": MAX_FAILURES + 1, "epochs": 1})
     steps.each = too_large(0, error, 1, steps)
     worker.run()  # it is no fault of the code, so it does not end the worker
     for row in trials(storage, worker.study):
@@ -272,7 +279,7 @@ def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
         assert reason.startswith("out of memory: alone at batch size 32 it needs more than cpu has (")
         assert reason.endswith(" MiB used)")
         assert type(error).__name__ in row.attributes["traceback"]
-    assert sum("out of memory: alone" in message for message in caplog.messages) == MOST_FAILURES + 1
+    assert sum("out of memory: alone" in message for message in caplog.messages) == MAX_FAILURES + 1
 
 
 def test_a_broken_device_ends_the_worker_and_not_its_trials(
@@ -289,7 +296,7 @@ def test_a_broken_device_ends_the_worker_and_not_its_trials(
     with pytest.raises(torch.AcceleratorError):
         worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4
-    forget_worker(storage, worker.name)  # as the launcher does
+    forget_worker(storage, worker.settings.name)  # as the launcher does
     works(worker="next").run()
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
@@ -300,8 +307,7 @@ def test_one_failure_does_not_end_the_worker(
     def fail() -> None:
         raise ValueError("a shape is wrong")
 
-    worker = works(search={"trials": 4, "epochs": 2})
-    worker.width = 1
+    worker = works(search={"trials": 4, "epochs": 2}, width=1)
     steps.at = {5: fail, STEPS + 10: fail}
     worker.run()
     found = trials(storage, worker.study)
@@ -321,7 +327,7 @@ def test_nothing_is_left_of_checkpoints_at_the_end(
     steps.at = {2 * STEPS + 5: lambda: seen.append(len(checkpoint_files(worker)))}
     worker.run()
     assert seen[0] > 0
-    folder = worker.study.artifacts(worker.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
 
 
@@ -329,7 +335,7 @@ def test_a_study_that_is_deleted_ends_its_worker(
     works: WorkerFactory, storage: Storage, steps: StepHooks, tmp_path: Path
 ) -> None:
     worker = works()
-    steps.at = {STEPS + 5: lambda: remove(storage, worker.study, worker.artifacts)}
+    steps.at = {STEPS + 5: lambda: remove(storage, worker.study, worker.settings.artifacts)}
     with pytest.raises(NotFoundError, match="the study has been deleted"):
         worker.run()
 
@@ -339,9 +345,8 @@ def test_told_to_stop_while_the_storage_is_away_it_ends(
 ) -> None:
     calm = works("calm")
     calm.run()
-    worker = works()
-    for place in ("hpo.worker.trial_loop.RELEASE_SECONDS", "hpo.worker.worker.DELIVER_SECONDS"):
-        monkeypatch.setattr(place, 0.01)
+    loop = replace(LIMITS.loop, release_seconds=0.01)
+    worker = works(runtime=Runtime(limits=replace(LIMITS, deliver_seconds=0.01, loop=loop)))
 
     def refuse(_storage: Storage) -> Any:
         raise UnavailableError("it is away")
@@ -356,7 +361,7 @@ def test_told_to_stop_while_the_storage_is_away_it_ends(
         )
         worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4  # until its leases end
-    forget_worker(storage, worker.name)
+    forget_worker(storage, worker.settings.name)
     works(worker="next").run()
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
@@ -369,7 +374,7 @@ def test_told_to_stop_while_it_waits_for_the_storage_it_ends(
 
     def refuse(_storage: Storage) -> Any:
         if next(calls) == 5:
-            worker.stop.set()
+            worker.runtime.stop.set()
         raise UnavailableError("it is away")
 
     with monkeypatch.context() as patch:
@@ -381,11 +386,18 @@ def test_told_to_stop_while_it_waits_for_the_storage_it_ends(
 # Device seconds
 
 
-def ticking(worker: Worker) -> Callable[[], float]:
-    """Each look at the clock takes a second; it gives how long the worker has run by now."""
-    ticks = count()
-    worker.clock = lambda: float(next(ticks))
-    return lambda: float(next(ticks)) - 1
+class TickingClock:
+    """A clock of which each reading takes a second."""
+
+    def __init__(self) -> None:
+        self._ticks = count()
+
+    def __call__(self) -> float:
+        return float(next(self._ticks))
+
+    def elapsed(self) -> float:
+        """Return the seconds from the first reading until now."""
+        return self() - 1
 
 
 def by_activity(storage: Storage, worker: Worker) -> dict[str, float]:
@@ -394,13 +406,13 @@ def by_activity(storage: Storage, worker: Worker) -> dict[str, float]:
 
 
 def test_the_seconds_of_a_worker_are_all_accounted_for(works: WorkerFactory, storage: Storage) -> None:
-    worker = works(promotes=True)
-    elapsed = ticking(worker)
+    clock = TickingClock()
+    worker = works(promotes=True, runtime=Runtime(clock=clock, limits=LIMITS))
     worker.run()
     spent = by_activity(storage, worker)
     assert set(spent) == {"training", "evaluation", "database", "checkpoints", "idle"}
     assert all(seconds > 0 for seconds in spent.values())
-    assert sum(spent.values()) == pytest.approx(elapsed(), abs=2)
+    assert sum(spent.values()) == pytest.approx(clock.elapsed(), abs=2)
     now = status(storage, worker.study).search
     assert set(now.trial_seconds) == {0, 1, 2, 3}
     assert {t["training"] for t in now.trial_seconds.values()} == {3 / 4}  # a second an epoch, of four
@@ -421,8 +433,8 @@ def fault_code(pack: Pack) -> None:
 def test_so_are_those_of_a_pack_that_failed(
     works: WorkerFactory, storage: Storage, steps: StepHooks, fault: Callable[[Pack], None]
 ) -> None:
-    worker = works(search={"trials": 4, "epochs": 3})
-    elapsed = ticking(worker)
+    clock = TickingClock()
+    worker = works(search={"trials": 4, "epochs": 3}, runtime=Runtime(clock=clock, limits=LIMITS))
     steps.at = {STEPS + 5: lambda: setattr(steps, "each", fault)}
     worker.run()
-    assert sum(by_activity(storage, worker).values()) == pytest.approx(elapsed(), abs=2)
+    assert sum(by_activity(storage, worker).values()) == pytest.approx(clock.elapsed(), abs=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from hpo.study.study import Study, create
 from hpo.training.pack import Pack
 from hpo.training.workload import Workload
 from hpo.values.stage import Stage
-from hpo.worker.outbox import Outbox
+from hpo.worker.context import WorkerSettings
+from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
 
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
@@ -54,6 +54,24 @@ class SmallNetwork(nn.Module):
         return output
 
 
+BACKOFF = Backoff(first=1e-6, longest=1.0)
+
+LIMITS = WorkerLimits(
+    idle_seconds=0.01,
+    deliver_seconds=30.0,
+    query_backoff=BACKOFF,
+    delivery_backoff=BACKOFF,
+    loop=LoopLimits(
+        answer_seconds=30.0,
+        fill_seconds=30.0,
+        suspend_seconds=30.0,
+        release_seconds=30.0,
+        retry_seconds=0.01,
+    ),
+)
+"""Outcomes do not depend on how busy the machine is, nor tests on the length of a pause."""
+
+
 class StopWhenIdle(threading.Event):
     """A stop event that sets itself when the worker first waits.
 
@@ -72,11 +90,14 @@ class WorkerFactory:
     storage: Storage
     spec: Callable[..., StudySpec]
     folder: Path
+    limits: WorkerLimits = LIMITS
     _workload: Workload | None = None
 
     def __call__(
-        self, name: str = "small", worker: str = "w", promotes: bool = False, **changes: Any
+        self, name: str = "small", worker: str = "w", runtime: Runtime | None = None, **changes: Any
     ) -> Worker:
+        """`changes` are to the study file, or options of the worker: promotes, width, fills."""
+        options = {key: changes.pop(key) for key in ("promotes", "width", "fills") if key in changes}
         small: dict[str, Any] = {
             "name": name,
             "data": DIGITS,
@@ -88,7 +109,11 @@ class WorkerFactory:
         if self._workload is None:
             self._workload = Workload(study.spec, self.folder)
         return Worker(
-            self.storage, study, self._workload, worker, "cpu", self.folder / "artifacts", promotes=promotes
+            self.storage,
+            study,
+            self._workload,
+            WorkerSettings(worker, "cpu", self.folder / "artifacts", **options),
+            runtime or Runtime(limits=self.limits),
         )
 
 
@@ -127,18 +152,10 @@ class StepHooks:
 
 
 def use_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train the small network, with waits that do not depend on how busy the machine is."""
+    """Train the small network."""
     torch.set_num_threads(1)
     monkeypatch.setattr("hpo.models.resolve", lambda _name: SmallNetwork)
     monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: SmallNetwork(classes, channels))
-    monkeypatch.setattr("hpo.worker.reporter.ANSWER_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.worker.worker.Outbox", partial(Outbox, Backoff(first=1e-6, longest=1.0)))
-    monkeypatch.setattr("hpo.worker.worker.IDLE_SECONDS", 0.01)
-    monkeypatch.setattr("hpo.worker.trial_loop.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("hpo.worker.trial_loop.FILL_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.worker.trial_loop.PARK_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.worker.trial_loop.RELEASE_SECONDS", 30.0)
-    monkeypatch.setattr("hpo.worker.worker.DELIVER_SECONDS", 30.0)
 
 
 def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[TrialRow]:
@@ -186,13 +203,13 @@ def trial_records(storage: Storage, study: Study, stage: Stage = "search") -> li
 
 def weights(worker: Worker) -> dict[int, Mapping[str, Tensor]]:
     """Return the saved weights of full trainings, by trial number."""
-    folder = worker.study.artifacts(worker.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     rows = trials(worker.storage, worker.study, "full")
     return {row.number: load_file(folder / row.attributes["weights"]) for row in rows}
 
 
 def checkpoint_files(worker: Worker) -> list[Path]:
-    return sorted((worker.study.artifacts(worker.artifacts) / "checkpoints").glob("*"))
+    return sorted((worker.study.artifacts(worker.settings.artifacts) / "checkpoints").glob("*"))
 
 
 def forget_worker(storage: Storage, worker: str) -> None:

@@ -15,8 +15,11 @@ from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
 from hpo.training.pack import Weights
 from hpo.values.stage import Stage
-from hpo.worker.checkpointer import RETRY_SECONDS, SHARE, Checkpointer
+from hpo.worker.checkpointer import Checkpointer
+from hpo.worker.runtime import CheckpointLimits
 from hpo.worker.trial_files import TrialFiles
+
+LIMITS = CheckpointLimits()
 
 TRIALS = {n: LeasedTrial(n, Lease(100 + n, 1), {"lr": 0.1, "batch_size": 16}, n) for n in range(4)}
 
@@ -68,7 +71,7 @@ def disk(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 @pytest.fixture
 def checkpointer(disk: Disk, clock: Clock, tmp_path: Path) -> Checkpointer:
-    return Checkpointer(TrialFiles(ArtifactFolder(tmp_path)), "search", clock)
+    return Checkpointer(TrialFiles(ArtifactFolder(tmp_path)), "search", clock, LIMITS)
 
 
 def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
@@ -102,7 +105,7 @@ def test_it_is_due_at_once_and_as_often_as_its_share_of_the_time_allows(
             before = clock.now
             assert len(checkpointer.save(TRIALS, states(_0=epoch, _1=epoch), {})) == 2
             spent += clock.now - before
-    assert SHARE / 2 < spent / (clock.now - start) <= SHARE * 1.05
+    assert LIMITS.max_share / 2 < spent / (clock.now - start) <= LIMITS.max_share * 1.05
 
 
 def test_it_is_due_after_each_epoch_where_that_costs_little(
@@ -113,7 +116,7 @@ def test_it_is_due_after_each_epoch_where_that_costs_little(
         assert checkpointer.is_due
         checkpointer.save(TRIALS, states(_0=epoch), {})
         assert not checkpointer.is_due
-        clock.now += 0.01 / SHARE
+        clock.now += 0.01 / LIMITS.max_share
 
 
 def test_a_look_that_finds_nothing_new_costs_nothing(checkpointer: Checkpointer) -> None:
@@ -129,10 +132,10 @@ def test_a_failure_is_said_once_and_so_is_its_end(
     assert disk.asked == [0, 1]  # what follows would fail, too
     for epoch in range(4, 10):
         assert not checkpointer.is_due
-        clock.now += RETRY_SECONDS
+        clock.now += LIMITS.retry_seconds
         assert checkpointer.is_due
         assert checkpointer.save(TRIALS, states(_1=epoch), {}) == {}
-    clock.now += RETRY_SECONDS
+    clock.now += LIMITS.retry_seconds
     disk.full = set()
     assert checkpointer.save(TRIALS, states(_1=10, _2=10), {}).keys() == {1, 2}
     assert caplog.messages == [
@@ -152,7 +155,7 @@ def test_after_a_failure_it_is_due_again_in_a_second_however_long_it_took(
     disk.full, disk.seconds = {0}, 60.0
     checkpointer.save(TRIALS, states(_0=3), {})
     assert not checkpointer.is_due
-    clock.now += RETRY_SECONDS
+    clock.now += LIMITS.retry_seconds
     assert checkpointer.is_due
 
 

@@ -83,14 +83,14 @@ def test_settling_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -
     record: list[str] = []
     delivery = Delivery(record, "one", AWAY)
     outbox.post(delivery)
-    assert not outbox.settle(threading.TIMEOUT_MAX)
+    assert not outbox.flush(threading.TIMEOUT_MAX)
     assert delivery.failed.is_set()
     assert not outbox.reachable
     outbox.post(Delivery(record, "two"))
-    assert not outbox.settle(threading.TIMEOUT_MAX)
+    assert not outbox.flush(threading.TIMEOUT_MAX)
     delivery.error = None
     assert outbox.wait(LONG)
-    assert outbox.settle(threading.TIMEOUT_MAX)
+    assert outbox.flush(threading.TIMEOUT_MAX)
     assert outbox.reachable
 
 
@@ -101,21 +101,21 @@ def test_a_storage_that_says_nothing_is_waited_for_once(outbox: Outbox) -> None:
         go_on.wait(LONG)
 
     outbox.post(deliver)
-    assert not outbox.settle(0)
-    assert not outbox.settle(LONG)  # does not wait
+    assert not outbox.flush(0)
+    assert not outbox.flush(LONG)  # does not wait
     assert not outbox.reachable
     go_on.set()
     assert outbox.wait(LONG)
     assert outbox.reachable
     outbox.post(lambda: None)
-    assert outbox.settle(LONG)
+    assert outbox.flush(LONG)
 
 
 @pytest.mark.parametrize("error", [StorageError("refused"), ValueError("a mistake"), SystemExit("an end")])
 @pytest.mark.parametrize(
     "call",
-    [lambda box: box.post(print), lambda box: box.settle(LONG), lambda box: box.wait(LONG)],
-    ids=["post", "settle", "wait"],
+    [lambda box: box.post(print), lambda box: box.flush(LONG), lambda box: box.wait(LONG)],
+    ids=["post", "flush", "wait"],
 )
 def test_another_error_ends_it_and_is_raised_by_every_call(
     outbox: Outbox, error: Exception, call: Callable[[Outbox], object]

@@ -1,0 +1,55 @@
+"""Claim the trials of a worker's packs."""
+
+from hpo.study.schedule import LeasedTrial, claim, claim_lost
+from hpo.values.stage import Stage
+from hpo.worker.context import WorkerContext
+
+
+class Claims:
+    """Claims packs, no wider than fits into the memory of the device."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._storage, self._study, self._settings = context.storage, context.study, context.settings
+        self._max_widths: dict[tuple[Stage, int], int] = {}
+
+    def width(self, stage: Stage, batch_size: int) -> int:
+        """Return the largest pack of this stage and batch size."""
+        return min(self._settings.width, self._max_widths.get((stage, batch_size), self._settings.width))
+
+    def limit_width(self, stage: Stage, batch_size: int, width: int) -> None:
+        """Claim no larger packs of this stage and batch size from now on."""
+        self._max_widths[stage, batch_size] = width
+
+    def claim(self, stage: Stage) -> list[LeasedTrial]:
+        """Return the trials of a new pack, which share a batch size. Empty: there is nothing to train."""
+        settings = self._settings
+        return claim(
+            self._storage,
+            self._study,
+            stage,
+            settings.name,
+            settings.width,
+            settings.lease_seconds,
+            {size: width for (of, size), width in self._max_widths.items() if of == stage},
+            settings.fleet,
+            proposals=settings.width if settings.fills_packs else None,
+        )
+
+    def claim_more(self, stage: Stage, batch_size: int, width: int) -> list[LeasedTrial]:
+        """Return at most `width` trials that join a running pack."""
+        settings = self._settings
+        if settings.fills_packs:
+            return claim(
+                self._storage,
+                self._study,
+                stage,
+                settings.name,
+                width,
+                settings.lease_seconds,
+                fleet=settings.fleet,
+                batch_size=batch_size,
+            )
+        # A trial that nobody has begun is better left to a worker that comes free.
+        return claim_lost(
+            self._storage, self._study, stage, settings.name, width, batch_size, settings.lease_seconds
+        )

@@ -1,0 +1,58 @@
+"""What a worker serves, and with which settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.artifacts.folder import ArtifactFolder
+from hpo.settings import LEASE_SECONDS
+from hpo.store.connection import Storage
+from hpo.study.schedule import WIDTH
+from hpo.study.study import Study
+from hpo.worker.runtime import Runtime
+from hpo.worker.trial_files import TrialFiles
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker serves a study.
+
+    name: by which leases and results name the worker.
+    device: torch's name of the device.
+    artifacts: the folder of all studies' files.
+    programs: the folder of compiled programs. None: nothing is compiled or tuned.
+    width: the largest pack.
+    promotes: whether the worker queues the best trials for full training when the search is finished.
+    lease_seconds: how long the worker may be silent before its trials go to others.
+    fleet: the number of workers that start together. They share the queue before all of them are ready.
+    fills: whether to keep packs full. The sampler then proposes a whole pack at once, though later proposals
+        would know more results, and new trials take the places of members that leave. None: only on an
+        accelerator, which computes all members at once. On a CPU, members take turns.
+    """
+
+    name: str
+    device: str
+    artifacts: Path
+    programs: Path | None = None
+    width: int = WIDTH
+    promotes: bool = False
+    lease_seconds: float = LEASE_SECONDS
+    fleet: int = 1
+    fills: bool | None = None
+
+    @property
+    def fills_packs(self) -> bool:
+        return self.device.partition(":")[0] != "cpu" if self.fills is None else self.fills
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """The study of a worker, its settings, and its runtime."""
+
+    storage: Storage
+    study: Study
+    settings: WorkerSettings
+    runtime: Runtime
+
+    @property
+    def files(self) -> TrialFiles:
+        return TrialFiles(ArtifactFolder(self.study.artifacts(self.settings.artifacts)))

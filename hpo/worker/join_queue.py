@@ -1,0 +1,88 @@
+"""Claim trials that join a running pack."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from hpo.study.schedule import LeasedTrial
+from hpo.worker.outbox import Outbox
+from hpo.worker.reporter import Reporter
+from hpo.worker.runtime import Runtime
+
+
+class ClaimMore(Protocol):
+    def __call__(self, width: int) -> list[LeasedTrial]:
+        """Return at most `width` trials of the pack's stage and batch size."""
+
+
+class JoinQueue:
+    """Trials that are claimed on the outbox's thread, and join the pack before its next epoch.
+
+    `trials` holds the trials that are or were in the pack, by number.
+    """
+
+    def __init__(self, claim_more: ClaimMore, reporter: Reporter, outbox: Outbox, runtime: Runtime) -> None:
+        self._claim_more, self._reporter, self._outbox = claim_more, reporter, outbox
+        self._stop, self._clock = runtime.stop, runtime.clock
+        self._join_seconds = runtime.limits.loop.join_seconds
+        self.trials: dict[int, LeasedTrial] = {}
+        self._joining: deque[LeasedTrial] = deque()
+        self._next_look, self._is_looking = self._clock() + self._join_seconds, False
+
+    def __bool__(self) -> bool:
+        """Whether trials wait to join."""
+        return bool(self._joining)
+
+    def add(self, trials: Collection[LeasedTrial]) -> None:
+        self.trials |= {trial.number: trial for trial in trials}
+
+    def look(self, room: Callable[[], int]) -> None:
+        """Claim up to `room()` trials if the time has come and no earlier claim is under way."""
+        # First: a claim that is under way changes `trials`, which `room` reads.
+        if self._is_looking or self._joining or self._clock() < self._next_look:
+            return
+        width = room()
+        if width <= 0:
+            return
+        self._next_look, self._is_looking = self._clock() + self._join_seconds, True
+        self._outbox.post(lambda: self._claim(width))
+
+    def look_now(self, room: Callable[[], int]) -> None:
+        """Claim up to `room()` trials unless an earlier claim is under way."""
+        self._next_look = self._clock()
+        self.look(room)
+
+    @contextmanager
+    def looking(self, room: Callable[[], int]) -> Iterator[None]:
+        """Look from time to time while the calling thread is busy inside the block, before any epoch."""
+        over = threading.Event()
+
+        def look_until_over() -> None:
+            while not over.wait(self._join_seconds):
+                self.look(room)
+
+        looker = threading.Thread(target=look_until_over, name="look for more trials", daemon=True)
+        looker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            looker.join()
+
+    def pop(self) -> list[LeasedTrial]:
+        """Return the trials that are to join, each once."""
+        return [self._joining.popleft() for _ in range(len(self._joining))]
+
+    def _claim(self, width: int) -> None:
+        if self._stop.is_set():
+            return  # the trials would only have to be released again
+        trials = self._claim_more(width)
+        # After a long outage a worker may claim trials that it has lost itself. Of a trial that is still a
+        # member, only the lease is new.
+        active = self._reporter.active
+        self._reporter.add(trials)
+        self.add(trials)
+        self._joining.extend(trial for trial in trials if trial.number not in active)
+        self._is_looking = False

@@ -1,0 +1,87 @@
+"""The leased trials of a pack, as the database last knew them."""
+
+from collections import deque
+from collections.abc import Collection, Iterable
+
+from hpo.store.leases import Lease
+from hpo.study.schedule import LeasedTrial
+
+
+class PackTrials:
+    """The leases of a pack's trials, and the members that have to leave the pack.
+
+    The outbox's thread changes it, after each answer of the database. The training thread reads it, and pops
+    the members that it has to drop or pause. Only `add` may run on the training thread, before the first
+    delivery.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[int, Lease] = {}
+        self._trial_ids: dict[int, int] = {}
+        self._gone: set[int] = set()
+        self._leaving: deque[int] = deque()
+        self._pausing: deque[int] = deque()
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        return tuple(self._leases.values())
+
+    @property
+    def open(self) -> frozenset[int]:
+        """The numbers of the trials that are open."""
+        return frozenset(self._leases)
+
+    @property
+    def gone(self) -> frozenset[int]:
+        """The numbers of members that ended, paused or lost their lease. Their results do not count."""
+        return frozenset(self._gone)
+
+    @property
+    def active(self) -> frozenset[int]:
+        """The numbers of the open trials that are members, and are about neither to leave nor to join."""
+        return self.open - self._gone
+
+    def trial_id(self, number: int) -> int:
+        """Return the id of a trial that is or was in the pack."""
+        return self._trial_ids[number]
+
+    def lost(self, held: Collection[int]) -> set[int]:
+        """Return the numbers of the open trials that are not among `held`, the trial ids with a lease."""
+        return {number for number, lease in self._leases.items() if lease.trial_id not in held}
+
+    def leases_of(self, numbers: Collection[int]) -> dict[int, Lease]:
+        """Return the leases of those among `numbers` that are open, by number."""
+        return {number: lease for number, lease in self._leases.items() if number in numbers}
+
+    def add(self, trials: Iterable[LeasedTrial]) -> None:
+        """Add trials, or new leases of trials that are here."""
+        for trial in trials:
+            self._leases[trial.number] = trial.lease
+            self._trial_ids[trial.number] = trial.lease.trial_id
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Make members leave the pack."""
+        numbers = set(numbers)
+        self._leases = {number: lease for number, lease in self._leases.items() if number not in numbers}
+        self._gone |= numbers
+        self._leaving.extend(numbers)
+
+    def readmit(self, numbers: Collection[int]) -> None:
+        """Count the results of members again that had left and have joined anew."""
+        self._gone.difference_update(numbers)
+
+    def release(self) -> None:
+        """Forget all leases."""
+        self._leases = {}
+
+    def pause(self, numbers: Iterable[int]) -> None:
+        """Make members save a checkpoint and pause."""
+        self._pausing.extend(numbers)
+
+    def pop_leaving(self) -> set[int]:
+        """Return the members that are to leave, each once."""
+        return {self._leaving.popleft() for _ in range(len(self._leaving))}
+
+    def pop_pausing(self) -> set[int]:
+        """Return the members that are to pause, each once."""
+        return {self._pausing.popleft() for _ in range(len(self._pausing))}

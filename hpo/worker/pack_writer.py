@@ -1,0 +1,153 @@
+"""Write what a pack reports into the database.
+
+Everything here runs on the outbox's thread. A delivery that the storage interrupts runs again from its
+beginning, so each delivery may be written twice.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+
+from hpo.store import checkpoints, costs, leases, results
+from hpo.store.checkpoints import Checkpoint
+from hpo.store.results import TrialOutcome
+from hpo.values.epoch import EpochResult
+from hpo.worker.outcomes import Outcomes
+from hpo.worker.pack_trials import PackTrials
+from hpo.worker.report_target import Attributes, ReportTarget
+
+Seconds = Mapping[int, Mapping[str, float]]
+"""Device seconds by trial id and activity."""
+
+
+def _ignore(_names: Iterable[object]) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class FileCleanup:
+    """Callbacks for files that no trial needs any more.
+
+    `ended` takes the numbers of trials whose end is written, `replaced` the names of checkpoints that no
+    trial resumes from.
+    """
+
+    ended: Callable[[Iterable[int]], None] = _ignore
+    replaced: Callable[[Iterable[str]], None] = _ignore
+
+
+NO_CLEANUP = FileCleanup()
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """An epoch of a pack.
+
+    `delivery`: the number by which the database knows whether `seconds` are charged already. `weights`: by
+    number, the attributes that name the weights of finished members. `written`: the ids of the trials whose
+    epoch this delivery has written, at any of its attempts.
+    """
+
+    delivery: int
+    results: Sequence[EpochResult]
+    weights: Mapping[int, Attributes]
+    seconds: Seconds
+    written: set[int] = field(default_factory=set)
+
+
+class PackWriter:
+    """Writes the reports of one pack, and removes from `trials` the members that have ended or are lost."""
+
+    def __init__(self, target: ReportTarget, trials: PackTrials, cleanup: FileCleanup) -> None:
+        self._storage, self._target, self._trials, self._cleanup = target.storage, target, trials, cleanup
+        self._outcomes = Outcomes(target, trials)
+
+    def write_epoch(self, report: EpochReport) -> None:
+        """Write an epoch, end the members that finished, diverged or are pruned, and note who pauses."""
+        trial_id = self._trials.trial_id
+        with self._storage.transaction() as connection:
+            lost = self._trials.lost(leases.hold(connection, self._trials.leases))
+            lost |= {result.member for result in report.results} - self._trials.open
+            # A trial that has ended may have trained on for an epoch or two while the database was away.
+            ignored = lost | self._trials.gone
+            counted = [result for result in report.results if result.member not in ignored]
+            finite = {trial_id(r.member): r for r in counted if r.status != "diverged"}
+            report.written.update(results.report(connection, finite))
+            self._charge(connection, report.delivery, report.seconds)
+            outcomes = self._outcomes.of_ended(connection, counted, report.weights)
+            # An epoch that was on record before was judged when it was first written.
+            undecided = [
+                result
+                for result in counted
+                if result.member not in outcomes and trial_id(result.member) in report.written
+            ]
+            outcomes |= self._outcomes.of_pruned(connection, undecided)
+            results.finish(connection, {trial_id(number): outcome for number, outcome in outcomes.items()})
+        self._remove(lost, outcomes)
+        self._trials.pause(
+            result.member
+            for result in undecided
+            if result.epoch in self._outcomes.pause_epochs and result.member not in outcomes
+        )
+
+    def write_checkpoints(self, saved: Mapping[int, Checkpoint]) -> None:
+        """Record checkpoints, by trial number."""
+        self._write_checkpoints(saved, checkpoints.save)
+
+    def write_pause(self, saved: Mapping[int, Checkpoint]) -> None:
+        """Record checkpoints, and pause their trials."""
+        self._write_checkpoints(saved, partial(checkpoints.pause, attributes=self._target.attributes))
+        self._remove(saved, ())
+
+    def write_failure(self, numbers: Collection[int], attributes: Attributes) -> None:
+        """End these trials as failed, if the pack still holds their leases."""
+        failing = self._trials.leases_of(numbers)
+        with self._storage.transaction() as connection:
+            held = leases.hold(connection, failing.values())
+            outcome = TrialOutcome(TrialState.FAIL, None, attributes)
+            results.finish(connection, dict.fromkeys(held, outcome))
+        ended = [number for number, lease in failing.items() if lease.trial_id in held]
+        self._remove(failing.keys() - ended, ended)
+
+    def write_release(self) -> None:
+        """Put the open trials back into the queue."""
+        with self._storage.transaction() as connection:
+            leases.release(connection, self._trials.leases)
+        self._trials.release()
+
+    def write_seconds(self, delivery: int, seconds: Seconds) -> None:
+        """Charge device seconds."""
+        with self._storage.transaction() as connection:
+            self._charge(connection, delivery, seconds)
+
+    def _write_checkpoints(
+        self,
+        saved: Mapping[int, Checkpoint],
+        write: Callable[[Connection, Mapping[int, Checkpoint]], list[str]],
+    ) -> None:
+        trial_id = self._trials.trial_id
+        with self._storage.transaction() as connection:
+            held = leases.hold(connection, self._trials.leases)
+            counted = {
+                trial_id(number): checkpoint
+                for number, checkpoint in saved.items()
+                if trial_id(number) in held and number not in self._trials.gone
+            }
+            unused, recorded = write(connection, counted), counted
+            if len(counted) < len(saved):
+                # At a second attempt, another worker may have the trial and resume from this checkpoint.
+                unused += [checkpoint.file for checkpoint in saved.values()]
+                recorded = checkpoints.read(connection, [trial_id(number) for number in saved])
+        in_use = {checkpoint.file for checkpoint in recorded.values()}
+        self._cleanup.replaced([name for name in unused if name not in in_use])
+
+    def _charge(self, connection: Connection, delivery: int, seconds: Seconds) -> None:
+        if seconds and costs.record_delivery(connection, self._target.worker, delivery):
+            costs.charge(connection, seconds)
+
+    def _remove(self, lost: Iterable[int], ended: Iterable[int]) -> None:
+        self._trials.remove({*lost, *ended})
+        self._cleanup.ended(ended)

@@ -1,0 +1,67 @@
+"""Make the trainers of a study's packs on one device."""
+
+from functools import cached_property
+
+import torch
+
+from hpo.data.device import DeviceImages
+from hpo.training.async_evaluation import Overlap, SideStream
+from hpo.training.engines.autotuning import AutotunedEngine
+from hpo.training.engines.cuda_graphs import CudaGraphEngine
+from hpo.training.engines.eager import Engine
+from hpo.training.trainer import Trainer
+from hpo.training.workload import Workload
+from hpo.values.precision import Precision
+from hpo.values.seeds import derive_seed
+from hpo.values.stage import Stage
+from hpo.worker.context import WorkerContext
+from hpo.worker.interruption import Interruption
+
+
+class TrainerFactory:
+    """Makes trainers that share images and engines. Only the images of one stage are on the device."""
+
+    def __init__(self, context: WorkerContext, workload: Workload, interruption: Interruption) -> None:
+        self._spec, self._programs = context.study.spec, context.settings.programs
+        self._device, self._clock = torch.device(context.settings.device), context.runtime.clock
+        self._workload, self._interruption = workload, interruption
+        self._images: dict[Stage, tuple[DeviceImages, DeviceImages]] = {}
+        self._tuned: dict[tuple[Precision, ...], AutotunedEngine] = {}
+
+    def make(self, stage: Stage, batch_size: int) -> Trainer:
+        """Return a trainer for packs of this stage and batch size."""
+        if stage not in self._images:
+            self._images = {stage: self._workload.images(stage, self._device)}
+        train, validation = self._images[stage]
+        return Trainer(
+            self._workload.factory,
+            train,
+            validation,
+            self._spec.budget(stage),
+            batch_size,
+            seed=derive_seed(self._spec.seed, 3),
+            device=self._device,
+            clock=self._clock,
+            interruptible=self._interruption.interruptible,
+            engine=self._engine(stage, len(train)),
+            overlap=self._overlap,
+        )
+
+    @cached_property
+    def _overlap(self) -> Overlap | None:
+        """None on a CPU, where training keeps every thread busy. Only a GPU can evaluate beside it."""
+        return SideStream(self._device) if self._device.type == "cuda" else None
+
+    def _engine(self, stage: Stage, images: int) -> Engine:
+        precisions = self._spec.precisions(stage)
+        on_cpu = self._device.type == "cpu"
+        if not on_cpu and self._spec.uses_cuda_graphs:
+            return CudaGraphEngine(precisions[0])
+        if self._programs is None or not on_cpu or not self._spec.autotunes(stage, images):
+            return Engine(precisions[0])
+        if precisions not in self._tuned:
+            compiles = self._spec.engine.compile != "never"
+            self._tuned[precisions] = AutotunedEngine(
+                self._workload.program, self._programs, precisions, compiles
+            )
+        return self._tuned[precisions]
