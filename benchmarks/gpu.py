@@ -30,16 +30,18 @@ from benchmarks.results import Result, Table, spread
 from benchmarks.steps import CANDIDATE, CLASSES, Step, flops, noise, rate, sgd, train
 from hpo import models
 from hpo.data.device import DeviceImages
-from hpo.training.async_evaluation import Overlap, SideStream
+from hpo.training.async_evaluation import AsyncEvaluator, SideStream
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
-from hpo.training.engines.eager import Engine
+from hpo.training.engines.eager import EagerEngine
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
-from hpo.training.trainer import PackSession, Trainer
+from hpo.training.session import PackSession
+from hpo.training.task import Recipe, Runtime, Task
+from hpo.training.trainer import Trainer
 from hpo.values.budget import Budget, Phase
 
-ENGINES: dict[str, Callable[[], Engine]] = {
-    "operators": Engine,
+ENGINES: dict[str, Callable[[], EagerEngine]] = {
+    "operators": EagerEngine,
     "graphs": CudaGraphEngine,
     "graphs bf16": lambda: CudaGraphEngine("bfloat16"),
 }
@@ -175,18 +177,13 @@ def measure_processes(
     return rates
 
 
-def start_training(shape: Shape, overlap: Overlap | None) -> PackSession:
+def start_training(shape: Shape, evaluator: AsyncEvaluator | None) -> PackSession:
     validation = images().subset(torch.arange(len(images()) // 4, device=DEVICE))
     trainer = Trainer(
-        lambda: models.build(shape.name, CLASSES),
-        images(),
-        validation,
-        Budget("mini", (Phase("sgd", 10**6),), keep="last"),
-        shape.size,
-        seed=0,
-        device=torch.device(DEVICE),
-        engine=CudaGraphEngine(),
-        overlap=overlap,
+        Task(lambda: models.build(shape.name, CLASSES), images(), validation),
+        Recipe(Budget("mini", (Phase("sgd", 10**6),), keep="last"), shape.size, seed=0),
+        CudaGraphEngine(),
+        Runtime(evaluator=evaluator),
     )
     return trainer.start(dict.fromkeys(range(shape.width), CANDIDATE))
 
@@ -208,12 +205,12 @@ def epoch_rate(session: PackSession, width: int) -> float:
 
 def measure_epochs(result: Result, table: Table, shape: Shape) -> dict[str, list[float]]:
     """Return the rates by where epochs are evaluated; adds a row."""
-    overlaps = {"in line": None, "beside": SideStream(torch.device(DEVICE))}
-    sessions = {variant: start_training(shape, overlap) for variant, overlap in overlaps.items()}
+    evaluators = {"in line": None, "beside": SideStream(torch.device(DEVICE))}
+    sessions = {variant: start_training(shape, evaluator) for variant, evaluator in evaluators.items()}
     for session in sessions.values():
         for _ in range(WARM_UP + 1):  # captures a graph for the last, smaller batch as well
             session.epoch()
-    rates: dict[str, list[float]] = {variant: [] for variant in overlaps}
+    rates: dict[str, list[float]] = {variant: [] for variant in evaluators}
     for _ in range(result.n):
         for variant, session in sessions.items():
             rates[variant].append(epoch_rate(session, shape.width))

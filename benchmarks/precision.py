@@ -28,8 +28,9 @@ from benchmarks.table import NumberedCell
 from hpo.search.samplers.points import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.training.engines.eager import Engine
-from hpo.training.pack import Candidate
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.member import Candidate
+from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
@@ -68,14 +69,13 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
     workload = Workload(spec, Settings.from_environment().data_path)
     train, validation = workload.images("search", "cpu")
     trainer = Trainer(
-        workload.factory,
-        train.subset(torch.arange(options.images)),
-        validation,
-        Budget("mini", (Phase("sgd", options.epochs),), keep="last"),
-        int(cells[0][1]["batch_size"]),
-        seed=seed,
-        device=torch.device("cpu"),
-        engine=Engine(precision, channels_last=True),
+        Task(workload.factory, train.subset(torch.arange(options.images)), validation),
+        Recipe(
+            Budget("mini", (Phase("sgd", options.epochs),), keep="last"),
+            int(cells[0][1]["batch_size"]),
+            seed=seed,
+        ),
+        EagerEngine(precision, channels_last=True),
     )
     candidates = {
         number: Candidate(point["lr"], point["momentum"], point["weight_decay"], seed + number)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hpo import models
 from hpo.data.dataset import Labelled
-from hpo.training.pack import Candidate
+from hpo.training.member import Candidate
 
 CLASSES, SIDE = 62, 28
 IMAGES = 8000

@@ -24,9 +24,10 @@ from benchmarks.results import Result
 from hpo.settings import Settings
 from hpo.simulate.curve_table import CurveTable, Measured, Run, read, write
 from hpo.spec.study_spec import StudySpec
-from hpo.training.allocator import keep_freed
-from hpo.training.engines.autotuning import AutotunedEngine
-from hpo.training.pack import Candidate
+from hpo.training.allocator import keep_freed_memory
+from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
+from hpo.training.member import Candidate
+from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
@@ -46,21 +47,18 @@ def train(
 ) -> list[Run]:
     """Train one run of each cell, as one pack. All cells must have the same batch size."""
     torch.set_num_threads(1)
-    keep_freed()
+    keep_freed_memory()
     settings = Settings.from_environment()
     workload = Workload(spec, settings.data_path)
     images, validation = workload.images(stage, "cpu")
     compiles = spec.engine.compile != "never" and spec.autotunes(stage, len(images))
     trainer = Trainer(
-        workload.factory,
-        images,
-        validation,
-        budget,
-        int(cells[0][1]["batch_size"]),
-        seed=derive_seed(spec.seed, 5, seed),
-        device=torch.device("cpu"),
-        clock=time.thread_time,  # other work on the machine must not count as training time
-        engine=AutotunedEngine(workload.program, settings.programs_path, spec.precisions(stage), compiles),
+        Task(workload.factory, images, validation),
+        Recipe(budget, int(cells[0][1]["batch_size"]), seed=derive_seed(spec.seed, 5, seed)),
+        AutotunedEngine(
+            workload.network, settings.programs_path, TuningOptions(spec.precisions(stage), compiles)
+        ),
+        Runtime(clock=time.thread_time),  # other work on the machine must not count as training time
     )
     trainer.prepare()
     session = trainer.start(

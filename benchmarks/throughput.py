@@ -18,7 +18,6 @@ import argparse
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from typing import Any
@@ -30,11 +29,13 @@ from benchmarks.results import Result, Table, spread
 from benchmarks.steps import CANDIDATE, CLASSES, SIDE, Step, batch, flops, loop_step, paper_step, peaks, rate
 from hpo import models
 from hpo.settings import Settings
-from hpo.training.allocator import keep_freed
-from hpo.training.engines.autotuning import PROGRAM, AutotunedEngine, fastest
+from hpo.training.allocator import keep_freed_memory
+from hpo.training.engines.autotuning import PROGRAM, AutotunedEngine, TuningOptions
+from hpo.training.engines.base import Engine
 from hpo.training.engines.compiled import CompiledEngine
-from hpo.training.engines.eager import Engine
-from hpo.training.engines.program import Program
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.engines.program import NetworkSpec, Program
+from hpo.training.engines.timing import fastest
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
@@ -58,7 +59,7 @@ def pack_step(name: str, size: int, width: int, variant: str | None) -> Step:
     """Return a step of a pack. `variant` None: the one that `hpo tune` chooses."""
     engine, (images, labels) = engine_of(name, variant), batch(size)
     if isinstance(engine, CompiledEngine):
-        engine.load(replace(engine.like, purpose="sgd", batch_size=size))
+        engine.load(Program(engine.network, "sgd", size))
     else:
         engine.prepare(size, [Phase("sgd", 1)])
     pack = Pack(lambda: models.build(name, CLASSES), [0] * width, "cpu")
@@ -69,13 +70,13 @@ def pack_step(name: str, size: int, width: int, variant: str | None) -> Step:
 @cache
 def engine_of(name: str, variant: str | None) -> Engine:
     folder = Settings.from_environment().programs_path
-    like = Program(name, CLASSES, 1, (SIDE, SIDE), 0, "evaluation")
+    network = NetworkSpec(name, CLASSES, 1, (SIDE, SIDE))
     if variant is not None:
         precision: Precision = "bfloat16" if variant.startswith("bfloat16") else "float32"
         if variant.endswith(PROGRAM):
-            return CompiledEngine(replace(like, precision=precision), folder)
-        return Engine(precision, variant.endswith("last"))
-    return AutotunedEngine(like, folder, search_precisions(name))
+            return CompiledEngine(network, folder, precision)
+        return EagerEngine(precision, variant.endswith("last"))
+    return AutotunedEngine(network, folder, TuningOptions(search_precisions(name)))
 
 
 # These functions run in the processes of a `Machine`.
@@ -98,12 +99,12 @@ def tuned_seconds(name: str, size: int) -> dict[str, float]:
     """Return the seconds of a step by variant, as the engine of a search measures them."""
     engine = engine_of(name, None)
     assert isinstance(engine, AutotunedEngine)
-    return dict(engine.measured(replace(engine.like, purpose="sgd", batch_size=size)))
+    return dict(engine.measure(Program(engine.network, "sgd", size)))
 
 
 def start_as_worker() -> None:
     torch.set_num_threads(1)
-    keep_freed()
+    keep_freed_memory()
 
 
 class Machine:

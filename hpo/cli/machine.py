@@ -105,19 +105,21 @@ def tune(
     from hpo.launch.devices import slots
     from hpo.models import build
     from hpo.settings import Settings
-    from hpo.training.allocator import keep_freed
-    from hpo.training.engines.autotuning import AutotunedEngine, throughputs
-    from hpo.training.engines.program import Program
+    from hpo.training.allocator import keep_freed_memory
+    from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
+    from hpo.training.engines.program import NetworkSpec
+    from hpo.training.engines.throughput import throughputs
     from hpo.training.workload import check_network
     from hpo.values.precision import search_precisions
 
     check_network(model, lambda: build(model, classes, channels), (channels, size, size), classes)
     threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
     torch.set_num_threads(threads)  # as many as a worker has
-    keep_freed()
-    like = Program(model, classes, channels, (size, size), 0, "evaluation")
+    keep_freed_memory()
+    network = NetworkSpec(model, classes, channels, (size, size))
     precisions = search_precisions(model) if precision == "auto" else (precision,)
-    engine = AutotunedEngine(like, Settings.from_environment().programs_path, precisions, anew=again)
+    options = TuningOptions(precisions, remeasure=again)
+    engine = AutotunedEngine(network, Settings.from_environment().programs_path, options)
     rows = throughputs(engine, batch_sizes)
     json_result([asdict(row) for row in rows]) if as_json else result(tuning_table(model, rows, threads))
 

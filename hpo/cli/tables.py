@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what they are made by loads torch, which no table needs
     from hpo.export.metrics import Metrics
     from hpo.models.profile import Profile
     from hpo.simulate.regret import Mean
-    from hpo.training.engines.autotuning import Throughput
+    from hpo.training.engines.throughput import Throughput
 
 ROWS = 10
 """Rows of a table of the best trials."""

@@ -45,7 +45,7 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.run.environment import open_study
     from hpo.run.retry import until_storage_answers
     from hpo.study.schedule import WIDTH
-    from hpo.training.allocator import keep_freed
+    from hpo.training.allocator import keep_freed_memory
     from hpo.training.workload import Workload
     from hpo.worker.context import WorkerSettings
     from hpo.worker.worker import Worker
@@ -86,7 +86,7 @@ def run_worker(options: WorkerOptions) -> None:
             fleet=options.fleet,
         ),
     )
-    keep_freed()
+    keep_freed_memory()
     worker.listen_to_signals()
     worker.run()
 

@@ -1,17 +1,21 @@
-"""The C library's memory: what a training step frees is kept for the next one."""
+"""The C library's allocator: memory freed by one training step is kept for the next."""
 
 import ctypes
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-MOST, MOST_OF_OLD = 2**31 - 1, 2**25  # until glibc 2.35 blocks are mapped from a size of at most 32 MiB on
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
+LARGEST = 2**31 - 1
+LARGEST_MMAP_THRESHOLD_BEFORE_GLIBC_2_35 = 2**25  # 32 MiB
 
 
-def keep_freed() -> None:
-    """From now on this process gives large blocks back to the system only when it ends.
+def keep_freed_memory() -> None:
+    """Make this process keep freed memory instead of returning it to the system.
 
-    Otherwise their pages are made anew in each step, which costs SpinalNet at batch 64 a fifth of the time.
-    Does nothing where the C library is not glibc.
+    Otherwise the system maps the pages anew in each step, which costs SpinalNet at batch size 64 a fifth of
+    the time. Does nothing if the C library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and (mallopt(MMAP_THRESHOLD, MOST) or mallopt(MMAP_THRESHOLD, MOST_OF_OLD)):
-        mallopt(TRIM_THRESHOLD, MOST)  # alone it would keep the other one from growing by itself
+    if mallopt is not None and (
+        mallopt(MMAP_THRESHOLD, LARGEST) or mallopt(MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD_BEFORE_GLIBC_2_35)
+    ):
+        # Set alone, the trim threshold would stop glibc from raising the mmap threshold by itself.
+        mallopt(TRIM_THRESHOLD, LARGEST)

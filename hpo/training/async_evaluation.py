@@ -1,4 +1,4 @@
-"""Computing something on a device beside the training that goes on there."""
+"""Evaluation of an epoch on a device while the next epoch is trained there."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,33 +9,35 @@ import torch
 from torch import Tensor
 
 LEAD = 32
-"""Steps that are launched and not done, at most: enough for a card to be busy while its worker reports. They
-have to be waited for when they turn out not to be wanted, and when a checkpoint is taken."""
+"""The most steps that are launched but not yet computed: enough to keep a GPU busy while its worker reports.
+Launched steps delay checkpoints, and cost time when the epoch turns out to be unwanted."""
 
 
-class Outcome(Protocol):
+class PendingEvaluation(Protocol):
     """A matrix that is being computed."""
 
     def done(self) -> bool:
-        """Whether it is there; to be asked before each step beside it. Does not wait for it."""
+        """Return whether the matrix is ready, without waiting. Call this before each concurrent step."""
 
     def values(self) -> list[list[float]]:
-        """Waits for it, and for nothing else."""
+        """Return the matrix, waiting for it and for nothing else."""
 
 
-class Overlap(Protocol):
-    def begin(self, compute: Callable[[], Tensor]) -> Outcome:
-        """Begins to compute a matrix, from what the device has been told to do so far.
+class AsyncEvaluator(Protocol):
+    """Computes evaluations on a device beside the training."""
 
-        What `compute` reads must stay as it is, and must be kept, until the outcome is there.
+    def begin(self, compute: Callable[[], Tensor]) -> PendingEvaluation:
+        """Begin to compute a matrix from the results of the work queued on the device so far.
+
+        The tensors that `compute` reads must stay alive and unchanged until the matrix is ready.
         """
 
     def wait(self) -> None:
-        """Waits for all that the device has been told to do."""
+        """Wait for all work queued on the device."""
 
 
 @dataclass(frozen=True, slots=True)
-class _OnStream:
+class _StreamEvaluation:
     stream: torch.cuda.Stream
     matrix: Tensor
     event: torch.cuda.Event
@@ -48,32 +50,32 @@ class _OnStream:
         return bool(self.event.query())
 
     def values(self) -> list[list[float]]:
-        with torch.cuda.stream(self.stream):  # otherwise it would wait for the training too
+        with torch.cuda.stream(self.stream):  # the training stream would wait for the training, too
             values: list[list[float]] = self.matrix.tolist()
         return values
 
 
 class SideStream:
-    """An overlap on a CUDA device: a stream of its own, beside the one that trains.
+    """An `AsyncEvaluator` on a CUDA device: a second stream beside the one that trains.
 
-    One for a process: torch's allocator keeps memory for each stream apart.
+    Use one per process, because torch's allocator keeps separate memory for each stream.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
 
-    def begin(self, compute: Callable[[], Tensor]) -> Outcome:
+    def begin(self, compute: Callable[[], Tensor]) -> PendingEvaluation:
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
             matrix = compute()
-            return _OnStream(self._stream, matrix, self._stream.record_event())
+            return _StreamEvaluation(self._stream, matrix, self._stream.record_event())
 
     def wait(self) -> None:
         torch.cuda.synchronize(self._stream.device)
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on `device`. Does not wait for what a GPU was told before."""
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a CPU tensor to `device` without waiting for work queued on a GPU."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

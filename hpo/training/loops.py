@@ -1,4 +1,4 @@
-"""Passes of a pack over images: an epoch of training, a step at a time, and an evaluation."""
+"""The loops over the images: one epoch of training, and one evaluation."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,61 +7,57 @@ from torch import Tensor
 
 from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
-from hpo.training.engines.eager import Engine
-from hpo.training.optimizers import Optimizer
+from hpo.training.engines.base import Engine
 from hpo.training.pack import Pack
 
+Step = Callable[[Tensor, Tensor], Tensor]
+"""Trains all members on images and labels, and returns their losses `(M,)`."""
 
-class TrainingPass:
-    """A pass over `batches` that may be taken in parts.
 
-    `largest`: the largest norm of a member's gradient. `seed`: of what networks draw from torch's generators
-    themselves; these are left as they were.
+class TrainingLoop:
+    """One epoch of training over `batches`, which may be run in parts.
+
+    `seed`: seeds torch's global generators, for networks that draw from them directly. The generators are
+    restored after each part.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        pack: Pack,
-        optimizer: Optimizer,
-        largest: float | None,
-        batches: Iterator[Batch],
-        seed: int,
-    ) -> None:
-        self._engine, self._pack, self._optimizer, self._largest = engine, pack, optimizer, largest
-        self._batches, self._seed = batches, seed
+    def __init__(self, step: Step, pack: Pack, batches: Iterator[Batch], seed: int) -> None:
+        self._step, self._batches, self._seed = step, batches, seed
         device = pack.weights.parameters.device
         self._sums = torch.zeros(len(pack), dtype=torch.float64, device=device)  # (M,)
-        self._seen = 0
+        self._examples = 0
         self._devices = [device] if device.type == "cuda" else []
-        self._generators: list[Tensor] = []  # their states, once a part of the pass is over
+        self._generator_states: list[Tensor] = []  # empty before the first part
 
-    def run(self, enough: Callable[[], bool] = lambda: False) -> None:
-        """Takes the steps that are left, those before it is `enough`. Does not wait for the device."""
+    def run(self, is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Take the remaining steps, until `is_enough()` before a step. Does not wait for the device."""
         with torch.random.fork_rng(self._devices):
             self._seed_generators()
-            while not enough() and (batch := next(self._batches, None)) is not None:
-                losses = self._engine.step(self._pack, self._optimizer, self._largest, *batch)
-                count = batch[1].shape[-1]
-                self._sums += losses * count
-                self._seen += count
-            self._generators = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
+            while not is_enough() and (batch := next(self._batches, None)) is not None:
+                losses = self._step(*batch)
+                examples = batch[1].shape[-1]
+                self._sums += losses * examples
+                self._examples += examples
+            self._generator_states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
 
     def losses(self) -> Tensor:
-        """The mean loss per example of each member `(M,)`, in float64, of the steps so far."""
-        return self._sums / self._seen
+        """Return each member's mean loss per example `(M,)` float64 over the steps so far."""
+        return self._sums / self._examples
 
     def _seed_generators(self) -> None:
-        if not self._generators:
+        if not self._generator_states:
             torch.manual_seed(self._seed)
             return
-        torch.set_rng_state(self._generators[0])
-        for device, state in zip(self._devices, self._generators[1:], strict=True):
+        torch.set_rng_state(self._generator_states[0])
+        for device, state in zip(self._devices, self._generator_states[1:], strict=True):
             torch.cuda.set_rng_state(state, device)
 
 
-def validate(engine: Engine, pack: Pack, images: DeviceImages) -> Tensor:
-    """Mean loss per example and accuracy of each member, `(2, M)` float64. Does not wait for the device."""
+def evaluate(engine: Engine, pack: Pack, images: DeviceImages) -> Tensor:
+    """Return each member's mean loss per example and accuracy, `(2, M)` float64.
+
+    Does not wait for the device.
+    """
     device = images.labels.device
     scores = torch.zeros(2, len(pack), dtype=torch.float64, device=device)
     for index in torch.split(torch.arange(len(images), device=device), engine.evaluation_batch):

@@ -1,17 +1,30 @@
-"""A member of a pack, outside of any pack: how far it is, and the tensors it goes on from."""
+"""A member of a pack: its hyperparameters, its progress, and the state it resumes from."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hpo.training.pack import Tensors, Weights
+import torch
+
+from hpo.training.weights import Tensors, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The hyperparameters of a member; `seed` initialises its weights and its dropout."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    seed: int
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a member is in its budget.
+    """How far a member has come in its budget.
 
-    `epochs`: trained over all phases; `phase` from 0, `phase_epochs`: trained in it. `best`: its lowest
-    validation loss, at epoch `best_epoch`; `stale`: epochs since the lowest one of the phase.
+    `epochs`: epochs trained over all phases. `phase`: index of the current phase, from 0. `phase_epochs`:
+    epochs trained in the phase. `best`: the lowest validation loss, reached at epoch `best_epoch`.
+    `best_of_phase`: the lowest validation loss of the phase. `stale`: epochs since then, for early stopping.
     """
 
     epochs: int = 0
@@ -23,7 +36,7 @@ class Progress:
     stale: int = 0
 
     def count(self, loss: float) -> bool:
-        """Counts an epoch that gave this validation loss; whether it is the best so far."""
+        """Count an epoch with this validation loss. Return whether the loss is the best of all epochs."""
         self.epochs += 1
         self.phase_epochs += 1
         if not math.isfinite(loss):
@@ -36,20 +49,54 @@ class Progress:
         return True
 
     def begin_next_phase(self) -> None:
+        """Move on to the next phase. The best epoch of all phases is kept."""
         self.phase, self.phase_epochs = self.phase + 1, 0
         self.best_of_phase, self.stale = math.inf, 0
 
 
 @dataclass(frozen=True, slots=True)
 class MemberState:
-    """All that a member needs to go on in any pack, at the end of an epoch; each tensor is `(1, ...)`.
+    """Everything a member needs to resume in any pack, at the end of an epoch. Each tensor is `(1, ...)`.
 
-    The order of images, augmentation and dropout follow from seeds and `progress`, so no generator's state is
-    part of it. `best`: its weights at `progress.best_epoch`, None where the last weights count or these are
-    the best. `optimizer`: its optimizer's state, None before the first step of a phase.
+    No generator state is stored: the order of images, augmentation and dropout follow from seeds and
+    `progress`.
+
+    `best`: the weights at epoch `progress.best_epoch`. It is None if the budget keeps the last weights, or if
+    `weights` are the best. `optimizer`: the optimizer's state, None before the first step of a phase.
     """
 
     progress: Progress
     weights: Weights
     best: Weights | None
     optimizer: Tensors | None
+
+    def to(self, device: torch.device) -> "MemberState":
+        """Return the state with its tensors on `device` and a copy of the progress."""
+        best, optimizer = self.best, self.optimizer
+        return MemberState(
+            replace(self.progress),
+            self.weights.to(device),
+            None if best is None else best.to(device),
+            None if optimizer is None else {name: tensor.to(device) for name, tensor in optimizer.items()},
+        )
+
+
+@dataclass(slots=True)
+class Member:
+    """A member that is being trained; `key` is the caller's name for it."""
+
+    key: int
+    candidate: Candidate
+    progress: Progress
+
+    def copy(self) -> "Member":
+        """Return a copy whose progress can change independently."""
+        return replace(self, progress=replace(self.progress))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WaitingMember:
+    """A member outside the computation, with the state it resumes from."""
+
+    member: Member
+    state: MemberState

@@ -1,4 +1,4 @@
-"""What went wrong on a device: memory that ran out, or the device itself."""
+"""Errors of a device: memory that ran out, or a device that is broken."""
 
 import resource
 
@@ -6,34 +6,39 @@ import torch
 
 OUT_OF_MEMORY = (
     "CUDA error: out of memory",
-    "ALLOC_FAILED",  # of cuBLAS and cuDNN, as is the next
-    "CUDNN_STATUS_NOT_INITIALIZED",
+    "ALLOC_FAILED",  # of cuBLAS and cuDNN
+    "CUDNN_STATUS_NOT_INITIALIZED",  # cuDNN found no memory to initialise itself
     "DefaultCPUAllocator",
 )
-"""How errors begin to speak of memory that are not torch's own OutOfMemoryError."""
+"""Parts of the messages of out-of-memory errors that are not of type torch.OutOfMemoryError."""
 
 BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS")
+"""Parts of the messages of errors of CUDA and its libraries."""
 
 FOREIGN_SHARE = 0.1
-"""Memory that others use above this share of a device makes it theirs to blame."""
+"""If other processes use more than this share of a device's memory, they are to blame when it runs out."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Return whether `error` means that a device or the host has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def is_broken(error: Exception) -> bool:
-    """After an error of CUDA itself, such as an illegal address, every further call in the process fails."""
+    """Return whether `error` is an error of CUDA itself, such as an illegal address.
+
+    After such an error every further CUDA call of the process fails.
+    """
     if is_out_of_memory(error):
         return False
-    known = isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN)
-    return isinstance(error, torch.AcceleratorError) or known
+    is_cuda_error = isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN)
+    return isinstance(error, torch.AcceleratorError) or is_cuda_error
 
 
 def is_taken_by_others(device: str) -> bool:
-    """Whether other processes use a good part of a GPU; of a CPU that is not known."""
+    """Return whether other processes use much of a GPU's memory. False for a CPU, where this is unknown."""
     if torch.device(device).type != "cuda":
         return False
     free, total = torch.cuda.mem_get_info(device)
@@ -41,12 +46,12 @@ def is_taken_by_others(device: str) -> bool:
 
 
 def memory_used(device: str) -> str:
-    """By this process, at its peak, and of a GPU by all that use it now."""
+    """Describe this process's peak memory use; for a GPU also the device's free memory."""
     if torch.device(device).type != "cuda":
         return f"{_mebibytes(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)} used"
     free, total = torch.cuda.mem_get_info(device)
-    ours = torch.cuda.max_memory_allocated(device)
-    return f"{_mebibytes(ours)} used at most, {_mebibytes(free)} of {_mebibytes(total)} free"
+    peak = torch.cuda.max_memory_allocated(device)
+    return f"{_mebibytes(peak)} used at most, {_mebibytes(free)} of {_mebibytes(total)} free"
 
 
 def _mebibytes(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Optimizers of packs: each step is a few operations on the matrix of all members' parameters."""
+"""Optimizers of packs: a step is a few operations on the parameter matrix of all members."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,27 +6,32 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpo.training.pack import Candidate, Tensors
+from hpo.training.member import Candidate
+from hpo.training.weights import Tensors
+from hpo.values.budget import Phase
 
 
 class Optimizer(Protocol):
+    """An optimizer of M members, each with its own hyperparameters."""
+
     @property
     def settings(self) -> Tensors:
-        """Each member's hyperparameters by name, `(M, 1)`."""
+        """Hyperparameters by name, `(M, 1)`."""
 
     @property
     def state(self) -> Tensors:
-        """What a step leaves for the next one, by name, each `(M, ...)`."""
+        """Tensors that one step leaves for the next, by name, each `(M, ...)`."""
 
     def load(self, state: Tensors) -> None:
-        """Goes on from a `state` of as many members."""
+        """Replace the state by `state`, which has the same number of members."""
 
     @staticmethod
     def update(parameters: Tensor, gradients: Tensor, settings: Tensors, state: Tensors) -> None:
-        """Changes `parameters` `(M, P)` and `state` by one step; `gradients` `(M, P)` are used up."""
+        """Update `parameters` `(M, P)` and `state` in place by one step; `gradients` `(M, P)` are
+        overwritten."""
 
     def step(self, parameters: Tensor, gradients: Tensor) -> None:
-        """The same with its own settings and state."""
+        """Call `update` with the optimizer's own settings and state."""
 
 
 class _Optimizer:
@@ -41,14 +46,14 @@ class _Optimizer:
 
 
 class Sgd(_Optimizer):
-    """torch.optim.SGD with a learning rate, momentum and weight decay for each member."""
+    """torch.optim.SGD with a learning rate, momentum and weight decay per member."""
 
     def __init__(self, candidates: Sequence[Candidate], parameters: Tensor) -> None:
         settings = {
             name: parameters.new_tensor([[getattr(candidate, name)] for candidate in candidates])
             for name in ("lr", "momentum", "weight_decay")
         }
-        # torch starts the buffer as the first gradient, which is what zeros give.
+        # torch initialises the momentum buffer with the first gradient. Zeros give the same first step.
         super().__init__(settings, {"velocity": torch.zeros_like(parameters)})  # (M, P)
 
     @staticmethod
@@ -62,7 +67,7 @@ class Sgd(_Optimizer):
 class Adam(_Optimizer):
     """torch.optim.Adam with its defaults and one learning rate (Kingma and Ba 2015, algorithm 1).
 
-    Members may stand at different steps.
+    Members may be at different steps.
     """
 
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -72,8 +77,8 @@ class Adam(_Optimizer):
         state = {
             "mean": torch.zeros_like(parameters),  # (M, P)
             "square": torch.zeros_like(parameters),  # (M, P)
-            "power1": ones,  # (M, 1): beta1 to the power of the steps so far, and the same of beta2
-            "power2": ones.clone(),
+            "power1": ones,  # (M, 1): beta1^t after t steps
+            "power2": ones.clone(),  # (M, 1): beta2^t
         }
         super().__init__({"lr": ones * lr}, state)
 
@@ -84,18 +89,23 @@ class Adam(_Optimizer):
         power2 *= Adam.BETA2
         mean.lerp_(gradients, 1 - Adam.BETA1)
         square.mul_(Adam.BETA2).addcmul_(gradients, gradients, value=1 - Adam.BETA2)
-        # lr / (1 - beta1^t) goes into the denominator: so each member's is one factor and one summand.
-        per_step = (power1 - 1) / settings["lr"]  # (M, 1), negative: the step goes downhill
-        factor = (per_step * (1 - power2).rsqrt()).to(square)
-        denominator = square.sqrt().mul_(factor).add_((per_step * Adam.EPSILON).to(square))
+        # Folding lr / (1 - beta1^t) into the denominator leaves one factor and one summand per member.
+        inverse_step = (power1 - 1) / settings["lr"]  # (M, 1), negative: the step goes downhill
+        factor = (inverse_step * (1 - power2).rsqrt()).to(square)
+        denominator = square.sqrt().mul_(factor).add_((inverse_step * Adam.EPSILON).to(square))
         parameters.addcdiv_(mean, denominator)
 
 
-def clip(gradients: Tensor, largest: float | Tensor) -> None:
-    """Scales each member's gradient, a row of `(M, P)`, to a norm of at most `largest`, in place.
+def create_optimizer(phase: Phase, candidates: Sequence[Candidate], parameters: Tensor) -> Optimizer:
+    """Return the optimizer of `phase` for the members `candidates` with `parameters` `(M, P)`."""
+    return Adam(phase.lr, parameters) if phase.optimizer == "adam" else Sgd(candidates, parameters)
 
-    `largest` is one number, or one for each member `(M, 1)`. As torch.nn.utils.clip_grad_norm_ does for one
-    network.
+
+def clip(gradients: Tensor, max_norm: float | Tensor) -> None:
+    """Scale each member's gradient, a row of `(M, P)`, to a norm of at most `max_norm`, in place.
+
+    `max_norm` is one number, or one per member `(M, 1)`. Equals torch.nn.utils.clip_grad_norm_ for each
+    member.
     """
     norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)  # (M, 1)
-    gradients.mul_((largest / (norms + 1e-6)).clamp(max=1.0))
+    gradients.mul_((max_norm / (norms + 1e-6)).clamp(max=1.0))

@@ -10,7 +10,7 @@ from torch import Tensor
 from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
-from hpo.training.pack import Weights
+from hpo.training.weights import Weights
 from hpo.values.stage import Stage
 from hpo.worker.checkpoints import CheckpointError
 from hpo.worker.runtime import CheckpointLimits

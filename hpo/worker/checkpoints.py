@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hpo.training.member import MemberState, Progress
-from hpo.training.pack import Tensors, Weights
+from hpo.training.weights import Tensors, Weights
 
 PROGRESS = "progress"
 """The key of the progress in a checkpoint's metadata."""

@@ -5,10 +5,12 @@ from functools import cached_property
 import torch
 
 from hpo.data.device import DeviceImages
-from hpo.training.async_evaluation import Overlap, SideStream
-from hpo.training.engines.autotuning import AutotunedEngine
+from hpo.training.async_evaluation import AsyncEvaluator, SideStream
+from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
+from hpo.training.engines.base import Engine
 from hpo.training.engines.cuda_graphs import CudaGraphEngine
-from hpo.training.engines.eager import Engine
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.precision import Precision
@@ -34,21 +36,14 @@ class TrainerFactory:
             self._images = {stage: self._workload.images(stage, self._device)}
         train, validation = self._images[stage]
         return Trainer(
-            self._workload.factory,
-            train,
-            validation,
-            self._spec.budget(stage),
-            batch_size,
-            seed=derive_seed(self._spec.seed, 3),
-            device=self._device,
-            clock=self._clock,
-            interruptible=self._interruption.interruptible,
-            engine=self._engine(stage, len(train)),
-            overlap=self._overlap,
+            Task(self._workload.factory, train, validation),
+            Recipe(self._spec.budget(stage), batch_size, seed=derive_seed(self._spec.seed, 3)),
+            self._engine(stage, len(train)),
+            Runtime(self._clock, self._interruption.interruptible, self._evaluator),
         )
 
     @cached_property
-    def _overlap(self) -> Overlap | None:
+    def _evaluator(self) -> AsyncEvaluator | None:
         """None on a CPU, where training keeps every thread busy. Only a GPU can evaluate beside it."""
         return SideStream(self._device) if self._device.type == "cuda" else None
 
@@ -58,10 +53,10 @@ class TrainerFactory:
         if not on_cpu and self._spec.uses_cuda_graphs:
             return CudaGraphEngine(precisions[0])
         if self._programs is None or not on_cpu or not self._spec.autotunes(stage, images):
-            return Engine(precisions[0])
+            return EagerEngine(precisions[0])
         if precisions not in self._tuned:
             compiles = self._spec.engine.compile != "never"
             self._tuned[precisions] = AutotunedEngine(
-                self._workload.program, self._programs, precisions, compiles
+                self._workload.network, self._programs, TuningOptions(precisions, compiles)
             )
         return self._tuned[precisions]

@@ -13,7 +13,7 @@ from torch import Tensor
 from hpo.artifacts.folder import ArtifactFolder
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
-from hpo.training.pack import Weights
+from hpo.training.weights import Weights
 from hpo.values.stage import Stage
 from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors, one_line
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState
-from hpo.training.pack import Candidate
-from hpo.training.trainer import PackSession, Trainer
+from hpo.training.member import Candidate, MemberState
+from hpo.training.session import PackSession
+from hpo.training.trainer import Trainer
 from hpo.values.epoch import EpochResult
 from hpo.values.stage import Stage
 from hpo.worker.checkpointer import Checkpointer
@@ -199,7 +199,7 @@ class TrialLoop:
 
     def _load_states(self, trials: Sequence[LeasedTrial]) -> dict[int, MemberState]:
         """Return the states that trials resume from, by number."""
-        states = self._checkpointer.load(trials, lambda: self._trainer.new_pack([0]).weights)
+        states = self._checkpointer.load(trials, lambda: self._trainer.task.new_pack([0]).weights)
         self._saved_epochs |= {
             trial.number: trial.checkpoint.epoch
             for trial in trials

@@ -1,4 +1,4 @@
-"""Compiled programs: the compiler is another process, and what it made is shared."""
+"""Compiled programs train as torch's operators do. They are compiled by another process and shared."""
 
 import logging
 import subprocess
@@ -9,179 +9,198 @@ from typing import Any
 
 import pytest
 import torch
+from support.engines import ProgramOnlyPack
 from torch import Tensor
 
-from hpo import models
 from hpo.artifacts.folder import ArtifactFolder
 from hpo.spec.study_spec import StudySpec
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
+from hpo.training.engines.base import Engine
 from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.compiler import CompileError, obtain
-from hpo.training.engines.eager import Engine
-from hpo.training.engines.kernels import operators
-from hpo.training.engines.program import Program
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.engines.kernels.operators import load
+from hpo.training.engines.program import NetworkSpec, Program
+from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
-from hpo.training.pack import Candidate, Pack, Weights
+from hpo.training.pack import Pack
+from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
+from hpo.training.weights import Weights
 from hpo.training.workload import Workload
 from hpo.values.budget import Phase
+from hpo.values.epoch import EpochResult
 from hpo.worker.trial_files import TrialFiles
 
 pytestmark = pytest.mark.slow
 
-LIKE = Program("lenet", 10, 1, (28, 28), 0, "evaluation")
+LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+STEP = Program(LENET, "sgd", 16)
 SGD = Phase("sgd", 1)
 CANDIDATES = [
     Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4),
     Candidate(lr=0.01, momentum=0.0, weight_decay=0.0, seed=5),
     Candidate(lr=0.1, momentum=0.5, weight_decay=0.0, seed=6),
 ]
+EVALUATION_BATCH = 32
+"""The tests of autotuning evaluate batches of this size too, so the program is compiled once."""
 
 
-def compiled(programs: Path) -> CompiledEngine:
-    """The size of evaluations is one for which nothing else is compiled in this run."""
-    engine = CompiledEngine(LIKE, programs, evaluation_batch=32)
+def compiled_engine(programs: Path) -> CompiledEngine:
+    engine = CompiledEngine(LENET, programs, evaluation_batch=EVALUATION_BATCH)
     engine.prepare(16, [SGD])
     return engine
 
 
 def batches(members: int | None = None) -> list[tuple[Tensor, Tensor]]:
-    """Two whole ones and a smaller one, one for all or one for each of so many members."""
-    generator, found = torch.Generator().manual_seed(1), []
+    """Return two whole batches and a smaller one, shared or for each of `members`."""
+    generator = torch.Generator().manual_seed(1)
+    data = []
     for size in (16, 16, 9):
         shape = (size,) if members is None else (members, size)
         images = torch.randn(*shape, 1, 28, 28, generator=generator)
-        found.append((images, torch.randint(10, shape, generator=generator)))
-    return found
+        data.append((images, torch.randint(10, shape, generator=generator)))
+    return data
 
 
 def train(
-    engine: Engine, candidates: list[Candidate], data: list[tuple[Tensor, Tensor]]
+    engine: Engine,
+    candidates: list[Candidate],
+    data: list[tuple[Tensor, Tensor]],
+    pack_type: type[Pack] = Pack,
 ) -> tuple[Pack, list[Tensor]]:
-    pack = Pack(lambda: models.build("lenet", 10), [candidate.seed for candidate in candidates], "cpu")
+    """Return the trained pack and the losses `(M,)` of each step."""
+    pack = pack_type(LENET.build, [candidate.seed for candidate in candidates], "cpu")
     optimizer = Sgd(candidates, pack.weights.parameters)
     return pack, [engine.step(pack, optimizer, None, *batch) for batch in data]
 
 
-def test_a_pack_is_trained_as_by_torch_s_operators_and_each_member_as_alone(programs: Path) -> None:
-    engine = compiled(programs)
-    theirs, expected = train(Engine(), CANDIDATES, batches())
+def test_a_program_trains_a_pack_as_operators_do_and_each_member_as_alone(programs: Path) -> None:
+    engine = compiled_engine(programs)
+    eager_pack, expected = train(EagerEngine(), CANDIDATES, batches())
     pack, losses = train(engine, CANDIDATES, batches())
     torch.testing.assert_close(torch.stack(losses), torch.stack(expected), rtol=1e-4, atol=1e-4)
-    for name, buffer in theirs.weights.buffers.items():
+    for name, buffer in eager_pack.weights.buffers.items():
         torch.testing.assert_close(pack.weights.buffers[name], buffer, rtol=1e-3, atol=1e-4)
-    for place, candidate in enumerate(CANDIDATES):
-        alone, its = train(engine, [candidate], batches())
-        assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[place])
-        assert [float(loss[place]) for loss in losses] == [float(loss) for loss in its]
+    for index, candidate in enumerate(CANDIDATES):
+        alone, losses_alone = train(engine, [candidate], batches())
+        assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[index])
+        assert [float(loss[index]) for loss in losses] == [float(loss) for loss in losses_alone]
+
+
+def test_programs_compute_whole_batches_and_operators_smaller_ones(programs: Path) -> None:
+    engine, (first, second, smaller) = compiled_engine(programs), batches()
+    pack, _ = train(engine, CANDIDATES, [first, second], ProgramOnlyPack)
+    engine.score(pack, torch.ones(EVALUATION_BATCH, 1, 28, 28), torch.arange(EVALUATION_BATCH) % 10)
+    with pytest.raises(AssertionError, match="computed by operators"):
+        train(engine, CANDIDATES, [smaller], ProgramOnlyPack)
 
 
 def test_each_member_may_have_batches_of_its_own(programs: Path) -> None:
-    engine, data = compiled(programs), batches(len(CANDIDATES))
+    engine, data = compiled_engine(programs), batches(len(CANDIDATES))
     pack, losses = train(engine, CANDIDATES, data)
-    for place, candidate in enumerate(CANDIDATES):
-        own = [(images[place], labels[place]) for images, labels in data]
-        alone, its = train(engine, [candidate], own)
-        assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[place])
-        assert [float(loss[place]) for loss in losses] == [float(loss) for loss in its]
+    for index, candidate in enumerate(CANDIDATES):
+        own = [(images[index], labels[index]) for images, labels in data]
+        alone, losses_alone = train(engine, [candidate], own)
+        assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[index])
+        assert [float(loss[index]) for loss in losses] == [float(loss) for loss in losses_alone]
 
 
-def test_in_which_order_the_tensors_of_a_pack_are_named_is_of_no_concern(programs: Path) -> None:
-    """A checkpoint has its own, and a program that takes one tensor for another writes past it."""
-    engine, results = compiled(programs), []
-    for turned in (False, True):
-        pack = Pack(lambda: models.build("lenet", 10), [4], "cpu")
+def test_the_order_of_the_tensors_of_a_pack_does_not_matter(programs: Path) -> None:
+    """A checkpoint has another order, and a program that confuses two tensors writes out of bounds."""
+    engine, results = compiled_engine(programs), []
+    for is_reversed in (False, True):
+        pack = Pack(LENET.build, [4], "cpu")
         buffers = pack.weights.buffers
-        names = sorted(buffers, reverse=turned)
+        names = sorted(buffers, reverse=is_reversed)
         pack.weights = Weights(pack.weights.parameters, {name: buffers[name] for name in names})
         optimizer = Sgd(CANDIDATES[:1], pack.weights.parameters)
         losses = [engine.step(pack, optimizer, None, *batch) for batch in batches()]
-        scores = engine.score(pack, torch.ones(32, 1, 28, 28), torch.zeros(32, dtype=torch.int64))
-        results.append([*losses, *scores, pack.weights.parameters, *(buffers[n] for n in sorted(buffers))])
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+        scores = engine.score(
+            pack, torch.ones(EVALUATION_BATCH, 1, 28, 28), torch.zeros(EVALUATION_BATCH, dtype=torch.int64)
+        )
+        sorted_buffers = (buffers[name] for name in sorted(buffers))
+        results.append([*losses, *scores, pack.weights.parameters, *sorted_buffers])
+    assert all(torch.equal(tensor, other) for tensor, other in zip(*results, strict=True))
 
 
-def test_who_goes_on_from_a_file_trains_as_if_it_had_not_been_away(
+def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
     programs: Path, tmp_path: Path, spec: Callable[..., StudySpec]
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
-    workload, artifacts = Workload(digits, tmp_path), TrialFiles(ArtifactFolder(tmp_path / "study"))
-    train, validation = workload.images("search", "cpu")
-    engine = compiled(programs)
-    trainer = Trainer(
-        workload.factory,
-        train,
-        validation,
-        digits.budget("search"),
-        16,
-        3,
-        torch.device("cpu"),
-        engine=engine,
-    )
-    training = trainer.start(dict(enumerate(CANDIDATES)))
-    training.epoch()
-    files = {
-        number: artifacts.save_checkpoint("search", LeasedTrial(number, Lease(number, 1), {}, 0), state)
-        for number, state in training.states().items()
+    workload, files = Workload(digits, tmp_path), TrialFiles(ArtifactFolder(tmp_path / "study"))
+    task = Task(workload.factory, *workload.images("search", "cpu"))
+    trainer = Trainer(task, Recipe(digits.budget("search"), 16, 3), compiled_engine(programs))
+    session = trainer.start(dict(enumerate(CANDIDATES)))
+    session.epoch()
+    names = {
+        number: files.save_checkpoint("search", LeasedTrial(number, Lease(number, 1), {}, 0), state)
+        for number, state in session.states().items()
     }
-    calm = [[(r.member, r.train_loss, r.validation_loss) for r in training.epoch()] for _ in range(2)]
+
+    def losses(results: list[EpochResult]) -> list[tuple[int, float, float]]:
+        return [(result.member, result.train_loss, result.validation_loss) for result in results]
+
+    uninterrupted = [losses(session.epoch()) for _ in range(2)]
     for members in ([0, 1, 2], [1]):
-        states = {n: artifacts.load_checkpoint(files[n], trainer.new_pack([0]).weights) for n in members}
-        again = trainer.start({n: CANDIDATES[n] for n in members}, states)
-        for expected in calm:
-            found = [(r.member, r.train_loss, r.validation_loss) for r in again.epoch()]
-            assert found == [epoch for epoch in expected if epoch[0] in members]
+        states = {
+            number: files.load_checkpoint(names[number], task.new_pack([0]).weights) for number in members
+        }
+        resumed = trainer.start({number: CANDIDATES[number] for number in members}, states)
+        for epoch in uninterrupted:
+            assert losses(resumed.epoch()) == [row for row in epoch if row[0] in members]
 
 
-def test_evaluations_are_torch_s(programs: Path) -> None:
-    engine = compiled(programs)
+def test_evaluations_equal_those_of_torch(programs: Path) -> None:
+    engine = compiled_engine(programs)
     pack, _ = train(engine, CANDIDATES, batches())
     generator = torch.Generator().manual_seed(2)
-    for size in (32, 7):
+    for size in (EVALUATION_BATCH, 7):
         images, labels = torch.randn(size, 1, 28, 28, generator=generator), torch.arange(size) % 10
-        losses, right = engine.score(pack, images, labels)
-        expected = pack.score(images, labels)
+        losses, correct = engine.score(pack, images, labels)
+        expected_losses, expected_correct = pack.score(images, labels)
         assert losses.dtype == torch.float64
-        torch.testing.assert_close(losses, expected[0], rtol=1e-4, atol=1e-4)
-        assert torch.equal(right, expected[1])
+        torch.testing.assert_close(losses, expected_losses, rtol=1e-4, atol=1e-4)
+        assert torch.equal(correct, expected_correct)
 
 
-def test_without_a_compiler_torch_s_operators_do_it(
+def test_without_a_compiler_operators_compute(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    operators.load(programs)
+    load(programs)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    engine = CompiledEngine(LIKE, tmp_path)
+    engine = CompiledEngine(LENET, tmp_path)
     with caplog.at_level(logging.WARNING):
         engine.prepare(16, [SGD])
     assert "batch size 16, sgd: not compiled: lenet cannot be compiled: " in caplog.text
     assert len(caplog.messages) == 2
     _, losses = train(engine, CANDIDATES, batches())
-    _, expected = train(Engine(), CANDIDATES, batches())
+    _, expected = train(EagerEngine(), CANDIDATES, batches())
     assert torch.equal(torch.stack(losses), torch.stack(expected))
 
 
-def test_a_network_that_cannot_be_traced_is_one_line(programs: Path) -> None:
-    operators.load(programs)
+def test_a_network_that_cannot_be_traced_is_reported_in_one_line(programs: Path) -> None:
+    load(programs)
+    program = replace(STEP, network=replace(LENET, model="nothing:Here"))
     with pytest.raises(CompileError, match="nothing:Here cannot be traced: ModelError: ") as raised:
-        obtain(replace(LIKE, model="nothing:Here"), programs)
+        obtain(program, programs)
     assert "\n" not in str(raised.value)
 
 
-def test_a_worker_that_is_told_to_stop_takes_the_compiler_with_it(
+def test_a_worker_that_is_stopped_kills_the_compiler(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operators.load(programs)
-    started: list[subprocess.Popen[str]] = []
+    load(programs)
+    processes: list[subprocess.Popen[str]] = []
 
     class Interrupted(subprocess.Popen[str]):
         def communicate(self, *_arguments: Any, **_options: Any) -> Any:
-            started.append(self)
+            processes.append(self)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        obtain(replace(LIKE, batch_size=16), tmp_path)
-    assert [process.poll() for process in started] == [-9]
+        obtain(STEP, tmp_path)
+    assert [process.poll() for process in processes] == [-9]
     assert not list(tmp_path.glob("lenet*.so"))

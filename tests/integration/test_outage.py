@@ -31,7 +31,7 @@ from hpo.store.connection import Storage, open_url
 from hpo.store.trials import TrialRow
 from hpo.study.schedule import WIDTH, LeasedTrial, claim, claim_lost
 from hpo.study.study import Study, create, load
-from hpo.training.trainer import PackSession
+from hpo.training.session import PackSession
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
 from hpo.worker.claims import Claims

@@ -43,7 +43,7 @@ from hpo.store.url import parse_url
 from hpo.study.schedule import LeasedTrial, claim, is_finished
 from hpo.study.study import Study, create, load
 from hpo.training.pack import Pack
-from hpo.training.trainer import PackSession
+from hpo.training.session import PackSession
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point, cell

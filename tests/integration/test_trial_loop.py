@@ -34,8 +34,8 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
 from hpo.study.schedule import SUSPECT, LeasedTrial, claim
-from hpo.training.async_evaluation import Overlap
-from hpo.training.engines.eager import Engine
+from hpo.training.async_evaluation import AsyncEvaluator
+from hpo.training.engines.eager import EagerEngine
 from hpo.training.pack import Pack
 from hpo.worker.reporter import Reporter
 from hpo.worker.runtime import CheckpointLimits, Runtime
@@ -75,7 +75,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("place", "limit", "overlap"),
+    ("place", "limit", "evaluator"),
     [("gradients", 30, None), ("score", 4, None), ("gradients", 33, DelayedEvaluation(9))],
 )
 def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
@@ -84,7 +84,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
     monkeypatch: pytest.MonkeyPatch,
     place: str,
     limit: int,
-    overlap: Overlap | None,
+    evaluator: AsyncEvaluator | None,
 ) -> None:
     """Each worker is told to stop, as by a signal, in the middle of its second or third epoch: they take 14
     steps in the search and 23 in full training, and two batches of validation."""
@@ -101,7 +101,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
         return whole(pack, *arguments)
 
     monkeypatch.setattr(Pack, place, cut)
-    monkeypatch.setattr(TrainerFactory, "_overlap", overlap)
+    monkeypatch.setattr(TrainerFactory, "_evaluator", evaluator)
     while True:
         worker, calls, before = works(promotes=True, full=FULL), 0, cuts
         worker.run()
@@ -232,13 +232,13 @@ PAUSES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("overlap", [None, DelayedEvaluation(9)])
+@pytest.mark.parametrize("evaluator", [None, DelayedEvaluation(9)])
 def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
-    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch, overlap: Overlap | None
+    works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch, evaluator: AsyncEvaluator | None
 ) -> None:
     calm = works("calm", **PAUSES)
     calm.run()
-    monkeypatch.setattr(TrainerFactory, "_overlap", overlap)
+    monkeypatch.setattr(TrainerFactory, "_evaluator", evaluator)
     worker = works(**PAUSES, pruner={"name": "pause"}, width=3)
     worker.run()
     whole, found = epoch_rows(storage, calm.study), epoch_rows(storage, worker.study)
@@ -454,12 +454,12 @@ def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
         if {0, 1} <= {trial.number for trial in trials}:
             lost_no_more.set()
 
-    def compiles(_engine: Engine, *_arguments: object) -> None:
+    def compiles(_engine: EagerEngine, *_arguments: object) -> None:
         forget_worker(storage, "dead")
         assert lost_no_more.wait(30)
 
     monkeypatch.setattr(Reporter, "add", add)
-    monkeypatch.setattr(Engine, "prepare", compiles)
+    monkeypatch.setattr(EagerEngine, "prepare", compiles)
     worker.run()
     assert states(storage, worker.study) == ["COMPLETE"] * 4
 

@@ -25,7 +25,7 @@ class DelayedOutcome:
 
 
 class DelayedEvaluation:
-    """An `Overlap` whose outcomes are done after `polls` polls, and are computed only when they are read.
+    """An `AsyncEvaluator` whose evaluations are done after `polls` polls, and computed when they are read.
 
     `waits` counts the calls of `wait`.
     """

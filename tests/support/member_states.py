@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpo.training.member import MemberState, Progress
-from hpo.training.pack import Weights
+from hpo.training.weights import Weights
 
 SIZE = 11
 """The number of parameters."""

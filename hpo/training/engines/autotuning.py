@@ -1,207 +1,169 @@
-"""Which of the ways to compute a network is the fastest on this CPU: measured once, and kept."""
+"""The engine that measures the variants of computing a network once per machine and uses the fastest."""
 
 import json
 import logging
-import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 from torch import Tensor
 
-from hpo import models
-from hpo.training.engines.compiled import (
-    EVALUATION_BATCH,
-    CompiledEngine,
-    evaluation_of,
-    programs_of,
-    step_of,
-)
+from hpo.training.engines import timing
+from hpo.training.engines.base import Engine
+from hpo.training.engines.compiled import EVALUATION_BATCH, CompiledEngine, programs_of
 from hpo.training.engines.compiler import CompileError, note_of
-from hpo.training.engines.eager import Engine
-from hpo.training.engines.program import Program, Purpose
-from hpo.training.optimizers import Adam, Optimizer, Sgd
-from hpo.training.pack import Candidate, Pack
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.engines.program import NetworkSpec, Program, step_of
+from hpo.training.engines.timing import Measure, fastest
+from hpo.training.optimizers import Optimizer
+from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision
 
 log = logging.getLogger("hpo.worker")
 
-ROUNDS = 20
-"""Steps of each way, in turns, after which it is known which is the fastest."""
-
-MEASURE_SECONDS = 2.0
-"""So long after the first of them no more rounds are begun; there are two at least."""
-
 PROGRAM = "program"
-"""How the ways of compiled programs are called, after their precision; those of operators are called after
-precision and layout."""
+"""Names the variants of compiled programs, after their precision. Variants of operators are named by
+precision and layout: "float32", "float32, channels last"."""
 
 
-@dataclass
-class AutotunedEngine(Engine):
-    """For every kind of step, and for evaluations, the fastest of several ways: torch's operators in some
-    `precisions` and both layouts, and, if it `compiles`, a program.
+@dataclass(frozen=True, slots=True)
+class TuningOptions:
+    """Which variants are measured, and how.
 
-    To compile takes long, so there is one program of each kind: in the precision in which operators are the
-    faster. Evaluations are computed in float32. Only our own networks are known to bear channels that lie
-    together. `like` says what it is for.
-
-    What was measured is kept in `folder`, by network, sizes, CPU, versions, threads and ways, so that all
-    workers of a machine do the same; with `anew` it is measured in any case.
+    `precisions`: the precisions of steps; evaluations are always float32. `compiles`: whether a compiled
+    program is one of the variants. `evaluation_batch`: images per evaluation by a program. `remeasure`:
+    whether to measure even if a measurement is stored.
     """
 
-    like: Program
-    folder: Path
     precisions: Sequence[Precision] = ("float32",)
     compiles: bool = True
     evaluation_batch: int = EVALUATION_BATCH
-    anew: bool = False
-    _chosen: dict[Program, Engine] = field(default_factory=dict)
+    remeasure: bool = False
+    measure: Measure = field(default_factory=lambda: timing.measure_seconds)
 
-    def __post_init__(self) -> None:
-        super().__init__(self.precisions[0])
-        self._evaluated, self._evaluator = self.evaluation_batch, Engine()
-        layouts = (False, True) if self.like.model in models.names() else (False,)
-        self._engines: dict[str, Engine] = {
-            f"{precision}{', channels last' * last}": Engine(precision, last)
-            for precision in self.precisions
-            for last in layouts
+
+class AutotunedEngine:
+    """Uses the fastest variant for each kind of step, and for evaluations.
+
+    Variants are torch's operators in each precision and in both layouts, and compiled programs. Only our own
+    networks are known to support channels last. Compiling takes long, so a step has one program only, in the
+    precision in which operators are faster.
+
+    Measurements are stored in `folder` by network, sizes, CPU, versions, number of threads and variants, so
+    that all workers of a machine compute alike.
+    """
+
+    def __init__(self, network: NetworkSpec, folder: Path, options: TuningOptions | None = None) -> None:
+        self.network, self._folder = network, folder
+        self._options = options = options or TuningOptions()
+        self.evaluation_batch = options.evaluation_batch
+        self._fallback: Engine = EagerEngine(options.precisions[0])
+        self._evaluator: Engine = EagerEngine()
+        self._chosen: dict[Program, Engine] = {}
+        layouts = (False, True) if network.is_built_in else (False,)
+        self._eager: dict[str, Engine] = {
+            f"{precision}{', channels last' * channels_last}": EagerEngine(precision, channels_last)
+            for precision in options.precisions
+            for channels_last in layouts
         }
-        self._programs = {
-            f"{precision} {PROGRAM}": CompiledEngine(
-                replace(self.like, precision=precision), self.folder, self.evaluation_batch
-            )
-            for precision in ("float32", *self.precisions)
+        self._compiled = {
+            f"{precision} {PROGRAM}": CompiledEngine(network, folder, precision, options.evaluation_batch)
+            for precision in ("float32", *options.precisions)
         }
 
     def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        for program in programs_of(self.like, batch_size, phases, self._evaluated):
-            if program not in self._chosen:
-                way = fastest(self.measured(program))
-                self._chosen[program] = engine = (self._engines | self._programs)[way]
-                if program.purpose == "evaluation":
-                    # Operators are the fastest for larger batches than programs, and take any.
-                    self._evaluator = engine
-                    self.evaluation_batch = (
-                        self._evaluated if way in self._programs else Engine.evaluation_batch
-                    )
+        for program in programs_of(self.network, batch_size, phases, self._options.evaluation_batch):
+            if program in self._chosen:
+                continue
+            variant = fastest(self.measure(program))
+            self._chosen[program] = engine = (self._eager | self._compiled)[variant]
+            if program.purpose == "evaluation":
+                # Operators accept any batch, and are fastest for larger batches than programs.
+                is_compiled = variant in self._compiled
+                self._evaluator = engine
+                self.evaluation_batch = (
+                    self._options.evaluation_batch if is_compiled else EagerEngine.evaluation_batch
+                )
 
     def step(
-        self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
+        self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        engine = self._chosen.get(step_of(self.like, optimizer, labels, largest))
-        if engine is None:
-            return super().step(pack, optimizer, largest, images, labels)
-        return engine.step(pack, optimizer, largest, images, labels)
+        engine = self._chosen.get(step_of(self.network, optimizer, labels, max_norm), self._fallback)
+        return engine.step(pack, optimizer, max_norm, images, labels)
 
     def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self._evaluator.score(pack, images, labels)
 
-    def measured(self, program: Program) -> Mapping[str, float]:
-        """Seconds of one member's step or evaluation, the least of several, by way.
+    def variant_of(self, program: Program) -> Engine | None:
+        """Return the engine that `prepare` chose for a float32 program, None if it has not been prepared."""
+        return self._chosen.get(program)
 
-        Measured now if this machine has not done so yet; another process that needs it too waits. Afterwards
-        the program is loaded if it is the fastest.
+    def measure(self, program: Program) -> Mapping[str, float]:
+        """Return the fewest seconds of one member's step or evaluation by variant.
+
+        Measures only if this machine has not done so yet. Another process that needs the same measurement
+        waits. If a compiled program is the fastest, it is loaded.
         """
-        operators = self._engines
+        eager = self._eager
         if program.purpose == "evaluation":
-            operators = {way: operators[way] for way in operators if way.startswith(self.precisions[0])}
-        if self.compiles:
+            first = self._options.precisions[0]  # evaluations ignore the precision, so one of them is enough
+            eager = {variant: eager[variant] for variant in eager if variant.startswith(first)}
+        if self._options.compiles:
             try:
-                seconds = self._kept(program, operators, compiles=True)
-                if (way := fastest(seconds)) in self._programs:
-                    self._programs[way].load(program)
+                seconds = self._stored(program, eager, compiles=True)
+                if (variant := fastest(seconds)) in self._compiled:
+                    self._compiled[variant].load(program)
                 return seconds
             except (CompileError, OSError) as error:
-                log.warning("batch size %d, %s: not compiled: %s", program.batch_size, program.purpose, error)
+                log.warning("%s: not compiled: %s", program, error)
         try:
-            return self._kept(program, operators, compiles=False)
+            return self._stored(program, eager, compiles=False)
         except OSError as error:
-            log.warning("batch size %d, %s: not measured: %s", program.batch_size, program.purpose, error)
-            return dict.fromkeys(list(operators)[:1], 0.0)
+            log.warning("%s: not measured: %s", program, error)
+            return dict.fromkeys(list(eager)[:1], 0.0)
 
-    def _kept(self, program: Program, operators: Mapping[str, Engine], compiles: bool) -> Mapping[str, float]:
-        """What is kept of these ways and, with `compiles`, of a program; measured first if it is not there.
+    def _stored(self, program: Program, eager: Mapping[str, Engine], compiles: bool) -> Mapping[str, float]:
+        """Return the stored seconds of the variants `eager` and, with `compiles`, of a program.
 
-        Raises `CompileError`.
+        Measures and stores them first if there are none. Raises CompileError.
         """
-        if len(operators) == 1 and not compiles:
-            return dict.fromkeys(operators, 0.0)
-        path = note_of(program, self.folder, torch.get_num_threads(), *operators, compiles)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if len(eager) == 1 and not compiles:
+            return dict.fromkeys(eager, 0.0)
+        path = note_of(program, self._folder, torch.get_num_threads(), *eager, compiles)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if self.anew or (seconds := _read(path)) is None:
-                ways = dict(operators)
+            if self._options.remeasure or (seconds := _read(path)) is None:
+                variants = dict(eager)
                 if compiles:
-                    ways |= self._with_program(program, operators)
-                seconds = _seconds(program, ways)
-                made = path.with_suffix(".new")
-                made.write_text(json.dumps({"program": asdict(program), "seconds": seconds}, indent=2))
-                made.replace(path)
+                    variants |= self._compiled_variant(program, eager)
+                seconds = self._options.measure(program, variants)
+                temporary = path.with_suffix(".new")
+                temporary.write_text(json.dumps({"program": asdict(program), "seconds": seconds}, indent=2))
+                temporary.replace(path)
         return seconds
 
-    def _with_program(self, program: Program, operators: Mapping[str, Engine]) -> dict[str, Engine]:
-        """The program that is worth its compilation. Raises `CompileError`."""
-        precisions: Sequence[Precision] = ("float32",) if program.purpose == "evaluation" else self.precisions
-        best = fastest(_seconds(program, operators)) if len(precisions) > 1 else precisions[0]
-        way = next(f"{precision} {PROGRAM}" for precision in precisions if best.startswith(precision))
-        self._programs[way].load(program)
-        return {way: self._programs[way]}
+    def _compiled_variant(self, program: Program, eager: Mapping[str, Engine]) -> dict[str, Engine]:
+        """Compile the program in the precision in which operators are faster. Raises CompileError."""
+        precisions = self._options.precisions
+        if program.purpose == "evaluation":
+            precisions = ("float32",)
+        best = precisions[0]
+        if len(precisions) > 1:
+            best_variant = fastest(self._options.measure(program, eager))
+            best = next(precision for precision in precisions if best_variant.startswith(precision))
+        variant = f"{best} {PROGRAM}"
+        self._compiled[variant].load(program)
+        return {variant: self._compiled[variant]}
 
 
 def _read(path: Path) -> dict[str, float] | None:
-    """What is kept there; None also if it is damaged."""
+    """Return the stored seconds by variant, None if the file is missing or damaged."""
     try:
-        return {way: float(least) for way, least in json.loads(path.read_text())["seconds"].items()}
+        return {
+            variant: float(seconds) for variant, seconds in json.loads(path.read_text())["seconds"].items()
+        }
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
-
-
-def fastest(seconds: Mapping[str, float]) -> str:
-    return min(seconds, key=seconds.__getitem__)
-
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """Of steps at `batch_size`, or of evaluations: by way, and which way is chosen."""
-
-    batch_size: int
-    purpose: Purpose
-    images_per_second: Mapping[str, float]
-    chosen: str
-
-
-def throughputs(engine: AutotunedEngine, batch_sizes: Iterable[int]) -> list[Throughput]:
-    """Of all its ways, measured as by a worker that has as many threads as this process."""
-    steps = [replace(engine.like, purpose="sgd", batch_size=size) for size in batch_sizes]
-    found = []
-    for program in (*steps, evaluation_of(engine.like, EVALUATION_BATCH)):
-        seconds = engine.measured(program)
-        rates = {way: program.batch_size / least for way, least in seconds.items() if least}
-        found.append(Throughput(program.batch_size, program.purpose, rates, fastest(seconds)))
-    return found
-
-
-def _seconds(program: Program, ways: Mapping[str, Engine]) -> dict[str, float]:
-    pack = Pack(lambda: models.build(program.model, program.classes, program.channels), [0], "cpu")
-    optimizer: Optimizer = Sgd([Candidate(0.01, 0.9, 0.0, 0)], pack.weights.parameters)
-    if program.purpose == "adam":
-        optimizer = Adam(0.001, pack.weights.parameters)
-    images = torch.rand(program.batch_size, program.channels, *program.size)
-    labels = torch.arange(program.batch_size) % program.classes
-    seconds, begun = dict.fromkeys(ways, math.inf), time.perf_counter()
-    for past in range(ROUNDS):
-        if past >= 2 and time.perf_counter() - begun > MEASURE_SECONDS:
-            break
-        for way, engine in ways.items():
-            start = time.perf_counter()
-            if program.purpose == "evaluation":
-                engine.score(pack, images, labels)
-            else:
-                engine.step(pack, optimizer, program.clip, images, labels)
-            seconds[way] = min(seconds[way], time.perf_counter() - start)
-    return seconds

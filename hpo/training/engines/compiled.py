@@ -2,114 +2,124 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hpo.training.engines.compiler import CompileError, obtain
-from hpo.training.engines.eager import Engine
-from hpo.training.engines.program import Program, Purpose, batch_last, of_member
-from hpo.training.optimizers import Adam, Optimizer
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.engines.program import (
+    NetworkSpec,
+    Program,
+    batch_last,
+    evaluation_of,
+    in_precision,
+    member_arguments,
+    step_of,
+)
+from hpo.training.optimizers import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
+from hpo.values.precision import Precision
 
 log = logging.getLogger("hpo.worker")
 
-Run = Callable[[list[Tensor]], list[Tensor]]
+CompiledFunction = Callable[[list[Tensor]], list[Tensor]]
 
 EVALUATION_BATCH = 80
-"""Images of an evaluation: programs are the faster for a small one, whose maps stay in the cache."""
+"""Images of an evaluation. Programs are fastest for small batches, whose feature maps stay in the cache."""
 
 
-def step_of(like: Program, optimizer: Optimizer, labels: Tensor, largest: float | None) -> Program:
-    """What would take this step, with arguments as of `Engine.step`."""
-    purpose: Purpose = "adam" if isinstance(optimizer, Adam) else "sgd"
-    return replace(like, purpose=purpose, batch_size=labels.shape[-1], clip=largest)
+def programs_of(
+    network: NetworkSpec, batch_size: int, phases: Iterable[Phase], evaluation_batch: int
+) -> list[Program]:
+    """Return the float32 programs of a training: a step for each phase, and an evaluation."""
+    steps = [Program(network, phase.optimizer, batch_size, phase.clip) for phase in phases]
+    return [*steps, evaluation_of(network, evaluation_batch)]
 
 
-def evaluation_of(like: Program, batch_size: int) -> Program:
-    return replace(like, purpose="evaluation", batch_size=batch_size, clip=None, precision="float32")
+class CompiledEngine:
+    """Computes by compiled programs, which are kept in `folder`.
 
-
-def programs_of(like: Program, batch_size: int, phases: Iterable[Phase], evaluated: int) -> list[Program]:
-    """What a training needs: a step for each phase, and an evaluation of `evaluated` images."""
-    steps = [replace(like, purpose=p.optimizer, batch_size=batch_size, clip=p.clip) for p in phases]
-    return [*steps, evaluation_of(like, evaluated)]
-
-
-@dataclass
-class CompiledEngine(Engine):
-    """Compiled programs, kept in `folder`; `like` says what they are compiled for.
-
-    What has no program goes through torch's operators: the last batch of an epoch, which is smaller, or what
-    cannot be compiled.
+    Steps and evaluations without a program are computed by torch's operators: the last, smaller batch of an
+    epoch, and programs that cannot be compiled.
     """
 
-    like: Program
-    folder: Path
-    evaluation_batch: int = EVALUATION_BATCH
-    _runs: dict[Program, Run] = field(default_factory=dict)
-    _bound: tuple[object, object] = (None, None)
-    _rows: list[list[Tensor]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(self.like.precision)
+    def __init__(
+        self,
+        network: NetworkSpec,
+        folder: Path,
+        precision: Precision = "float32",
+        evaluation_batch: int = EVALUATION_BATCH,
+    ) -> None:
+        self.network, self.precision, self.evaluation_batch = network, precision, evaluation_batch
+        self._folder = folder
+        self._eager = EagerEngine(precision)
+        self._functions: dict[Program, CompiledFunction] = {}
+        self._bound: tuple[object, object] = (None, None)  # the weights and optimizer of `_arguments`
+        self._arguments: list[list[Tensor]] = []
 
     def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        for program in programs_of(self.like, batch_size, phases, self.evaluation_batch):
+        for program in programs_of(self.network, batch_size, phases, self.evaluation_batch):
             try:
                 self.load(program)
             except CompileError as error:
-                log.warning("batch size %d, %s: not compiled: %s", program.batch_size, program.purpose, error)
+                log.warning("%s: not compiled: %s", program, error)
 
     def load(self, program: Program) -> None:
-        """In the precision of `like`, compiled first if `folder` does not have it. Raises `CompileError`."""
-        if program.purpose != "evaluation":
-            program = replace(program, precision=self.like.precision)
-        if program not in self._runs:
-            path = obtain(program, self.folder)
+        """Load a program in the engine's precision; compile it first if `folder` does not have it.
+
+        Raises CompileError.
+        """
+        program = in_precision(program, self.precision)
+        if program not in self._functions:
+            path = obtain(program, self._folder)
             try:
-                self._runs[program] = _load(path)
+                self._functions[program] = _load(path)
             except RuntimeError as error:
-                path.unlink(missing_ok=True)  # the next one compiles it anew
+                path.unlink(missing_ok=True)  # the next attempt compiles it anew
                 reason = " ".join(str(error).split())
                 raise CompileError(f"{path} is damaged: {reason}") from error
 
     def step(
-        self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
+        self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        run = self._runs.get(step_of(self.like, optimizer, labels, largest))
-        if run is None:
-            return super().step(pack, optimizer, largest, images, labels)
-        own = labels.ndim == 2
+        program = in_precision(step_of(self.network, optimizer, labels, max_norm), self.precision)
+        function = self._functions.get(program)
+        if function is None:
+            return self._eager.step(pack, optimizer, max_norm, images, labels)
+        per_member = labels.ndim == 2
         factors = pack.masks_of(images, labels).factors
         images = batch_last(images)
         losses: list[Tensor] = []
-        for place, tensors in enumerate(self._of_members(pack, optimizer)):
-            batch = (images[place], labels[place]) if own else (images, labels)
-            losses += run([*tensors, factors[place], *batch])
+        for index, tensors in enumerate(self._arguments_of(pack, optimizer)):
+            batch = (images[index], labels[index]) if per_member else (images, labels)
+            losses += function([*tensors, factors[index], *batch])
         return torch.stack(losses)
 
     def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        run = self._runs.get(evaluation_of(self.like, len(labels)))
-        if run is None:
-            return super().score(pack, images, labels)
+        function = self._functions.get(evaluation_of(self.network, len(labels)))
+        if function is None:
+            return self._eager.score(pack, images, labels)
         images = batch_last(images)
-        scores = [torch.stack(run([*tensors, images, labels])) for tensors in self._of_members(pack, None)]
-        losses, right = torch.stack(scores, dim=1)  # (2, M)
-        return losses, right
+        arguments = self._arguments_of(pack, None)
+        scores = [torch.stack(function([*tensors, images, labels])) for tensors in arguments]
+        losses, correct = torch.stack(scores, dim=1)  # (2, M)
+        return losses, correct
 
-    def _of_members(self, pack: Pack, optimizer: Optimizer | None) -> list[list[Tensor]]:
-        """The members' own arguments: they are views, and good until the pack or the optimizer is another."""
+    def _arguments_of(self, pack: Pack, optimizer: Optimizer | None) -> list[list[Tensor]]:
+        """Return each member's own arguments.
+
+        They are views, cached until the pack's weights or the optimizer is another object.
+        """
         if self._bound[0] is not pack.weights or self._bound[1] is not optimizer:
-            self._rows = [of_member(pack.weights, optimizer, place) for place in range(len(pack))]
+            self._arguments = [member_arguments(pack.weights, optimizer, index) for index in range(len(pack))]
             self._bound = pack.weights, optimizer
-        return self._rows
+        return self._arguments
 
 
-def _load(path: Path) -> Run:
-    # A packaged program would be unpacked into a folder for temporary files, and stay there after a kill.
+def _load(path: Path) -> CompiledFunction:
+    # torch's package loader would unpack the program into a temporary folder, which stays after a kill.
     loader = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1)
     return lambda arguments: loader.run(arguments)

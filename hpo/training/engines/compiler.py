@@ -1,6 +1,6 @@
-"""Compiles programs, in a process of its own, and keeps what came out for all workers of a machine.
+"""Compiles programs in a separate process, and keeps the results for all workers of a machine.
 
-python -m hpo.compiler PROGRAM FILE
+python -m hpo.training.engines.compiler PROGRAM FILE
 """
 
 import hashlib
@@ -16,29 +16,31 @@ from filelock import FileLock
 from hpo import models
 from hpo.errors import HpoError
 from hpo.settings import child_environment
-from hpo.training.engines.kernels import operators
+from hpo.training.engines.kernels.build import BuildError, source_digest
+from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import Program, digest, trace
 
 OPTIONS = {
-    "cpp.enable_floating_point_contract_flag": "fast",  # a multiplication and an addition in one instruction
-    "cpp.vec_isa_ok": True,  # as the CPU says: to try every instruction set out takes five seconds
-    "cpp.threads": 1,  # a worker has a core; and so results do not depend on the number of threads
-    # They take as long as they save in ten programs, need openssl, and leave 290 MB in /tmp.
+    "cpp.enable_floating_point_contract_flag": "fast",  # fused multiply-add
+    "cpp.vec_isa_ok": True,  # trust the CPU's flags: trying every instruction set takes five seconds
+    "cpp.threads": 1,  # a worker has one core, and results must not depend on the number of threads
+    # Building precompiled headers takes as long as they save in ten programs. It needs openssl, and leaves
+    # 290 MB in /tmp.
     "aot_inductor.precompile_headers": False,
 }
 
 
 class CompileError(HpoError):
-    """A program cannot be compiled here. The message is one line."""
+    """A program cannot be compiled on this machine. The message is one line."""
 
 
 def obtain(program: Program, folder: Path) -> Path:
-    """The file of the compiled program, compiled first if `folder` does not have it.
+    """Return the file of the compiled program; compile it first if `folder` does not have it.
 
-    Another process that needs it too waits. Raises `CompileError`.
+    Another process that needs the same program waits. Raises CompileError.
     """
-    _load_kernels(folder)  # which the program calls
-    path = _named(program, folder, _digest(program, folder), ".so")
+    _load_kernels(folder)  # the program calls them
+    path = _path(program, folder, _program_digest(program, folder), ".so")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             _compile(program, path)
@@ -46,59 +48,62 @@ def obtain(program: Program, folder: Path) -> Path:
 
 
 def note_of(program: Program, folder: Path, *options: object) -> Path:
-    """The file in `folder` for what is found out about the program with `options`.
+    """Return the file in `folder` for notes on the program under `options`.
 
-    Another one for another CPU, torch or source. Raises `CompileError` for a network that cannot be traced.
+    The name differs for another CPU, torch version or source. Raises CompileError if the network cannot be
+    traced.
     """
-    if program.model in models.names():
-        return _named(program, folder, _known(program, *options), ".json")
-    return _named(program, folder, _traced(program, folder, *options), ".json")
+    if program.network.is_built_in:
+        return _path(program, folder, _source_digest(program, *options), ".json")
+    return _path(program, folder, _traced_digest(program, folder, *options), ".json")
 
 
-def _named(program: Program, folder: Path, digest: str, suffix: str) -> Path:
-    return folder / f"{program.model.replace(':', '.')}-{digest}{suffix}"
+def _path(program: Program, folder: Path, digest: str, suffix: str) -> Path:
+    return folder / f"{program.network.model.replace(':', '.')}-{digest}{suffix}"
 
 
-def _digest(program: Program, folder: Path) -> str:
-    """The digest of the program, from a note beside it where that is sure to be right: to trace one takes a
-    second, most of it to import what traces."""
-    if program.model not in models.names():
-        return _traced(program, folder)  # what a user's module imports is not known
-    note = folder / f"{_known(program)}.digest"
+def _program_digest(program: Program, folder: Path) -> str:
+    """Return the digest of the traced program.
+
+    For built-in networks it is cached in a file, because tracing takes a second, most of it for imports.
+    """
+    if not program.network.is_built_in:
+        return _traced_digest(program, folder)  # the modules that a user's module imports are unknown
+    cache = folder / f"{_source_digest(program)}.digest"
     try:
-        if not note.exists():
-            made = note.with_suffix(f".{os.getpid()}")
-            made.write_text(_traced(program, folder))
-            made.replace(note)
-        return note.read_text()
+        if not cache.exists():
+            temporary = cache.with_suffix(f".{os.getpid()}")
+            temporary.write_text(_traced_digest(program, folder))
+            temporary.replace(cache)
+        return cache.read_text()
     except OSError as error:
         raise CompileError(f"{folder} cannot be used: {error}") from error
 
 
 def _load_kernels(folder: Path) -> None:
     try:
-        operators.load(folder)
-    except operators.BuildError as error:
+        load(folder)
+    except BuildError as error:
         raise CompileError(str(error)) from error
     except OSError as error:
         raise CompileError(f"{folder} cannot be used: {error}") from error
 
 
-def _traced(program: Program, folder: Path, *options: object) -> str:
-    _load_kernels(folder)  # a graph names them
+def _traced_digest(program: Program, folder: Path, *options: object) -> str:
+    _load_kernels(folder)  # tracing needs the registered operators
     try:
         return digest(program, *OPTIONS.items(), *options)
     except Exception as error:  # a user's network may raise anything
-        reason = " ".join(str(error).split())
-        raise CompileError(f"{program.model} cannot be traced: {type(error).__name__}: {reason}") from error
+        model, reason = program.network.model, " ".join(str(error).split())
+        raise CompileError(f"{model} cannot be traced: {type(error).__name__}: {reason}") from error
 
 
-def _known(program: Program, *options: object) -> str:
-    """A digest of what a program of our own networks follows from."""
-    found = hashlib.sha256(repr((operators.digest(), program, OPTIONS, options)).encode())
+def _source_digest(program: Program, *options: object) -> str:
+    """Return a digest of all sources that a program of a built-in network depends on."""
+    sha = hashlib.sha256(repr((source_digest(), program, OPTIONS, options)).encode())
     for source in _sources():
-        found.update(source.read_bytes())
-    return found.hexdigest()[:16]
+        sha.update(source.read_bytes())
+    return sha.hexdigest()[:16]
 
 
 def _sources() -> list[Path]:
@@ -107,7 +112,8 @@ def _sources() -> list[Path]:
 
 
 def _compile(program: Program, path: Path) -> None:
-    # The compiler's own threads would take cores from workers; what it keeps helps with the next program.
+    # The compiler gets one thread, because more would take cores from workers. Its cache helps with later
+    # programs.
     environment = child_environment(
         OMP_NUM_THREADS="1",
         TORCHINDUCTOR_COMPILE_THREADS="1",
@@ -125,14 +131,14 @@ def _compile(program: Program, path: Path) -> None:
         start_new_session=True,
     )
     try:
-        said = process.communicate()[1]
-    except BaseException:  # the worker is told to stop
+        output = process.communicate()[1]
+    except BaseException:  # such as the signal that stops the worker
         process.kill()
         process.wait()
         raise
     if process.returncode != 0:
-        last = (said.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        raise CompileError(f"{program.model} cannot be compiled: {last}")
+        last = (output.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+        raise CompileError(f"{program.network.model} cannot be compiled: {last}")
 
 
 def main() -> None:
@@ -140,15 +146,16 @@ def main() -> None:
     from torch._inductor import aot_compile
 
     torch.set_num_threads(1)
-    operators.load(path.parent)
+    load(path.parent)
     graph, arguments = trace(program)
-    found = Path(str(aot_compile(graph, tuple(arguments), options=OPTIONS)))
-    # Its calls of operators outside of it, if there are any, then the program: once that is there, both are.
-    for source in (found.with_suffix(".json"), found):
+    library = Path(str(aot_compile(graph, tuple(arguments), options=OPTIONS)))
+    # The JSON file lists the program's calls of external operators, if there are any. It goes first, so that
+    # both files exist once the library does.
+    for source in (library.with_suffix(".json"), library):
         if source.exists():
-            made = path.with_suffix(f".{os.getpid()}")
-            shutil.copyfile(source, made)
-            made.replace(path.with_suffix(source.suffix))
+            temporary = path.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(source, temporary)
+            temporary.replace(path.with_suffix(source.suffix))
 
 
 if __name__ == "__main__":

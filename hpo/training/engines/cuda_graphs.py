@@ -1,4 +1,4 @@
-"""The engine of a CUDA device that launches a step of a pack with one call: as a CUDA graph."""
+"""The engine of a CUDA device that launches a whole step of a pack as one CUDA graph."""
 
 import logging
 from collections import Counter
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hpo.training.dropout import Masks
-from hpo.training.engines.eager import Engine
+from hpo.training.engines.base import StepInputs
+from hpo.training.engines.eager import EagerEngine
 from hpo.training.memory import is_out_of_memory
 from hpo.training.optimizers import Optimizer
 from hpo.training.pack import Pack
@@ -17,80 +18,74 @@ from hpo.values.precision import Precision
 log = logging.getLogger("hpo.worker")
 
 WARM_UP = 3
-"""Steps of a kind by operators before it is captured: in them libraries choose kernels, make workspaces."""
+"""Eager steps of each signature before it is captured. In them libraries choose kernels and allocate
+workspaces."""
 
-Kind = tuple[torch.Size, torch.Size, float | None]
-"""What a graph is good for: the shapes of images and labels, and the largest norm of a gradient."""
+Signature = tuple[torch.Size, torch.Size, float | None]
+"""What a graph depends on: the shapes of images and labels, and the largest norm of a gradient."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Captured:
-    """A step as a graph, and the tensors that it reads and writes."""
+class _CapturedStep:
+    """A step as a graph, with the tensors that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
-    images: Tensor
-    labels: Tensor
-    factors: Tensor
+    inputs: StepInputs
     losses: Tensor
 
 
-class CudaGraphEngine(Engine):
-    """The kernels of a step are those of torch's operators, and so are its results.
+class CudaGraphEngine(EagerEngine):
+    """Computes by the kernels of torch's operators, replayed as CUDA graphs, with the same results.
 
-    A graph reads and writes where the tensors lay when it was captured: it is good until the pack's weights
-    or its optimizer are others. A step that waits for the device or draws on the host cannot be captured, and
-    is computed by operators.
+    A graph reads and writes the memory that its tensors had when it was captured. It is valid until the pack
+    gets other weights or another optimizer. A step that waits for the device, or draws random numbers on the
+    host, cannot be captured and is computed eagerly.
     """
 
     def __init__(self, precision: Precision = "float32") -> None:
         super().__init__(precision)
-        self._bound: tuple[object, object] = (None, None)
-        self._captured: dict[Kind, _Captured] = {}
-        self._seen: Counter[Kind] = Counter()
-        self._refused = False
+        self._bound: tuple[object, object] = (None, None)  # the weights and optimizer of the captured steps
+        self._captured: dict[Signature, _CapturedStep] = {}
+        self._steps: Counter[Signature] = Counter()
+        self._cannot_capture = False
 
     def step(
-        self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
+        self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
         if self._bound[0] is not pack.weights or self._bound[1] is not optimizer:
             self._captured.clear()
-            self._seen.clear()
+            self._steps.clear()
             self._bound = pack.weights, optimizer
-        kind = images.shape, labels.shape, largest
-        self._seen[kind] += 1
-        if self._refused or self._seen[kind] <= WARM_UP:
-            return super().step(pack, optimizer, largest, images, labels)
-        masks = pack.masks_of(images, labels)
-        if kind not in self._captured:
+        signature = images.shape, labels.shape, max_norm
+        self._steps[signature] += 1
+        if self._cannot_capture or self._steps[signature] <= WARM_UP:
+            return super().step(pack, optimizer, max_norm, images, labels)
+        inputs = StepInputs(images, labels, pack.masks_of(images, labels))
+        if signature not in self._captured:
             try:
-                self._captured[kind] = self._capture(pack, optimizer, largest, images, labels, masks)
+                self._captured[signature] = self._capture(pack, optimizer, max_norm, inputs)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
                 log.warning("steps are not captured as graphs: %s", " ".join(str(error).split()))
-                self._refused = True
-                return self._compute(pack, optimizer, largest, images, labels, masks)
-        captured = self._captured[kind]
-        captured.images.copy_(images)
-        captured.labels.copy_(labels)
-        captured.factors.copy_(masks.factors)
+                self._cannot_capture = True
+                return self._compute(pack, optimizer, max_norm, inputs)
+        captured = self._captured[signature]
+        captured.inputs.images.copy_(images)
+        captured.inputs.labels.copy_(labels)
+        captured.inputs.masks.factors.copy_(inputs.masks.factors)
         captured.graph.replay()
         return captured.losses.clone()
 
     def _capture(
-        self,
-        pack: Pack,
-        optimizer: Optimizer,
-        largest: float | None,
-        images: Tensor,
-        labels: Tensor,
-        masks: Masks,
-    ) -> _Captured:
-        """Nothing is computed by this."""
-        graph, images, labels = torch.cuda.CUDAGraph(), images.clone(), labels.clone()
-        factors = masks.factors.clone()
-        # All graphs share their memory: what one leaves there is read before the next one runs.
+        self, pack: Pack, optimizer: Optimizer, max_norm: float | None, inputs: StepInputs
+    ) -> _CapturedStep:
+        """Capture a step on copies of `inputs`. The step itself is not computed."""
+        graph = torch.cuda.CUDAGraph()
+        masks = Masks(inputs.masks.layout, inputs.masks.factors.clone())
+        copies = StepInputs(inputs.images.clone(), inputs.labels.clone(), masks)
+        # All graphs share one memory pool: the results of a graph are read before the next graph runs.
         pool = next((captured.graph.pool() for captured in self._captured.values()), None)
         with torch.cuda.graph(graph, pool=pool):
-            losses = self._compute(pack, optimizer, largest, images, labels, Masks(masks.layout, factors))
-        return _Captured(graph, images, labels, factors, losses)
+            losses = self._compute(pack, optimizer, max_norm, copies)
+        return _CapturedStep(graph, copies, losses)

@@ -1,4 +1,4 @@
-"""How the members of a pack take a step and are evaluated: the plain engine, torch's operators."""
+"""The plain engine: torch's operators, called one after another."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -6,62 +6,55 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from hpo.training.dropout import Masks
+from hpo.training.engines.base import StepInputs
 from hpo.training.optimizers import Optimizer, clip
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision
 
 
-class Engine:
-    """Torch's operators, one after another.
+class EagerEngine:
+    """Computes by torch's operators, one after another.
 
-    `precision`: of the products and convolutions of training, by torch's autocast; weights, sums, losses and
-    evaluations are float32 in any case. `channels_last`: the channels of a pixel lie together in memory,
-    which a network has to bear.
+    `precision`: the precision of the products and convolutions of training, by torch's autocast. Weights,
+    sums, losses and evaluations are always float32. `channels_last`: whether the channels of a pixel are
+    adjacent in memory, a layout that the network must support.
     """
 
     evaluation_batch = 250
-    """Images at once: the fastest on a CPU, and more would cost memory, once for each member of a pack."""
+    """The fastest size on a CPU. A larger one would cost memory, once per member of a pack."""
 
     def __init__(self, precision: Precision = "float32", channels_last: bool = False) -> None:
         self._precision, self._channels_last = precision, channels_last
 
     def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        """Makes ready for training. May take a minute the first time."""
+        """Do nothing: operators need no preparation."""
 
     def step(
-        self, pack: Pack, optimizer: Optimizer, largest: float | None, images: Tensor, labels: Tensor
+        self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        """One step of all members; their losses `(M,)`. Images and labels as for `Pack.gradients`; `largest`
-        is the largest norm of a member's gradient."""
-        return self._compute(pack, optimizer, largest, images, labels, pack.masks_of(images, labels))
+        inputs = StepInputs(images, labels, pack.masks_of(images, labels))
+        return self._compute(pack, optimizer, max_norm, inputs)
+
+    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return pack.score(self._in_layout(images), labels)
 
     def _compute(
-        self,
-        pack: Pack,
-        optimizer: Optimizer,
-        largest: float | None,
-        images: Tensor,
-        labels: Tensor,
-        masks: Masks,
+        self, pack: Pack, optimizer: Optimizer, max_norm: float | None, inputs: StepInputs
     ) -> Tensor:
-        with self._cast(images.device):
-            losses, gradients = pack.gradients(self._laid_out(images), labels, masks)
-        if largest is not None:
-            clip(gradients, largest)
+        """Take one step and return the losses `(M,)`."""
+        with self._autocast(inputs.images.device):
+            losses, gradients = pack.gradients(self._in_layout(inputs.images), inputs.labels, inputs.masks)
+        if max_norm is not None:
+            clip(gradients, max_norm)
         optimizer.step(pack.weights.parameters, gradients)
         return losses
 
-    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Pack.score`."""
-        return pack.score(self._laid_out(images), labels)
-
-    def _cast(self, device: torch.device) -> AbstractContextManager[object]:
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
 
-    def _laid_out(self, images: Tensor) -> Tensor:
-        """`images` `(..., B, C, H, W)`."""
+    def _in_layout(self, images: Tensor) -> Tensor:
+        """Return `images` `(..., B, C, H, W)` in the engine's memory layout."""
         if not self._channels_last:
             return images
         *batches, channels, height, width = images.shape
@@ -69,6 +62,7 @@ class Engine:
         for count in reversed(batches):
             strides.insert(0, size)
             size *= count
-        # Spelt out, for torch takes images of one channel for either layout, and convolutions go by strides.
-        last = torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device)
-        return last.copy_(images)
+        # Explicit strides: torch considers images of one channel to have either layout, but convolutions
+        # choose their kernels by the strides.
+        target = torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device)
+        return target.copy_(images)

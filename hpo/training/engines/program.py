@@ -1,96 +1,121 @@
-"""What one member computes on a batch, as one function over tensors that can be compiled.
+"""Programs: what one member computes on a batch, as one function over tensors that can be compiled.
 
-Members are computed one after another, by the same program in every pack, so a curve does not depend on it.
+Members are computed one after another by the same program in every pack, so a curve does not depend on the
+pack.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad_and_value
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hpo import models
-from hpo.training.engines.kernels import operators
+from hpo.training.engines.kernels.build import source_digest
+from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
+from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd, clip
-from hpo.training.pack import Candidate, Pack, Tensors, Weights
+from hpo.training.pack import Pack
+from hpo.training.weights import Tensors, Weights
 from hpo.values.precision import Precision
 
 Purpose = Literal["sgd", "adam", "evaluation"]
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A step of training with one of the optimizers, or an evaluation.
-
-    `size`: height and width of the images; `clip`: the largest norm of a gradient; `precision`: as of an
-    `Engine`.
-
-    Its arguments: those of a member (`of_member`), for a step the member's factors of dropout `(D,)`, then a
-    batch: images `(B, C, H, W)`, laid out as by `batch_last`, and labels `(B,)`. It gives the loss of a step,
-    or the summed loss and the right predictions of an evaluation.
-    """
+class NetworkSpec:
+    """A registered network or a user's `module:Class`, and the images it takes; `size` is (height, width)."""
 
     model: str
     classes: int
     channels: int
     size: tuple[int, int]
-    batch_size: int
+
+    def build(self) -> nn.Module:
+        """Return a new network. Raises ModelError if there is none of this name."""
+        return models.build(self.model, self.classes, self.channels)
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the network is one of this project's own."""
+        return self.model in models.names()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A training step with one of the optimizers, or an evaluation; `purpose` says which.
+
+    `clip`: the largest norm of a gradient, None for no clipping. `precision`: as of an `EagerEngine`.
+
+    The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
+    factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
+    its loss. An evaluation returns the summed loss and the number of correct predictions.
+    """
+
+    network: NetworkSpec
     purpose: Purpose
+    batch_size: int
     clip: float | None = None
     precision: Precision = "float32"
+
+    def __str__(self) -> str:
+        return f"batch size {self.batch_size}, {self.purpose}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Program":
-        plain = json.loads(text)
-        return cls(**{**plain, "size": tuple(plain["size"])})
+        values = json.loads(text)
+        network = values.pop("network")
+        return cls(NetworkSpec(**network | {"size": tuple(network["size"])}), **values)
 
 
-def of_member(weights: Weights, optimizer: Optimizer | None, place: int) -> list[Tensor]:
-    """The tensors of the member at `place` with which a program's arguments begin, as views: a step changes
-    them. Without an optimizer those of an evaluation.
+def member_arguments(weights: Weights, optimizer: Optimizer | None, index: int) -> list[Tensor]:
+    """Return the tensors of the member at `index` that a program takes first. They are views, which a step
+    updates.
 
-    In an order of their names, not of the mappings: a program writes wherever it is told.
+    An evaluation takes them without an optimizer. Tensors come in the order of their names: a program writes
+    to its arguments by position, and mappings from a file may have another order than those of a new pack.
     """
     rows = [weights.parameters]
     if optimizer is not None:
-        rows += [*_ordered(optimizer.state), *_ordered(optimizer.settings)]
+        rows += [*_by_name(optimizer.state), *_by_name(optimizer.settings)]
     return [
-        *(row[place : place + 1] for row in rows),
-        *(buffer[place] for buffer in _ordered(weights.buffers)),
+        *(row[index : index + 1] for row in rows),
+        *(buffer[index] for buffer in _by_name(weights.buffers)),
     ]
 
 
-def _ordered(tensors: Tensors) -> list[Tensor]:
+def _by_name(tensors: Tensors) -> list[Tensor]:
     return [tensors[name] for name in sorted(tensors)]
 
 
 def batch_last(images: Tensor) -> Tensor:
-    """`(..., B, C, H, W)`, as programs want it: in memory `(..., C, H, W, B)`."""
+    """Return `images` `(..., B, C, H, W)` with the memory layout of programs, `(..., C, H, W, B)`."""
     return images.movedim(-4, -1).contiguous().movedim(-1, -4)
 
 
 def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
-    """The program as a graph, and arguments like those that it takes.
+    """Return the program as a graph, and example arguments.
 
-    Raises whatever a user's network raises that cannot be traced.
+    Raises whatever a user's network raises when it cannot be traced.
     """
-    pack = Pack(lambda: models.build(program.model, program.classes, program.channels), [0], "cpu")
-    images = batch_last(torch.zeros(program.batch_size, program.channels, *program.size))
+    network = program.network
+    pack = Pack(network.build, [0], "cpu")
+    images = batch_last(torch.zeros(program.batch_size, network.channels, *network.size))
     labels = torch.zeros(program.batch_size, dtype=torch.int64)
     function: Callable[..., tuple[Tensor, ...]]
     if program.purpose == "evaluation":
         function = _evaluation(pack)
-        arguments = [*of_member(pack.weights, None, 0), images, labels]
+        arguments = [*member_arguments(pack.weights, None, 0), images, labels]
     else:
         candidate = Candidate(lr=0.1, momentum=0.9, weight_decay=0.0, seed=0)
         parameters = pack.weights.parameters
@@ -99,25 +124,25 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
         )
         factors = pack.masks(images).factors[0]
         function = _step(pack, optimizer, program, images)
-        arguments = [*of_member(pack.weights, optimizer, 0), factors, images, labels]
-    graph: GraphModule = make_fx(
-        function, tracing_mode="fake", decomposition_table=dict(operators.DECOMPOSITIONS)
-    )(*arguments)
-    operators.pool(graph)
+        arguments = [*member_arguments(pack.weights, optimizer, 0), factors, images, labels]
+    graph: GraphModule = make_fx(function, tracing_mode="fake", decomposition_table=dict(DECOMPOSITIONS))(
+        *arguments
+    )
+    replace_max_pooling(graph)
     return graph, arguments
 
 
 def digest(program: Program, *options: object) -> str:
-    """What tells one compiled program from another: what it computes, and what compiles it, and how."""
+    """Return a digest of the traced program, the kernels, and the compiler's `options`."""
     graph, arguments = trace(program)
-    found = hashlib.sha256(repr((operators.digest(), options)).encode())
-    found.update(graph.code.encode())
+    sha = hashlib.sha256(repr((source_digest(), options)).encode())
+    sha.update(graph.code.encode())
     for tensor in arguments:
-        found.update(repr((tensor.dtype, tensor.shape, tensor.stride())).encode())
+        sha.update(repr((tensor.dtype, tensor.shape, tensor.stride())).encode())
     for name, constant in chain(graph.named_buffers(), graph.named_parameters(), _constants(graph)):
-        found.update(name.encode())
-        found.update(constant.detach().contiguous().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
+        sha.update(name.encode())
+        sha.update(constant.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def _constants(graph: GraphModule) -> Iterator[tuple[str, Tensor]]:
@@ -125,18 +150,18 @@ def _constants(graph: GraphModule) -> Iterator[tuple[str, Tensor]]:
 
 
 def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) -> Callable[..., tuple[Tensor]]:
-    layout, is_short = pack.masks(images).layout, program.precision == "bfloat16"
+    layout, is_bfloat16 = pack.masks(images).layout, program.precision == "bfloat16"
 
     def step(parameters: Tensor, *rest: Tensor) -> tuple[Tensor]:
         tensors = iter(rest)
-        state, settings = _named(optimizer.state, tensors), _named(optimizer.settings, tensors)
-        buffers = _named(pack.weights.buffers, tensors)
+        state, settings = _take(optimizer.state, tensors), _take(optimizer.settings, tensors)
+        buffers = _take(pack.weights.buffers, tensors)
         factors, images, labels = tensors
 
-        # What is changed inside a function that is differentiated has to be its argument.
+        # Tensors that a differentiated function updates in place must be its arguments, so `buffers` is one.
         def loss_of(row: Tensor, buffers: Tensors) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=is_short):
-                return pack.loss(pack.unpacked(row), buffers, layout.parts(factors), images, labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
+                return pack.loss(pack.unpack(row), buffers, layout.split(factors), images, labels)
 
         gradient, loss = grad_and_value(loss_of)(parameters[0], buffers)
         gradients = gradient[None]
@@ -151,12 +176,29 @@ def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) ->
 def _evaluation(pack: Pack) -> Callable[..., tuple[Tensor, Tensor]]:
     def evaluation(parameters: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         tensors = iter(rest)
-        buffers = _named(pack.weights.buffers, tensors)
+        buffers = _take(pack.weights.buffers, tensors)
         images, labels = tensors
-        return pack.evaluation(pack.unpacked(parameters[0]), buffers, images, labels)
+        return pack.evaluation(pack.unpack(parameters[0]), buffers, images, labels)
 
     return evaluation
 
 
-def _named(like: Tensors, tensors: Iterator[Tensor]) -> Mapping[str, Tensor]:
+def _take(like: Tensors, tensors: Iterator[Tensor]) -> Mapping[str, Tensor]:
+    """Take the next tensors as a mapping with the names of `like`."""
     return {name: next(tensors) for name in sorted(like)}
+
+
+def evaluation_of(network: NetworkSpec, batch_size: int) -> Program:
+    """Return the evaluation program, which is always float32."""
+    return Program(network, "evaluation", batch_size)
+
+
+def step_of(network: NetworkSpec, optimizer: Optimizer, labels: Tensor, max_norm: float | None) -> Program:
+    """Return the float32 program of the step that `Engine.step` takes with these arguments."""
+    purpose: Purpose = "adam" if isinstance(optimizer, Adam) else "sgd"
+    return Program(network, purpose, labels.shape[-1], max_norm)
+
+
+def in_precision(program: Program, precision: Precision) -> Program:
+    """Return a step in `precision`. An evaluation is returned unchanged."""
+    return program if program.purpose == "evaluation" else replace(program, precision=precision)

@@ -1,4 +1,4 @@
-"""What a member drops follows from its seed and its shapes; layers multiply by the masks they are given."""
+"""Masks follow from a member's seed and the shapes; layers multiply by the masks they are given."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hpo.training import dropout as dropout_module
-from hpo.training.dropout import Dropout, Layout, Masks, Streams
+from hpo.training.dropout import BLOCK, Dropout, Layout, Masks, Streams
 
 CPU = torch.device("cpu")
 seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4)
@@ -19,8 +18,8 @@ def layout(*masks: tuple[float, tuple[int, ...]]) -> Layout:
     return Layout.of([(p, torch.Size(shape)) for p, shape in masks], CPU)
 
 
-def streams(seeds: Sequence[int], dtype: torch.dtype = torch.float32) -> Streams:
-    return Streams(seeds, CPU, dtype)
+def streams(seeds: Sequence[int], dtype: torch.dtype = torch.float32, block: int = BLOCK) -> Streams:
+    return Streams(seeds, CPU, dtype, block)
 
 
 def steps(streams: Streams, layouts: Sequence[Layout]) -> list[Tensor]:
@@ -28,7 +27,7 @@ def steps(streams: Streams, layouts: Sequence[Layout]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.35, 0.5, 0.9])
-def test_draws_are_kept_with_their_probability_and_scaled_to_a_mean_of_one(p: float) -> None:
+def test_units_are_kept_with_their_probability_and_scaled_to_a_mean_of_one(p: float) -> None:
     (mask,) = streams([3]).next(layout((p, (400, 500)))).all()
     assert mask.shape == (1, 400, 500)
     assert mask.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3)
@@ -36,25 +35,23 @@ def test_draws_are_kept_with_their_probability_and_scaled_to_a_mean_of_one(p: fl
 
 
 @pytest.mark.parametrize(("p", "factor"), [(1.0, 0.0), (1e-9, 1.0)])
-def test_a_probability_of_nearly_none_keeps_all_and_one_of_one_nothing(p: float, factor: float) -> None:
+def test_a_tiny_probability_keeps_every_unit_and_one_drops_every_unit(p: float, factor: float) -> None:
     (mask,) = streams([3]).next(layout((p, (1000,)))).all()
     assert (mask == factor).all()
 
 
 @given(seeds, st.data())
-def test_draws_depend_on_nobody_else(seeds: list[int], data: st.DataObject) -> None:
-    """Over blocks of several steps, and layouts that change within one."""
+def test_draws_do_not_depend_on_other_members(seeds: list[int], data: st.DataObject) -> None:
+    """The layout may change within a block of draws."""
     first, last = layout((0.5, (3, 7)), (0.2, (5,))), layout((0.5, (2, 7)), (0.2, (5,)))
-    way = data.draw(st.lists(st.sampled_from([first, last]), min_size=1, max_size=12))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dropout_module, "BLOCK", 80)
-        together = steps(streams(seeds), way)
-        for place, seed in enumerate(seeds):
-            for mine, alone in zip(together, steps(streams([seed]), way), strict=True):
-                assert torch.equal(mine[place], alone[0])
+    sequence = data.draw(st.lists(st.sampled_from([first, last]), min_size=1, max_size=12))
+    together = steps(streams(seeds, block=80), sequence)
+    for index, seed in enumerate(seeds):
+        for factors, alone in zip(together, steps(streams([seed], block=80), sequence), strict=True):
+            assert torch.equal(factors[index], alone[0])
 
 
-def test_draws_depend_on_neither_type_nor_threads() -> None:
+def test_draws_depend_on_neither_dtype_nor_threads() -> None:
     big = layout((0.5, (300, 300)))
     single = steps(streams([1, 2]), [big] * 2)
     threads = torch.get_num_threads()
@@ -69,7 +66,7 @@ def test_draws_depend_on_neither_type_nor_threads() -> None:
 
 
 class Net(nn.Module):
-    """A layer that runs twice, one that never drops, and one that drops whole maps."""
+    """A layer that is called twice, one that never drops, and one that drops whole maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,11 +80,11 @@ class Net(nn.Module):
 
 def run(network: nn.Module, dropout: Dropout, images: Tensor) -> tuple[Tensor, Masks]:
     masks = streams([1]).next(dropout.layout(images, lambda: network(images)))
-    dropout.give(masks.of(0))
+    dropout.set_masks(masks.of(0))
     return network(images), masks
 
 
-def test_every_run_of_a_layer_has_its_mask() -> None:
+def test_every_call_of_a_layer_has_its_own_mask() -> None:
     network = Net()
     dropout = Dropout(network)
     output, masks = run(network, dropout, torch.ones(4, 3, 8, 8))
@@ -96,7 +93,7 @@ def test_every_run_of_a_layer_has_its_mask() -> None:
     assert torch.equal(output, torch.cat([first, second, maps.expand(4, 3, 8, 8)], dim=1))
 
 
-def test_a_network_keeps_its_state_and_in_evaluation_drops_nothing() -> None:
+def test_a_network_keeps_its_state_dict_and_drops_nothing_in_evaluation() -> None:
     network = nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.5), nn.BatchNorm1d(5))
     keys = network.state_dict().keys()
     dropout = Dropout(network)

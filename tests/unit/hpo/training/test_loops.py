@@ -1,18 +1,21 @@
-"""A pass over images, in parts and at once, and what an evaluation gives."""
+"""Training loops, in parts and at once, and evaluations."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
+from support.training import WatchedEngine
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
-from hpo.training.engines.eager import Engine
-from hpo.training.loops import TrainingPass, validate
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.loops import TrainingLoop, evaluate
+from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
-from hpo.training.pack import Candidate, Pack
+from hpo.training.pack import Pack
 
 CANDIDATES = [Candidate(0.05, 0.9, 0.0, seed=1), Candidate(0.01, 0.0, 1e-3, seed=2)]
 
@@ -36,64 +39,63 @@ def batches(sizes: list[int]) -> Iterator[Batch]:
         yield images, torch.arange(size) % 3
 
 
-def passed(pack: Pack, sizes: list[int]) -> TrainingPass:
-    return TrainingPass(Engine(), pack, Sgd(CANDIDATES, pack.weights.parameters), 1.0, batches(sizes), seed=3)
+def training_loop(pack: Pack, sizes: list[int]) -> TrainingLoop:
+    step = partial(EagerEngine().step, pack, Sgd(CANDIDATES, pack.weights.parameters), 1.0)
+    return TrainingLoop(step, pack, batches(sizes), seed=3)
 
 
-def packed() -> Pack:
+def new_pack() -> Pack:
     return Pack(Drawing, [candidate.seed for candidate in CANDIDATES], "cpu")
 
 
-def after(count: int) -> Callable[[], bool]:
-    left = iter(range(count))
-    return lambda: next(left, None) is None
+def enough_after(steps: int) -> Callable[[], bool]:
+    remaining = iter(range(steps))
+    return lambda: next(remaining, None) is None
 
 
-@pytest.mark.parametrize("cut", range(5))
-def test_in_parts_it_is_as_at_once(cut: int) -> None:
-    whole, parts = packed(), packed()
-    at_once, in_parts = passed(whole, [5, 5, 5, 2]), passed(parts, [5, 5, 5, 2])
+@pytest.mark.parametrize("steps", range(5))
+def test_an_epoch_in_parts_equals_one_at_once(steps: int) -> None:
+    whole, parts = new_pack(), new_pack()
+    at_once, in_parts = training_loop(whole, [5, 5, 5, 2]), training_loop(parts, [5, 5, 5, 2])
     at_once.run()
-    in_parts.run(after(cut))
-    torch.rand(10)  # others draw as well, between the parts
+    in_parts.run(enough_after(steps))
+    torch.rand(10)  # other code draws between the parts
     in_parts.run()
     assert torch.equal(parts.weights.parameters, whole.weights.parameters)
     assert torch.equal(in_parts.losses(), at_once.losses())
 
 
-@pytest.mark.parametrize("cut", range(3))
-def test_the_generators_are_left_as_they_were(cut: int) -> None:
-    training = passed(packed(), [4, 4])
+@pytest.mark.parametrize("steps", range(3))
+def test_the_global_generators_are_restored(steps: int) -> None:
+    loop = training_loop(new_pack(), [4, 4])
     before = torch.get_rng_state()
-    training.run(after(cut))
-    training.run()
+    loop.run(enough_after(steps))
+    loop.run()
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_losses_are_means_per_example() -> None:
-    class Still(Engine):
-        def step(self, *_: object) -> Tensor:
-            return torch.tensor([1.0, 2.0]) * next(factors)
-
     factors = iter([1, 4])
-    pack = packed()
-    optimizer = Sgd(CANDIDATES, pack.weights.parameters)
-    training = TrainingPass(Still(), pack, optimizer, None, batches([6, 3]), seed=3)
-    training.run()
-    assert training.losses().tolist() == [(6 * 1 + 3 * 4) / 9, 2 * (6 * 1 + 3 * 4) / 9]
+
+    def step(_images: Tensor, _labels: Tensor) -> Tensor:
+        return torch.tensor([1.0, 2.0]) * next(factors)
+
+    loop = TrainingLoop(step, new_pack(), batches([6, 3]), seed=3)
+    loop.run()
+    assert loop.losses().tolist() == [(6 * 1 + 3 * 4) / 9, 2 * (6 * 1 + 3 * 4) / 9]
 
 
-def test_an_evaluation_is_of_every_image_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "evaluation_batch", 3)
+def test_an_evaluation_covers_every_image_in_evaluation_mode() -> None:
     pixels = torch.randint(256, (7, 1, 2, 2), dtype=torch.uint8)
     labels = torch.arange(7) % 3
     half = torch.full((1, 1, 1), 0.5)
-    images, pack = DeviceImages(pixels, labels, half, half), packed()
-    losses, accuracies = validate(Engine(), pack, images)
+    images, pack = DeviceImages(pixels, labels, half, half), new_pack()
+    losses, accuracies = evaluate(WatchedEngine(evaluation_batch=3), pack, images)
     inputs, _ = images.batch(torch.arange(7))
-    for place in range(2):
+    for index in range(2):
         network = Drawing().eval()
-        network.load_state_dict(pack.state_dict(pack.weights, place))
+        network.load_state_dict(pack.state_dict(pack.weights, index))
         output = network(inputs)
-        assert float(losses[place]) == pytest.approx(F.cross_entropy(output, labels).item(), abs=1e-6)
-        assert float(accuracies[place]) == pytest.approx(float((output.argmax(1) == labels).double().mean()))
+        assert float(losses[index]) == pytest.approx(F.cross_entropy(output, labels).item(), abs=1e-6)
+        accuracy = float((output.argmax(1) == labels).double().mean())
+        assert float(accuracies[index]) == pytest.approx(accuracy)

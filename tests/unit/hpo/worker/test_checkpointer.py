@@ -13,7 +13,7 @@ from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
-from hpo.training.pack import Weights
+from hpo.training.weights import Weights
 from hpo.values.stage import Stage
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.runtime import CheckpointLimits

@@ -13,7 +13,7 @@ from support.member_states import SIZE, assert_same_weights, member_state, same,
 from torch import Tensor
 
 from hpo.training.member import MemberState, Progress
-from hpo.training.pack import Weights
+from hpo.training.weights import Weights
 from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state
 
 LOSSES = st.floats(allow_nan=False)

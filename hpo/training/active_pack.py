@@ -1,0 +1,220 @@
+"""The members that are computed together: their tensors, and one epoch of training and evaluation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hpo.training.async_evaluation import send
+from hpo.training.batches import PhaseBatches
+from hpo.training.engines.base import Engine
+from hpo.training.loops import TrainingLoop, evaluate
+from hpo.training.member import Member, MemberState
+from hpo.training.optimizers import Optimizer, create_optimizer
+from hpo.training.task import Recipe, Runtime, Task
+from hpo.training.weights import Tensors, Weights
+from hpo.values.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOutcome:
+    """The results of an epoch: mean losses per example and accuracies, one per member, and seconds of the
+    pack.
+
+    `evaluation_seconds` counts only time in which nothing was trained.
+    """
+
+    train_losses: list[float]
+    validation_losses: list[float]
+    accuracies: list[float]
+    seconds: float
+    evaluation_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _BegunEpoch:
+    """An epoch that has begun, with copies of the tensors it began from."""
+
+    loop: TrainingLoop
+    weights: Weights
+    optimizer: Tensors
+
+
+class ActivePack:
+    """The active members of a session, all in one phase of the budget but perhaps at different epochs of it.
+
+    With an evaluator, the next epoch may have begun already while the last one is evaluated. Nothing of the
+    begun epoch is visible from outside, and it is discarded when the members change.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, engine: Engine, runtime: Runtime) -> None:
+        self._task, self._recipe, self._engine, self._runtime = task, recipe, engine, runtime
+        self._pack = task.new_pack([0])  # only its structure is used until `replace` sets the weights
+        self.members: list[Member] = []
+        # The attributes below belong to the members, in their order. They are meaningless without members.
+        self._best: Weights | None = None  # None if the budget keeps the last weights, to save memory
+        self._optimizer: Optimizer
+        self._ahead: _BegunEpoch | None = None  # the next epoch, if it has begun
+        # The pack that is evaluated while `_pack` trains. It gets the weights of each epoch.
+        self._evaluated = self._pack if runtime.evaluator is None else task.new_pack([0])
+
+    @property
+    def phase(self) -> int:
+        """The index of the phase that the members are in."""
+        return self.members[0].progress.phase
+
+    def replace(self, members: list[Member], states: Sequence[MemberState]) -> None:
+        """Make `members` the active ones, each from its state. If this raises, nothing has changed."""
+        self._discard_ahead()
+        budget = self._recipe.budget
+        states = [state.to(self._task.device) for state in states]
+        weights = Weights.concatenate([state.weights for state in states])
+        best = None
+        if budget.keep == "best":
+            best = Weights.concatenate([state.best or state.weights for state in states])
+        phase = budget.phases[members[0].progress.phase]
+        optimizer = create_optimizer(phase, [member.candidate for member in members], weights.parameters)
+        optimizer.load(
+            {
+                name: torch.cat(
+                    [
+                        initial[index : index + 1] if state.optimizer is None else state.optimizer[name]
+                        for index, state in enumerate(states)
+                    ]
+                )
+                for name, initial in optimizer.state.items()
+            }
+        )
+        self.members, self._pack.weights, self._best, self._optimizer = members, weights, best, optimizer
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Keep only the members at these indices."""
+        if len(indices) == len(self.members):
+            return
+        staying = [self.members[index] for index in indices]
+        if staying:
+            states = self.states(self._task.device)
+            self.replace(staying, [states[member.key] for member in staying])
+        else:
+            self._discard_ahead()
+            self.members = []
+
+    def states(self, device: torch.device) -> dict[int, MemberState]:
+        """Return copies of the members' states on `device`, by key, as of the last whole epoch."""
+        if not self.members:
+            return {}
+        state = self._optimizer.state if self._ahead is None else self._ahead.optimizer
+        weights = self._weights.to(device)
+        best = None if self._best is None else self._best.to(device)
+        optimizer = {name: tensor.to(device) for name, tensor in state.items()}
+        states = {}
+        for index, member in enumerate(self.members):
+            row = torch.tensor([index], device=device)
+            states[member.key] = MemberState(
+                replace(member.progress),
+                weights.select(row),
+                None if best is None else best.select(row),
+                {name: tensor.index_select(0, row) for name, tensor in optimizer.items()},
+            )
+        return states
+
+    def kept_weights(self, index: int) -> Weights:
+        """Return a copy of the weights of a member that the budget keeps: the last or the best ones, `(1,
+        ...)`."""
+        weights = self._weights if self._best is None else self._best
+        return weights.select(torch.tensor([index], device=self._task.device))
+
+    def remember_best(self, improved: Sequence[bool]) -> None:
+        """Remember the weights of the members whose last epoch `improved` on their best one."""
+        if self._best is not None and any(improved):
+            mask = send(torch.tensor(improved), self._task.device)
+            self._best = self._best.replace(self._weights, mask)
+
+    def state_dict(self, weights: Weights) -> dict[str, Tensor]:
+        """Return weights `(1, ...)` as the state dict of an ordinary module."""
+        return self._pack.state_dict(weights, 0)
+
+    @contextmanager
+    def epoch(self) -> Iterator[Callable[[], EpochOutcome]]:
+        """Begin an epoch; the block calls the given function to run it.
+
+        If the block raises, all members are as they were before the epoch.
+        """
+        begun = self._ahead or self._begin()
+        saved = [member.copy() for member in self.members], self._best, self._optimizer
+        self._ahead = None
+        try:
+            yield partial(self._run, begun)
+        except BaseException:
+            self.members, self._best, self._optimizer = saved
+            self._ahead = begun
+            self._discard_ahead()
+            raise
+
+    def _run(self, begun: _BegunEpoch) -> EpochOutcome:
+        clock, evaluator = self._runtime.clock, self._runtime.evaluator
+        start = clock()
+        begun.loop.run()
+        if evaluator is None or not self._all_have_next_epoch:
+            train_losses = begun.loop.losses().tolist()  # waits for the device
+            trained = clock()
+            scores = evaluate(self._engine, self._pack, self._task.validation)
+            losses, accuracies = scores.tolist()
+        else:
+            self._ahead = ahead = self._begin(later=1)
+            self._evaluated.weights = ahead.weights
+            pending = evaluator.begin(partial(self._metrics, begun.loop))
+            ahead.loop.run(pending.done)
+            trained = clock()
+            train_losses, losses, accuracies = pending.values()
+        return EpochOutcome(train_losses, losses, accuracies, trained - start, clock() - trained)
+
+    def _metrics(self, loop: TrainingLoop) -> Tensor:
+        """Return training losses, validation losses and accuracies of `_evaluated`, `(3, M)`."""
+        scores = evaluate(self._engine, self._evaluated, self._task.validation)
+        return torch.cat([loop.losses()[None], scores])
+
+    def _begin(self, later: int = 0) -> _BegunEpoch:
+        """Begin the next epoch of the members from their current tensors, or the epoch `later` after it."""
+        recipe, phase = self._recipe, self.phase
+        rule = recipe.budget.phases[phase]
+        epochs = [member.progress.phase_epochs + later for member in self.members]
+        self._pack.seed_dropout(
+            [
+                derive_seed(member.candidate.seed, phase, epoch)
+                for member, epoch in zip(self.members, epochs, strict=True)
+            ]
+        )
+        batches = PhaseBatches(self._task.train, recipe.batch_size, recipe.seed, phase, rule.augmentation)
+        loop = TrainingLoop(
+            partial(self._engine.step, self._pack, self._optimizer, rule.clip),
+            self._pack,
+            batches.members(epochs),
+            seed=derive_seed(recipe.seed, phase, min(epochs), 2),
+        )
+        optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
+        return _BegunEpoch(loop, self._pack.weights.copy(), optimizer)
+
+    def _discard_ahead(self) -> None:
+        """Discard the begun epoch, once the device has finished its queued steps."""
+        if self._ahead is None:
+            return
+        self._pack.weights = self._ahead.weights
+        self._optimizer.load(self._ahead.optimizer)
+        self._ahead = None
+        if self._runtime.evaluator is not None:
+            self._runtime.evaluator.wait()
+
+    @property
+    def _all_have_next_epoch(self) -> bool:
+        """Whether every member has a next epoch in the phase, if early stopping does not end it."""
+        epochs = self._recipe.budget.phases[self.phase].epochs
+        return all(member.progress.phase_epochs + 1 < epochs for member in self.members)
+
+    @property
+    def _weights(self) -> Weights:
+        """The weights at the end of the last whole epoch."""
+        return self._pack.weights if self._ahead is None else self._ahead.weights

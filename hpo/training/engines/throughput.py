@@ -1,0 +1,33 @@
+"""Images per second of a network by variant, as `hpo tune` shows them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hpo.training.engines.autotuning import AutotunedEngine
+from hpo.training.engines.compiled import EVALUATION_BATCH
+from hpo.training.engines.program import Program, Purpose, evaluation_of
+from hpo.training.engines.timing import fastest
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The rates of all variants of a step at `batch_size`, or of an evaluation, and the chosen variant."""
+
+    batch_size: int
+    purpose: Purpose
+    images_per_second: Mapping[str, float]
+    chosen: str
+
+
+def throughputs(engine: AutotunedEngine, batch_sizes: Iterable[int]) -> list[Throughput]:
+    """Return the throughput of SGD steps at each batch size, and of evaluations.
+
+    They are those of a worker with as many threads as this process.
+    """
+    steps = [Program(engine.network, "sgd", size) for size in batch_sizes]
+    rows = []
+    for program in (*steps, evaluation_of(engine.network, EVALUATION_BATCH)):
+        seconds = engine.measure(program)
+        rates = {variant: program.batch_size / least for variant, least in seconds.items() if least}
+        rows.append(Throughput(program.batch_size, program.purpose, rates, fastest(seconds)))
+    return rows

@@ -1,0 +1,56 @@
+"""Measuring how long engines take for one member's step or evaluation."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from hpo.training.engines.base import Engine
+from hpo.training.engines.program import Program
+from hpo.training.member import Candidate
+from hpo.training.optimizers import Adam, Optimizer, Sgd
+from hpo.training.pack import Pack
+
+ROUNDS = 20
+"""The most rounds. In a round each engine takes one step."""
+
+LEAST_ROUNDS = 2
+"""The first round includes one-time costs, so a second one is always measured."""
+
+MEASURE_SECONDS = 2.0
+"""No round begins later than this after the first one, except the least rounds."""
+
+Measure = Callable[[Program, Mapping[str, Engine]], dict[str, float]]
+"""Returns the seconds of a program for each named engine."""
+
+
+def measure_seconds(program: Program, engines: Mapping[str, Engine]) -> dict[str, float]:
+    """Return by name the fewest seconds that each engine takes for one member's step or evaluation.
+
+    The engines take turns, so that all of them see the same load of the machine.
+    """
+    network = program.network
+    pack = Pack(network.build, [0], "cpu")
+    optimizer: Optimizer = Sgd([Candidate(0.01, 0.9, 0.0, 0)], pack.weights.parameters)
+    if program.purpose == "adam":
+        optimizer = Adam(0.001, pack.weights.parameters)
+    images = torch.rand(program.batch_size, network.channels, *network.size)
+    labels = torch.arange(program.batch_size) % network.classes
+    seconds, begin = dict.fromkeys(engines, math.inf), time.perf_counter()
+    for rounds in range(ROUNDS):
+        if rounds >= LEAST_ROUNDS and time.perf_counter() - begin > MEASURE_SECONDS:
+            break
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            if program.purpose == "evaluation":
+                engine.score(pack, images, labels)
+            else:
+                engine.step(pack, optimizer, program.clip, images, labels)
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def fastest(seconds: Mapping[str, float]) -> str:
+    """Return the name with the fewest seconds."""
+    return min(seconds, key=seconds.__getitem__)

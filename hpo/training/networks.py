@@ -1,0 +1,60 @@
+"""Networks as functions of their tensors: building, calling and scoring one network of a pack."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from hpo.training.weights import Tensors
+
+Factory = Callable[[], nn.Module]
+
+
+def initialised(factory: Factory, seed: int) -> nn.Module:
+    """Build a network whose weights are drawn under `seed`. The global random state is left unchanged."""
+    with torch.random.fork_rng(devices=()):
+        # torch.manual_seed would also seed the accelerators, which nothing restores afterwards.
+        torch.default_generator.manual_seed(seed)
+        return factory()
+
+
+def in_mode(network: nn.Module, training: bool) -> nn.Module:
+    """Switch `network` to training or evaluation mode and return it."""
+    return network if network.training == training else network.train(training)
+
+
+def call(network: nn.Module, parameters: Tensors, buffers: Tensors, images: Tensor) -> Tensor:
+    """Return the output of `network` with these tensors in place of its own."""
+    output: Tensor = functional_call(network, {**parameters, **buffers}, (images,))
+    return output
+
+
+def cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of logits `(B, classes)`, or the sum over heads of `(B, heads,
+    classes)`."""
+    if output.dtype == torch.bfloat16:
+        output = output.float()
+    if output.ndim == 2:
+        return F.cross_entropy(output, labels)
+    heads = output.shape[1]
+    return heads * F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(heads))
+
+
+def score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed loss and the number of correct predictions of logits `(B, classes)`, both float64."""
+    losses = F.cross_entropy(output, labels, reduction="none")  # (B,)
+    return losses.sum(dtype=torch.float64), (output.argmax(1) == labels).sum(dtype=torch.float64)
+
+
+def normalise_in_float32(network: nn.Module) -> None:
+    """Make the batch normalisation layers of `network` convert bfloat16 inputs to float32."""
+    # Under vmap, cuDNN would get bfloat16 batches with float32 statistics, which it rejects.
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.register_forward_pre_hook(_inputs_in_float32)
+
+
+def _inputs_in_float32(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(input.float() if input.dtype == torch.bfloat16 else input for input in inputs)

@@ -1,0 +1,183 @@
+"""A pack on its way through the phases of a budget: who trains, who waits, who has finished."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hpo.training.active_pack import ActivePack, EpochOutcome
+from hpo.training.engines.base import Engine
+from hpo.training.member import Candidate, Member, MemberState, Progress, WaitingMember
+from hpo.training.task import Recipe, Runtime, Task
+from hpo.training.weights import Weights
+from hpo.values.epoch import EpochResult
+
+
+class PackSession:
+    """Trains a pack through the phases of the budget, one epoch at a time.
+
+    Only members of one phase are computed together: the earliest phase that any member is in. They may be at
+    different epochs of it, and all other members wait. A member that early stopping takes out waits until the
+    others have ended the phase. They then begin the next phase together, each from the weights that the
+    budget keeps.
+
+    Between two epochs the session is consistent: an epoch that raises leaves it as it was before.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, engine: Engine, runtime: Runtime) -> None:
+        """Create a session without members."""
+        self._task, self._budget, self._runtime = task, recipe.budget, runtime
+        self._active = ActivePack(task, recipe, engine, runtime)
+        self._waiting: list[WaitingMember] = []
+        self._finished: dict[int, Weights] = {}
+
+    @property
+    def members(self) -> list[int]:
+        """The keys of the members that have not finished."""
+        return [
+            *(member.key for member in self._active.members),
+            *(waiting.member.key for waiting in self._waiting),
+        ]
+
+    @property
+    def phase(self) -> int:
+        """The index of the phase that is computed next; members of later phases wait for it."""
+        members = [*self._active.members, *(waiting.member for waiting in self._waiting)]
+        return min((member.progress.phase for member in members), default=0)
+
+    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState]) -> None:
+        """Add members, who train from the next epoch on: from their entry in `states`, or with new
+        weights."""
+        new = [key for key in candidates if key not in states]
+        if new:
+            weights = self._task.new_pack([candidates[key].seed for key in new]).weights
+        for key, candidate in candidates.items():
+            state = states.get(key)
+            if state is None:
+                index = torch.tensor([new.index(key)], device=self._task.device)
+                state = MemberState(Progress(), weights.select(index), best=None, optimizer=None)
+            self._waiting.append(WaitingMember(Member(key, candidate, replace(state.progress)), state))
+
+    def weights(self, key: int) -> dict[str, Tensor]:
+        """Return the state dict that the budget keeps of a finished member.
+
+        Raises KeyError for any other member.
+        """
+        return self._active.state_dict(self._finished[key])
+
+    def states(self, keys: Collection[int] | None = None) -> dict[int, MemberState]:
+        """Return the states that members resume from, on the CPU, by key.
+
+        `keys`: the members, None for all that have not finished.
+        """
+        cpu = torch.device("cpu")
+        states = {waiting.member.key: waiting.state.to(cpu) for waiting in self._waiting}
+        states |= self._active.states(cpu)
+        return {key: state for key, state in states.items() if keys is None or key in keys}
+
+    def drop(self, keys: Collection[int]) -> None:
+        """Remove members with all their tensors."""
+        self._waiting = [waiting for waiting in self._waiting if waiting.member.key not in keys]
+        self._finished = {key: weights for key, weights in self._finished.items() if key not in keys}
+        self._active.keep(
+            [index for index, member in enumerate(self._active.members) if member.key not in keys]
+        )
+
+    def epoch(self) -> list[EpochResult]:
+        """Train and evaluate one epoch of the members of the earliest phase, and return their results.
+
+        If it raises, all members are as before.
+        """
+        if not self.members:
+            return []
+        self._activate_earliest_phase()
+        waiting, finished = list(self._waiting), dict(self._finished)
+        try:
+            with self._active.epoch() as run:
+                return self._epoch(run)
+        except BaseException:
+            self._waiting, self._finished = waiting, finished
+            raise
+
+    def _epoch(self, run: Callable[[], EpochOutcome]) -> list[EpochResult]:
+        with self._runtime.interruptible():
+            outcome = run()
+        members = self._active.members
+        losses = zip(outcome.train_losses, outcome.validation_losses, strict=True)
+        self._active.remember_best(
+            [
+                member.progress.count(loss if math.isfinite(train_loss) else math.nan)
+                for member, (train_loss, loss) in zip(members, losses, strict=True)
+            ]
+        )
+        results = [self._result(index, outcome) for index in range(len(members))]
+        self._remove_ended(results)
+        return results
+
+    def _result(self, index: int, outcome: EpochOutcome) -> EpochResult:
+        member, share = self._active.members[index], 1 / len(self._active.members)
+        progress = member.progress
+        train_loss, loss = outcome.train_losses[index], outcome.validation_losses[index]
+        return EpochResult(
+            member=member.key,
+            epoch=progress.epochs,
+            phase=progress.phase,
+            train_loss=train_loss,
+            validation_loss=loss,
+            validation_accuracy=outcome.accuracies[index],
+            seconds=outcome.seconds * share,
+            evaluation_seconds=outcome.evaluation_seconds * share,
+            status=self._status(progress, train_loss, loss),
+            kept_epoch=progress.epochs if self._budget.keep == "last" else progress.best_epoch,
+        )
+
+    def _status(self, progress: Progress, *losses: float) -> Literal["training", "finished", "diverged"]:
+        if not all(map(math.isfinite, losses)):
+            return "diverged"
+        is_last = progress.phase == len(self._budget.phases) - 1
+        return "finished" if is_last and self._has_ended_phase(progress) else "training"
+
+    def _has_ended_phase(self, progress: Progress) -> bool:
+        phase = self._budget.phases[progress.phase]
+        stops_early = phase.patience is not None and progress.stale >= phase.patience
+        return progress.phase_epochs == phase.epochs or stops_early
+
+    def _remove_ended(self, results: Sequence[EpochResult]) -> None:
+        """Remove members from the computation that have diverged, finished, or ended the phase."""
+        staying = []
+        for index, (member, result) in enumerate(zip(self._active.members, results, strict=True)):
+            if result.status == "diverged":
+                continue
+            if not self._has_ended_phase(member.progress):
+                staying.append(index)
+                continue
+            weights = self._active.kept_weights(index)
+            if result.status == "finished":
+                self._finished[member.key] = weights
+            else:
+                member.progress.begin_next_phase()
+                state = MemberState(replace(member.progress), weights, best=None, optimizer=None)
+                self._waiting.append(WaitingMember(member, state))
+        self._active.keep(staying)
+
+    def _activate_earliest_phase(self) -> None:
+        """Bring all members of the earliest phase into the computation, and only them."""
+        phases = [waiting.member.progress.phase for waiting in self._waiting]
+        if self._active.members:
+            active_phase = self._active.phase
+            if active_phase not in phases and min(phases, default=active_phase) >= active_phase:
+                return
+            phases.append(active_phase)
+        members = [*self._suspended(), *self._waiting]
+        members.sort(key=lambda waiting: waiting.member.key)  # the same members always make the same pack
+        chosen = [waiting for waiting in members if waiting.member.progress.phase == min(phases)]
+        self._active.replace([waiting.member for waiting in chosen], [waiting.state for waiting in chosen])
+        self._waiting = [waiting for waiting in members if waiting not in chosen]
+
+    def _suspended(self) -> list[WaitingMember]:
+        """Return the active members with their states, as if they waited."""
+        states = self._active.states(self._task.device)
+        return [WaitingMember(member.copy(), states[member.key]) for member in self._active.members]

@@ -1,0 +1,58 @@
+"""What a trainer is given: the task, the recipe, and the runtime it works in."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from hpo.data.device import DeviceImages
+from hpo.training.async_evaluation import AsyncEvaluator
+from hpo.training.networks import Factory
+from hpo.training.pack import Pack
+from hpo.values.budget import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is learned: a network, and the images it is trained and validated on. They share one device."""
+
+    factory: Factory
+    train: DeviceImages
+    validation: DeviceImages
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.labels.device
+
+    def new_pack(self, seeds: Sequence[int]) -> Pack:
+        """Return a pack of new networks, one for each seed, on the device of the images."""
+        return Pack(self.factory, seeds, self.device, self.train.mean.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How packs of one batch size are trained.
+
+    `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
+    pack.
+    """
+
+    budget: Budget
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The surroundings of a training.
+
+    `clock` returns seconds. `interruptible` is entered around code in which an exception may be raised at any
+    moment, such as by a signal handler. With an `evaluator`, an epoch is evaluated while the next one is
+    trained.
+    """
+
+    clock: Callable[[], float] = time.perf_counter
+    interruptible: Callable[[], AbstractContextManager[object]] = nullcontext
+    evaluator: AsyncEvaluator | None = None
