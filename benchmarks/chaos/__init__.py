@@ -1,1 +1,1 @@
-"""Faults, drawn from a seed, thrown at a study that runs; see `__main__`."""
+"""Faults, drawn from a seed, against a running study. `python -m benchmarks.chaos` runs it."""

@@ -1,76 +1,80 @@
-"""Faults drawn from a seed against a study under `hpo run`, with four workers on a Postgres of its own.
+"""Inject faults, drawn from a seed, into a study under `hpo run` with four workers and its own Postgres.
 
-python -m benchmarks.chaos [--seeds N] [--faults N] [--first-seed N] [--pause] [--quick] [--json FILE]
-
-After each seed every invariant must hold, and every loss must be that of a run without faults, bit for bit.
-A seed that fails keeps its folder, with the log, and its schedule is printed. Linux only.
+After each seed, every invariant must hold, and every loss must equal that of a run without faults, bit for
+bit. A failed seed keeps its folder with the log, and its faults are printed. Linux only.
 """
 
-import argparse
-import json
 import shutil
 import signal
-import statistics
 import sys
 import time
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Literal
 
-from benchmarks import hardware
 from benchmarks.chaos.faults import FAULTS
+from benchmarks.chaos.runs import Outcome, run_with_faults, run_without_faults
 from benchmarks.chaos.server import running_server
-from benchmarks.chaos.siege import Outcome, run_besieged, run_calm
 from benchmarks.chaos.system import WORKERS, ChaosError, System, study_file
+from benchmarks.command import parser
+from benchmarks.results import Result, spread
 from hpo.errors import HpoError
 
 QUICK_SEED = 2015
-"""It draws six kinds of all sorts, and none of those that start everything anew, which takes most time."""
+"""A seed whose first six faults differ in kind. None restarts all processes, which takes longest."""
+
+
+def parse_options() -> Namespace:
+    options = parser(__doc__, quick="one seed, 6 faults, a smaller study")
+    options.add_argument("--seeds", type=int, default=20, help="runs under faults (default 20)")
+    options.add_argument("--faults", type=int, default=12, help="faults of each run (default 12)")
+    options.add_argument("--first-seed", type=int, help=f"default 0; {QUICK_SEED} with --quick")
+    options.add_argument("--pause", action="store_true", help="trials pause at rungs")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.faults = 1, 6
+    if arguments.first_seed is None:
+        arguments.first_seed = QUICK_SEED if arguments.quick else 0
+    return arguments
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="runs under faults (default 20)")
-    parser.add_argument("--faults", type=int, default=12, help="faults in each of them (default 12)")
-    parser.add_argument("--first-seed", type=int, help=f"default 0; of the quick form {QUICK_SEED}")
-    parser.add_argument("--pause", action="store_true", help="trials pause at rungs, under faults")
-    parser.add_argument("--quick", action="store_true", help="one seed, 6 faults, a smaller study")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
-    if options.quick:
-        options.seeds, options.faults = 1, 6
-    if options.first_seed is None:
-        options.first_seed = QUICK_SEED if options.quick else 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # with all that is to be cleared up
+    arguments = parse_options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM cleans up as Ctrl-C does
 
     start = time.monotonic()
-    study = partial(study_file, *(8, 24, "never") if options.quick else (20, 30, "always"))
-    # Where root runs this, the server is another user's process: no folder above it may be closed to that.
+    study = partial(study_file, *(8, 24, "never") if arguments.quick else (20, 30, "always"))
+    pruner: Literal["none", "pause"] = "pause" if arguments.pause else "none"
+    result = Result.begin("chaos", f"{WORKERS} workers, pruner {pruner}", arguments.seeds)
+    # As root, the server runs as another user. That user must be able to enter every folder above its data.
     folder = Path(mkdtemp(prefix="hpo-chaos-"))
     outcomes: list[Outcome] = []
     try:
         with running_server(folder / "postgres") as server:
-            calm = run_calm(System(server, folder / "calm", study()))
-            epochs = sum(len(trial.losses) for trial in calm.trials) // (3 if options.pause else 1)
-            say(f"without faults: held, {time.monotonic() - start:.0f} s")
-            struck = study(pruner="pause" if options.pause else "none")
-            for seed in range(options.first_seed, options.first_seed + options.seeds):
-                system = System(server, folder / f"seed-{seed}", struck)
-                outcome = run_besieged(system, calm, epochs, seed, options.faults)
-                tell(outcome, system)
+            baseline = run_without_faults(System(server, folder / "calm", study()))
+            epochs = sum(len(trial.losses) for trial in baseline.trials) // (3 if arguments.pause else 1)
+            log(f"without faults: held, {time.monotonic() - start:.0f} s")
+            faulty_study = study(pruner=pruner)
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+                system = System(server, folder / f"seed-{seed}", faulty_study)
+                outcome = run_with_faults(system, baseline, epochs, seed, arguments.faults)
+                log_outcome(outcome, system)
                 outcomes.append(outcome)
                 if not outcome.violations:
                     shutil.rmtree(system.folder)
-    except (ChaosError, HpoError) as error:  # under faults, it is an outcome
+    except (ChaosError, HpoError) as error:  # from the run without faults; `run_with_faults` catches its own
         sys.exit(f"{error}\n{folder / 'calm' / 'log'} has the log")
     except KeyboardInterrupt:
         if not is_broken(outcomes):
             shutil.rmtree(folder)
         sys.exit("stopped")
-    report(outcomes, time.monotonic() - start, options.json)
+    report(result, outcomes, time.monotonic() - start)
+    result.write(arguments.json)
     if is_broken(outcomes):
         sys.exit(1)
     shutil.rmtree(folder)
@@ -80,40 +84,36 @@ def is_broken(outcomes: Sequence[Outcome]) -> bool:
     return any(outcome.violations for outcome in outcomes)
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def tell(outcome: Outcome, system: System) -> None:
-    """One line on a seed; where it failed, all that helps to see why."""
-    held = "BROKEN" if outcome.violations else "held"
-    say(f"seed {outcome.seed}: {held}, {len(outcome.faults)} faults, {outcome.seconds:.0f} s")
+def log_outcome(outcome: Outcome, system: System) -> None:
+    """Log one line for a seed, and violations, faults and log of a broken one."""
+    verdict = "BROKEN" if outcome.violations else "held"
+    log(f"seed {outcome.seed}: {verdict}, {len(outcome.faults)} faults, {outcome.seconds:.0f} s")
     if outcome.violations:
-        say("\n".join(f"  {violation}" for violation in outcome.violations))
-        say("\n".join(f"  {seconds:6.1f} s  {name}" for seconds, name in outcome.faults))
-        say(f"{system.log_tail()}\n{system.folder} is kept")
+        log("\n".join(f"  {violation}" for violation in outcome.violations))
+        log("\n".join(f"  {seconds:6.1f} s  {name}" for seconds, name in outcome.faults))
+        log(f"{system.log_tail()}\n{system.folder} is kept")
 
 
-def report(outcomes: Sequence[Outcome], seconds: float, file: Path | None) -> None:
+def report(result: Result, outcomes: Sequence[Outcome], seconds: float) -> None:
     injected = Counter(name for outcome in outcomes for _, name in outcome.faults)
     survived = Counter(name for outcome in outcomes if not outcome.violations for _, name in outcome.faults)
-    print(f"{len(outcomes)} seeds, {WORKERS} workers, {seconds:.0f} s")
-    print(hardware.line())
-    print(f"{'fault':32}{'injected':>10}{'survived':>10}")
+    table = result.table(
+        f"Faults of all seeds, in {seconds:.0f} s", ("fault", "injected", "survived"), first=30
+    )
     for name in FAULTS:
-        print(f"{name:32}{injected[name]:10}{survived[name]:10}")
-    print(f"{'all':32}{injected.total():10}{survived.total():10}")
-    times = sorted(each for outcome in outcomes for each in outcome.recoveries)
-    if times:
-        middle, longest = statistics.median(times), times[-1]
-        print(f"SIGKILL to next claim: median {middle:.1f} s, longest {longest:.1f} s, n = {len(times)}")
-    if file:
-        figures = {
-            "hardware": hardware.line(),
-            "seconds": seconds,
-            "seeds": [asdict(outcome) for outcome in outcomes],
-        }
-        file.write_text(json.dumps(figures, indent=2))
+        table.add(name, str(injected[name]), str(survived[name]))
+    table.add("all", str(injected.total()), str(survived.total()))
+    recoveries = [each for outcome in outcomes for each in outcome.recoveries]
+    if recoveries:
+        heads = ("", "n", "median s", "range")
+        table = result.table("Seconds from SIGKILL of a worker to the next claim of a trial of it", heads)
+        median = result.median("SIGKILL to next claim", recoveries)
+        table.add("recovery", str(len(recoveries)), f"{median:.1f}", spread(recoveries, 1))
+    result.values.update({"seconds": seconds, "seeds": [asdict(outcome) for outcome in outcomes]})
 
 
 if __name__ == "__main__":

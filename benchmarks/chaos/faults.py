@@ -1,4 +1,4 @@
-"""The faults: each a function that does the damage and sees to it that it ends."""
+"""The faults. Each is a function that does the damage and arranges for its end."""
 
 import math
 import os
@@ -15,30 +15,32 @@ from benchmarks.chaos.system import LEASE_SECONDS, System
 from hpo.store import schema
 
 QUOTA_BYTES = 4096
+"""Less than a checkpoint has."""
 
 Fault = Callable[[System, random.Random], None]
+"""Strike a system. Random choices come from the given generator."""
 
 
 def kill_worker(system: System, draw: random.Random) -> None:
-    """SIGKILL; measures how long its trials lie idle."""
+    """Send SIGKILL to a worker, and measure how long its trials wait for their next claim."""
     victim = system.busy_worker(draw)
     system.signal(victim, signal.SIGKILL)
     killed = time.monotonic()
     if trials := system.leases_of(victim):
-        system.wait("the next claim of a killed worker's trial", lambda: _moved_on(system, trials), 60)
+        system.wait("the next claim of a killed worker's trial", lambda: _claimed_again(system, trials), 60)
         system.recoveries.append(time.monotonic() - killed)
 
 
-def _moved_on(system: System, trials: Mapping[int, int]) -> bool | None:
-    """Whether one of the trials has a higher token or has ended."""
+def _claimed_again(system: System, trials: Mapping[int, int]) -> bool | None:
+    """Return True once one of the trials has a higher token or has ended. `trials`: tokens by trial id."""
     table = schema.leases
     query = select(table.c.trial_id, table.c.token).where(table.c.trial_id.in_(trials))
-    now = system.ask(lambda opened: {row.trial_id: row.token for row in opened.execute(query)})
-    return any(now.get(trial_id, token + 1) > token for trial_id, token in trials.items()) or None
+    current = system.query(lambda connection: {row.trial_id: row.token for row in connection.execute(query)})
+    return any(current.get(trial_id, token + 1) > token for trial_id, token in trials.items()) or None
 
 
 def terminate_worker(system: System, draw: random.Random) -> None:
-    """SIGTERM: the worker ends by itself and leaves no lease."""
+    """Send SIGTERM to a worker, which must end by itself and leave no lease."""
     victim = system.busy_worker(draw)
     system.signal(victim, signal.SIGTERM)
     system.wait(
@@ -49,54 +51,54 @@ def terminate_worker(system: System, draw: random.Random) -> None:
 
 
 def freeze_worker(system: System, draw: random.Random) -> None:
-    """SIGSTOP for longer than a lease, then SIGCONT: the worker wakes as an old owner."""
+    """Stop a worker for longer than a lease, so that it wakes as the old owner of its trials."""
     victim = system.busy_worker(draw)
     system.signal(victim, signal.SIGSTOP)
     system.later(LEASE_SECONDS * draw.uniform(1.3, 2.5), lambda: system.signal(victim, signal.SIGCONT))
 
 
 def kill_launcher(system: System, _draw: random.Random) -> None:
-    """SIGKILL to `hpo run` alone, which is called again while its old workers still notice."""
+    """Send SIGKILL to `hpo run` alone, and call it again while its old workers still end."""
     os.kill(system.launcher.pid, signal.SIGKILL)
     system.launcher.wait()
     system.start()
 
 
 def kill_machine(system: System, _draw: random.Random) -> None:
-    """SIGKILL to everything but the database; `hpo run` is called again."""
+    """Send SIGKILL to all processes but the database, and call `hpo run` again."""
     system.kill_all()
     system.start()
 
 
-def _restart(how: Shutdown) -> Fault:
+def _restart(mode: Shutdown) -> Fault:
     def restart(system: System, _draw: random.Random) -> None:
-        system.server.restart(how)
+        system.server.restart(mode)
 
     return restart
 
 
 def stop_postgres(system: System, draw: random.Random) -> None:
-    """No database for some seconds."""
+    """Stop the database for some seconds."""
     system.server.stop()
     time.sleep(draw.uniform(1, 2 * LEASE_SECONDS))
     system.server.start()
 
 
-def _cut(most: int | None) -> Fault:
-    """`most`: how many connections are cut, None for all."""
+def _cut(limit: int | None) -> Fault:
+    """Return a fault that cuts at most `limit` connections, or all if None."""
     query = text(
         "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE datname = "
-        "current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT :most) AS connections"
-    ).bindparams(most=most)
+        "current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT :limit) AS connections"
+    ).bindparams(limit=limit)
 
     def cut(system: System, _draw: random.Random) -> None:
-        system.ask(lambda opened: opened.execute(query).all())
+        system.query(lambda connection: connection.execute(query).all())
 
     return cut
 
 
 def fill_quota(system: System, draw: random.Random) -> None:
-    """No file of a live worker can grow beyond some kilobytes for a while."""
+    """Keep the files of all live workers below some kilobytes for a while."""
     limited = [process for process in system.processes() if process.worker]
     for process in limited:
         system.limit_files(process, QUOTA_BYTES)
@@ -109,10 +111,10 @@ def fill_quota(system: System, draw: random.Random) -> None:
 
 
 def take_artifacts(system: System, draw: random.Random) -> None:
-    """The artifact folder is gone, and a file stands in its place."""
+    """Put a file in the place of the artifact folder for a while."""
     if not system.artifacts.is_symlink():
         system.end_faults(math.inf)
-    # Each time in one step: a worker could make the folder anew between two.
+    # Replace is one step. Between a removal and a creation, a worker could create the folder again.
     new, folder = system.artifacts.with_name("new"), system.artifacts.readlink()
     new.write_text("not a folder")
     new.replace(system.artifacts)
@@ -141,9 +143,9 @@ FAULTS: Mapping[str, Fault] = {
 
 
 def schedule(seed: int, count: int) -> list[str]:
-    """The names of `count` faults: all kinds in an order drawn from the seed, then all again."""
-    draw, names = random.Random(seed), list(FAULTS)
-    drawn: list[str] = []
-    while len(drawn) < count:
-        drawn += draw.sample(names, len(names))
-    return drawn[:count]
+    """Return the names of `count` faults: all kinds in an order drawn from the seed, then all again."""
+    draw, kinds = random.Random(seed), list(FAULTS)
+    names: list[str] = []
+    while len(names) < count:
+        names += draw.sample(kinds, len(kinds))
+    return names[:count]

@@ -1,6 +1,6 @@
-"""What must hold when a study has ended, whatever happened to it on the way: pure functions of what is left.
+"""The invariants of an ended study, whatever faults it had: pure functions of its end state.
 
-Each invariant gives a line, with the figures, for each violation.
+Each invariant yields one line for each violation, with the figures.
 """
 
 from collections import Counter
@@ -25,7 +25,10 @@ EXPORTED = "bundle"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A trial with its reports; `losses`: of `hpo.epoch` by epoch, `steps`: Optuna's intermediate values."""
+    """A trial with its validation losses by epoch.
+
+    `losses` are those in `hpo.epoch`, `steps` Optuna's intermediate values.
+    """
 
     stage: Stage
     row: TrialRow
@@ -38,9 +41,13 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
-    """All that a study leaves; `leases`, `checkpoints`, `workers`: the rows of these tables, `transactions`:
-    open ones, `files`: those in the study's artifact folder, temporary ones too."""
+class EndState:
+    """Everything that a study leaves behind.
+
+    `leases`, `checkpoints` and `workers` describe the rows of these tables, `transactions` the open ones.
+    `files` are the paths in the study's artifact folder, temporary files included. `processes` are still
+    alive.
+    """
 
     study: Study
     trials: Sequence[Trial]
@@ -56,26 +63,30 @@ class Remains:
         return [trial for trial in self.trials if trial.stage == stage]
 
 
-def remains(connection: Connection, study: Study, artifacts: Path, processes: Sequence[str] = ()) -> Remains:
-    """Reads them. `artifacts`: the artifact folder of all studies; `processes`: those that still live."""
+def read_end_state(
+    connection: Connection, study: Study, artifacts: Path, processes: Sequence[str] = ()
+) -> EndState:
+    """Read the end state of a study. `artifacts` is the artifact folder of all studies."""
     leases = connection.execute(select(schema.leases).order_by(schema.leases.c.trial_id)).all()
     checkpoints = connection.execute(select(schema.checkpoints).order_by(schema.checkpoints.c.trial_id)).all()
     workers = connection.execute(select(schema.workers).order_by(schema.workers.c.name)).all()
-    others = text(
+    transactions = text(
         "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'"
     )
     folder = study.artifacts(artifacts)
-    return Remains(
-        study,
-        [trial for stage in STAGES for trial in _trials(connection, study, stage)],
-        [f"of trial id {row.trial_id}, held by {row.worker} until {row.expires}" for row in leases],
-        [f"of trial id {row.trial_id}, epoch {row.epoch}: {row.file}" for row in checkpoints],
-        [f"{row.name}, alive until {row.expires}" for row in workers],
-        [f"{row.state} in process {row.pid}: {row.query}" for row in connection.execute(others)],
-        folder,
-        sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
-        processes,
+    return EndState(
+        study=study,
+        trials=[trial for stage in STAGES for trial in _trials(connection, study, stage)],
+        leases=[f"of trial id {row.trial_id}, held by {row.worker} until {row.expires}" for row in leases],
+        checkpoints=[f"of trial id {row.trial_id}, epoch {row.epoch}: {row.file}" for row in checkpoints],
+        workers=[f"{row.name}, alive until {row.expires}" for row in workers],
+        transactions=[
+            f"{row.state} in process {row.pid}: {row.query}" for row in connection.execute(transactions)
+        ],
+        folder=folder,
+        files=sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
+        processes=processes,
     )
 
 
@@ -84,44 +95,48 @@ def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Tria
     curves, table = results.curves(connection, study_id), schema.epochs
     for row in trials.read(connection, study_id):
         query = select(table.c.epoch, table.c.validation_loss).where(table.c.trial_id == row.trial_id)
-        losses = {each.epoch: each.validation_loss for each in connection.execute(query)}
+        losses = {epoch.epoch: epoch.validation_loss for epoch in connection.execute(query)}
         yield Trial(stage, row, losses, curves[row.trial_id].losses)
 
 
-def exact_budget(left: Remains) -> Iterator[str]:
-    """As many trials as asked for: none lost, none made anew under another number."""
-    promotion = left.study.spec.promotion
-    for stage, budget in zip(STAGES, (left.study.trials, promotion.top * promotion.seeds), strict=True):
-        numbers = [trial.row.number for trial in left.of(stage)]
+def exact_budget(state: EndState) -> Iterator[str]:
+    """Check that there are as many trials as the budget has, with the numbers 0, 1, 2, ..."""
+    promotion = state.study.spec.promotion
+    for stage, budget in zip(STAGES, (state.study.trials, promotion.top * promotion.seeds), strict=True):
+        numbers = [trial.row.number for trial in state.of(stage)]
         if numbers != list(range(budget)):
             yield f"{stage}: {len(numbers)} trials, numbered {_ranges(numbers)}, for a budget of {budget}"
 
 
-def all_complete(left: Remains) -> Iterator[str]:
-    """No fault costs a trial, and none is left waiting, paused or running."""
-    pauses = bool(rungs_of(left.study.spec))
-    for trial in left.trials:
-        fine = [TrialState.COMPLETE, TrialState.PRUNED][: 1 + (pauses and trial.stage == "search")]
-        if trial.row.state not in fine or trial.row.value is None:
+def all_complete(state: EndState) -> Iterator[str]:
+    """Check that no fault cost a trial, and that none is left waiting, paused or running."""
+    pauses = bool(rungs_of(state.study.spec))
+    for trial in state.trials:
+        may_be_pruned = pauses and trial.stage == "search"
+        ended = {TrialState.COMPLETE, TrialState.PRUNED} if may_be_pruned else {TrialState.COMPLETE}
+        if trial.row.state not in ended or trial.row.value is None:
             reason = trial.row.attributes.get("reason", "no reason given")
             yield f"{trial.name} is {trial.row.state.name} with value {trial.row.value}: {reason}"
 
 
-def no_cell_twice(left: Remains) -> Iterator[str]:
-    """Each cell is searched once, each promoted trial trained once with each seed."""
-    cells = Counter(str(sorted(trial.row.point.items())) for trial in left.of("search"))
+def no_cell_twice(state: EndState) -> Iterator[str]:
+    """Check that each cell is searched once, and each promoted trial trained once with each seed."""
+    cells = Counter(str(sorted(trial.row.point.items())) for trial in state.of("search"))
     trainings = Counter(
         f"of search trial {trial.row.attributes.get('promoted_from')} "
         f"with seed {trial.row.attributes.get('seed')}"
-        for trial in left.of("full")
+        for trial in state.of("full")
     )
-    for what, counts in (("cell", cells), ("full training", trainings)):
-        yield from (f"{what} {name}: {count} trials" for name, count in counts.items() if count > 1)
+    for kind, counts in (("cell", cells), ("full training", trainings)):
+        yield from (f"{kind} {name}: {count} trials" for name, count in counts.items() if count > 1)
 
 
-def whole_curves(left: Remains) -> Iterator[str]:
-    """Each trial's steps are 1 to n, the n that is noted on it, in both tables with the same losses."""
-    for trial in left.trials:
+def whole_curves(state: EndState) -> Iterator[str]:
+    """Check that each trial has the epochs 1 to n in both tables, with the same losses.
+
+    n is the number of epochs noted on the trial.
+    """
+    for trial in state.trials:
         epochs = trial.row.attributes.get("epochs")
         if epochs is None:
             yield f"{trial.name}: its number of epochs is not noted"
@@ -137,47 +152,47 @@ def whole_curves(left: Remains) -> Iterator[str]:
                 )
 
 
-def no_lease_left(left: Remains) -> Iterator[str]:
-    yield from (f"lease {lease}" for lease in left.leases)
+def no_lease_left(state: EndState) -> Iterator[str]:
+    yield from (f"lease {lease}" for lease in state.leases)
 
 
-def no_checkpoint_left(left: Remains) -> Iterator[str]:
-    yield from (f"checkpoint {checkpoint}" for checkpoint in left.checkpoints)
+def no_checkpoint_left(state: EndState) -> Iterator[str]:
+    yield from (f"checkpoint {checkpoint}" for checkpoint in state.checkpoints)
 
 
-def no_worker_left(left: Remains) -> Iterator[str]:
-    yield from (f"worker {worker}" for worker in left.workers)
+def no_worker_left(state: EndState) -> Iterator[str]:
+    yield from (f"worker {worker}" for worker in state.workers)
 
 
-def no_process_left(left: Remains) -> Iterator[str]:
-    yield from (f"process {process}" for process in left.processes)
+def no_process_left(state: EndState) -> Iterator[str]:
+    yield from (f"process {process}" for process in state.processes)
 
 
-def no_open_transaction(left: Remains) -> Iterator[str]:
-    yield from (f"transaction {transaction}" for transaction in left.transactions)
+def no_open_transaction(state: EndState) -> Iterator[str]:
+    yield from (f"transaction {transaction}" for transaction in state.transactions)
 
 
-def weights_load(left: Remains) -> Iterator[str]:
-    """Each full training's weights are there and whole."""
-    for trial in left.of("full"):
+def weights_load(state: EndState) -> Iterator[str]:
+    """Check that the weights of each full training can be loaded."""
+    for trial in state.of("full"):
         name = trial.row.attributes.get("weights")
         try:
-            if not load_file(left.folder / str(name)):
+            if not load_file(state.folder / str(name)):
                 yield f"{trial.name}: {name} holds no tensor"
         except (OSError, SafetensorError) as error:
             yield f"{trial.name}: weights {name}: {error}"
 
 
-def no_stray_file(left: Remains) -> Iterator[str]:
-    """The weights, the metrics beside them and the bundle: no checkpoint, no half-written file."""
-    weights = [Path(str(trial.row.attributes.get("weights"))) for trial in left.of("full")]
+def no_stray_file(state: EndState) -> Iterator[str]:
+    """Check that only weights, their metrics and the bundle are left, no checkpoint or partial file."""
+    weights = [Path(str(trial.row.attributes.get("weights"))) for trial in state.of("full")]
     expected = {str(file) for file in weights} | {str(file.with_suffix(".metrics.json")) for file in weights}
-    for name in left.files:
+    for name in state.files:
         if name not in expected and Path(name).parts[0] != EXPORTED:
             yield f"stray file {name}"
 
 
-INVARIANTS: tuple[Callable[[Remains], Iterator[str]], ...] = (
+INVARIANTS: tuple[Callable[[EndState], Iterator[str]], ...] = (
     exact_budget,
     all_complete,
     no_cell_twice,
@@ -192,42 +207,45 @@ INVARIANTS: tuple[Callable[[Remains], Iterator[str]], ...] = (
 )
 
 
-def same_numbers(left: Remains, calm: Remains) -> Iterator[str]:
-    """The best trial, its value and every reported loss are those of a run without faults, bit for bit.
+def same_numbers(state: EndState, baseline: EndState) -> Iterator[str]:
+    """Check that the best trial, its value and every loss are those of the baseline, bit for bit.
 
-    Where trials pause, who goes on depends on who was faster: only the losses of the search are the same.
+    With pauses, the trials that resume depend on timing. Then only the losses of the search are compared.
     """
-    pauses = bool(rungs_of(left.study.spec))
+    pauses = bool(rungs_of(state.study.spec))
     for stage in () if pauses else STAGES:
-        best, expected = _best(left, stage), _best(calm, stage)
+        best, expected = _best(state, stage), _best(baseline, stage)
         if best != expected:
             yield f"best {stage} trial and value {best}, without faults {expected}"
-    calm_losses = {trial.name: trial.losses for trial in calm.trials}
-    for trial in left.of("search") if pauses else left.trials:
-        expected_losses = calm_losses.get(trial.name, {})
+    baseline_losses = {trial.name: trial.losses for trial in baseline.trials}
+    for trial in state.of("search") if pauses else state.trials:
+        expected_losses = baseline_losses.get(trial.name, {})
         for epoch, loss in trial.losses.items():
             if loss != expected_losses.get(epoch):
                 yield (
                     f"{trial.name}: loss {loss} of epoch {epoch}, without faults {expected_losses.get(epoch)}"
                 )
-                break  # all later ones follow from it
+                break  # a wrong loss makes all later losses wrong
 
 
-def _best(left: Remains, stage: Stage) -> tuple[float, int] | None:
-    values = [(t.row.value, t.row.number) for t in left.of(stage) if t.row.value is not None]
+def _best(state: EndState, stage: Stage) -> tuple[float, int] | None:
+    values = [(trial.row.value, trial.row.number) for trial in state.of(stage) if trial.row.value is not None]
     return min(values, default=None)
 
 
-def violations(left: Remains, calm: Remains | None = None) -> list[str]:
-    """All, each with the name of its invariant; `calm`: what a run without faults left, to compare with."""
-    found = [f"{invariant.__name__}: {line}" for invariant in INVARIANTS for line in invariant(left)]
-    if calm is not None:
-        found += [f"same_numbers: {line}" for line in same_numbers(left, calm)]
-    return found
+def violations(state: EndState, baseline: EndState | None = None) -> list[str]:
+    """Return all violations, each with the name of its invariant.
+
+    `baseline` is the end state of a run without faults.
+    """
+    lines = [f"{invariant.__name__}: {line}" for invariant in INVARIANTS for line in invariant(state)]
+    if baseline is not None:
+        lines += [f"same_numbers: {line}" for line in same_numbers(state, baseline)]
+    return lines
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """As `1-4, 6-40`; `none` for none."""
+    """Return numbers as `1-4, 6-40`, or `none`."""
     runs = [
         [number for _, number in group]
         for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import Connection, delete, func, insert, select, update
 from support.shell import SMALL_STUDY
 
-from benchmarks.chaos.invariants import INVARIANTS, Remains, remains, violations
+from benchmarks.chaos.invariants import INVARIANTS, EndState, read_end_state, violations
 from hpo.spec.study_spec import StudySpec
 from hpo.store import schema, trials
 from hpo.store.connection import Storage
@@ -35,9 +35,9 @@ class FinishedStudy:
     study: Study
     artifacts: Path
 
-    def remains(self, processes: Sequence[str] = ()) -> Remains:
+    def end_state(self, processes: Sequence[str] = ()) -> EndState:
         with self.storage.transaction() as connection:
-            return remains(connection, self.study, self.artifacts, processes)
+            return read_end_state(connection, self.study, self.artifacts, processes)
 
     def ids(self, stage: Stage) -> list[int]:
         table = schema.trials
@@ -109,7 +109,7 @@ def lose_a_trial(connection: Connection, finished: FinishedStudy) -> None:
 
 
 def add_a_trial(connection: Connection, finished: FinishedStudy) -> None:
-    point = finished.remains().of("search")[0].row.point
+    point = finished.end_state().of("search")[0].row.point
     trials.enqueue(connection, finished.study.search_id, finished.study.spec.space, [(point, {"seed": 1})])
 
 
@@ -129,12 +129,12 @@ def search_a_cell_again(connection: Connection, finished: FinishedStudy) -> None
     first, second = finished.ids("search")[:2]
     table = schema.trial_params
     connection.execute(delete(table).where(table.c.trial_id == second))
-    point = next(trial.row.point for trial in finished.remains().trials if trial.row.trial_id == first)
+    point = next(trial.row.point for trial in finished.end_state().trials if trial.row.trial_id == first)
     trials.set_points(connection, finished.study.spec.space, {second: point})
 
 
 def train_a_seed_again(connection: Connection, finished: FinishedStudy) -> None:
-    first, second = (trial.row for trial in finished.remains().of("full"))
+    first, second = (trial.row for trial in finished.end_state().of("full"))
     trials.set_attributes(connection, {second.trial_id: {"seed": first.attributes["seed"]}})
 
 
@@ -188,22 +188,22 @@ def leave_a_worker(connection: Connection, finished: FinishedStudy) -> None:
 
 
 def lose_weights(connection: Connection, finished: FinishedStudy) -> None:
-    (finished.remains().folder / WEIGHTS.format(1)).unlink()
+    (finished.end_state().folder / WEIGHTS.format(1)).unlink()
 
 
 def cut_weights_short(connection: Connection, finished: FinishedStudy) -> None:
-    file = finished.remains().folder / WEIGHTS.format(1)
+    file = finished.end_state().folder / WEIGHTS.format(1)
     file.write_bytes(file.read_bytes()[:20])
 
 
 def leave_a_file(connection: Connection, finished: FinishedStudy) -> None:
-    folder = finished.remains().folder / "checkpoints"
+    folder = finished.end_state().folder / "checkpoints"
     folder.mkdir()
     (folder / "search-0003-1-0002.safetensors").touch()
 
 
 def leave_half_a_file(connection: Connection, finished: FinishedStudy) -> None:
-    (finished.remains().folder / f".{WEIGHTS.format(1)}.x7y").touch()
+    (finished.end_state().folder / f".{WEIGHTS.format(1)}.x7y").touch()
 
 
 BREACHES: dict[Callable[[Connection, FinishedStudy], None], str] = {
@@ -229,9 +229,9 @@ BREACHES: dict[Callable[[Connection, FinishedStudy], None], str] = {
 
 
 def test_finished_study_breaks_no_invariant(finished: FinishedStudy) -> None:
-    state = finished.remains()
+    state = finished.end_state()
     assert [len(state.of(stage)) for stage in ("search", "full")] == [12, 2]
-    assert violations(state, calm=state) == []
+    assert violations(state, baseline=state) == []
 
 
 @pytest.mark.parametrize("breach", BREACHES, ids=lambda breach: breach.__name__)
@@ -240,12 +240,12 @@ def test_breach_is_reported(
 ) -> None:
     with finished.storage.transaction() as connection:
         breach(connection, finished)
-    lines = violations(finished.remains())
+    lines = violations(finished.end_state())
     assert any(line.startswith(BREACHES[breach]) for line in lines), lines
 
 
 def test_surviving_process_is_reported(finished: FinishedStudy) -> None:
-    assert violations(finished.remains(["17: hpo worker small"])) == [
+    assert violations(finished.end_state(["17: hpo worker small"])) == [
         "no_process_left: process 17: hpo worker small"
     ]
 
@@ -253,7 +253,7 @@ def test_surviving_process_is_reported(finished: FinishedStudy) -> None:
 def test_open_transaction_is_reported(finished: FinishedStudy) -> None:
     with finished.storage.engine.connect() as connection:
         connection.execute(select(schema.trials.c.trial_id))
-        (line,) = violations(finished.remains())
+        (line,) = violations(finished.end_state())
     assert line.startswith("no_open_transaction: transaction idle in transaction in process ")
 
 
@@ -266,7 +266,7 @@ def test_every_invariant_has_a_breach() -> None:
 
 
 def test_loss_that_differs_in_its_last_bit_is_reported(finished: FinishedStudy) -> None:
-    calm, trial_id = finished.remains(), finished.ids("search")[5]
+    baseline, trial_id = finished.end_state(), finished.ids("search")[5]
     loss = math.nextafter(5 + 1 / 2, 9)
     with finished.storage.transaction() as connection:
         for table, step, column in (
@@ -275,16 +275,16 @@ def test_loss_that_differs_in_its_last_bit_is_reported(finished: FinishedStudy) 
         ):
             row = (table.c.trial_id == trial_id, table.c[step] == 2)
             connection.execute(update(table).where(*row).values({column: loss}))
-    assert violations(finished.remains(), calm) == [
+    assert violations(finished.end_state(), baseline) == [
         "same_numbers: search trial 5: loss 5.500000000000001 of epoch 2, without faults 5.5"
     ]
 
 
 def test_other_best_trial_than_without_faults_is_reported(finished: FinishedStudy) -> None:
-    calm, table = finished.remains(), schema.trial_values
+    baseline, table = finished.end_state(), schema.trial_values
     with finished.storage.transaction() as connection:
         trial = table.c.trial_id == finished.ids("search")[5]
         connection.execute(update(table).where(trial).values(value=0.1))
-    assert violations(finished.remains(), calm) == [
+    assert violations(finished.end_state(), baseline) == [
         "same_numbers: best search trial and value (0.1, 5), without faults (0.3333333333333333, 0)"
     ]
