@@ -1,4 +1,4 @@
-"""Which devices workers run on: slots, each a device with the environment that pins a process to it."""
+"""Choose the devices that workers run on."""
 
 import os
 from pathlib import Path
@@ -7,49 +7,49 @@ from hpo.errors import InputError
 from hpo.launch.slot import Slot
 from hpo.settings import visible_devices
 
-MOST_CPU_WORKERS = 8
+MAX_CPU_WORKERS = 8
 
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
-"""What drivers of GPUs that torch can use put there: NVIDIA's, that of Jetson, AMD's, that of WSL."""
+"""Device files of the GPU drivers that torch can use: NVIDIA, Jetson, AMD, WSL."""
 
 
 def slots(gpus: str, per_device: int | None) -> list[Slot]:
-    """The slots for `--gpus` (`all`, `cpu`, or ordinals such as `0,1`) and `--per-device`.
+    """Return the slots for `--gpus` (`all`, `cpu`, or ordinals such as `0,1`) and `--per-device`.
 
-    `all` means the CPU where there is no GPU. Ordinals count among the devices that an outer
-    CUDA_VISIBLE_DEVICES leaves. One worker per GPU, and one per core up to `MOST_CPU_WORKERS`, unless
-    `per_device` is given; workers on the CPU share its cores. Raises `InputError` for a GPU that is not
-    there.
+    `all` means the CPU on a machine without a GPU. Ordinals count the devices that CUDA_VISIBLE_DEVICES
+    leaves to this process. The default of `per_device` is one worker per GPU, or one per core up to
+    `MAX_CPU_WORKERS`. Workers on the CPU share its cores. Raises `InputError` for a GPU that does not exist.
     """
-    chosen = _chosen(gpus)
-    if not chosen:
+    devices = _visible_gpus(gpus)
+    if not devices:
         return _cpu_slots(per_device)
     return [
-        # The process sees one GPU only, so it is cuda:0 there whatever it is called outside.
+        # The worker sees one GPU only, which torch calls cuda:0 there.
         Slot("cuda:0", f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu})
-        for gpu in chosen
+        for gpu in devices
         for _ in range(per_device or 1)
     ]
 
 
 def _cpu_slots(workers: int | None) -> list[Slot]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or min(cores, MOST_CPU_WORKERS)
+    count = workers or min(cores, MAX_CPU_WORKERS)
     environment = {
         "OMP_NUM_THREADS": str(max(1, cores // count)),
-        # Threads that wait give up their core. Two launchers on one machine each take its cores for their
-        # own, and threads that spin at every barrier then starve each other.
+        # Waiting threads give up their core. Two launchers on one machine each count on all cores, and
+        # threads that spin at every barrier would starve each other.
         "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_VISIBLE_DEVICES": "",
     }
     return [Slot("cpu", "cpu", environment)] * count
 
 
-def _chosen(gpus: str) -> list[str]:
+def _visible_gpus(gpus: str) -> list[str]:
+    """Return the values for CUDA_VISIBLE_DEVICES, one per GPU. Empty: the CPU."""
     if gpus == "cpu":
         return []
     count, visible = _gpu_count(), visible_devices()
-    # torch counts what is visible and works; CUDA ignores what follows a device that does not, such as -1.
+    # torch counts the visible devices that work. CUDA ignores all devices after one that does not, as -1.
     present = [str(ordinal) for ordinal in range(count)] if visible is None else visible[:count]
     if gpus == "all":
         return present
@@ -67,7 +67,7 @@ def _chosen(gpus: str) -> list[str]:
 
 def _gpu_count() -> int:
     if not any(Path(driver).exists() for driver in DRIVERS):
-        return 0  # torch would say so too, but importing it takes as long as all else that a launcher does
-    import torch  # the driver's count of the visible ones, without starting CUDA in this process
+        return 0  # without importing torch, which takes as long as the rest of a launcher's start
+    import torch
 
-    return torch.cuda.device_count()
+    return torch.cuda.device_count()  # asks the driver, and does not start CUDA in this process

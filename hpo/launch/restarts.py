@@ -1,13 +1,13 @@
-"""How often a process that ends too early is started again."""
+"""Decide how often a process that ends too early is started again."""
 
 from dataclasses import dataclass
 
 from hpo.errors import InputError
 
-MOST_FAILURES = 3
-MOST_KILLS = 20
-"""In a row, without a long life in between. An error of its own comes back; what others do to a process, as
-when memory runs out, may not."""
+MAX_FAILURES = 3
+MAX_KILLS = 20
+"""Ends in a row, without a long life in between. A process's own error is likely to come back. A kill from
+outside, as when memory runs out, may not."""
 
 LONG_LIFE = 60.0
 """Seconds after which a process counts as having worked."""
@@ -15,25 +15,25 @@ LONG_LIFE = 60.0
 
 @dataclass
 class Restarts:
-    """What became of the processes that ran in one place, one after another."""
+    """The early ends of the processes of one slot, in a row."""
 
     failures: int = 0
     kills: int = 0
 
-    def after(self, code: int, lived: float) -> str | None:
-        """Which restart comes after this end, as "2 of 3"; None if there is to be none.
+    def after(self, code: int, seconds: float) -> str | None:
+        """Count an end; return which restart follows, as "2 of 3", or None if none does.
 
-        `code`: the exit code, minus the signal's number for a process that was killed. One that ends with 0
-        too early was told to stop.
+        `code`: the exit code, minus the signal's number for a process that was killed. A process that ended
+        early with 0 was told to stop, which counts as a kill. `seconds`: how long the process has lived.
         """
-        if lived >= LONG_LIFE:
+        if seconds >= LONG_LIFE:
             self.failures = self.kills = 0
         if code == InputError.exit_code:
-            return None  # a mistake in what the user wrote: another try would end the same way
+            return None  # a mistake of the user: another try would end the same way
         if code > 0:
             self.failures += 1
-            count, most = self.failures, MOST_FAILURES
+            count, limit = self.failures, MAX_FAILURES
         else:
             self.kills += 1
-            count, most = self.kills, MOST_KILLS
-        return f"{count} of {most}" if count <= most else None
+            count, limit = self.kills, MAX_KILLS
+        return f"{count} of {limit}" if count <= limit else None

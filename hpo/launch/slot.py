@@ -1,4 +1,4 @@
-"""A slot: room for one worker, on a device with the environment that pins a process to it."""
+"""A slot: room for one worker on a device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Room for one worker. `device` is what the worker calls it, `environment` what makes it that."""
+    """Room for one worker.
+
+    `device` is torch's name of the device inside the worker's process. `environment` pins the process to it.
+    `label` names the slot in the launcher's output.
+    """
 
     device: str
     label: str
@@ -14,5 +18,5 @@ class Slot:
 
 
 def common_environment(slots: Sequence[Slot]) -> dict[str, str]:
-    """What the environments of all the slots agree on."""
+    """Return the variables that are equal in the environments of all slots."""
     return dict(set.intersection(*(set(slot.environment.items()) for slot in slots)))

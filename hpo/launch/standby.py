@@ -1,7 +1,7 @@
-"""A worker that has loaded everything and waits for a place.
+"""A worker process that has loaded everything and waits for a slot.
 
-To import torch and read the images takes seconds, in which the trials of a worker that died would lie idle.
-The launcher keeps one process that has done so, and gives it a place with one line on its standard input.
+Importing torch and reading the images takes seconds, in which the trials of a dead worker would lie idle. The
+launcher keeps one process that has done both, and gives it a slot with one line on its standard input.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A place for a worker: see `Slot`."""
+    """The device and environment of the `Slot` that a standby gets."""
 
     device: str
     environment: Mapping[str, str]
@@ -24,9 +24,9 @@ class Assignment:
     def from_line(cls, line: str) -> "Assignment":
         return cls(**json.loads(line))
 
-    def take_on(self) -> None:
-        """Makes the environment that of this process.
+    def apply(self) -> None:
+        """Add the environment to that of this process.
 
-        CUDA must not have been started yet: it reads which devices it may see when it starts.
+        CUDA must not have started yet: it reads at its start which devices it may see.
         """
         os.environ.update(self.environment)

@@ -69,7 +69,7 @@ def run_worker(options: WorkerOptions) -> None:
         if line is None:
             return
         assignment = Assignment.from_line(line)
-        assignment.take_on()
+        assignment.apply()
         device = assignment.device
     worker = Worker(
         storage,

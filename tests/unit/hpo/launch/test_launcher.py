@@ -1,4 +1,4 @@
-"""The launcher with processes that only pretend to be workers."""
+"""The launcher with scripted processes in place of workers."""
 
 import os
 import re
@@ -6,17 +6,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hpo.errors import UnavailableError
-from hpo.launch import launcher
 from hpo.launch.launcher import Launcher
-from hpo.launch.process import WorkerProcess
-from hpo.launch.restarts import MOST_FAILURES
+from hpo.launch.restarts import MAX_FAILURES
 from hpo.launch.slot import Slot
+from hpo.launch.timing import Timing
 
 WORKER = """
 import json, os, signal, sys
@@ -58,20 +57,25 @@ if does == "freeze":
     os.kill(os.getpid(), signal.SIGSTOP)
 sys.stdin.read()
 """
-"""Does the next step of the plan: `exit N`, `die`, or `serve`, `freeze` or `deaf` until it is ended."""
+"""Do the next step of the plan: `exit N`, `die`, or `serve`, `freeze` or `deaf` until the end."""
+
+TIMING = Timing(clock=lambda: 0.0, standby_seconds=0.0)
 
 React = Callable[[str], None]
 
 
 class Stage:
-    """Where pretended workers play a plan. `lines`: all that was said; `settled`: the workers that ended."""
+    """Run a launcher whose workers follow a plan.
+
+    `lines` has the output, `reclaimed` the workers whose trials were reclaimed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.plan, self.script = folder / "plan", folder / "worker.py"
         self.plan.mkdir()
         self.script.write_text(WORKER)
         self.lines: list[str] = []
-        self.settled: list[str] = []
+        self.reclaimed: list[str] = []
         self.reactions: dict[str, list[React]] = {}
         self._lock = threading.Lock()
 
@@ -79,21 +83,22 @@ class Stage:
         self,
         *steps: str,
         slots: Sequence[Slot] = (Slot("cpu", "a"),),
-        settle: Callable[[str], bool] | None = None,
-        clock: Callable[[], float] = lambda: 0.0,
+        reclaim: Callable[[str], bool] | None = None,
+        timing: Timing = TIMING,
     ) -> None:
         for number, step in enumerate(steps):
             (self.plan / f"step-{number:02d}").write_text(step)
-        # Isolated and without site packages: it starts in a hundredth of a second.
+        # Isolated and without site packages, so that it starts in a hundredth of a second.
         command = [sys.executable, "-I", "-S", str(self.script), str(self.plan)]
-        Launcher(command, slots, settle or self.settle, self.write, clock).run()
+        self.launcher = Launcher(command, slots, reclaim or self.reclaim, self.write, timing)
+        self.launcher.run()
 
-    def settle(self, worker: str) -> bool:
-        self.settled.append(worker)
+    def reclaim(self, worker: str) -> bool:
+        self.reclaimed.append(worker)
         return any(self.plan.glob("step-*"))
 
     def on(self, words: str, *reactions: React) -> None:
-        """The first line with these words is answered by the first reaction, and so on."""
+        """Call the first reaction at the first line with these words, the second at the second, and so on."""
         self.reactions.setdefault(words, []).extend(reactions)
 
     def write(self, line: str) -> None:
@@ -108,19 +113,18 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    monkeypatch.setattr(launcher, "STANDBY_SECONDS", 0.0)
+def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
 def process_of(line: str) -> int:
-    found = re.search(r"process (\d+)", line)
-    assert found, line
-    return int(found[1])
+    match = re.search(r"process (\d+)", line)
+    assert match, line
+    return int(match[1])
 
 
 def kill(line: str) -> None:
-    """Kills the worker that says this."""
+    """Kill the worker that wrote the line."""
     os.kill(process_of(line), signal.SIGKILL)
 
 
@@ -129,7 +133,7 @@ def nothing(_line: str) -> None:
 
 
 def interrupt(_line: str) -> None:
-    """What `kill` does to the launcher."""
+    """Interrupt the launcher as `kill` does."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -141,48 +145,48 @@ def alive(process: int) -> bool:
     return True
 
 
-def test_it_ends_when_all_workers_have_ended(stage: Stage) -> None:
+def test_launcher_ends_when_all_workers_have_ended(stage: Stage) -> None:
     stage.play(slots=[Slot("cpu", "a"), Slot("cpu", "b")])
-    assert sorted(worker[:4] for worker in stage.settled) == ["a/0-", "b/1-"]
+    assert sorted(worker[:4] for worker in stage.reclaimed) == ["a/0-", "b/1-"]
     assert not stage.said("again")
 
 
-def test_a_worker_that_fails_is_started_again_three_times(stage: Stage) -> None:
-    stage.play(*["exit 1"] * (MOST_FAILURES + 1), "never")
+def test_failed_worker_is_restarted_three_times(stage: Stage) -> None:
+    stage.play(*["exit 1"] * (MAX_FAILURES + 1), "never")
     again = [line.rpartition("(")[2] for line in stage.said("ended with exit code 1")]
     assert again[:-1] == [f"{n} of 3)" for n in (1, 2, 3)]
     assert stage.lines[-1] == "[a/0] worker ended with exit code 1; it is not started again"
-    assert len(set(stage.settled)) == MOST_FAILURES + 1
+    assert len(set(stage.reclaimed)) == MAX_FAILURES + 1
     assert not stage.said("never")
 
 
-def test_a_long_life_begins_the_count_anew(stage: Stage) -> None:
+def test_long_life_resets_the_restart_count(stage: Stage) -> None:
     now = 0.0
 
     def clock() -> float:
         nonlocal now
-        now += 100.0  # between any two looks at it
+        now += 100.0  # between two readings
         return now
 
-    stage.play(*["exit 1"] * 6, clock=clock)
+    stage.play(*["exit 1"] * 6, timing=replace(TIMING, clock=clock))
     ends = [line.partition("exit code 1; ")[2] for line in stage.said("ended with exit code")]
     assert [end[-8:] for end in ends[:-1]] == ["(1 of 3)"] * 5, stage.lines
     assert ends[-1] == "nothing is left to do"
 
 
-def test_a_worker_that_is_killed_is_started_again_more_often(stage: Stage) -> None:
+def test_killed_worker_is_restarted_more_often(stage: Stage) -> None:
     stage.play(*["die"] * 6)
     assert len(stage.said("was killed by SIGKILL")) == 6
     assert stage.said("(5 of 20)")
 
 
-def test_a_worker_that_others_stopped_gets_a_successor_while_trials_are_left(stage: Stage) -> None:
+def test_worker_that_ended_early_is_restarted_while_trials_are_open(stage: Stage) -> None:
     stage.play("exit 0", "exit 0")
-    assert len(stage.settled) == 2
+    assert len(stage.reclaimed) == 2
     assert len(stage.said("ended early")) == 1
 
 
-def test_a_mistake_of_the_user_ends_a_slot_and_no_other(stage: Stage) -> None:
+def test_user_mistake_empties_one_slot_and_no_other(stage: Stage) -> None:
     both = threading.Barrier(2)
 
     def stop(line: str) -> None:
@@ -192,12 +196,12 @@ def test_a_mistake_of_the_user_ends_a_slot_and_no_other(stage: Stage) -> None:
     stage.on("serve", stop)
     stage.on("[standby] ready", stop)
     with pytest.raises(KeyboardInterrupt):
-        stage.play("exit 2", "serve", slots=[Slot("cpu", "a")] * 2, settle=lambda _worker: True)
+        stage.play("exit 2", "serve", slots=[Slot("cpu", "a")] * 2, reclaim=lambda _worker: True)
     assert len(stage.said("ended with exit code 2; it is not started again")) == 1
     assert not stage.said("(1 of")
 
 
-def test_the_standby_takes_the_place_of_a_worker_that_dies(stage: Stage) -> None:
+def test_standby_replaces_a_killed_worker(stage: Stage) -> None:
     slots = [Slot("cuda:0", f"gpu{n}", {"PLACE": str(n), "OMP_NUM_THREADS": "1"}) for n in range(2)]
     both = threading.Barrier(2)  # a new standby is ready, and the old one serves
 
@@ -220,10 +224,10 @@ def test_the_standby_takes_the_place_of_a_worker_that_dies(stage: Stage) -> None
     assert "serve on cuda:0 with 1," in second
     assert process_of(first) != process_of(second)
     assert len(stage.said("[standby] ready")) == 2
-    assert stage.settled[0].startswith("gpu1/1-")
+    assert stage.reclaimed[0].startswith("gpu1/1-")
 
 
-def test_trials_are_free_before_a_successor_may_ask_for_them(stage: Stage) -> None:
+def test_trials_are_reclaimed_before_the_successor_starts(stage: Stage) -> None:
     order: list[str] = []
     stage.on("[standby] ready", lambda _: kill(stage.said("serve")[0]))
 
@@ -233,30 +237,24 @@ def test_trials_are_free_before_a_successor_may_ask_for_them(stage: Stage) -> No
 
     stage.on("serve", nothing, served)
 
-    def settle(worker: str) -> bool:
-        order.append("settled")
+    def reclaim(worker: str) -> bool:
+        order.append("reclaimed")
         return True
 
     with pytest.raises(KeyboardInterrupt):
-        stage.play("serve", "serve", settle=settle)
-    assert order[:2] == ["settled", "served"]
+        stage.play("serve", "serve", reclaim=reclaim)
+    assert order[:2] == ["reclaimed", "served"]
 
 
-def test_no_standby_starts_before_all_workers_have_said_something(stage: Stage) -> None:
+def test_standby_starts_after_all_workers_have_output(stage: Stage) -> None:
     stage.on("[standby] ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stage.play("serve", "serve", slots=[Slot("cpu", "a")] * 2)
     assert stage.lines.index("[standby] ready") > max(stage.lines.index(line) for line in stage.said("serve"))
 
 
-def test_no_standby_starts_at_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "STANDBY_SECONDS", 20.0)
-    now, looks, starts = 0.0, 0, dict[str, float]()
-
-    class Timed(WorkerProcess):
-        def __init__(self, worker: str, label: str, *rest: Any) -> None:
-            starts[label] = now
-            super().__init__(worker, label, *rest)
+def test_standby_starts_after_standby_seconds(stage: Stage) -> None:
+    now, looks = 0.0, 0
 
     def clock() -> float:
         nonlocal now, looks
@@ -265,14 +263,14 @@ def test_no_standby_starts_at_first(stage: Stage, monkeypatch: pytest.MonkeyPatc
             now = 20.0 if looks > 4 else 19.9
         return now
 
-    monkeypatch.setattr(launcher, "WorkerProcess", Timed)
     stage.on("[standby] ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        stage.play("serve", clock=clock)
+        stage.play("serve", timing=Timing(clock=clock, standby_seconds=20.0))
+    starts = {process.label: process.started_at for process in stage.launcher.processes}
     assert starts == {"a/0": 0.0, "standby": 20.0}
 
 
-def test_a_standby_that_breaks_is_replaced_three_times(stage: Stage) -> None:
+def test_failed_standby_is_restarted_three_times(stage: Stage) -> None:
     (stage.plan / "broken-standby").touch()
     stage.on("[standby] ended with exit code 3; it is not started again", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -280,17 +278,17 @@ def test_a_standby_that_breaks_is_replaced_three_times(stage: Stage) -> None:
     assert len(stage.said("[standby] ended with exit code 3; starting it again")) == 3
 
 
-def test_all_end_with_the_launcher(stage: Stage) -> None:
+def test_interrupt_ends_all_processes(stage: Stage) -> None:
     before = signal.getsignal(signal.SIGTERM)
     stage.on("[standby] ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stage.play("serve", "serve", slots=[Slot("cpu", "a")] * 2)
     assert not any(alive(process_of(line)) for line in stage.said("serve"))
-    assert len(stage.settled) == 2
+    assert len(stage.reclaimed) == 2
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_frozen_worker_hears_that_it_is_to_stop(stage: Stage) -> None:
+def test_frozen_worker_is_stopped_without_a_kill(stage: Stage) -> None:
     stage.on("freeze", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stage.play("freeze")
@@ -298,53 +296,52 @@ def test_a_frozen_worker_hears_that_it_is_to_stop(stage: Stage) -> None:
     assert not stage.said("is killed")
 
 
-def test_a_worker_that_does_not_stop_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.05)
+def test_worker_that_ignores_sigterm_is_killed(stage: Stage) -> None:
     stage.on("deaf", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        stage.play("deaf")
+        stage.play("deaf", timing=replace(TIMING, grace_seconds=0.05))
     assert not alive(process_of(stage.said("deaf")[0]))
     assert stage.said("is killed")
-    assert len(stage.settled) == 1
+    assert len(stage.reclaimed) == 1
 
 
-def test_a_storage_that_does_not_answer_keeps_nobody_from_watching(stage: Stage) -> None:
-    """The end of one worker cannot be settled before another one has been replaced."""
+def test_silent_storage_does_not_keep_the_launcher_from_watching(stage: Stage) -> None:
+    """The trials of one worker cannot be reclaimed before another worker is replaced."""
     answers = threading.Event()
 
-    def settle(worker: str) -> bool:
+    def reclaim(worker: str) -> bool:
         if worker.startswith("a/0"):
             assert answers.wait(20)
             return False
-        return stage.settle(worker)
+        return stage.reclaim(worker)
 
     def replaced(_line: str) -> None:
         answers.set()
 
     stage.on("[b/1] worker was killed", replaced)
-    stage.play("die", "die", "exit 0", slots=[Slot("cpu", "a"), Slot("cpu", "b")], settle=settle)
+    stage.play("die", "die", "exit 0", slots=[Slot("cpu", "a"), Slot("cpu", "b")], reclaim=reclaim)
     assert answers.is_set()
 
 
-def test_an_end_is_settled_as_soon_as_the_storage_answers(stage: Stage) -> None:
+def test_trials_are_reclaimed_once_the_storage_answers(stage: Stage) -> None:
     tries: list[str] = []
 
-    def settle(worker: str) -> bool:
+    def reclaim(worker: str) -> bool:
         tries.append(worker)
         if len(tries) < 3:
             raise UnavailableError("away")
-        return stage.settle(worker)
+        return stage.reclaim(worker)
 
-    stage.play("die", "exit 0", settle=settle)
+    stage.play("die", "exit 0", reclaim=reclaim)
     assert len(set(tries[:3])) == 1
     assert len(stage.said("was killed")) == 1
 
 
-def test_an_interrupt_does_not_wait_for_the_storage(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    def settle(worker: str) -> bool:
+def test_interrupt_does_not_wait_for_the_storage(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    def reclaim(worker: str) -> bool:
         raise UnavailableError("away")
 
     stage.on("serve", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        stage.play("serve", settle=settle)
+        stage.play("serve", reclaim=reclaim)
     assert "are free when their leases end" in caplog.text
