@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TEST_PROCESSES ?= 2
 
-.PHONY: install constraints quickstart test test-unit test-slow test-all chaos lint clean
+.PHONY: install constraints docs quickstart test test-unit test-slow test-all chaos lint clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,10 @@ constraints:
 	(echo '# The exact versions that `make install` and the Dockerfile install (Linux, Python 3.11).'; \
 	 echo '# Written by `make constraints`.'; \
 	 build/constraints/bin/python -m pip list --format=freeze --exclude-editable --exclude pip) > constraints.txt
+
+# Renew the pages that describe the command line and the study file.
+docs: install
+	$(BIN)/python -m hpo.cli.reference
 
 quickstart: install
 	$(BIN)/hpo run studies/quickstart.toml

@@ -16,24 +16,36 @@ LEASE_SECONDS = 30.0
 
 
 class Settings(BaseSettings):
-    """The values of the `HPO_*` variables; an empty variable counts as unset.
-
-    storage_url             Postgres, `postgresql://user@host:port/database`; unset: the embedded server
-    storage_password_file   a file that holds the password, so that the URL need not contain it
-    home                    the embedded server and compiled programs; by default also data and artifacts
-    data_dir                image data sets
-    artifacts               checkpoints, and weights of fully trained models
-    lease_seconds           time a worker may be silent before its trials go to other workers
-    """
+    """The values of the `HPO_*` variables; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_prefix="HPO_", frozen=True, env_ignore_empty=True)
 
-    storage_url: SecretStr | None = None
-    storage_password_file: Path | None = None
-    home: Path = user_data_path("hpo", appauthor=False)
-    data_dir: Path | None = None
-    artifacts: Path | None = None
-    lease_seconds: float = Field(default=LEASE_SECONDS, ge=1, le=3600)
+    storage_url: SecretStr | None = Field(
+        default=None,
+        description="Postgres, `postgresql://user@host:port/database`. Unset: the embedded server.",
+    )
+    storage_password_file: Path | None = Field(
+        default=None, description="File that holds the password, so that the URL need not contain it."
+    )
+    home: Path = Field(
+        default=user_data_path("hpo", appauthor=False),
+        description="Folder of the embedded server and of compiled programs. "
+        "Unset: `hpo` in the platform's folder for user data.",
+    )
+    data_dir: Path | None = Field(
+        default=None, description="Folder of the image data sets. Unset: `HPO_HOME/data`."
+    )
+    artifacts: Path | None = Field(
+        default=None,
+        description="Folder of checkpoints and of the weights of fully trained models; machines share it. "
+        "Unset: `HPO_HOME/artifacts`.",
+    )
+    lease_seconds: float = Field(
+        default=LEASE_SECONDS,
+        ge=1,
+        le=3600,
+        description="Seconds a worker may be silent before its trials go to other workers.",
+    )
 
     @classmethod
     def from_environment(cls) -> "Settings":

@@ -67,7 +67,7 @@ class StudySpec(Section):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: Annotated[str, Field(pattern=NAME_RULE), AfterValidator(_name)] = Field(
-        description="Name of the study. Unset: the name of the file."
+        description="Name of the study."
     )
     seed: int = Field(
         default=0,

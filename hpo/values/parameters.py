@@ -16,13 +16,20 @@ class Parameter:
     integer: bool
     rule: str
     allows: Callable[[Value], bool]
+    meaning: str
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "lr": Parameter(False, "a number above 0", lambda value: value > 0),
-    "batch_size": Parameter(True, "a whole number of at least 2", lambda value: value >= 2),
-    "momentum": Parameter(False, "a number from 0 to below 1", lambda value: 0 <= value < 1),
-    "weight_decay": Parameter(False, "a number of at least 0", lambda value: value >= 0),
+    "lr": Parameter(False, "a number above 0", lambda value: value > 0, "Learning rate of SGD."),
+    "batch_size": Parameter(
+        True, "a whole number of at least 2", lambda value: value >= 2, "Images per training step."
+    ),
+    "momentum": Parameter(
+        False, "a number from 0 to below 1", lambda value: 0 <= value < 1, "Momentum of SGD."
+    ),
+    "weight_decay": Parameter(
+        False, "a number of at least 0", lambda value: value >= 0, "Weight decay of SGD (L2 penalty)."
+    ),
 }
 
 

@@ -1,0 +1,173 @@
+"""Write the generated pages `docs/cli.md` and `docs/study-file.md` (`make docs`)."""
+
+import inspect
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hpo.cli import cli
+from hpo.settings import Settings
+from hpo.spec.study_spec import StudySpec
+from hpo.values.parameters import PARAMETERS
+
+NOTE = "<!-- Written by `make docs`. Do not edit. -->"
+
+CLI_INTRODUCTION = """
+Results go to stdout, messages to stderr. The exit code is 0 on success, 1 on a failure, 2 on invalid input,
+and 130 after an interrupt. `hpo --verbose COMMAND` shows the traceback of an error.
+"""
+
+STUDY_INTRODUCTION = """
+A study file is TOML. An invalid file is refused with one line for each mistake: file, key, value, rule.
+"""
+
+SPACE_INTRODUCTION = """
+The search space. Each parameter is a list of choices, one value, or a range such as
+`{ low = 0.001, high = 0.1, log = true }`. A range is linear, logarithmic with `log = true`, or a grid with a
+`step`, such as `{ low = 16, high = 64, step = 16 }`.
+"""
+
+WORDS: dict[object, str] = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    tuple[float, float]: "two numbers",
+}
+
+DEFAULTS = {"name": "the file's name"}
+"""Defaults that come from elsewhere than the field."""
+
+BOUNDS = (
+    (annotated_types.Gt, "gt", "above"),
+    (annotated_types.Ge, "ge", "at least"),
+    (annotated_types.Lt, "lt", "below"),
+    (annotated_types.Le, "le", "at most"),
+)
+
+
+def cli_page() -> str:
+    """Return the page of all commands and environment variables."""
+    sections = [f"{NOTE}\n\n# Commands\n{CLI_INTRODUCTION}", *_commands(cli, ("hpo",)), _variables()]
+    return "\n".join(sections)
+
+
+def study_page() -> str:
+    """Return the page of all keys of a study file."""
+    return "\n".join([f"{NOTE}\n\n# Study file\n{STUDY_INTRODUCTION}", *_sections(StudySpec, "")])
+
+
+def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
+    name = " ".join(path)
+    context = click.Context(command, info_name=name)
+    lines = [f"{'#' * (1 + len(path))} `{name}`", "", inspect.cleandoc(command.help or ""), ""]
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines += ["```", f"{name} {usage}", "```", ""]
+    options = (option for option in command.params if isinstance(option, click.Option))
+    records = [option.get_help_record(context) for option in options]
+    bullets = [f"- `{left}`: {right}" for left, right in filter(None, records)]
+    lines += [
+        *bullets,
+        *([""] if bullets else []),
+        "Example:",
+        "",
+        "```",
+        getattr(command, "example", ""),
+        "```",
+        "",
+    ]
+    yield "\n".join(lines)
+    if isinstance(command, click.Group):
+        for word, child in command.commands.items():
+            yield from _commands(child, (*path, word))
+
+
+def _variables() -> str:
+    rows = [
+        (f"`HPO_{name.upper()}`", _value(field), _default(field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    return "## Environment variables\n\nAn empty variable counts as unset.\n\n" + _table("variable", rows)
+
+
+def _sections(section: type[BaseModel], path: str) -> Iterator[str]:
+    """Yield a part of the page for a section of the study file, and one for each section inside."""
+    inner: list[tuple[type[BaseModel] | None, str]] = []
+    rows: list[tuple[str, str, str, str]] = []
+    for name, field in section.model_fields.items():
+        key = f"{path}.{name}" if path else name
+        model = _model(field)
+        if model is not None:
+            inner.append((model, key))
+        elif key == "space":
+            inner.append((None, key))
+        else:
+            default = DEFAULTS.get(key) or _default(field)
+            rows.append((f"`{key}`", _value(field), default, field.description or ""))
+    text = inspect.cleandoc(section.__doc__ or "")
+    title = f"## `[{path}]`" if path else "## Top level"
+    body = _table("key", rows) if rows else ""
+    yield f"{title}\n\n{text}\n\n{body}"
+    for model, key in inner:
+        if model is None:
+            yield _space()
+        else:
+            yield from _sections(model, key)
+
+
+def _space() -> str:
+    rows = [(f"`space.{name}`", entry.rule, "required", entry.meaning) for name, entry in PARAMETERS.items()]
+    return f"## `[space]`\n{SPACE_INTRODUCTION}\n" + _table("key", rows)
+
+
+def _table(subject: str, rows: list[tuple[str, str, str, str]]) -> str:
+    lines = [f"| {subject} | value | default | meaning |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    options = [field.annotation, *get_args(field.annotation)]
+    models = (entry for entry in options if isinstance(entry, type) and issubclass(entry, BaseModel))
+    return next(models, None)
+
+
+def _value(field: FieldInfo) -> str:
+    """Return the type of a field and its bounds in words."""
+    kind: Any = field.annotation
+    if get_origin(kind) in (types.UnionType, Union):
+        kind = next(entry for entry in get_args(kind) if entry is not type(None))
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{entry}`" for entry in get_args(kind))
+    words = [WORDS.get(kind, "text")]
+    for bound, attribute, text in BOUNDS:
+        words += [
+            f"{text} {getattr(entry, attribute):,}" for entry in field.metadata if isinstance(entry, bound)
+        ]
+    return ", ".join(words)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    if field.default is None or isinstance(field.default, Path):
+        return "unset"
+    if isinstance(field.default, tuple):
+        return f"`{list(field.default)}`"
+    return f"`{field.default}`"
+
+
+def main(folder: Path = Path("docs")) -> None:
+    """Write both pages into `folder`."""
+    (folder / "cli.md").write_text(cli_page())
+    (folder / "study-file.md").write_text(study_page())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from pydantic import BaseModel
+from support.shell import ROOT
+
+from hpo.cli.reference import cli_page, study_page
+from hpo.settings import Settings
+from hpo.spec.study_spec import StudySpec
+from hpo.values.parameters import PARAMETERS
+
+
+def keys(section: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a section of the study file that hold a value."""
+    for name, field in section.model_fields.items():
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [entry for entry in options if isinstance(entry, type) and issubclass(entry, BaseModel)]
+        if inner:
+            yield from keys(inner[0], f"{path}{name}.")
+        elif name == "space":
+            yield from (f"space.{parameter}" for parameter in PARAMETERS)
+        else:
+            yield f"{path}{name}"
+
+
+@pytest.mark.parametrize(("name", "page"), [("cli.md", cli_page), ("study-file.md", study_page)])
+def test_generated_page_is_fresh(name: str, page: Callable[[], str]) -> None:
+    assert (ROOT / "docs" / name).read_text() == page(), "stale: run `make docs`"
+
+
+@pytest.mark.parametrize("key", list(keys(StudySpec)))
+def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
+    (row,) = (line for line in study_page().splitlines() if line.startswith(f"| `{key}` "))
+    assert all(cell.strip() for cell in row.strip("|").split("|")), row
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_variable_has_a_row_with_a_meaning(name: str) -> None:
+    (row,) = (line for line in cli_page().splitlines() if line.startswith(f"| `HPO_{name.upper()}` "))
+    assert all(cell.strip() for cell in row.strip("|").split("|")), row
