@@ -8,8 +8,10 @@ from support.shell import SMALL_STUDY, Shell
 
 @pytest.fixture
 def shell(tmp_path: Path, database: URL, programs: Path) -> Iterator[Shell]:
-    """A user with an empty database of their own and a small study file, `small.toml`. What is compiled for
-    others is compiled for them."""
+    """Yield a user with an empty database and a small study file, `small.toml`.
+
+    All users share the compiled programs.
+    """
     url = database.set(drivername="postgresql").render_as_string(hide_password=False)
     shell = Shell(tmp_path, {"HPO_STORAGE_URL": url})
     shell.write("small.toml", SMALL_STUDY)

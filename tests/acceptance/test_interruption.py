@@ -1,4 +1,4 @@
-"""Studies that are killed, and studies that several people serve at once."""
+"""Studies whose processes are killed, and studies that several launchers serve at once."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from support.processes import children, until, until_gone, wait_for_line
 from support.shell import SMALL_STUDY, Shell
 
 LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
-"""None of its trials ends while a test looks."""
+"""A study whose trials do not end during a test."""
 
 
 def search_of(shell: Shell, study: str = "small") -> dict[str, object]:
@@ -19,12 +19,12 @@ def search_of(shell: Shell, study: str = "small") -> dict[str, object]:
 
 
 def number_in(line: str) -> int:
-    """The trial in a line like `search: training 3 (batch size 16, pack of 1)`."""
+    """Return the trial number in a line like `search: training 3 (batch size 16, pack of 1)`."""
     return int(line.partition("training ")[2].split()[0])
 
 
 def assert_search_is_whole(shell: Shell, study: str = "small") -> dict[str, int]:
-    """Gives the numbers of trials by state."""
+    """Assert that every trial has ended once; return the number of trials by state."""
     search = search_of(shell, study)
     states = search["states"]
     assert isinstance(states, dict)
@@ -34,18 +34,18 @@ def assert_search_is_whole(shell: Shell, study: str = "small") -> dict[str, int]
     return states
 
 
-def test_a_run_killed_in_the_search_carries_on_when_called_again(shell: Shell) -> None:
+def test_killed_run_continues_when_called_again(shell: Shell) -> None:
     run = shell.start("run", "small.toml", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for_line(run, "search: training")
     workers = children(run.pid)
-    run.kill()  # the launcher alone: its workers see their lifeline go and hand back their trials
+    run.kill()  # only the launcher: the workers see their lifeline close and release their trials
     until_gone(workers)
     again = shell.hpo("run", "small.toml", "--gpus", "cpu", "--per-device", "2")
     assert "Test accuracy" in again.stdout
     assert_search_is_whole(shell)
 
 
-def test_a_worker_killed_is_replaced_and_its_trials_run_again(shell: Shell) -> None:
+def test_killed_worker_is_replaced_and_its_trials_run_again(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for_line(workers, "search: training")
@@ -57,7 +57,7 @@ def test_a_worker_killed_is_replaced_and_its_trials_run_again(shell: Shell) -> N
     assert_search_is_whole(shell)
 
 
-def test_trials_that_pause_survive_whoever_has_them(shell: Shell) -> None:
+def test_paused_trials_survive_their_workers(shell: Shell) -> None:
     pausing = SMALL_STUDY.replace('name = "none"', 'name = "pause"').replace("epochs = 3", "epochs = 5", 1)
     shell.write("pausing.toml", pausing.replace('name = "random"', 'name = "random"\nstartup = 4'))
     shell.hpo("study", "create", "pausing.toml")
@@ -67,24 +67,24 @@ def test_trials_that_pause_survive_whoever_has_them(shell: Shell) -> None:
             wait_for_line(workers, "search: training")
         os.kill(next(iter(children(workers.pid))), signal.SIGKILL)
         wait_for_line(workers, "was killed by SIGKILL")
-    said = workers.communicate(timeout=120)[0]
-    assert workers.returncode == 0, said
+    output = workers.communicate(timeout=120)[0]
+    assert workers.returncode == 0, output
     states = assert_search_is_whole(shell, "pausing")
     assert 1 <= states["COMPLETE"] < 12
     assert states["FAIL"] == 0
 
 
 def standby_of(workers: subprocess.Popen[str], after: int = 0) -> int:
-    """The process id of the standby, once there is one that was started after that process."""
+    """Wait for a standby with a process id above `after`; return its process id."""
 
-    def look() -> int | None:
+    def poll() -> int | None:
         lines = children(workers.pid).items()
         return next((pid for pid, line in lines if "--standby" in line and pid > after), None)
 
-    return until("a standby", look)
+    return until("a standby", poll)
 
 
-def test_a_standby_goes_on_with_the_trials_of_a_worker_that_is_killed(shell: Shell) -> None:
+def test_standby_continues_the_trials_of_a_killed_worker(shell: Shell) -> None:
     shell.write("long.toml", LONG_STUDY)
     shell.hpo("study", "create", "long.toml")
     workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "1", "--width", "1")
@@ -101,7 +101,7 @@ def test_a_standby_goes_on_with_the_trials_of_a_worker_that_is_killed(shell: She
     until_gone(left)
 
 
-def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> None:
+def test_frozen_worker_stops_with_the_others(shell: Shell) -> None:
     shell.write("long.toml", LONG_STUDY)
     shell.hpo("study", "create", "long.toml")
     workers = shell.start("workers", "long", "--gpus", "cpu", "--per-device", "2", "--width", "1")
@@ -110,36 +110,36 @@ def test_a_frozen_worker_is_let_be_and_stops_with_the_others(shell: Shell) -> No
     frozen = next(iter(children(workers.pid)))
     os.kill(frozen, signal.SIGSTOP)
     try:
-        standby_of(workers)  # the launcher goes on
+        standby_of(workers)  # the launcher still works
         assert frozen in children(workers.pid)
         workers.send_signal(signal.SIGTERM)
-        said = workers.communicate(timeout=60)[0]
-        assert workers.returncode == 130, said
+        output = workers.communicate(timeout=60)[0]
+        assert workers.returncode == 130, output
         until_gone([frozen])
     finally:
-        with suppress(ProcessLookupError):  # which a test that goes well leaves nothing of
+        with suppress(ProcessLookupError):  # a test that passes has ended the process already
             os.kill(frozen, signal.SIGKILL)
 
 
-def test_two_shells_serve_one_study(shell: Shell) -> None:
+def test_two_launchers_serve_one_study(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     both = [shell.start("workers", "small", "--gpus", "cpu", "--per-device", "1") for _ in range(2)]
     for workers in both:
-        said = workers.communicate(timeout=240)[0]
-        assert workers.returncode == 0, said
+        output = workers.communicate(timeout=240)[0]
+        assert workers.returncode == 0, output
     assert_search_is_whole(shell)
     assert "2 full trainings queued" in shell.hpo("promote", "small").stderr
     assert "nothing to do" in shell.hpo("promote", "small").stderr
 
 
-def test_an_interrupt_stops_all_and_loses_nothing(shell: Shell) -> None:
+def test_interrupt_stops_all_workers_and_loses_no_trial(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "1")
     wait_for_line(workers, "search: training")
     workers.send_signal(signal.SIGINT)
-    said = workers.communicate(timeout=60)[0]
+    output = workers.communicate(timeout=60)[0]
     assert workers.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     states = search_of(shell)["states"]
     assert isinstance(states, dict)
     assert states["RUNNING"] == 0

@@ -1,4 +1,4 @@
-"""A database that goes away while a study runs, and comes back."""
+"""Outages of the database while a launcher runs a study."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from hpo.store.connection import open_url
 from hpo.study.study import create
 
 LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
-"""None of its trials ends while a test looks."""
+"""A study whose trials do not end during a test."""
 
 WORKERS = ("--gpus", "cpu", "--per-device", "2", "--width", "1")
 
@@ -31,7 +31,7 @@ def server(home: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def shell(tmp_path: Path, server: Server) -> Iterator[Shell]:
-    """A user of the test's own server, who has stored `small.toml` and `long.toml`."""
+    """Yield a user of the test's own server who has created the studies `small` and `long`."""
     server.create_database("studies")
     url = server.url("studies")
     text_url = url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -45,20 +45,20 @@ def shell(tmp_path: Path, server: Server) -> Iterator[Shell]:
 
 
 def states(shell: Shell, study: str) -> dict[str, int]:
-    found: dict[str, int] = json.loads(shell.hpo("status", study, "--json").stdout)["search"]["states"]
-    return found
+    counts: dict[str, int] = json.loads(shell.hpo("status", study, "--json").stdout)["search"]["states"]
+    return counts
 
 
-def test_a_study_goes_on_after_a_crash_of_the_database(shell: Shell, server: Server) -> None:
+def test_study_continues_after_a_database_crash(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "small", *WORKERS)
     wait_for_line(workers, "search: training")
     server.restart("immediate")
-    said = workers.communicate(timeout=240)[0]
-    assert workers.returncode == 0, said
+    output = workers.communicate(timeout=240)[0]
+    assert workers.returncode == 0, output
     assert states(shell, "small")["COMPLETE"] == 12
 
 
-def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, server: Server) -> None:
+def test_worker_killed_during_an_outage_is_replaced(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "long", *WORKERS)
     for _ in range(2):
         wait_for_line(workers, "search: training")
@@ -70,12 +70,12 @@ def test_a_worker_killed_while_the_database_is_away_is_replaced(shell: Shell, se
     wait_for_line(workers, "was killed by SIGKILL")
     wait_for_line(workers, "search: training")
     workers.send_signal(signal.SIGINT)
-    said = workers.communicate(timeout=60)[0]
-    assert workers.returncode == 130, said
+    output = workers.communicate(timeout=60)[0]
+    assert workers.returncode == 130, output
     assert states(shell, "long")["WAITING"] == 12
 
 
-def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: Server) -> None:
+def test_interrupt_during_an_outage_ends_all_workers(shell: Shell, server: Server) -> None:
     workers = shell.start("workers", "long", *WORKERS)
     for _ in range(2):
         wait_for_line(workers, "search: training")
@@ -83,14 +83,14 @@ def test_an_interrupt_ends_all_while_the_database_is_away(shell: Shell, server: 
     wait_for_line(workers, "waiting for the storage")
     left = children(workers.pid)
     workers.send_signal(signal.SIGINT)
-    said = workers.communicate(timeout=60)[0]
-    assert workers.returncode == 130, said
+    output = workers.communicate(timeout=60)[0]
+    assert workers.returncode == 130, output
     until_gone(left)
     server.start()
     assert states(shell, "long")["FAIL"] == 0
 
 
-def test_a_worker_of_a_launcher_waits_for_the_database(shell: Shell, server: Server) -> None:
+def test_launched_worker_waits_for_the_database(shell: Shell, server: Server) -> None:
     server.stop()
     refused = shell.hpo("worker", "small", expect=1).stderr
     assert refused.count("\n") == 1
@@ -102,13 +102,13 @@ def test_a_worker_of_a_launcher_waits_for_the_database(shell: Shell, server: Ser
     assert worker.returncode == 0
 
 
-def test_a_standby_that_is_not_needed_ends_well(shell: Shell, server: Server) -> None:
+def test_unused_standby_ends_without_an_error(shell: Shell, server: Server) -> None:
     worker = shell.start("worker", "small", "--lifeline", "--standby", lifeline=True)
-    said = worker.communicate(timeout=60)[0]
-    assert (worker.returncode, said) == (0, "")
+    output = worker.communicate(timeout=60)[0]
+    assert (worker.returncode, output) == (0, "")
 
 
-def test_a_standby_that_waits_for_the_database_ends_with_its_launcher(shell: Shell, server: Server) -> None:
+def test_standby_that_waits_for_the_database_ends_with_its_launcher(shell: Shell, server: Server) -> None:
     server.stop()
     worker = shell.start("worker", "small", "--lifeline", "--standby", lifeline=True)
     wait_for_line(worker, "waiting for the storage")

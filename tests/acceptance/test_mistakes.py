@@ -1,4 +1,4 @@
-"""Bad input: one clear line, an exit code that is not zero, nothing created."""
+"""Bad input gives one line, an exit code above zero and no side effects."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("right", "wrong", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_malformed_study_file(shell: Shell, database: URL, right: str, wrong: str, message: str) -> None:
+def test_malformed_study_file_is_refused_in_one_line(
+    shell: Shell, database: URL, right: str, wrong: str, message: str
+) -> None:
     assert right in SMALL_STUDY
     shell.write("bad.toml", SMALL_STUDY.replace(right, wrong, 1))
     done = shell.hpo("run", "bad.toml", expect=2)
@@ -35,19 +37,19 @@ def test_a_malformed_study_file(shell: Shell, database: URL, right: str, wrong: 
     assert_nothing_created(shell, database)
 
 
-def test_a_study_file_that_is_not_there(shell: Shell, database: URL) -> None:
+def test_missing_study_file_is_named(shell: Shell, database: URL) -> None:
     assert_one_line(shell.hpo("run", "none.toml", expect=2).stderr, "none.toml: cannot read the study file")
     assert_nothing_created(shell, database)
 
 
-def test_a_missing_data_folder(shell: Shell, database: URL) -> None:
+def test_missing_data_set_is_named_with_the_way_out(shell: Shell, database: URL) -> None:
     shell.write("emnist.toml", SMALL_STUDY.replace('"digits"', '"emnist-byclass"'))
     done = shell.hpo("run", "emnist.toml", expect=1)
     assert_one_line(done.stderr, "hpo data fetch emnist-byclass")
     assert_nothing_created(shell, database)
 
 
-def test_a_truncated_file_of_images(shell: Shell, database: URL) -> None:
+def test_truncated_image_file_is_named(shell: Shell, database: URL) -> None:
     raw = shell.folder / "home" / "data" / "EMNIST" / "raw"
     write_emnist(raw)
     images = raw / "emnist-byclass-train-images-idx3-ubyte"
@@ -59,7 +61,7 @@ def test_a_truncated_file_of_images(shell: Shell, database: URL) -> None:
 
 
 def write_emnist(raw: Path) -> None:
-    """Files of the right form with few, black images."""
+    """Write well-formed files with few images, all black."""
     raw.mkdir(parents=True)
     for part in ("train", "test"):
         labels = np.repeat(np.arange(62, dtype=np.uint8), 50)
@@ -80,14 +82,14 @@ def write_emnist(raw: Path) -> None:
         ("nonsense", 2, "HPO_STORAGE_URL: not a database URL"),
     ],
 )
-def test_a_storage_that_does_not_answer(shell: Shell, url: str, code: int, message: str) -> None:
+def test_unreachable_storage_is_reported_in_one_line(shell: Shell, url: str, code: int, message: str) -> None:
     elsewhere = Shell(shell.folder, {"HPO_STORAGE_URL": url})
     assert_one_line(elsewhere.hpo("run", "small.toml", expect=code).stderr, message)
     assert {path.name for path in shell.folder.iterdir()} == {"small.toml", "home"}
     assert {path.name for path in (shell.folder / "home").iterdir()} == {"programs"}
 
 
-def test_a_wrong_password(shell: Shell, tcp_postgres: URL) -> None:
+def test_wrong_password_is_reported_and_not_printed(shell: Shell, tcp_postgres: URL) -> None:
     wrong = tcp_postgres.set(password="not-the-password", drivername="postgresql")
     elsewhere = Shell(shell.folder, {"HPO_STORAGE_URL": wrong.render_as_string(hide_password=False)})
     done = elsewhere.hpo("run", "small.toml", expect=1)
@@ -95,7 +97,7 @@ def test_a_wrong_password(shell: Shell, tcp_postgres: URL) -> None:
     assert "not-the-password" not in done.stderr
 
 
-def test_a_changed_study_is_refused_with_the_way_out(shell: Shell) -> None:
+def test_changed_study_is_refused_with_the_way_out(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     shell.write("small.toml", SMALL_STUDY.replace("epochs = 3", "epochs = 4"))
     done = shell.hpo("run", "small.toml", expect=2)
@@ -108,7 +110,7 @@ def test_a_changed_study_is_refused_with_the_way_out(shell: Shell) -> None:
     assert_one_line(shell.hpo("status", "small", expect=2).stderr, "no study 'small'")
 
 
-def test_a_fork_is_refused_with_its_reason(shell: Shell) -> None:
+def test_fork_is_refused_with_the_reason(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     assert_one_line(
         shell.hpo("study", "fork", "smal", "small.toml", expect=2).stderr, "did you mean 'small'?"
@@ -129,7 +131,7 @@ def test_a_fork_is_refused_with_its_reason(shell: Shell) -> None:
     )
 
 
-def test_stopping_and_resuming_say_what_they_did(shell: Shell) -> None:
+def test_stop_and_resume_report_what_they_did(shell: Shell) -> None:
     for command in ("stop", "resume"):
         assert_one_line(shell.hpo("study", command, "small", expect=2).stderr, "no study 'small'")
     shell.hpo("study", "create", "small.toml")
@@ -145,7 +147,7 @@ def test_stopping_and_resuming_say_what_they_did(shell: Shell) -> None:
     assert shell.hpo("study", "resume", "small").stderr == resumed.replace("resumed", "was not stopped")
 
 
-def test_a_device_that_is_not_there(shell: Shell) -> None:
+def test_missing_device_is_named(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     assert_one_line(
         shell.hpo("worker", "small", "--device", "cuda:99", expect=2).stderr, "--device 'cuda:99'"

