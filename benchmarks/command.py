@@ -14,7 +14,8 @@ import tomli_w
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
-from hpo.study.study import Study, load, remove
+from hpo.study.stored import load, remove
+from hpo.study.study import Study
 
 HPO = (sys.executable, "-m", "hpo")
 LENET_FILE = Path(__file__).parents[1] / "studies" / "lenet-paper.toml"

@@ -153,7 +153,7 @@ IDEAS: dict[str, Idea] = {
     "uniform start": Idea(patches=((effective_lr, "NEAR", math.inf),)),
     **{f"asha {n}": Idea({"pruner": {"name": "asha", "reduction": n}}) for n in (2, 3)},
     "rank by loss": Idea(patches=((pause, "predict_final_losses", last_losses),)),
-    **{f"suggestions {n}": Idea(patches=((schedule, "PROPOSALS", n),)) for n in (2, 8)},
+    **{f"suggestions {n}": Idea(patches=((schedule, "MAX_SUGGESTIONS", n),)) for n in (2, 8)},
     **{f"startup {n}": Idea({"sampler": {"name": "gp", "startup": n}}) for n in (6, 14)},
     **{f"reduction {n}": Idea({"pruner": {"name": "pause", "reduction": n}}) for n in (2, 4)},
     **{f"risk {p}": risk(p) for p in (0.02, 0.1)},

@@ -25,7 +25,8 @@ from benchmarks.results import Result, Table, spread
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
-from hpo.study.study import create, remove
+from hpo.study.create import create
+from hpo.study.stored import remove
 
 OPTUNA_CONNECTIONS = 2
 """Connections that a process keeps which has opened an Optuna study."""

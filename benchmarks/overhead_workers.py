@@ -15,8 +15,9 @@ from sqlalchemy import Engine, event
 
 from hpo.settings import Settings
 from hpo.store.connection import open_storage
-from hpo.study.schedule import claim, is_finished
-from hpo.study.study import load
+from hpo.study.completion import is_finished
+from hpo.study.schedule import ClaimRequest, claim
+from hpo.study.stored import load
 from hpo.values.epoch import EpochResult
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
@@ -69,12 +70,13 @@ def hpo_worker(name: str, epochs: int, barrier: Barrier) -> int:
     storage = open_storage(Settings.from_environment())
     statements = StatementCounter(storage.engine)
     study, worker = load(storage, name), f"{name}-{os.getpid()}"
+    request = ClaimRequest(stage="search", worker=worker, width=WIDTH, fleet=barrier.parties - 1)
     barrier.wait()
     renewal = LeaseRenewal(storage, WorkerEntry(worker, study.name, "cpu"))
     renewal.renew()
     with renewal, Outbox() as outbox:
         while True:
-            trials = claim(storage, study, "search", worker, WIDTH, fleet=barrier.parties - 1)
+            trials = claim(storage, study, request)
             if not trials:
                 if is_finished(storage, study, "search"):
                     return statements.count

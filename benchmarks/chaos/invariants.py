@@ -16,7 +16,6 @@ from sqlalchemy import Connection, select, text
 
 from hpo.store import results, schema, trials
 from hpo.store.trials import TrialRow
-from hpo.study.pause import rungs_of
 from hpo.study.study import Study
 from hpo.values.stage import STAGES, Stage
 
@@ -110,7 +109,7 @@ def exact_budget(state: EndState) -> Iterator[str]:
 
 def all_complete(state: EndState) -> Iterator[str]:
     """Check that no fault cost a trial, and that none is left waiting, paused or running."""
-    pauses = bool(rungs_of(state.study.spec))
+    pauses = bool(state.study.spec.make_pruner().pause_epochs)
     for trial in state.trials:
         may_be_pruned = pauses and trial.stage == "search"
         ended = {TrialState.COMPLETE, TrialState.PRUNED} if may_be_pruned else {TrialState.COMPLETE}
@@ -212,7 +211,7 @@ def same_numbers(state: EndState, baseline: EndState) -> Iterator[str]:
 
     With pauses, the trials that resume depend on timing. Then only the losses of the search are compared.
     """
-    pauses = bool(rungs_of(state.study.spec))
+    pauses = bool(state.study.spec.make_pruner().pause_epochs)
     for stage in () if pauses else STAGES:
         best, expected = _best(state, stage), _best(baseline, stage)
         if best != expected:

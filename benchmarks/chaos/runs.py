@@ -15,7 +15,7 @@ from benchmarks.chaos.system import NAME, ChaosError, EndedError, System
 from hpo.errors import HpoError
 from hpo.store.connection import open_url
 from hpo.study.status import status
-from hpo.study.study import load
+from hpo.study.stored import load
 
 STUCK_SECONDS = 90.0
 """A run without a reported epoch for this long has failed."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
     from hpo.store.connection import Storage
-    from hpo.study.lifecycle import Draining
+    from hpo.study.lifecycle import LifecycleChange
     from hpo.study.study import Study
 
 study_file = click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
@@ -35,10 +35,10 @@ def create(file: Path) -> None:
     """
     spec, settings = _checked(file)
     from hpo.store.connection import open_storage
-    from hpo.study import study as studies
+    from hpo.study.create import create as create_study
 
     storage = open_storage(settings)
-    creation = studies.create(storage, spec, str(file))
+    creation = create_study(storage, spec, str(file))
     change = f"{creation.did}, {creation.added} trials queued"
     message(f"study {spec.name}: {change}; {_next_step(storage, creation.study)}")
 
@@ -56,7 +56,7 @@ def fork(old: str, file: Path) -> None:
     spec, settings = _checked(file)
     from hpo.store.connection import open_storage
     from hpo.study import fork as forks
-    from hpo.study.study import load
+    from hpo.study.stored import load
 
     storage = open_storage(settings)
     origin = load(storage, old)
@@ -76,11 +76,11 @@ def list_(as_json: bool) -> None:
     from hpo.cli.tables import study_table
     from hpo.settings import Settings
     from hpo.store.connection import open_storage
-    from hpo.study import study as studies
     from hpo.study.status import status
+    from hpo.study.stored import load, names
 
     storage = open_storage(Settings.from_environment())
-    rows = [status(storage, studies.load(storage, name)) for name in studies.names(storage)]
+    rows = [status(storage, load(storage, name)) for name in names(storage)]
     if as_json:
         json_result([row.to_json() for row in rows])
     elif not rows:
@@ -163,9 +163,10 @@ def resume(name: str) -> None:
     outcome = lifecycle.resume(storage, study)
     change = "resumed" if outcome.changed else "was not stopped"
     message(f"study {study.name} {change}; {_open_trials(outcome)}")
-    if outcome.again is not None:
+    if outcome.next_stop is not None:
         message(
-            f"but its search ends again at the next claim, unless [stop] in its file changes: {outcome.again}"
+            "but its search ends again at the next claim, unless [stop] in its file changes: "
+            f"{outcome.next_stop}"
         )
     message(f"next: hpo workers {study.name}")
 
@@ -176,8 +177,8 @@ def resume(name: str) -> None:
 def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. This cannot be undone."""
     from hpo.run.environment import open_study
-    from hpo.study import study as studies
     from hpo.study.status import status
+    from hpo.study.stored import remove
 
     settings, storage, study = open_study(name)
     figures = status(storage, study)
@@ -188,7 +189,7 @@ def delete(name: str, yes: bool) -> None:
         click.confirm(
             f"Delete study {study.name} with {trials} trials and its weights?", abort=True, err=True
         )
-    studies.remove(storage, study, settings.artifacts_path)
+    remove(storage, study, settings.artifacts_path)
     message(f"study {study.name} deleted")
 
 
@@ -217,7 +218,7 @@ def _next_step(storage: Storage, study: Study) -> str:
     return f"its search is stopped ({mark.reason}), to go on: hpo study resume {study.name}"
 
 
-def _open_trials(outcome: Draining) -> str:
+def _open_trials(outcome: LifecycleChange) -> str:
     return f"{outcome.running} trials begun and to be finished, {outcome.waiting} waiting"
 
 

@@ -19,7 +19,7 @@ from hpo.store import trials
 from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
 from hpo.study.best import best_params
-from hpo.study.promote import best_of
+from hpo.study.promote import best_trials
 from hpo.study.status import ACTIVITIES, StageStatus, Status
 from hpo.study.study import Study
 from hpo.values.space import Value
@@ -142,7 +142,7 @@ def replay_table(title: str, found: Mapping[str, Mapping[str, Mean]]) -> str:
 def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> str:
     with storage.transaction() as connection:
         rows = trials.read(connection, study.study_id(stage))
-    best = best_of(rows, ROWS)
+    best = best_trials(rows, ROWS)
     states = ", ".join(
         f"{count} {state.name.lower()}"
         for state in TrialState

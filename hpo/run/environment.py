@@ -2,7 +2,8 @@
 
 from hpo.settings import Settings
 from hpo.store.connection import Storage, open_storage
-from hpo.study.study import Study, load
+from hpo.study.stored import load
+from hpo.study.study import Study
 
 
 def open_study(name: str) -> tuple[Settings, Storage, Study]:

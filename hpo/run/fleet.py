@@ -13,8 +13,8 @@ from hpo.launch.slot import Slot
 from hpo.run.retry import until_storage_answers
 from hpo.store.connection import Storage
 from hpo.store.workers import forget
+from hpo.study.completion import is_finished
 from hpo.study.promote import promote
-from hpo.study.schedule import is_finished
 from hpo.study.status import Status, status
 from hpo.study.study import Study
 

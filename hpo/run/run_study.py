@@ -14,9 +14,10 @@ from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
 from hpo.study.best import best_params
+from hpo.study.create import create
 from hpo.study.lifecycle import Stopped, stopped
 from hpo.study.promote import promote
-from hpo.study.study import Study, create
+from hpo.study.study import Study
 from hpo.training.workload import Workload
 
 log = logging.getLogger("hpo.run")

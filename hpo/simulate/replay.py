@@ -18,9 +18,10 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage, open_url
 from hpo.store.server import start_server, stop_server
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import WIDTH, LeasedTrial, claim
-from hpo.study.study import Study, create
+from hpo.study.schedule import WIDTH, ClaimRequest, LeasedTrial, claim
+from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
@@ -147,7 +148,10 @@ class _Search:
         ever lost, so only then is there something else to be given."""
         LeaseRenewal(self.storage, WorkerEntry(name, self.study.name, "table"), LEASE_SECONDS).renew()
         while True:
-            trials = claim(self.storage, self.study, "search", name, self.width, LEASE_SECONDS, fleet=workers)
+            request = ClaimRequest(
+                stage="search", worker=name, width=self.width, lease_seconds=LEASE_SECONDS, fleet=workers
+            )
+            trials = claim(self.storage, self.study, request)
             if trials:
                 yield from self._train(name, trials)
             elif self._under_way:

@@ -1,4 +1,4 @@
-"""The best parameters of a study, as other programs read them."""
+"""The best parameters of a study, in formats that other programs read."""
 
 import json
 import shlex
@@ -12,15 +12,18 @@ import yaml
 from hpo.errors import NotFoundError
 from hpo.store import trials
 from hpo.store.connection import Storage
-from hpo.study.promote import best_of
+from hpo.study.promote import best_trials
 from hpo.study.study import Study
 from hpo.values.space import Point
 from hpo.values.stage import Stage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BestParams:
-    """The best trial of a study: `value` is its validation loss per example, `attributes` what it notes."""
+    """The best trial of a study.
+
+    `value` is the validation loss per example. `attributes` are the user attributes of the Optuna trial.
+    """
 
     study: str
     stage: Stage
@@ -31,26 +34,34 @@ class BestParams:
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy of the weights that count, as a share."""
+        """Return the validation accuracy at the kept epoch, as a share."""
         accuracy: float = self.attributes["accuracy"]
         return accuracy
 
     def render(self, form: str) -> str:
-        """The parameters in one of `FORMATS`, ending in a newline."""
+        """Return the parameters in one of `FORMATS`, with a newline at the end."""
         return FORMATS[form](self.params)
 
 
 def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> BestParams:
-    """The best trial of a stage; by default of full training, or of the search as long as that has none.
+    """Return the best trial of a stage; by default of full training, or of the search if no training
+    completed.
 
     Raises `NotFoundError` if no trial has completed.
     """
     stages: tuple[Stage, ...] = ("full", "search") if stage is None else (stage,)
     with storage.transaction() as connection:
         for candidate in stages:
-            for row in best_of(trials.read(connection, study.study_id(candidate)), 1):
+            for row in best_trials(trials.read(connection, study.study_id(candidate)), 1):
                 assert row.value is not None
-                return BestParams(study.name, candidate, row.number, row.value, row.point, row.attributes)
+                return BestParams(
+                    study=study.name,
+                    stage=candidate,
+                    trial=row.number,
+                    value=row.value,
+                    params=row.point,
+                    attributes=row.attributes,
+                )
     raise NotFoundError(
         f"study {study.name!r}: no trial has completed yet; run it first: hpo workers {study.name}"
     )

@@ -1,4 +1,4 @@
-"""Choosing search trials and queueing them for full training."""
+"""Promote the best search trials to full training."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,51 +11,55 @@ from hpo.store import studies, trials
 from hpo.store.connection import Storage
 from hpo.store.trials import TRAINED, TrialRow
 from hpo.study import lifecycle
-from hpo.study.study import Study, current, full_seed
+from hpo.study.stored import refresh
+from hpo.study.study import Study, full_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """`chosen`: the promoted search trials, best first; `added`: full trainings that were not queued yet."""
+    """The outcome of `promote`.
+
+    `chosen` are the promoted search trials, best first. `added` counts the full trainings queued by this
+    call.
+    """
 
     chosen: tuple[TrialRow, ...]
     added: int
 
 
-def best_of(trials: Iterable[TrialRow], k: int) -> list[TrialRow]:
-    """The k completed trials of least validation loss, best first; the earlier trial wins a tie.
+def best_trials(rows: Iterable[TrialRow], k: int) -> list[TrialRow]:
+    """Return the k completed trials with the lowest validation loss, best first; ties go to the earlier
+    trial.
 
-    Only trials that this service trained to their end count: those that others added or ended through Optuna
-    lack the seed or the accuracy.
+    Only trials that hpo trained count. Trials that others added or ended through Optuna lack the seed or the
+    accuracy.
     """
     complete = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-        and trial.value is not None
-        and trial.attributes.keys() >= TRAINED
+        row
+        for row in rows
+        if row.state == TrialState.COMPLETE and row.value is not None and row.attributes.keys() >= TRAINED
     ]
-    return sorted(complete, key=lambda trial: (trial.value, trial.number))[:k]
+    return sorted(complete, key=lambda row: (row.value, row.number))[:k]
 
 
 def promote(storage: Storage, study: Study) -> Promotion:
-    """Queues the best trials of a finished search for full training, with each seed once.
+    """Queue the best trials of a finished search for full training, once per seed.
 
-    However often and by how many it is called, a search trial gets each of its seeds once. A search that was
-    stopped is finished once all trials are that had begun; where full training is stopped too, nothing is
-    promoted. Raises `ConflictError` while the search is not finished, and if none of its trials completed.
+    Idempotent, also when several processes call it at once. A stopped search is finished once all begun
+    trials are. If full training is stopped too, nothing is promoted. Raises `ConflictError` if the search is
+    not finished, or if none of its trials completed.
     """
     with storage.transaction() as connection:
         studies.lock(connection, study.search_id)
         studies.lock(connection, study.full_id)
-        study = current(connection, study)
+        study = refresh(connection, study)
         spec = study.spec
-        if lifecycle.read(connection, study, "full") is not None:
-            # Or the best so far would be trained after what was a pause, and not the end of the search.
+        if lifecycle.read_stopped(connection, study, "full") is not None:
+            # The user interrupted the study. Its search may resume, so the best trials are not known yet.
             return Promotion((), 0)
         rows = trials.read(connection, study.search_id)
-        _check_over(connection, study, rows)
-        chosen = best_of(rows, spec.promotion.top)
+        _check_finished(connection, study, rows)
+        chosen = best_trials(rows, spec.promotion.top)
         if not chosen:
             raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
         present = {
@@ -63,17 +67,21 @@ def promote(storage: Storage, study: Study) -> Promotion:
             for row in trials.read(connection, study.full_id)
         }
         wanted = [
-            (row.point, {"promoted_from": row.number, "seed": full_seed(spec, place)})
+            (row.point, {"promoted_from": row.number, "seed": full_seed(spec, index)})
             for row in chosen
-            for place in range(spec.promotion.seeds)
+            for index in range(spec.promotion.seeds)
         ]
-        new = [(point, a) for point, a in wanted if (a["promoted_from"], a["seed"]) not in present]
+        new = [
+            (point, attributes)
+            for point, attributes in wanted
+            if (attributes["promoted_from"], attributes["seed"]) not in present
+        ]
         trials.enqueue(connection, study.full_id, spec.space, new)
     return Promotion(tuple(chosen), len(new))
 
 
-def _check_over(connection: Connection, study: Study, rows: Sequence[TrialRow]) -> None:
-    if lifecycle.read(connection, study, "search") is not None:
+def _check_finished(connection: Connection, study: Study, rows: Sequence[TrialRow]) -> None:
+    if lifecycle.read_stopped(connection, study, "search") is not None:
         if begun := trials.count_begun(connection, study.search_id):
             raise ConflictError(
                 f"study {study.name!r}: the search is stopped, but {begun} of its trials have begun and are "

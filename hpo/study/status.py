@@ -1,4 +1,4 @@
-"""Where a study stands, in figures."""
+"""The status of a study in figures."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -13,18 +13,18 @@ from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
 from hpo.study.lifecycle import Stopped
 from hpo.study.pause import is_paused
-from hpo.study.promote import best_of
+from hpo.study.promote import best_trials
 from hpo.study.study import Study
 from hpo.values.space import Point, cell
 from hpo.values.stage import STAGES, Stage
 
 ACTIVITIES = ("training", "evaluation", "database", "checkpoints", "idle")
-"""What the seconds of a device go into, in the order of tables."""
+"""The activities that device time is charged to, in the order of tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The trial of least validation loss (`value`, per example); `accuracy` is a share."""
+    """The best trial. `value` is the validation loss per example, `accuracy` a share."""
 
     trial: int
     value: float
@@ -32,11 +32,15 @@ class Best:
     accuracy: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageStatus:
-    """`budget`: trials there will be; `states`: trials by state, each of Optuna's five; `paused`: those of
-    the waiting ones that paused at a rung; `device_seconds`: spent so far by its workers, `activities` splits
-    them, `trial_seconds` those of each trial, by number; `stopped`: why no more trials are handed out."""
+    """The figures of a stage.
+
+    `budget` is the number of trials there will be. `states` counts trials by each of Optuna's five states.
+    `paused` counts the waiting trials that are paused at a rung. `device_seconds` is the time spent by
+    workers; `activities` splits it by activity, and `trial_seconds` by trial number and activity. `stopped`
+    says why the stage is stopped.
+    """
 
     budget: int
     states: dict[str, int]
@@ -50,12 +54,13 @@ class StageStatus:
 
     @property
     def finished(self) -> int:
+        """Return the number of trials that have ended."""
         return sum(self.states[state.name] for state in TrialState if state.is_finished())
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """`running`: the trials it holds."""
+    """A worker; `running` counts the trials it holds."""
 
     name: str
     device: str
@@ -64,6 +69,8 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """The figures of a study at one moment."""
+
     study: str
     fingerprint: str
     search: StageStatus
@@ -71,14 +78,15 @@ class Status:
     workers: tuple[WorkerStatus, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
         return asdict(self)
 
 
 def status(storage: Storage, study: Study) -> Status:
-    """The figures of this moment, all from one transaction.
+    """Return the current figures, from one transaction.
 
-    Trials whose lease is overdue are put back into the queue first, so none is shown as running that nobody
-    runs; the entries of workers that are overdue go.
+    Trials whose lease has expired are requeued first, so no trial is shown as running without a worker.
+    Expired workers are removed.
     """
     spec = study.spec
     with storage.transaction() as connection:
@@ -103,12 +111,12 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
         device_seconds=sum(activities.values()),
         activities=activities,
         trial_seconds=costs.trial_seconds(connection, study.study_id(stage)),
-        stopped=lifecycle.read(connection, study, stage),
+        stopped=lifecycle.read_stopped(connection, study, stage),
     )
 
 
 def _best(rows: list[TrialRow]) -> Best | None:
-    for row in best_of(rows, 1):
+    for row in best_trials(rows, 1):
         assert row.value is not None
         return Best(row.number, row.value, row.point, row.attributes.get("accuracy"))
     return None

@@ -1,4 +1,4 @@
-"""New trials of a search, at points that its sampler proposes."""
+"""Queue new search trials at points that the sampler suggests."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,31 +20,30 @@ def suggest(
     study: Study,
     rows: Sequence[TrialRow],
     curves: Mapping[int, TrialCurve],
-    most: int,
+    limit: int,
 ) -> list[TrialRow]:
-    """Queues the sampler's next points, at most as many as the budget leaves; gives their trials.
+    """Queue up to `limit` new points, limited by the trial budget; return their trials.
 
-    `rows`, `curves`: of all trials of the search, which must be locked. A random search has all its points
-    from the start.
+    `rows` and `curves` cover all trials of the search, which must be locked.
     """
     spec = study.spec
     sampler = make_sampler(spec.sampler.name)
-    count = min(most, study.trials - len(rows))
+    count = min(limit, study.trials - len(rows))
     if count <= 0 or sampler.plans_all:
         return []
-    # What others added through Optuna may lie outside of the space.
-    history = [_observed(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
-    # Seeded by the number of the trial: no two proposals share a seed, whichever workers ask.
+    # Trials that others added through Optuna may lie outside the space.
+    history = [_observation(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
+    # The seed depends on the trial number alone, so no two suggestions share a seed, whichever worker asks.
     seed = derive_seed(spec.seed, 2, len(rows))
     points = sampler.suggest(spec.space, history, count, seed, spec.sampler.startup)
     suggested: list[tuple[Point, Mapping[str, int]]] = [
-        (point, {"seed": search_seed(spec, len(rows) + place)}) for place, point in enumerate(points)
+        (point, {"seed": search_seed(spec, len(rows) + index)}) for index, point in enumerate(points)
     ]
     return trials.enqueue(connection, study.search_id, spec.space, suggested)
 
 
-def _observed(row: TrialRow, curve: Mapping[int, float]) -> Observation:
-    # A result that is infinite tells only that this point is taken.
+def _observation(row: TrialRow, curve: Mapping[int, float]) -> Observation:
+    # A completed trial with an infinite loss only marks its point as taken.
     infinite = row.state == TrialState.COMPLETE and row.value is None
     state = TrialState.PRUNED if is_paused(row) else row.state
     return Observation(row.point, TrialState.FAIL if infinite else state, row.value, curve)

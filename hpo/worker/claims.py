@@ -1,6 +1,6 @@
 """Claim the trials of a worker's packs."""
 
-from hpo.study.schedule import LeasedTrial, claim, claim_lost
+from hpo.study.schedule import ClaimRequest, LeasedTrial, claim, claim_lost
 from hpo.values.stage import Stage
 from hpo.worker.context import WorkerContext
 
@@ -23,33 +23,29 @@ class Claims:
     def claim(self, stage: Stage) -> list[LeasedTrial]:
         """Return the trials of a new pack, which share a batch size. Empty: there is nothing to train."""
         settings = self._settings
-        return claim(
-            self._storage,
-            self._study,
-            stage,
-            settings.name,
-            settings.width,
-            settings.lease_seconds,
-            {size: width for (of, size), width in self._max_widths.items() if of == stage},
-            settings.fleet,
-            proposals=settings.width if settings.fills_packs else None,
+        request = ClaimRequest(
+            stage=stage,
+            worker=settings.name,
+            width=settings.width,
+            lease_seconds=settings.lease_seconds,
+            width_limits={size: width for (of, size), width in self._max_widths.items() if of == stage},
+            fleet=settings.fleet,
+            max_suggestions=settings.width if settings.fills_packs else None,
         )
+        return claim(self._storage, self._study, request)
 
     def claim_more(self, stage: Stage, batch_size: int, width: int) -> list[LeasedTrial]:
         """Return at most `width` trials that join a running pack."""
         settings = self._settings
-        if settings.fills_packs:
-            return claim(
-                self._storage,
-                self._study,
-                stage,
-                settings.name,
-                width,
-                settings.lease_seconds,
-                fleet=settings.fleet,
-                batch_size=batch_size,
-            )
-        # A trial that nobody has begun is better left to a worker that comes free.
-        return claim_lost(
-            self._storage, self._study, stage, settings.name, width, batch_size, settings.lease_seconds
+        request = ClaimRequest(
+            stage=stage,
+            worker=settings.name,
+            width=width,
+            lease_seconds=settings.lease_seconds,
+            fleet=settings.fleet,
+            batch_size=batch_size,
         )
+        if settings.fills_packs:
+            return claim(self._storage, self._study, request)
+        # A trial that nobody has begun is better left to a worker that comes free.
+        return claim_lost(self._storage, self._study, request)

@@ -8,8 +8,9 @@ from pathlib import PurePath
 from hpo.errors import ConflictError, UnavailableError
 from hpo.store import costs
 from hpo.store.connection import Storage
+from hpo.study.completion import files_in_use, is_finished
 from hpo.study.promote import promote
-from hpo.study.schedule import LeasedTrial, files_at_rest, is_finished
+from hpo.study.schedule import LeasedTrial
 from hpo.study.study import Study
 from hpo.training.workload import Workload
 from hpo.values.stage import STAGES, Stage
@@ -125,7 +126,7 @@ class Worker:
         Nothing is deleted while a trial is running, since its worker may write.
         """
         leftovers = self._files.leftovers()  # first, so that no later file is among them
-        needed = self._call(lambda: files_at_rest(self.storage, self.study))
+        needed = self._call(lambda: files_in_use(self.storage, self.study))
         if needed is not None:
             self._files.sweep(name for name in leftovers if PurePath(name).name not in needed)
 

@@ -13,7 +13,7 @@ from support.shell import SMALL_STUDY, Shell
 from benchmarks.chaos.server import Server
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_url
-from hpo.study.study import create
+from hpo.study.create import create
 
 LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
 """A study whose trials do not end during a test."""

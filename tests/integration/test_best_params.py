@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 from optuna.trial import TrialState
+from support.claims import claim
 
 from hpo.errors import NotFoundError
 from hpo.spec.study_spec import StudySpec
@@ -17,9 +18,9 @@ from hpo.store import results
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.study.best import FORMATS, BestParams, best_params
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import claim
-from hpo.study.study import Study, create
+from hpo.study.study import Study
 from hpo.values.stage import Stage
 
 SpecOf = Callable[..., StudySpec]
@@ -96,7 +97,9 @@ READERS: dict[str, Callable[[str], dict[str, float]]] = {
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_form_can_be_read_back(form: str) -> None:
-    text = BestParams("small", "search", 0, 0.5, dict(POINT), {}).render(form)
+    text = BestParams(
+        study="small", stage="search", trial=0, value=0.5, params=dict(POINT), attributes={}
+    ).render(form)
     assert text.endswith("\n")
     read = READERS[form](text)
     assert read == POINT
@@ -104,6 +107,6 @@ def test_every_form_can_be_read_back(form: str) -> None:
 
 
 def test_forms_for_a_shell() -> None:
-    best = BestParams("small", "search", 0, 0.5, dict(POINT), {})
+    best = BestParams(study="small", stage="search", trial=0, value=0.5, params=dict(POINT), attributes={})
     assert best.render("args") == "--lr 0.001 --batch-size 16 --momentum 0.0 --weight-decay 0.0001\n"
     assert best.render("env") == "LR=0.001\nBATCH_SIZE=16\nMOMENTUM=0.0\nWEIGHT_DECAY=0.0001\n"

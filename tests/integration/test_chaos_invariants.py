@@ -19,8 +19,9 @@ from benchmarks.chaos.invariants import INVARIANTS, EndState, read_end_state, vi
 from hpo.spec.study_spec import StudySpec
 from hpo.store import schema, trials
 from hpo.store.connection import Storage
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.study import Study, create
+from hpo.study.study import Study
 from hpo.values.stage import Stage
 
 EPOCHS = 3

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
+from support.claims import claim, claim_lost
 from support.clients import PROCESSES, at_once, expire_leases, hang_inside_claim, loss, run_trials
 
 from hpo.search.samplers.distributions import distributions
@@ -24,10 +25,14 @@ from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
+from hpo.study.adoption import MAX_LOSSES
+from hpo.study.completion import is_finished
+from hpo.study.create import create
+from hpo.study.packs import SUSPECT_LOSSES
 from hpo.study.promote import promote
-from hpo.study.schedule import MOST_LOSSES, PROPOSALS, SUSPECT, LeasedTrial, claim, claim_lost, is_finished
+from hpo.study.schedule import MAX_SUGGESTIONS, LeasedTrial
 from hpo.study.status import status
-from hpo.study.study import Study, create, search_seed
+from hpo.study.study import Study, search_seed
 from hpo.values.space import Point, cell
 
 SpecOf = Callable[..., StudySpec]
@@ -258,29 +263,29 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
 
 def test_a_trial_that_was_lost_too_often_fails(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}, space={"batch_size": 16}), "test").study
-    for _ in range(MOST_LOSSES):
+    for _ in range(MAX_LOSSES):
         assert [t.number for t in claim(storage, study, "search", "victim", 1)] == [0]
         expire_leases(storage)
     assert [t.number for t in claim(storage, study, "search", "next", 2)] == [1]
     failed = rows(storage, study.search_id)[0]
     assert failed.state == TrialState.FAIL
-    assert failed.attributes["reason"] == f"its worker was lost {MOST_LOSSES} times in a row"
+    assert failed.attributes["reason"] == f"its worker was lost {MAX_LOSSES} times in a row"
 
 
 def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
-    for epoch in range(1, MOST_LOSSES + 3):
+    for epoch in range(1, MAX_LOSSES + 3):
         (trial,) = claim(storage, study, "search", "victim", 1)
         with storage.transaction() as connection:
             checkpoints.save(connection, {trial.lease.trial_id: Checkpoint(epoch, str(epoch))})
         expire_leases(storage)
     (trial,) = claim(storage, study, "search", "next", 1)
-    assert trial.checkpoint == Checkpoint(MOST_LOSSES + 2, str(MOST_LOSSES + 2))
+    assert trial.checkpoint == Checkpoint(MAX_LOSSES + 2, str(MAX_LOSSES + 2))
 
 
 def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
-    lose(storage, study, 1, 2 * MOST_LOSSES + 2)
+    lose(storage, study, 1, 2 * MAX_LOSSES + 2)
     assert claim(storage, study, "search", "next", 1) == []
     assert is_finished(storage, study, "search")
     assert status(storage, study).search.states["FAIL"] == 2
@@ -288,7 +293,7 @@ def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf)
 
 def test_a_suspect_trial_is_run_alone(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}, search={"trials": 4}), "test").study
-    assert [t.number for t in lose(storage, study, 2, SUSPECT)] == [0, 1]
+    assert [t.number for t in lose(storage, study, 2, SUSPECT_LOSSES)] == [0, 1]
     packs = [claim(storage, study, "search", "next", 4) for _ in range(3)]
     assert [[t.number for t in pack] for pack in packs] == [[0], [1], [2, 3]]
 
@@ -300,7 +305,7 @@ def test_a_suspect_trial_is_no_pack_mate_of_others(storage: Storage, spec: SpecO
     with storage.transaction() as connection:
         connection.execute(
             text("UPDATE hpo.lease SET losses = :losses WHERE trial_id = :trial_id"),
-            {"losses": SUSPECT - 1, "trial_id": pack[1].lease.trial_id},
+            {"losses": SUSPECT_LOSSES - 1, "trial_id": pack[1].lease.trial_id},
         )
     expire_leases(storage)
     packs = [claim(storage, study, "search", "next", 4) for _ in range(2)]
@@ -309,14 +314,14 @@ def test_a_suspect_trial_is_no_pack_mate_of_others(storage: Storage, spec: SpecO
 
 def test_narrower_packs_for_some_batch_sizes(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
-    assert len(claim(storage, study, "search", "one", 5, limits={16: 2})) == 2
-    assert len(claim(storage, study, "search", "one", 5, limits={32: 2})) == 5
-    assert len(claim(storage, study, "search", "one", 5, limits={16: 8})) == 5
+    assert len(claim(storage, study, "search", "one", 5, width_limits={16: 2})) == 2
+    assert len(claim(storage, study, "search", "one", 5, width_limits={32: 2})) == 5
+    assert len(claim(storage, study, "search", "one", 5, width_limits={16: 8})) == 5
 
 
 def test_a_lease_lasts_as_long_as_the_claim_says(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
-    claim(storage, study, "search", "one", 1, seconds=1000)
+    claim(storage, study, "search", "one", 1, lease_seconds=1000)
     with storage.transaction() as connection:
         remaining = connection.execute(text("SELECT expires - now() FROM hpo.lease")).scalar_one()
     assert 900 < remaining.total_seconds() <= 1000
@@ -339,7 +344,7 @@ def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: S
         leases.release(connection, [trial.lease for trial in handed_back])
         checkpoints.save(connection, {lost[0].lease.trial_id: Checkpoint(2, "two")})
     expire_leases(storage, "dead")
-    first = claim_lost(storage, study, "search", "one", 3, 16, seconds=1000)
+    first = claim_lost(storage, study, "search", "one", 3, 16, lease_seconds=1000)
     second = claim_lost(storage, study, "search", "one", 9, 16)
     assert [t.number for t in first + second] == [0, 1, 2, 3]
     assert [t.point for t in first] == [t.point for t in lost]
@@ -368,7 +373,7 @@ def test_a_pack_that_is_to_be_full_takes_in_new_trials_of_its_batch_size(
     taken = claim(storage, study, "search", "one", 3, batch_size=32)
     assert len(taken) == 3
     assert sizes(taken) == {32}
-    (suspect,) = lose(storage, study, 1, SUSPECT)
+    (suspect,) = lose(storage, study, 1, SUSPECT_LOSSES)
     size = int(suspect.point["batch_size"])
     rest = [t for _ in range(12) for t in claim(storage, study, "search", "one", 1, batch_size=size)]
     assert sizes(rest) == {size}
@@ -388,7 +393,7 @@ def test_to_fill_a_pack_nothing_is_proposed(storage: Storage, spec: SpecOf) -> N
 
 def test_a_pack_takes_in_no_suspect(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
-    lose(storage, study, 2, SUSPECT)
+    lose(storage, study, 2, SUSPECT_LOSSES)
     assert claim_lost(storage, study, "search", "one", 4, 16) == []
 
 
@@ -451,9 +456,9 @@ def test_a_worker_alone_takes_all_it_can_train_at_once(storage: Storage, spec: S
 def test_tpe_proposes_a_few_at_a_time(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(sampler=TPE, space={"batch_size": 16}), "test").study
     finish(storage, claim(storage, study, "search", "one", 16))
-    assert len(claim(storage, study, "search", "one", 16)) == PROPOSALS
-    assert len(rows(storage, study.search_id)) == 6 + PROPOSALS
-    assert len(claim(storage, study, "search", "one", 16, proposals=1)) == 1
+    assert len(claim(storage, study, "search", "one", 16)) == MAX_SUGGESTIONS
+    assert len(rows(storage, study.search_id)) == 6 + MAX_SUGGESTIONS
+    assert len(claim(storage, study, "search", "one", 16, max_suggestions=1)) == 1
 
 
 def test_full_training_is_handed_out_like_the_search(storage: Storage, spec: SpecOf) -> None:

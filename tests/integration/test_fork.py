@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import func, select
+from support.claims import claim
 from support.clients import Claims, at_once, fork_or_run_trials, fork_study, loss
 
 from hpo.errors import ConflictError, NotFoundError
@@ -22,12 +23,14 @@ from hpo.store import copies, costs, results, schema, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
-from hpo.study import fork, schedule
-from hpo.study.fork import fitted, origin_of
+from hpo.study.completion import is_finished
+from hpo.study.create import Creation, create
+from hpo.study.fork import fork, origin_of, trials_in_space
 from hpo.study.promote import promote
-from hpo.study.schedule import LeasedTrial, is_finished
+from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
-from hpo.study.study import Creation, Study, create, load, names, remove, search_seed
+from hpo.study.stored import load, names, remove
+from hpo.study.study import Study, search_seed
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import parse_space
 from hpo.values.space import cell
@@ -70,7 +73,7 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
 def run_trials(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
     """Ends the search, if it has trials left; gives these in order."""
     served = []
-    while trials := schedule.claim(storage, study, "search", "one", width):
+    while trials := claim(storage, study, "search", "one", width):
         finish(storage, trials)
         served += trials
     assert is_finished(storage, study, "search")
@@ -81,7 +84,7 @@ def run_trials(storage: Storage, study: Study, width: int = 4) -> list[LeasedTri
 def old(storage: Storage, spec: SpecOf) -> Study:
     """A search of 12 trials that is over but for its last: the second was pruned, the third failed."""
     study = create(storage, spec(), "test").study
-    trials = [t for _ in range(12) for t in schedule.claim(storage, study, "search", "one", 1)]
+    trials = [t for _ in range(12) for t in claim(storage, study, "search", "one", 1)]
     finish(storage, [t for t in trials if t.number not in (1, 2, 11)])
     finish(storage, [trials[1]], TrialState.PRUNED)
     with storage.transaction() as connection:
@@ -104,7 +107,7 @@ def fitting(storage: Storage, old: Study) -> list[TrialRow]:
 
 
 def test_what_fits_is_finished_in_the_new_study(storage: Storage, spec: SpecOf, old: Study) -> None:
-    done = fork.fork(storage, old, spec(**WIDE), "test")
+    done = fork(storage, old, spec(**WIDE), "test")
     study, expected = done.creation.study, fitting(storage, old)
     assert 0 < len(expected) < 10
     assert (done.creation.did, study.inherited, done.left_out) == (
@@ -129,7 +132,7 @@ def test_what_fits_is_finished_in_the_new_study(storage: Storage, spec: SpecOf, 
 
 
 def test_optuna_reads_what_was_taken(storage: Storage, spec: SpecOf, old: Study) -> None:
-    study = fork.fork(storage, old, spec(**WIDE), "test").creation.study
+    study = fork(storage, old, spec(**WIDE), "test").creation.study
     before = {trial.number: trial for trial in storage.study("small").trials}
     seen = storage.study("wide")
     for trial in seen.trials[: study.inherited]:
@@ -147,7 +150,7 @@ def test_optuna_reads_what_was_taken(storage: Storage, spec: SpecOf, old: Study)
 
 
 def test_epochs_are_taken_and_costs_are_not(storage: Storage, spec: SpecOf, old: Study) -> None:
-    study = fork.fork(storage, old, spec(**WIDE), "test").creation.study
+    study = fork(storage, old, spec(**WIDE), "test").creation.study
     with storage.transaction() as connection:
         epochs = [
             sorted(
@@ -170,13 +173,13 @@ def test_what_others_added_is_left_behind(storage: Storage, spec: SpecOf, old: S
     storage.study("small").add_trial(
         optuna.trial.create_trial(value=-1.0, params=point, distributions=distributions)
     )
-    done = fork.fork(storage, old, spec(**WIDE), "test")
+    done = fork(storage, old, spec(**WIDE), "test")
     assert done.creation.study.inherited == len(fitting(storage, old)) - 1
     assert min(row.value or 9 for row in rows(storage, done.creation.study.search_id)) > 0
 
 
 def test_a_study_of_which_nothing_fits(storage: Storage, spec: SpecOf, old: Study) -> None:
-    done = fork.fork(storage, old, spec(name="far", space={"lr": [0.7]}), "test")
+    done = fork(storage, old, spec(name="far", space={"lr": [0.7]}), "test")
     assert (done.creation.study.inherited, done.left_out, done.creation.added) == (0, 10, 8)
     assert len(run_trials(storage, done.creation.study)) == 8
 
@@ -195,7 +198,7 @@ def test_a_point_is_written_as_the_new_space_writes_it() -> None:
             "weight_decay": {"low": 0, "high": 1},
         }
     )
-    found = fitted(
+    found = trials_in_space(
         [row(0, lr=0.3), row(1, lr=0.35), row(2, batch_size=11), row(3, weight_decay=0.123)], space
     )
     assert [(r.number, point) for r, point in found] == [
@@ -207,7 +210,7 @@ def test_a_point_is_written_as_the_new_space_writes_it() -> None:
 
 def test_of_trials_at_one_point_the_first_is_taken() -> None:
     space = parse_space({"lr": [0.1, 0.2], "batch_size": 16, "momentum": 0.5, "weight_decay": 0})
-    found = fitted([row(0), row(1, lr=0.2), row(2), row(3, lr=0.2)], space)
+    found = trials_in_space([row(0), row(1, lr=0.2), row(2), row(3, lr=0.2)], space)
     assert [r.number for r, _ in found] == [0, 1]
 
 
@@ -219,7 +222,7 @@ def test_a_finite_space_is_filled_without_repeats(
     storage: Storage, spec: SpecOf, old: Study, sampler: dict[str, Any]
 ) -> None:
     wanted = spec(**WIDE, sampler=sampler, search={"trials": 1000})
-    study = fork.fork(storage, old, wanted, "test").creation.study
+    study = fork(storage, old, wanted, "test").creation.study
     assert status(storage, study).search.budget == study.trials == 24
     assert not is_finished(storage, study, "search")
     new = run_trials(storage, study)
@@ -235,7 +238,7 @@ def test_the_inherited_cost_no_budget(
     storage: Storage, spec: SpecOf, old: Study, sampler: dict[str, Any]
 ) -> None:
     wanted = spec(name="wide", space=CONTINUOUS, sampler=sampler, search={"trials": 5})
-    creation = fork.fork(storage, old, wanted, "test").creation
+    creation = fork(storage, old, wanted, "test").creation
     study = creation.study
     assert study.trials == study.inherited + 5
     assert creation.added == (5 if sampler["name"] == "random" else max(0, 6 - study.inherited))
@@ -247,7 +250,7 @@ def test_the_inherited_cost_no_budget(
 def test_a_space_that_is_done_is_finished_at_once(storage: Storage, spec: SpecOf) -> None:
     whole = create(storage, spec(search={"trials": 24}), "test").study
     run_trials(storage, whole)
-    part = fork.fork(storage, whole, spec(name="part", space={"lr": [0.1]}), "test")
+    part = fork(storage, whole, spec(name="part", space={"lr": [0.1]}), "test")
     assert (part.creation.study.inherited, part.creation.added, part.left_out) == (8, 0, 16)
     assert is_finished(storage, part.creation.study, "search")
     assert [r.point["lr"] for r in promote(storage, part.creation.study).chosen] == [0.1]
@@ -255,7 +258,7 @@ def test_a_space_that_is_done_is_finished_at_once(storage: Storage, spec: SpecOf
 
 def test_the_best_inherited_trial_is_promoted(storage: Storage, spec: SpecOf, old: Study) -> None:
     wanted = spec(name="wide", space={"lr": [0.01, 0.02, 0.1]}, search={"trials": 1}, promotion={"top": 1})
-    study = fork.fork(storage, old, wanted, "test").creation.study
+    study = fork(storage, old, wanted, "test").creation.study
     with pytest.raises(ConflictError, match=f"1 of {study.trials} search trials are not finished"):
         promote(storage, study)
     run_trials(storage, study)
@@ -270,7 +273,7 @@ def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, o
         for name, counts in (("long", [9]), ("short", [3, 6, 9])):
             for count in counts:
                 wanted = spec(name=name, space=space, search={"trials": count})
-                study = fork.fork(storage, old, wanted, "test").creation.study
+                study = fork(storage, old, wanted, "test").creation.study
             plans.append([r.point for r in rows(storage, study.search_id)])
             remove(storage, study, Path("nowhere"))
         assert plans[0] == plans[1]
@@ -281,7 +284,7 @@ def test_a_plan_repeats_no_inherited_point(storage: Storage, spec: SpecOf) -> No
     """The seed is that of the old study, the points are others."""
     whole = create(storage, spec(space=CONTINUOUS), "test").study
     run_trials(storage, whole)
-    study = fork.fork(storage, whole, spec(name="again", space=CONTINUOUS), "test").creation.study
+    study = fork(storage, whole, spec(name="again", space=CONTINUOUS), "test").creation.study
     assert study.inherited == 12
     assert len({cell(r.point) for r in rows(storage, study.search_id)}) == 24
 
@@ -298,17 +301,17 @@ def test_tpe_knows_what_was_inherited(
 
     monkeypatch.setattr(TpeSampler, "suggest", spy)
     wanted = spec(**WIDE, sampler={"name": "tpe", "startup": 1})
-    study = fork.fork(storage, old, wanted, "test").creation.study
+    study = fork(storage, old, wanted, "test").creation.study
     assert study.planned == study.inherited
-    assert schedule.claim(storage, study, "search", "one", 1)
+    assert claim(storage, study, "search", "one", 1)
     assert [(o.state, o.value) for o in seen] == [(r.state, r.value) for r in fitting(storage, old)]
     assert all(o.curve is not None and o.curve.keys() == {1, 2} for o in seen)
 
 
 def test_a_fork_of_a_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
-    first = fork.fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
+    first = fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
     run_trials(storage, first)
-    second = fork.fork(storage, first, spec(name="third", space=SPACE), "test").creation.study
+    second = fork(storage, first, spec(name="third", space=SPACE), "test").creation.study
     assert second.inherited == first.inherited + 4
     found = rows(storage, second.search_id)
     assert [r.attributes["forked_from"] for r in found[: second.inherited]] == list(range(second.inherited))
@@ -319,23 +322,23 @@ def test_a_fork_of_a_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
 
 
 def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old: Study) -> None:
-    first = fork.fork(storage, old, spec(**WIDE), "test").creation
+    first = fork(storage, old, spec(**WIDE), "test").creation
     before = rows(storage, first.study.search_id)
     (left,) = (r for r in rows(storage, old.search_id) if r.state == TrialState.RUNNING)
     with storage.transaction() as connection:
         results.finish(connection, {left.trial_id: TrialOutcome(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
-    again = fork.fork(storage, old, spec(**WIDE), "test").creation
+    again = fork(storage, old, spec(**WIDE), "test").creation
     assert (again.did, again.added, again.study) == ("unchanged", 0, first.study)
     assert rows(storage, first.study.search_id) == before
     assert create(storage, spec(**WIDE), "test").did == "unchanged"
 
 
 def test_a_fork_may_grow(storage: Storage, spec: SpecOf, old: Study) -> None:
-    study = fork.fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
+    study = fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
     larger = spec(**WIDE, search={"trials": 6})
     calls: tuple[Callable[[], Creation], ...] = (
         lambda: create(storage, larger, "test"),
-        lambda: fork.fork(storage, old, replace_trials(larger, 7), "test").creation,
+        lambda: fork(storage, old, replace_trials(larger, 7), "test").creation,
     )
     for grow in calls:
         creation = grow()
@@ -368,7 +371,7 @@ def test_what_cannot_be_forked_is_refused(
     optuna.create_study(study_name="theirs", storage=storage.backend)
     before = count_all(storage)
     with pytest.raises(ConflictError) as caught:
-        fork.fork(storage, old, spec(**{"name": "new", **changes}), "new.toml")
+        fork(storage, old, spec(**{"name": "new", **changes}), "new.toml")
     assert str(caught.value).startswith(f"new.toml: {says}")
     assert "\n" not in str(caught.value)
     assert count_all(storage) == before
@@ -384,19 +387,19 @@ def test_what_may_differ(storage: Storage, spec: SpecOf, old: Study) -> None:
         promotion={"top": 2, "seeds": 2},
         search={"trials": 3},
     )
-    assert fork.fork(storage, old, wanted, "test").creation.study.inherited == 10
+    assert fork(storage, old, wanted, "test").creation.study.inherited == 10
 
 
 def test_a_study_made_anew_under_the_old_name_is_another_origin(
     storage: Storage, spec: SpecOf, old: Study, tmp_path: Path
 ) -> None:
-    fork.fork(storage, old, spec(**WIDE), "test")
+    fork(storage, old, spec(**WIDE), "test")
     remove(storage, old, tmp_path)
     anew = create(storage, spec(), "test").study
     with pytest.raises(ConflictError, match="is not a fork of 'small'"):
-        fork.fork(storage, anew, spec(**WIDE), "test")
+        fork(storage, anew, spec(**WIDE), "test")
     with pytest.raises(NotFoundError, match="deleted"):
-        fork.fork(storage, old, spec(name="late"), "test")
+        fork(storage, old, spec(name="late"), "test")
     assert names(storage) == ["small", "wide"]
 
 
@@ -415,15 +418,15 @@ def test_a_fork_that_fails_in_the_middle_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(module, step, fails_late)
         with pytest.raises(ZeroDivisionError):
-            fork.fork(storage, old, spec(**WIDE), "test")
+            fork(storage, old, spec(**WIDE), "test")
     assert count_all(storage) == before
-    assert fork.fork(storage, old, spec(**WIDE), "test").creation.did == "created"
+    assert fork(storage, old, spec(**WIDE), "test").creation.did == "created"
 
 
 def test_the_removal_of_the_origin_leaves_the_fork(
     storage: Storage, spec: SpecOf, old: Study, tmp_path: Path
 ) -> None:
-    study = fork.fork(storage, old, spec(**WIDE), "test").creation.study
+    study = fork(storage, old, spec(**WIDE), "test").creation.study
     before = rows(storage, study.search_id)
     remove(storage, old, tmp_path)
     assert rows(storage, study.search_id) == before

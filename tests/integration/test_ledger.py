@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, text
+from support.claims import claim
 from support.clients import at_once, expire_leases, reap_study
 
 from hpo.spec.study_spec import StudySpec
@@ -18,8 +19,10 @@ from hpo.store.connection import Storage
 from hpo.store.leases import Lease
 from hpo.store.results import EpochMetrics, TrialOutcome
 from hpo.store.trials import TrialRow
-from hpo.study.schedule import SUSPECT, LeasedTrial, claim
-from hpo.study.study import Study, create
+from hpo.study.create import create
+from hpo.study.packs import SUSPECT_LOSSES
+from hpo.study.schedule import LeasedTrial
+from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
 
 SpecOf = Callable[..., StudySpec]
@@ -107,7 +110,7 @@ def test_a_lease_starts_the_trial(storage: Storage, study: Study) -> None:
 
 
 def test_hold_renews_what_it_holds_by_the_seconds_it_was_given_for(storage: Storage, study: Study) -> None:
-    (one,) = claim(storage, study, "search", "one", 1, seconds=1000)
+    (one,) = claim(storage, study, "search", "one", 1, lease_seconds=1000)
     (two,) = claim(storage, study, "search", "two", 1)
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() + interval '1 second'"))
@@ -304,8 +307,8 @@ def test_a_server_that_has_just_started_gives_everyone_the_time_of_a_lease(
     storage: Storage, study: Study
 ) -> None:
     """The server of the tests has been up for less than an hour, and for more than no time."""
-    (patient,) = claim(storage, study, "search", "patient", 1, seconds=3600)
-    (hasty,) = claim(storage, study, "search", "hasty", 1, seconds=0)
+    (patient,) = claim(storage, study, "search", "patient", 1, lease_seconds=3600)
+    (hasty,) = claim(storage, study, "search", "hasty", 1, lease_seconds=0)
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))
     assert reap(storage, study) == [hasty.lease.trial_id]
@@ -313,7 +316,7 @@ def test_a_server_that_has_just_started_gives_everyone_the_time_of_a_lease(
 
 
 def test_a_revoked_lease_is_over_at_once(storage: Storage, study: Study) -> None:
-    (trial,) = claim(storage, study, "search", "dead", 1, seconds=3600)
+    (trial,) = claim(storage, study, "search", "dead", 1, lease_seconds=3600)
     with storage.transaction() as connection:
         workers.forget(connection, "dead")
     assert reap(storage, study) == [trial.lease.trial_id]
@@ -367,10 +370,10 @@ def test_a_checkpoint_ends_the_row_of_losses_also_of_one_who_hands_the_trial_bac
 def test_whether_anything_is_lost(storage: Storage, study: Study) -> None:
     def is_anything_lost() -> bool:
         with storage.transaction() as connection:
-            return leases.any_lost(connection, study.search_id, SUSPECT)
+            return leases.any_lost(connection, study.search_id, SUSPECT_LOSSES)
 
     assert not is_anything_lost()  # nobody has begun
-    (trial,) = claim(storage, study, "search", "one", 1, seconds=3600)
+    (trial,) = claim(storage, study, "search", "one", 1, lease_seconds=3600)
     assert not is_anything_lost()
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() - interval '1 second'"))

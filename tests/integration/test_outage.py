@@ -18,6 +18,7 @@ import pytest
 import torch
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
+from support.claims import claim, claim_lost
 from support.processes import until, wait_for_line
 from support.reporters import patient_runtime, reporter, target
 from support.shell import SMALL_STUDY, Shell
@@ -29,8 +30,10 @@ from hpo.store import connection as connection_module
 from hpo.store import costs, leases, studies, trials, workers
 from hpo.store.connection import Storage, open_url
 from hpo.store.trials import TrialRow
-from hpo.study.schedule import WIDTH, LeasedTrial, claim, claim_lost
-from hpo.study.study import Study, create, load
+from hpo.study.create import create
+from hpo.study.schedule import WIDTH, LeasedTrial
+from hpo.study.stored import load
+from hpo.study.study import Study
 from hpo.training.session import PackSession
 from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from support.claims import claim
 from support.clients import expire_leases, loss
 from support.reporters import reporter, target
 
@@ -17,12 +18,14 @@ from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
 from hpo.store.trials import PAUSED, TrialRow
+from hpo.study.completion import is_finished
+from hpo.study.create import create
 from hpo.study.fork import fork
 from hpo.study.lifecycle import Stopped, resume, stop, stopped
 from hpo.study.promote import promote
-from hpo.study.schedule import LeasedTrial, claim, is_finished
+from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
-from hpo.study.study import Study, create
+from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
 from hpo.worker.outbox import Outbox
 from hpo.worker.pack_writer import FileCleanup

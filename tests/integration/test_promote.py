@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from optuna.trial import TrialState
+from support.claims import claim
 from support.clients import at_once, promote_study
 
 from hpo.errors import ConflictError
@@ -14,9 +15,9 @@ from hpo.store import results, trials
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import claim
-from hpo.study.study import Study, create, full_seed
+from hpo.study.study import Study, full_seed
 
 SpecOf = Callable[..., StudySpec]
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
+from support.claims import claim
 
 from hpo.errors import StorageError, UnavailableError
 from hpo.settings import LEASE_SECONDS
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, workers
 from hpo.store.connection import Storage
-from hpo.study.schedule import LeasedTrial, claim
+from hpo.study.create import create
+from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
-from hpo.study.study import Study, create
+from hpo.study.study import Study
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 
 SpecOf = Callable[..., StudySpec]

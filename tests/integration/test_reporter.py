@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Connection, text
+from support.claims import claim
 from support.reporters import reporter, target
 
 from hpo.errors import StorageError, UnavailableError
@@ -20,10 +21,12 @@ from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
 from hpo.store.trials import TrialRow
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import LeasedTrial, claim
+from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
-from hpo.study.study import Study, create, remove
+from hpo.study.stored import remove
+from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
 from hpo.values.stage import Stage
 from hpo.worker.outbox import Outbox

@@ -28,6 +28,7 @@ from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
 from support import reporters
+from support.claims import claim
 from support.clients import at_once, create_study, run_trials
 from support.reporters import patient_runtime, target
 
@@ -40,8 +41,11 @@ from hpo.store.connection import Storage, open_url
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
 from hpo.store.url import parse_url
-from hpo.study.schedule import LeasedTrial, claim, is_finished
-from hpo.study.study import Study, create, load
+from hpo.study.completion import is_finished
+from hpo.study.create import create
+from hpo.study.schedule import LeasedTrial
+from hpo.study.stored import load
+from hpo.study.study import Study
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
 from hpo.training.workload import Workload

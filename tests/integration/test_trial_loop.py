@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import Connection, text
+from support.claims import claim
 from support.delayed_evaluation import DelayedEvaluation
 from support.small_worker import (
     LIMITS,
@@ -33,7 +34,8 @@ from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
-from hpo.study.schedule import SUSPECT, LeasedTrial, claim
+from hpo.study.packs import SUSPECT_LOSSES
+from hpo.study.schedule import LeasedTrial
 from hpo.training.async_evaluation import AsyncEvaluator
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.pack import Pack
@@ -486,7 +488,7 @@ def test_who_joins_goes_on_from_its_checkpoint(
 def test_nobody_joins_a_suspect(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
     """It may kill its worker again, and would take them with it."""
     worker = works()
-    for _ in range(SUSPECT):
+    for _ in range(SUSPECT_LOSSES):
         claim(storage, worker.study, "search", "victim", 1)
         forget_worker(storage, "victim")
     claim(storage, worker.study, "search", "alone with the suspect", 1)

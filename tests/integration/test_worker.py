@@ -36,9 +36,10 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
+from hpo.study.create import create
 from hpo.study.schedule import WIDTH
 from hpo.study.status import status
-from hpo.study.study import create, remove
+from hpo.study.stored import remove
 from hpo.training.pack import Pack
 from hpo.training.workload import Workload
 from hpo.worker.context import WorkerSettings

@@ -21,11 +21,14 @@ from hpo.store.leases import Lease
 from hpo.store.results import TrialOutcome
 from hpo.store.server import start_server
 from hpo.study import lifecycle
+from hpo.study.completion import is_finished
+from hpo.study.create import create
 from hpo.study.fork import fork
 from hpo.study.promote import promote
-from hpo.study.schedule import LeasedTrial, claim, is_finished
-from hpo.study.study import create, load
+from hpo.study.schedule import LeasedTrial
+from hpo.study.stored import load
 from hpo.values.space import Point
+from support.claims import claim
 
 T = TypeVar("T")
 

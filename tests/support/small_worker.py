@@ -20,7 +20,8 @@ from hpo.store import workers
 from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
 from hpo.store.trials import TrialRow
-from hpo.study.study import Study, create
+from hpo.study.create import create
+from hpo.study.study import Study
 from hpo.training.pack import Pack
 from hpo.training.workload import Workload
 from hpo.values.stage import Stage

@@ -28,7 +28,9 @@ POINT: Point = {"lr": 1e-05, "batch_size": 16, "momentum": 0.9, "weight_decay": 
 
 
 def best(params: Point) -> BestParams:
-    return BestParams("lenet", "full", 3, 0.5, params, {"accuracy": 0.85})
+    return BestParams(
+        study="lenet", stage="full", trial=3, value=0.5, params=params, attributes={"accuracy": 0.85}
+    )
 
 
 def read_env(text: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from hpo.store.trials import TrialRow
-from hpo.study.promote import best_of
+from hpo.study.promote import best_trials
 
 
 def row(number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> TrialRow:
@@ -19,35 +19,35 @@ ROWS = st.lists(
 
 def test_the_best_first_and_of_a_tie_the_earlier() -> None:
     rows = [row(0, 0.5), row(1, 0.2), row(2, 0.9), row(3, 0.2)]
-    assert [found.number for found in best_of(reversed(rows), 3)] == [1, 3, 0]
+    assert [found.number for found in best_trials(reversed(rows), 3)] == [1, 3, 0]
 
 
 def test_only_trials_that_completed_with_a_value_count() -> None:
     others = [TrialState.WAITING, TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL]
     rows = [row(number, 0.1, state) for number, state in enumerate(others)]
     # Optuna keeps an infinite value as none.
-    assert best_of([*rows, row(8, None), row(9, 0.7)], 5) == [row(9, 0.7)]
+    assert best_trials([*rows, row(8, None), row(9, 0.7)], 5) == [row(9, 0.7)]
 
 
 def test_what_others_added_finished_does_not_count() -> None:
     added = TrialRow(1, 1, TrialState.COMPLETE, {"lr": 0.1}, {}, 0.1)
     told = TrialRow(3, 3, TrialState.COMPLETE, {"lr": 0.1}, {"seed": 3}, 0.1)
-    assert best_of([added, row(2, 0.5), told], 3) == [row(2, 0.5)]
+    assert best_trials([added, row(2, 0.5), told], 3) == [row(2, 0.5)]
 
 
 def test_of_nothing_nothing() -> None:
-    assert best_of([], 3) == []
-    assert best_of([row(0, 0.5)], 0) == []
+    assert best_trials([], 3) == []
+    assert best_trials([row(0, 0.5)], 0) == []
 
 
 @given(ROWS, st.integers(0, 25), st.randoms())
 def test_the_choice_depends_on_the_trials_alone(rows: list[TrialRow], k: int, random: Random) -> None:
-    chosen = best_of(rows, k)
+    chosen = best_trials(rows, k)
     shuffled = list(rows)
     random.shuffle(shuffled)
-    assert best_of(shuffled, k) == chosen
+    assert best_trials(shuffled, k) == chosen
     complete = [r for r in rows if r.state == TrialState.COMPLETE and r.value is not None]
     assert len(chosen) == min(k, len(complete))
-    assert best_of(rows, k + 1)[:k] == chosen
+    assert best_trials(rows, k + 1)[:k] == chosen
     left = [r for r in complete if r not in chosen]
     assert all((c.value, c.number) < (r.value, r.number) for c in chosen for r in left)

@@ -1,0 +1,16 @@
+from .best import BestParams as BestParams
+from .best import best_params as best_params
+from .completion import files_in_use as files_in_use
+from .completion import is_finished as is_finished
+from .create import Creation as Creation
+from .lifecycle import LifecycleChange as LifecycleChange
+from .lifecycle import Stopped as Stopped
+from .lifecycle import stopped as stopped
+from .promote import Promotion as Promotion
+from .schedule import ClaimRequest as ClaimRequest
+from .schedule import LeasedTrial as LeasedTrial
+from .schedule import claim_lost as claim_lost
+from .stored import load as load
+from .stored import names as names
+from .stored import remove as remove
+from .study import Study as Study

@@ -1,0 +1,129 @@
+"""Create and extend studies."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from hpo.errors import ConflictError
+from hpo.search.samplers.base import make_sampler
+from hpo.spec.study_spec import EXTENDABLE, StudySpec
+from hpo.store import studies, trials
+from hpo.store.connection import Storage
+from hpo.study import lifecycle
+from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage
+from hpo.study.study import Study, search_seed
+from hpo.values.seeds import derive_seed
+from hpo.values.space import Point, cell
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """The outcome of `create`; `added` is the number of search trials that the stored study gained."""
+
+    study: Study
+    did: Literal["created", "extended", "updated", "unchanged"]
+    added: int = 0
+
+
+def create(storage: Storage, spec: StudySpec, source: str) -> Creation:
+    """Store a study with its random plan, or update the stored study of that name to the spec.
+
+    Runs in one transaction and is idempotent, also when several processes call it at once. `source` names the
+    study file in messages. Raises `ConflictError` if the stored trials would not be comparable with trials of
+    the spec, or if the spec asks for fewer trials than the stored study.
+    """
+    with storage.transaction() as connection:
+        stored = find(connection, spec.name)
+        if stored is not None:
+            return update(connection, stored, spec, source)
+        study = insert(connection, spec, source)
+        return Creation(study, "created", queue_plan(connection, study))
+
+
+def update(connection: Connection, stored: Study, spec: StudySpec, source: str) -> Creation:
+    """Give a stored study a new spec; `stored` must have been found in this transaction.
+
+    If the stop rules change, a search that the old rules stopped resumes until the new rules are evaluated.
+    """
+    _check_compatible(stored.spec, spec, source)
+    if stored.spec == spec:
+        return Creation(stored, "unchanged")
+    study = replace(stored, spec=spec)
+    studies.lock(connection, study.search_id)
+    for study_id in (study.search_id, study.full_id):
+        studies.set_attributes(connection, study_id, {SPEC: spec.to_json()})
+    if stored.spec.stop != spec.stop:
+        lifecycle.forget_rule(connection, study)
+    queue_plan(connection, study)
+    extended = any(_value(spec, key) > _value(stored.spec, key) for key in EXTENDABLE)
+    return Creation(study, "extended" if extended else "updated", study.trials - stored.trials)
+
+
+def insert(
+    connection: Connection, spec: StudySpec, source: str, search_attributes: Mapping[str, Any] | None = None
+) -> Study:
+    """Insert a study without trials; the caller must have looked up its name in this transaction.
+
+    Raises `ConflictError` if an Optuna study that hpo did not create has one of the two names.
+    """
+    for name in (spec.name, spec.full_name):
+        if studies.read_attributes(connection, name) is not None:
+            raise ConflictError(
+                f"{source}: name = {spec.name!r}: the storage has a study {name!r} that this service did not "
+                "make; give the file another name"
+            )
+    search_attributes = search_attributes or {}
+    key = uuid4().hex[:8]
+    attributes = {SPEC: spec.to_json(), FINGERPRINT: spec.fingerprint, KEY: key}
+    search_id = insert_stage(connection, spec.name, "search", {**attributes, **search_attributes})
+    full_id = insert_stage(connection, spec.full_name, "full", attributes)
+    return Study(spec, search_id, full_id, key, search_attributes.get(INHERITED, 0))
+
+
+def queue_plan(connection: Connection, study: Study) -> int:
+    """Queue the points of the plan that have no trial yet; return their number."""
+    spec = study.spec
+    present = trials.count(connection, study.search_id)
+    points = _plan(connection, study)[present - study.inherited :]
+    planned = [(point, {"seed": search_seed(spec, present + i)}) for i, point in enumerate(points)]
+    trials.enqueue(connection, study.search_id, spec.space, planned)
+    return len(planned)
+
+
+def _plan(connection: Connection, study: Study) -> list[Point]:
+    """Return the initial points of the search. A fork has the seed of its origin but draws other points."""
+    spec, inherited = study.spec, study.inherited
+    sampler = make_sampler(spec.sampler.name)
+    if not inherited:
+        return sampler.initial(spec.space, study.planned, spec.seed)
+    rows = trials.read(connection, study.search_id)
+    taken = {cell(row.point) for row in rows if row.number < inherited}
+    count, seed = study.planned - inherited, derive_seed(spec.seed, 4, inherited)
+    return sampler.initial(spec.space, count, seed, taken)
+
+
+def _check_compatible(stored: StudySpec, spec: StudySpec, source: str) -> None:
+    old, new = stored.identity(), spec.identity()
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ConflictError(
+                f"{source}: {key} = {json.dumps(new.get(key))}: the stored study {spec.name!r} has "
+                f"{json.dumps(old.get(key))}, and trials of both would not be comparable; "
+                f"give the file another name, or delete the stored one: hpo study delete {spec.name}"
+            )
+    for key in sorted(EXTENDABLE):
+        before, now = _value(stored, key), _value(spec, key)
+        if now < before:
+            raise ConflictError(
+                f"{source}: {key} = {now}: the stored study {spec.name!r} has {before}, and may only grow"
+            )
+
+
+def _value(spec: StudySpec, key: str) -> int:
+    section, field = key.split(".")
+    value: int = spec.to_json()[section][field]
+    return value

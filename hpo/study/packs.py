@@ -1,0 +1,51 @@
+"""Select the trials of a pack from the claimable trials."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from optuna.trial import TrialState
+
+from hpo.store.trials import TrialRow
+from hpo.values.space import Value
+
+SUSPECT_LOSSES = 2
+"""Consecutive worker losses after which a trial runs alone: it may be the trial that kills workers."""
+
+SMALL_PACK = 4
+"""Width below which packs are not split further for the sake of busy workers."""
+
+
+def select_pack(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> list[TrialRow]:
+    """Return the first trial and the next trials with its batch size, up to `width`.
+
+    `losses` counts consecutive worker losses by trial id. A suspect trial comes alone.
+    """
+    if not rows:
+        return []
+    if is_suspect(rows[0], losses):
+        return [rows[0]]
+    return with_batch_size(rows, rows[0].point["batch_size"], losses)[:width]
+
+
+def with_batch_size(rows: Sequence[TrialRow], batch_size: Value, losses: Mapping[int, int]) -> list[TrialRow]:
+    """Return the trials of that batch size, without suspect trials."""
+    return [row for row in rows if row.point["batch_size"] == batch_size and not is_suspect(row, losses)]
+
+
+def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:
+    """Return whether the trial has lost so many workers that it must run alone."""
+    return losses.get(row.trial_id, 0) >= SUSPECT_LOSSES
+
+
+def begun(rows: Sequence[TrialRow], losses: Mapping[int, int]) -> list[TrialRow]:
+    """Return the trials that a worker has begun; `losses` has an entry for every trial with a lease."""
+    return [row for row in rows if row.state == TrialState.RUNNING or row.trial_id in losses]
+
+
+def fair_share(waiting: int, live: int, idle: int, starting: int) -> int:
+    """Return how many of the `waiting` trials one worker may take, so that no worker idles.
+
+    Each of the `live` and `starting` workers gets an equal share. A small share is filled up to `SMALL_PACK`
+    with trials that only busy workers would take: a small pack pays the fixed cost of a step for few trials.
+    """
+    return max(ceil(waiting / (live + starting)), min(SMALL_PACK, ceil(waiting / max(1, idle + starting))))

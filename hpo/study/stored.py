@@ -1,0 +1,103 @@
+"""Look up, list and remove stored studies."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+
+from hpo.errors import NotFoundError
+from hpo.spec.study_spec import FULL_SUFFIX, StudySpec
+from hpo.store import leases, schema, studies
+from hpo.store.connection import Storage
+from hpo.study.study import Study
+from hpo.values.stage import Stage
+
+SPEC, FINGERPRINT, STAGE, KEY = "hpo:spec", "hpo:fingerprint", "hpo:stage", "hpo:key"
+INHERITED = "hpo:inherited"
+
+
+def load(storage: Storage, name: str) -> Study:
+    """Return the study of that name. Raises `NotFoundError`."""
+    name = name.removesuffix(FULL_SUFFIX)
+    with storage.transaction() as connection:
+        study = find(connection, name)
+    if study is None:
+        known = names(storage)
+        matches = get_close_matches(name, known, n=1)
+        hint = f"did you mean {matches[0]!r}?" if matches else f"stored: {', '.join(known) or 'none'}"
+        raise NotFoundError(f"no study {name!r} in this storage; {hint}")
+    return study
+
+
+def find(connection: Connection, name: str) -> Study | None:
+    """Return the stored study of that name, None if there is none.
+
+    Holds the name until the transaction ends, so that no other process creates or removes the study.
+    """
+    lock_name(connection, name)
+    search = studies.read_attributes(connection, name)
+    if search is None or SPEC not in search[1]:
+        return None
+    search_id, attributes = search
+    full = studies.read_attributes(connection, name + FULL_SUFFIX)
+    if full is None:
+        # The dashboard can delete one of the two Optuna studies. The search is worth keeping without the
+        # other.
+        kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY)}
+        full_id = insert_stage(connection, name + FULL_SUFFIX, "full", kept)
+    else:
+        full_id = full[0]
+    spec = StudySpec.parse(attributes[SPEC], source=f"stored study {name!r}")
+    return Study(spec, search_id, full_id, attributes[KEY], attributes.get(INHERITED, 0))
+
+
+def refresh(connection: Connection, study: Study) -> Study:
+    """Return the study with its stored spec, which may have been extended since a worker loaded it."""
+    stored = studies.read_attribute(connection, study.search_id, SPEC)
+    if stored is None or stored == study.spec.to_json():
+        return study
+    return replace(study, spec=StudySpec.parse(stored, source=f"stored study {study.name!r}"))
+
+
+def names(storage: Storage) -> list[str]:
+    """Return the sorted names of all stored studies."""
+    study, attribute = schema.studies, schema.study_attributes
+    query = (
+        select(study.c.study_name)
+        .join(attribute)
+        .where(attribute.c.key == STAGE, attribute.c.value_json == json.dumps("search"))
+        .order_by(study.c.study_name)
+    )
+    with storage.transaction() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def remove(storage: Storage, study: Study, artifacts: Path) -> None:
+    """Delete both Optuna studies with all trials, and the study's files inside the folder `artifacts`.
+
+    The leases of workers are revoked first, because a worker's concurrent writes would block the deletion.
+    Raises `NotFoundError` if the study has been deleted already.
+    """
+    with storage.transaction() as connection:
+        lock_name(connection, study.name)
+        for study_id in (study.search_id, study.full_id):
+            studies.lock(connection, study_id)
+            leases.revoke(connection, study_id)
+            studies.delete(connection, study_id)
+        connection.execute(delete(schema.workers).where(schema.workers.c.study == study.name))
+    shutil.rmtree(study.artifacts(artifacts), ignore_errors=True)
+
+
+def lock_name(connection: Connection, name: str) -> None:
+    """Lock the name until the transaction ends. A study that does not exist yet has no row to lock."""
+    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"hpo:{name}"))))
+
+
+def insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:
+    """Insert the Optuna study of a stage; return its id."""
+    return studies.insert(connection, name, {**attributes, STAGE: stage})

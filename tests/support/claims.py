@@ -1,0 +1,25 @@
+"""Claims with positional arguments, for tests that make many of them."""
+
+from typing import Any
+
+from hpo.store.connection import Storage
+from hpo.study import schedule
+from hpo.study.schedule import ClaimRequest, LeasedTrial
+from hpo.study.study import Study
+from hpo.values.stage import Stage
+
+
+def claim(
+    storage: Storage, study: Study, stage: Stage, worker: str, width: int, **options: Any
+) -> list[LeasedTrial]:
+    """Claim up to `width` trials; `options` are further fields of `ClaimRequest`."""
+    request = ClaimRequest(stage=stage, worker=worker, width=width, **options)
+    return schedule.claim(storage, study, request)
+
+
+def claim_lost(
+    storage: Storage, study: Study, stage: Stage, worker: str, width: int, batch_size: int, **options: Any
+) -> list[LeasedTrial]:
+    """Claim up to `width` lost trials of the batch size; `options` are further fields of `ClaimRequest`."""
+    request = ClaimRequest(stage=stage, worker=worker, width=width, batch_size=batch_size, **options)
+    return schedule.claim_lost(storage, study, request)
