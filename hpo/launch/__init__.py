@@ -1,1 +1,5 @@
-"""Worker processes: devices, launcher, standby, restarts."""
+"""Worker processes: devices, slots, launcher, standby, restarts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

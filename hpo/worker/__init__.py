@@ -1,1 +1,5 @@
-"""One process on one device: claims trials, trains them and reports."""
+"""One process on one device: claims trials, trains them in packs and reports."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

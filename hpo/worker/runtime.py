@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpo.store.retry import BACKOFF, Backoff
-from hpo.worker import outbox, reporter
+from hpo.worker.outbox import BACKOFF as DELIVERY_BACKOFF
+from hpo.worker.reporter import ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class CheckpointLimits:
 class LoopLimits:
     """Limits on the waits of a trial loop, in seconds."""
 
-    answer_seconds: float = reporter.ANSWER_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
 
     join_seconds: float = 1.0
     """How often a pack with room looks for trials that could join it."""
@@ -67,7 +68,7 @@ class WorkerLimits:
     """How long a stopped worker waits for an answer, and for its last reports to be delivered."""
 
     query_backoff: Backoff = BACKOFF
-    delivery_backoff: Backoff = outbox.BACKOFF
+    delivery_backoff: Backoff = DELIVERY_BACKOFF
     loop: LoopLimits = LoopLimits()
     checkpoints: CheckpointLimits = CheckpointLimits()
 

@@ -1,0 +1,14 @@
+from .context import WorkerSettings as WorkerSettings
+from .lease_renewal import LeaseRenewal as LeaseRenewal
+from .lease_renewal import WorkerEntry as WorkerEntry
+from .outbox import Outbox as Outbox
+from .pack_writer import FileCleanup as FileCleanup
+from .report_target import ReportTarget as ReportTarget
+from .reporter import Reporter as Reporter
+from .runtime import CheckpointLimits as CheckpointLimits
+from .runtime import LoopLimits as LoopLimits
+from .runtime import Runtime as Runtime
+from .runtime import WorkerLimits as WorkerLimits
+from .trial_files import TrialFiles as TrialFiles
+from .trial_loop import TrialLoop as TrialLoop
+from .worker import Worker as Worker
