@@ -1,6 +1,7 @@
 """Data sets, their splits, and their batches and augmentation on the device.
 
-What is named here needs no torch. `data.device` and `data.augment` do, and `data.splits` scikit-learn.
+Importing this package imports no torch. `hpo.data.device` and `hpo.data.augment` import torch,
+`hpo.data.splits` imports scikit-learn.
 """
 
 from hpo.data.dataset import DataError, Dataset, Labelled, UnknownDataset

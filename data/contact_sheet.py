@@ -1,4 +1,4 @@
-"""A contact sheet: the first images of each class on one page, to see that images and labels agree."""
+"""A contact sheet: the first images of each class on one page, to check labels by eye."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ CELL, GAP, PAD = 56, 4, 8  # pixels
 
 
 def contact_sheet(labelled: Labelled, classes: tuple[str, ...], path: Path, per_class: int = 10) -> None:
-    """Write a PNG with a row per class: its name, then its first `per_class` images as they stand."""
+    """Write a PNG with a row per class: its name, then its first `per_class` images, unprocessed."""
     step = CELL + GAP
     font = ImageFont.load_default()
     labels_end = 2 * PAD + math.ceil(max(font.getlength(name) for name in classes))

@@ -1,4 +1,4 @@
-"""A data set: its classes, and the images and labels of its two parts."""
+"""A data set: its classes, and the images and labels of its training and test parts."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 
 class DataError(Exception):
-    """Data that cannot be used. The message is one line: the file, folder or name, and the rule."""
+    """Data that cannot be used. The message is one line with the file, folder or name, and the rule."""
 
 
-class UnknownDataset(DataError):  # noqa: N818 - what it is, not that it is one
-    """There is no data set of that name."""
+class UnknownDataset(DataError):  # noqa: N818 - the name says what is wrong
+    """No data set has the given name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images `(N, H, W)` or `(N, C, H, W)` uint8, C being 1 (grey) or 3 (RGB), and labels `(N,)` int64.
+    """Images `(N, H, W)` or `(N, C, H, W)` uint8 with labels `(N,)` int64. C is 1 (grey) or 3 (RGB).
 
-    Raises DataError when the arrays are anything else.
+    Raises DataError for other arrays.
     """
 
     images: npt.NDArray[np.uint8]
@@ -53,11 +53,11 @@ class Labelled:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
+        """Height and width in pixels."""
         return self.images.shape[-2], self.images.shape[-1]
 
     def sha256(self) -> str:
-        """Hex digest of shape, pixels and labels: names exactly these images, in this order."""
+        """Return a hex digest of shape, pixels and labels, in this order of images."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images).reshape(-1).data)
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
@@ -68,8 +68,8 @@ class Labelled:
 class Dataset:
     """A named data set. Label i means `classes[i]`.
 
-    Nothing is read until a part is asked for, and the two parts are read separately, so that the test part
-    can stay untouched until the very end of a study.
+    Each part is read when it is loaded. The parts are read separately, so that a study can leave the test
+    part untouched until its last step.
     """
 
     name: str
@@ -82,11 +82,11 @@ class Dataset:
             raise DataError(f"{self.name}: classes {self.classes} have to be two or more different names")
 
     def load_train(self) -> Labelled:
-        """The training part. Raises DataError when it is missing or damaged."""
+        """Read the training part. Raises DataError if it is missing or damaged."""
         return self._within_classes("train", self.read_train())
 
     def load_test(self) -> Labelled:
-        """The test part: for the last step of a study only. Raises DataError as `load_train` does."""
+        """Read the test part. Only for the last step of a study. Raises DataError as `load_train` does."""
         return self._within_classes("test", self.read_test())
 
     def _within_classes(self, part: str, labelled: Labelled) -> Labelled:

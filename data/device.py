@@ -1,4 +1,4 @@
-"""Images that live on the device they are trained on, and leave it neither whole nor in batches."""
+"""Images in the memory of the device that trains on them, from which batches are made there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from hpo.data.dataset import DataError, Labelled
 class DeviceImages:
     """`images` `(N, C, H, W)` uint8 and `labels` `(N,)` int64 on one device.
 
-    `mean` and `std` `(C, 1, 1)` are of pixels / 255 and of the dtype that batches come in.
+    `mean` and `std` `(C, 1, 1)` are those of pixels / 255. Their dtype is that of batches.
     """
 
     images: Tensor
@@ -30,9 +30,9 @@ class DeviceImages:
         std: Sequence[float],
         dtype: torch.dtype = torch.float32,
     ) -> "DeviceImages":
-        """Put `labelled` on `device`, with a mean and a standard deviation for each channel.
+        """Copy `labelled` to `device`. `mean` and `std` have one number per channel.
 
-        Raises DataError when they are more or fewer than the channels, or a std is not above 0.
+        Raises DataError for another count of numbers, and for a std that is not above 0.
         """
         if not len(mean) == len(std) == labelled.channels or not all(value > 0 for value in std):
             raise DataError(
@@ -51,7 +51,7 @@ class DeviceImages:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> "DeviceImages":
-        """The images at `index`, int64 on the same device, as a copy."""
+        """Return a copy of the images at `index`, int64 on the same device."""
         return replace(
             self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
         )
@@ -59,11 +59,12 @@ class DeviceImages:
     def batch(
         self, index: Tensor, transform: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images `(B, C, H, W)` and labels `(B,)` at `index` `(B,)`, int64 on the same device.
+        """Return normalised images `(B, C, H, W)` and labels `(B,)` at `index` `(B,)`.
 
-        `transform` maps the images `(B, C, H, W)`, 0 to 1, before they are normalised.
+        `index` is int64 on the same device. `transform` maps the images `(B, C, H, W)`, with values of 0 to
+        1, before normalisation.
         """
-        # index_select: for bytes on the CPU ten times as fast as images[index].
+        # For bytes on a CPU, index_select is ten times as fast as images[index].
         images = self.images.index_select(0, index).to(self.mean.dtype).div_(255)
         if transform is not None:
             images = transform(images)

@@ -1,6 +1,6 @@
-"""scikit-learn's digits: 1,797 scans of 8x8 (E. Alpaydin and C. Kaynak, UCI), brought to MNIST's layout.
+"""scikit-learn's digits in MNIST's layout: 1,797 scans of 8x8 pixels (E. Alpaydin and C. Kaynak, UCI).
 
-They come with scikit-learn, so they need neither a download nor a folder.
+They are part of scikit-learn and need neither a download nor a folder.
 """
 
 import string
@@ -23,13 +23,13 @@ def open_digits() -> Dataset:
 
 def _read(train: bool) -> Labelled:
     scans = load_digits()
-    # The same 80/20 cut every time: another one would be another data set.
+    # The seed is fixed: another split into training and test part would be another data set.
     parts = train_test_split(
         np.arange(len(scans.target)), test_size=0.2, stratify=scans.target, random_state=0
     )
     index = np.sort(parts[0] if train else parts[1])
     grey = (scans.images[index] * (255 / 16)).round().astype(np.uint8)  # (N, 8, 8), from 0..16
-    # Pillow resizes bytes in whole numbers: the same pixels on every machine.
+    # Pillow resizes bytes in integer arithmetic, so the pixels are the same on every machine.
     resized = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Resampling.BILINEAR)) for image in grey]
     images = np.pad(np.stack(resized), ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))  # (N, 28, 28)
     return Labelled(images, scans.target[index].astype(np.int64))

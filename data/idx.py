@@ -1,7 +1,7 @@
-"""IDX files, the format MNIST and its relatives are stored in.
+"""IDX files, the format of MNIST and its relatives.
 
-A file is two zero bytes, one for the type of its numbers (8: unsigned byte), one for the number of
-dimensions, each dimension as a big-endian 32-bit integer, then the numbers.
+A file has two zero bytes, one byte for the type of its numbers (8: unsigned byte), one byte for the number
+of dimensions, each dimension as a big-endian 32-bit integer, and then the numbers.
 """
 
 import math
@@ -15,10 +15,10 @@ from hpo.data.dataset import DataError
 
 
 def shape(path: Path, dimensions: int) -> tuple[int, ...]:
-    """The shape an IDX file of bytes declares, once its header and size are known to be right.
+    """Check the header and the size of an IDX file of bytes, and return its shape.
 
-    Raises DataError when the header is not that of `dimensions` dimensions of bytes, or when the file is
-    shorter or longer than the header says.
+    Raises DataError if the header does not declare bytes in `dimensions` dimensions, or if the file is
+    shorter or longer than the header declares.
     """
     header = 4 + 4 * dimensions
     with path.open("rb") as file:
@@ -38,7 +38,7 @@ def shape(path: Path, dimensions: int) -> tuple[int, ...]:
 
 
 def read(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """The numbers of an IDX file of bytes. Raises DataError as `shape` does."""
+    """Read the numbers of an IDX file of bytes. Raises DataError as `shape` does."""
     sizes = shape(path, dimensions)
     return np.fromfile(path, np.uint8, offset=4 + 4 * dimensions).reshape(sizes)
 

@@ -1,6 +1,6 @@
-"""MNIST and its relatives, EMNIST and Fashion-MNIST, fetched with torchvision.
+"""MNIST, EMNIST and Fashion-MNIST, downloaded with torchvision.
 
-They are read without it: to import it takes a second, and of what it reads it checks only that it exists.
+The files are read without torchvision: its import takes a second, and it checks only that files exist.
 """
 
 import string
@@ -32,12 +32,15 @@ FASHION = (
 
 
 def open_mnist(name: str, root: Path) -> Dataset:
-    """The data set `name` (mnist, fashion-mnist or emnist-SPLIT) under `root`. Reads no file yet."""
+    """Return the data set `name` (mnist, fashion-mnist or emnist-SPLIT) under `root`. Reads no file yet."""
     return Dataset(name, _classes(name), partial(_read, name, root, True), partial(_read, name, root, False))
 
 
 def fetch_mnist(name: str, root: Path) -> None:
-    """Download what `root` lacks of `name`. Raises DataError when that fails, or for a damaged file."""
+    """Download the files of `name` that `root` lacks.
+
+    Raises DataError if the download fails or a file is damaged.
+    """
     _refuse_processed(name, root)
     for train in (True, False):
         try:
@@ -50,7 +53,7 @@ def fetch_mnist(name: str, root: Path) -> None:
 
 
 def _read(name: str, root: Path, train: bool) -> Labelled:
-    # Both parts have to be there, or a study might find only at its end that there is nothing to test on.
+    # Both parts must exist. Otherwise a study would learn only at its end that it has no test images.
     for path in (*_files(name, root, True), *_files(name, root, False)):
         if not path.is_file():
             raise DataError(
@@ -58,13 +61,13 @@ def _read(name: str, root: Path, train: bool) -> Labelled:
                 f"or set HPO_DATA_DIR to the folder that holds {path.relative_to(root).parent}"
             )
     _check(name, root, train)
-    of_images, of_labels = _files(name, root, train)
-    images, labels = idx.read(of_images, 3), idx.read(of_labels, 1).astype(np.int64)
+    image_file, label_file = _files(name, root, train)
+    images, labels = idx.read(image_file, 3), idx.read(label_file, 1).astype(np.int64)
     if name.startswith("emnist-"):
-        # The files hold columns where rows should be.
+        # EMNIST's files are transposed.
         images = np.ascontiguousarray(images.transpose(0, 2, 1))
     if name == "emnist-letters":
-        labels = labels - 1  # the files count letters from 1
+        labels = labels - 1  # the files number letters from 1
     return Labelled(images, labels)
 
 
@@ -99,7 +102,7 @@ def _classes(name: str) -> tuple[str, ...]:
         return tuple(string.digits)
     if name == "emnist-letters":
         return tuple(string.ascii_lowercase)
-    return tuple(c for c in BY_CLASS if name == "emnist-byclass" or c not in MERGED)
+    return tuple(letter for letter in BY_CLASS if name == "emnist-byclass" or letter not in MERGED)
 
 
 def _raw(name: str, root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A user's own data set: a function that returns it, named as "package.module:function"."""
+"""A user's own data set: the return value of a function, named as "package.module:function"."""
 
 import importlib
 import re
@@ -16,11 +16,11 @@ RULE = "(train_images, train_labels, test_images, test_labels, class_names)"
 
 
 def open_own(reference: str) -> Dataset:
-    """The data set that the function `reference` names returns, as the five things in RULE.
+    """Call the function that `reference` names, and return its data set.
 
-    Images are uint8 `(N, H, W)` or `(N, C, H, W)`, labels whole numbers from 0, `(N,)`. The function is
-    called here, since only it knows the classes. Raises DataError when it cannot be imported or called,
-    or returns anything else.
+    The function returns the five values of `RULE`. Images are uint8 `(N, H, W)` or `(N, C, H, W)`, labels
+    integers from 0, `(N,)`. It is called here and not when a part is loaded, because only the function knows
+    the classes. Raises DataError if it cannot be imported, raises, or returns anything else.
     """
     function = _import(reference)
     try:
@@ -45,7 +45,7 @@ def _import(reference: str) -> Callable[[], Any]:
     module, _, name = reference.partition(":")
     folder = str(Path.cwd())
     if folder not in sys.path:
-        sys.path.append(folder)  # last: a file there must not stand in for an installed package
+        sys.path.append(folder)  # last, so that a file there does not hide an installed package
     try:
         function = getattr(importlib.import_module(module), name, None)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The data sets by name. Importing it needs no torch: each source is imported when it is first asked for."""
+"""Data sets by name. A source is imported when a data set of it is opened, so this module needs no torch."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,11 +19,12 @@ _MNIST = (
 
 
 def names() -> tuple[str, ...]:
+    """Return the registered names."""
     return (*_MNIST, "digits")
 
 
 def check(name: str) -> None:
-    """Raises UnknownDataset unless `name` is registered or of the form "package.module:function"."""
+    """Raise UnknownDataset unless `name` is registered or has the form "package.module:function"."""
     if name in names() or REFERENCE.fullmatch(name):
         return
     nearest = get_close_matches(name, names()) or names()
@@ -33,10 +34,10 @@ def check(name: str) -> None:
 
 
 def open_dataset(name: str, root: Path) -> Dataset:
-    """The data set `name`, whose files are under `root`. Images are read when its parts are loaded.
+    """Return the data set `name`, whose files are under `root`. Images are read when a part is loaded.
 
-    A user's own function is called at once. Raises DataError for an unknown name or a function that does
-    not hold to `data.own`.
+    A user's own function is called at once. Raises DataError for an unknown name, and for a function that
+    breaks the rules of `hpo.data.own`.
     """
     check(name)
     if name == "digits":
@@ -51,10 +52,10 @@ def open_dataset(name: str, root: Path) -> Dataset:
 
 
 def fetch(name: str, root: Path) -> None:
-    """Download the data set `name` to `root`, with torchvision's mirrors and checksums; what is there stays.
+    """Download the data set `name` to `root`, from torchvision's mirrors and with its checksums.
 
-    Nothing to do for digits and for a user's own. Raises DataError when the download fails or a file that
-    is there is damaged.
+    Existing files are kept. `digits` and a user's own data set need no download. Raises DataError if the
+    download fails or an existing file is damaged.
     """
     check(name)
     if name in _MNIST:

@@ -1,4 +1,4 @@
-"""The paper's splits of a training set: train / mini, and mini into mini-train / mini-validation."""
+"""The paper's splits of a training set: into train and mini, and mini into mini-train and mini-validation."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Fractions:
-    """`mini`: share of the training set that is set aside for the search. `validation`: share of mini.
+    """Shares of the splits, both in (0, 0.5]. The defaults are the paper's.
 
-    The defaults are the paper's. Raises DataError outside (0, 0.5].
+    `mini` is the share of the training set that the search uses, `validation` the share of mini that the
+    search validates on. Raises DataError outside the range.
     """
 
     mini: float = 0.1
@@ -29,13 +30,13 @@ class Fractions:
 
     @property
     def fewest(self) -> int:
-        """Images a class needs so that each part is sure to get one."""
+        """The least number of images of a class with which each part gets one."""
         return math.ceil(math.ceil(1 / self.validation) / self.mini)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """Positions in the training set: disjoint, ascending, together all of it."""
+    """Disjoint, ascending indices of the training set, which together cover it."""
 
     train: Index
     mini_train: Index
@@ -43,15 +44,15 @@ class Splits:
 
     @property
     def mini(self) -> Index:
-        """Both mini parts, ascending: what the full training validates on."""
+        """Both mini parts, ascending. Full training validates on them."""
         return np.sort(np.concatenate((self.mini_train, self.mini_validation)))
 
 
 def split(labels: Index, fractions: Fractions, seed: int) -> Splits:
     """Split a training set with `labels` `(N,)`, stratified by label. The same seed gives the same split.
 
-    A part's share of each class is that of the whole to within one image. Raises DataError when a class is
-    too small for each part to get one.
+    Each part has its share of every class, to within one image. Raises DataError if a class has too few
+    images for every part to get one.
     """
     classes, counts = np.unique(labels, return_counts=True)
     smallest = counts.argmin()
@@ -60,11 +61,11 @@ def split(labels: Index, fractions: Fractions, seed: int) -> Splits:
             f"class {classes[smallest]} has {counts[smallest]} images: with mini = {fractions.mini} and "
             f"validation = {fractions.validation} each class needs {fractions.fewest}, one for every part"
         )
-    train, mini = _cut(np.arange(len(labels)), labels, fractions.mini, seed)
-    mini_train, mini_validation = _cut(mini, labels, fractions.validation, seed)
+    train, mini = _split_off(np.arange(len(labels)), labels, fractions.mini, seed)
+    mini_train, mini_validation = _split_off(mini, labels, fractions.validation, seed)
     return Splits(train, mini_train, mini_validation)
 
 
-def _cut(index: Index, labels: Index, fraction: float, seed: int) -> tuple[Index, Index]:
+def _split_off(index: Index, labels: Index, fraction: float, seed: int) -> tuple[Index, Index]:
     rest, part = train_test_split(index, test_size=fraction, stratify=labels[index], random_state=seed)
     return np.sort(rest), np.sort(part)

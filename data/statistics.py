@@ -1,4 +1,4 @@
-"""What a data set looks like in numbers: images per class, mean and standard deviation of its pixels."""
+"""Statistics of a data set: images per class, mean and standard deviation of its pixels."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 
 from hpo.data.dataset import Labelled
 
-BLOCK = 1024  # images counted at a time: bincount widens its input to eight bytes a pixel
+BLOCK = 1024  # images per call: bincount converts its input to eight bytes per pixel
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """`counts`: images per class name, in class order. `mean`, `std`: of pixels / 255, one per channel."""
+    """Images per class name, in the order of the classes; mean and std of pixels / 255, one per channel."""
 
     counts: dict[str, int]
     mean: tuple[float, ...]
@@ -20,7 +20,7 @@ class Statistics:
 
 
 def statistics(labelled: Labelled, classes: tuple[str, ...]) -> Statistics:
-    """Counts, and mean and population standard deviation from exact counts of the 256 byte values."""
+    """Compute the statistics exactly, from counts of the 256 byte values. `std` is that of the population."""
     counts = np.bincount(labelled.labels, minlength=len(classes))
     pixels = labelled.images.reshape(len(labelled), labelled.channels, -1)  # (N, C, H * W)
     mean, std = zip(*(_moments(pixels[:, channel]) for channel in range(labelled.channels)), strict=True)
@@ -31,9 +31,9 @@ def _moments(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> tuple[f
     histogram = np.zeros(256, dtype=np.int64)
     for start in range(0, len(pixels), BLOCK):
         histogram += np.bincount(pixels[start : start + BLOCK].reshape(-1), minlength=256)
-    # Python's integers: the squares' total must not round or overflow before it is subtracted from.
-    counted = list(enumerate(histogram.tolist()))
-    n = sum(count for _, count in counted)
-    total = sum(value * count for value, count in counted)
-    squares = sum(value**2 * count for value, count in counted)
+    # Python integers, because the sum of squares must neither round nor overflow before the subtraction.
+    counts = list(enumerate(histogram.tolist()))
+    n = sum(count for _, count in counts)
+    total = sum(value * count for value, count in counts)
+    squares = sum(value**2 * count for value, count in counts)
     return total / n / 255, math.sqrt(squares * n - total**2) / n / 255

@@ -1,13 +1,13 @@
-"""The network architectures, one file each, and the registry that finds them by name.
+"""Network architectures, one file each, and their registry.
 
-Every architecture is a class `Net(classes: int, in_channels: int = 1)` that maps images
+An architecture is a class `Net(classes: int, in_channels: int = 1)` that maps images
 `(B, in_channels, 28, 28) float` to logits `(B, classes)`. The layer sizes of the first six are those of
 XavierSpycy/EMNIST-Classifier, called "the paper" in this package.
 
-Two rules bind a trainer:
-- Networks must run under `torch.func` (`vmap` over stacked parameters), because candidates train in packs.
-- A network may return `(B, heads, classes)` while training. Each head then has its own cross entropy, and
-  they are summed. In eval mode it always returns `(B, classes)`.
+Two rules for networks:
+- A network must run under `torch.func` (`vmap` over stacked parameters), because candidates train in packs.
+- While training, a network may return `(B, heads, classes)`. Its loss is then the sum of the heads' cross
+  entropies. In eval mode a network always returns `(B, classes)`.
 
 Importing this package imports no torch.
 """

@@ -26,7 +26,7 @@ class AlexNet(nn.Module):
             nn.ReLU(),
             nn.Conv2d(64, 64, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(3, 2),  # (B, 64, 3, 3): the paper's average pooling to 3x3 would change nothing
+            nn.MaxPool2d(3, 2),  # (B, 64, 3, 3): the paper's average pooling to 3x3 is the identity here
         )
         self.classifier = nn.Sequential(
             nn.Dropout(0.5),
@@ -42,7 +42,7 @@ class AlexNet(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
+        """Map images `(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
         maps = self.features(images)  # (B, 64, 3, 3)
         logits: Tensor = self.classifier(maps.flatten(1))
         return logits

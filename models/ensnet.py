@@ -2,7 +2,8 @@
 Subnetworks".
 
 `EnsNetVote` is the original: a base CNN and ten subnetworks that learn independently and vote. `EnsNet` is
-the paper's variant: linear heads whose logits are mixed by learned weights, in effect one linear layer.
+the paper's variant: linear heads whose logits are mixed by learned weights. In effect they are one linear
+layer.
 """
 
 import math
@@ -29,36 +30,36 @@ class EnsNet(nn.Module):
         self.weights = nn.Parameter(torch.full((HEADS,), 1 / HEADS))
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
+        """Map images `(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
         subsets = self.features(images).flatten(1).chunk(SUBSETS, dim=1)  # 10 times (B, 1800)
-        # The paper's major head sees the same maps as the first of the others.
+        # The paper's major head has the same input as the first of the other heads.
         inputs = (subsets[0], *subsets)
         logits = [head(x) for head, x in zip(self.heads, inputs, strict=True)]
         return torch.stack(logits, dim=-1) @ self.weights  # (B, classes, 11) to (B, classes)
 
 
 class EnsNetVote(nn.Module):
-    """A base CNN and ten subnetworks on its maps, each with a cross entropy of its own, and a majority vote.
+    """A base CNN and ten subnetworks on its maps, each with its own cross entropy, and a majority vote.
 
-    The original trains the base and the subnetworks in alternate passes. Here the subnetworks see detached
-    maps, so that one step on the sum of the 11 cross entropies gives every parameter the gradient of its own
-    head's loss alone, as in the alternation. What differs: the subnetworks learn on maps under dropout,
-    where the original computes them anew in eval mode.
+    The original trains base and subnetworks in alternate passes. Here the subnetworks get detached maps. One
+    step on the sum of the 11 cross entropies then gives every parameter the gradient of its own head's loss
+    alone, as in the original. One difference remains: the subnetworks train on maps with dropout. The
+    original computes these maps again in eval mode.
 
     101,695,386 parameters at 62 classes and one channel.
     """
 
     def __init__(self, classes: int, in_channels: int = 1) -> None:
         super().__init__()
-        # The original reports 6x6 maps but states the padding of each block's outer convolutions alone: 1.
-        # With 1 in the middle of the first block and 0 in the middle of the second, sides are 28 28 28 28,
-        # pooled 14 14 12 12, pooled 6: of the choices between 0 and 1 the only one that pools no row away.
+        # The original reports 6x6 maps, and a padding of 1 for the outer convolutions of each block only.
+        # A padding of 1 in the middle of the first block and 0 in the middle of the second is the only
+        # choice of 0 or 1 in which pooling drops no row: sides 28 28 28 28, pooled 14 14 12 12, pooled 6.
         self.features = _features(in_channels, paddings=(1, 1, 1, 1, 0, 1))  # (B, 2000, 6, 6)
         self.base = _head(MAPS * 6 * 6, classes)
         self.subnetworks = nn.ModuleList(_head(MAPS // SUBSETS * 6 * 6, classes) for _ in range(SUBSETS))
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, in_channels, 28, 28)` to logits `(B, 11, classes)` while training, else to their `vote`."""
+        """Map `(B, in_channels, 28, 28)` to logits `(B, 11, classes)`, in eval mode to their `vote`."""
         maps = self.features(images).flatten(1)  # (B, 72000)
         subsets = maps.detach().chunk(SUBSETS, dim=1)  # 10 times (B, 7200)
         heads = [self.base(maps), *(net(x) for net, x in zip(self.subnetworks, subsets, strict=True))]
@@ -70,8 +71,8 @@ class DropConnect(nn.Linear):
     """A linear layer that drops weights: Wan et al. (2013), "Regularization of Neural Networks using
     DropConnect".
 
-    While training, each weight is dropped with probability `p` and the kept ones are scaled by 1 / (1 - p).
-    One mask serves the whole batch. Biases are never dropped.
+    While training, each weight is dropped with probability `p`, and the kept weights are scaled by
+    1 / (1 - p). All images of a batch share one mask. Biases are never dropped.
     """
 
     def __init__(self, in_features: int, out_features: int, p: float = 0.5) -> None:
@@ -79,22 +80,22 @@ class DropConnect(nn.Linear):
         self.dropout = nn.Dropout(p)
 
     def forward(self, input: Tensor) -> Tensor:
-        """`(B, in_features)` to `(B, out_features)`."""
+        """Map `(B, in_features)` to `(B, out_features)`."""
         return F.linear(input, self.dropout(self.weight), self.bias)
 
 
 def vote(logits: Tensor) -> Tensor:
-    """Log probabilities of a majority vote: `(..., heads, classes)` logits to `(..., classes)`.
+    """Map logits `(..., heads, classes)` to log probabilities `(..., classes)` of a majority vote.
 
-    log((votes + mean probability) / (heads + 1)), with `votes` the number of heads whose first choice a class
-    is. A mean probability is below 1, so the most likely class is the one with the most votes, and among
-    equals the one with the highest mean.
+    They are log((votes + mean probability) / (heads + 1)). `votes` is the number of heads that rank the class
+    first. A mean probability is below 1, so the class with the most votes wins. Ties go to the class with the
+    highest mean probability.
     """
     heads, classes = logits.shape[-2:]
     choices = logits.argmax(-1, keepdim=True) == torch.arange(classes, device=logits.device)
     votes = choices.sum(-2).to(logits.dtype)  # (..., classes)
     log_mean = logits.log_softmax(-1).logsumexp(-2) - math.log(heads)  # (..., classes)
-    # In logs, because a class without votes may have a probability too small for a float.
+    # As logarithms, because the probability of a class without votes may be too small for a float.
     return torch.logaddexp(votes.log(), log_mean) - math.log(heads + 1)
 
 

@@ -1,4 +1,4 @@
-"""What an architecture costs: its parameters and its arithmetic per image."""
+"""The cost of an architecture: parameters, and operations per image."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,10 @@ from hpo.models.registry import build
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`forward_flops` is for one 28x28 image in eval mode. A training step costs about three times that."""
+    """The cost of a network. `forward_flops` are those of one 28x28 image in eval mode.
+
+    A training step has about three times as many.
+    """
 
     name: str
     parameters: int
@@ -18,9 +21,9 @@ class Profile:
 
 
 def profile(name: str, classes: int = 62, in_channels: int = 1) -> Profile:
-    """Count without computing: the network is built and run on the meta device.
+    """Build and run a network on torch's meta device, and count parameters and operations.
 
-    Counts as torch's FlopCounterMode does: convolutions and matrix products only, and two FLOPs for each
+    Like torch's FlopCounterMode, this counts convolutions and matrix products only, with two FLOPs for each
     multiply-add. Raises ModelError as `build` does.
     """
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Architectures by name. Importing this module imports no torch, so that commands can check names at once."""
+"""Architectures by name. This module imports no torch, so that a command can check a name quickly."""
 
 import sys
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ MODELS: Mapping[str, str] = {
 
 
 class ModelError(ValueError):
-    """A model that is unknown, cannot be imported or cannot be built. The message is one line."""
+    """A model that is unknown, or cannot be imported or built. The message is one line."""
 
 
 def names() -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def names() -> tuple[str, ...]:
 def check(name: str) -> None:
     """Raise ModelError unless `name` is registered or has the form `package.module:Class`.
 
-    Imports nothing, so whether a class of the user's own exists is only known to `resolve`.
+    Imports nothing. Only `resolve` finds out whether a user's own class exists.
     """
     if name in MODELS:
         return
@@ -49,36 +49,36 @@ def check(name: str) -> None:
 
 
 def resolve(name: str) -> "type[nn.Module]":
-    """The class behind a registered name or `package.module:Class`.
+    """Return the class of a registered name or of `package.module:Class`.
 
-    A module of the user's own is also looked for in the current directory. Raises ModelError when the name
-    is unknown, when its module cannot be imported, and when it is not a subclass of torch.nn.Module.
+    A user's own module may be in the current directory. Raises ModelError if the name is unknown, if its
+    module cannot be imported, or if the class is not a subclass of torch.nn.Module.
     """
     check(name)
     module, _, attribute = MODELS.get(name, name).partition(":")
     if name not in MODELS:
         _search_current_directory()
     try:
-        found = getattr(import_module(module), attribute)
-    except Exception as error:  # importing runs the user's code, which may raise anything
+        network = getattr(import_module(module), attribute)
+    except Exception as error:  # the import runs the user's code, which may raise anything
         reason = " ".join(str(error).split())
         raise ModelError(f"model {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
 
     from torch import nn
 
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ModelError(f"model {name!r} must be a subclass of torch.nn.Module, not {found!r}")
-    return found
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
+        raise ModelError(f"model {name!r} must be a subclass of torch.nn.Module, not {network!r}")
+    return network
 
 
 def build(name: str, classes: int, in_channels: int = 1) -> "nn.Module":
-    """A newly initialised network, drawn from torch's global generator, on torch's default device.
+    """Build a network with weights from torch's global generator, on torch's default device.
 
-    Raises ModelError as `resolve` does, and when the class does not take (classes, in_channels).
+    Raises ModelError as `resolve` does, and if the class does not take (classes, in_channels).
     """
     network = resolve(name)
     try:
-        # By keyword, so that a class with the two in another order is not built the wrong way round.
+        # By keyword, so that a class may take the two arguments in another order.
         return network(classes=classes, in_channels=in_channels)
     except TypeError as error:
         raise ModelError(
@@ -88,7 +88,7 @@ def build(name: str, classes: int, in_channels: int = 1) -> "nn.Module":
 
 
 def _search_current_directory() -> None:
-    # Last in line, so that a file of the user's never hides an installed package.
+    # Last, so that a user's file does not hide an installed package.
     directory = str(Path.cwd())
     if directory not in sys.path:
         sys.path.append(directory)

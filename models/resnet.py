@@ -32,14 +32,14 @@ class ResNet(nn.Module):
         initialize(self, linear_std=None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
+        """Map images `(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
         maps = self.features(images)  # (B, 128, 1, 1)
         logits: Tensor = self.classifier(maps.flatten(1))
         return logits
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: a 1x1 convolution where the shape changes (option B)."""
+    """Two 3x3 convolutions and a shortcut, a 1x1 convolution where the shape changes (option B)."""
 
     def __init__(self, inputs: int, maps: int, stride: int = 1) -> None:
         super().__init__()
@@ -58,6 +58,6 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, inputs, H, W)` to `(B, maps, ⌈H/stride⌉, ⌈W/stride⌉)`."""
+        """Map `(B, inputs, H, W)` to `(B, maps, ⌈H/stride⌉, ⌈W/stride⌉)`."""
         out: Tensor = self.residual(x) + self.shortcut(x)
         return out.relu()

@@ -1,7 +1,7 @@
 """Kabir et al. (2020), "SpinalNet: Deep Neural Network with Gradual Input", arXiv 2007.03347.
 
-The paper's variant: two 5x5 convolutions, and a spine of four layers that each see half of the features and
-the output of the layer before.
+The paper's variant: two 5x5 convolutions, and a spine of four layers. The input of each layer is half of the
+features and the output of the layer before.
 """
 
 import torch
@@ -36,10 +36,10 @@ class SpinalNet(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
-        a, b = self.features(images).flatten(1).chunk(2, dim=1)  # twice (B, 1568)
+        """Map images `(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
+        first, second = self.features(images).flatten(1).chunk(2, dim=1)  # (B, 1568) each
         outputs: list[Tensor] = []
-        for layer, half in zip(self.spine, (a, b, a, b), strict=True):
+        for layer, half in zip(self.spine, (first, second, first, second), strict=True):
             outputs.append(layer(torch.cat([half, *outputs[-1:]], dim=1)))  # (B, 50)
         logits: Tensor = self.classifier(torch.cat(outputs, dim=1))  # from (B, 200)
         return logits

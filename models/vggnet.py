@@ -41,7 +41,7 @@ class VGGNet(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
+        """Map images `(B, in_channels, 28, 28) float` to logits `(B, classes)`."""
         maps = self.features(images)  # (B, 128, 3, 3)
         logits: Tensor = self.classifier(maps.flatten(1))
         return logits

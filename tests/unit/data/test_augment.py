@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine as torchvision_affine
 
-from hpo.data.augment import affine, matrices, warp
+from hpo.data.augment import Maps, affine, warp
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def fixed(
     height, width = images.shape[-2:]
     values = math.radians(rotation), math.radians(shear), scale, shift[0] / width, shift[1] / height
     turns, slants, scales, right, down = (images.new_full((len(images),), value) for value in values)
-    return warp(images, matrices(turns, slants, scales, right, down, height / width))
+    return warp(images, Maps(turns, slants, scales, right, down).matrices(height / width))
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
