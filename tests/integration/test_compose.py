@@ -255,7 +255,6 @@ def host(tcp_postgres: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     admin.dispose()
 
 
-@pytest.mark.slow
 def test_the_health_check_tells_a_server_that_answers(host: Host) -> None:
     kind, *command = compose()["services"]["postgres"]["healthcheck"]["test"]
     assert kind == "CMD"
@@ -267,7 +266,6 @@ def test_the_health_check_tells_a_server_that_answers(host: Host) -> None:
         assert done.returncode == code, done
 
 
-@pytest.mark.slow
 def test_the_password_file_opens_the_database(host: Host) -> None:
     shell = host.shell("dashboard")
     shell.hpo("study", "list")
@@ -276,7 +274,6 @@ def test_the_password_file_opens_the_database(host: Host) -> None:
     assert "password" in refused.stderr
 
 
-@pytest.mark.slow
 def test_the_dashboard_serves_the_storage(host: Host) -> None:
     process = host.shell("dashboard").start(*host.arguments("dashboard"))
     try:
@@ -292,7 +289,6 @@ def test_the_dashboard_serves_the_storage(host: Host) -> None:
         process.communicate()
 
 
-@pytest.mark.slow
 def test_a_study_is_created_then_served_by_the_workers(host: Host) -> None:
     once, workers = host.shell("hpo"), host.shell("workers")
     study = SMALL_STUDY.replace("trials = 12", "trials = 2").replace("epochs = 3", "epochs = 1")

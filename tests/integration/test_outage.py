@@ -214,7 +214,6 @@ def assert_as_if_nothing_had_happened(worker: Worker) -> None:
 # Short ones: the training does not notice
 
 
-@pytest.mark.slow
 def test_connections_that_are_cut_one_by_one_cost_nothing(worker: WorkerOf, loop: Loop) -> None:
     serving = worker()
     cuts: list[int] = []
@@ -234,7 +233,6 @@ def test_connections_that_are_cut_one_by_one_cost_nothing(worker: WorkerOf, loop
     assert_as_if_nothing_had_happened(serving)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 def test_a_restart_costs_nothing(worker: WorkerOf, loop: Loop, server: Server, how: Shutdown) -> None:
     """After an immediate one the server recovers from its log, as after a loss of power."""
@@ -248,7 +246,6 @@ def test_a_restart_costs_nothing(worker: WorkerOf, loop: Loop, server: Server, h
 # Long ones: the training goes on without
 
 
-@pytest.mark.slow
 def test_training_goes_on_while_the_database_is_away_and_all_is_told_afterwards(
     worker: WorkerOf, loop: Loop, server: Server
 ) -> None:
@@ -273,7 +270,6 @@ def test_training_goes_on_while_the_database_is_away_and_all_is_told_afterwards(
     assert_as_if_nothing_had_happened(serving)
 
 
-@pytest.mark.slow
 def test_a_worker_that_has_trained_all_waits_for_the_database_and_delivers(
     worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
 ) -> None:
@@ -293,7 +289,6 @@ def test_a_worker_that_has_trained_all_waits_for_the_database_and_delivers(
     assert_as_if_nothing_had_happened(serving)
 
 
-@pytest.mark.slow
 def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_end(
     worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
 ) -> None:
@@ -315,7 +310,6 @@ def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_
     assert [file.name for file in folder.iterdir()] == [full.attributes["weights"]]
 
 
-@pytest.mark.slow
 def test_a_trial_pruned_unheard_ends_at_its_rung_though_it_has_trained_on(
     worker: WorkerOf, loop: Loop, server: Server
 ) -> None:
@@ -333,7 +327,6 @@ def test_a_trial_pruned_unheard_ends_at_its_rung_though_it_has_trained_on(
         assert row.attributes["epochs"] == last
 
 
-@pytest.mark.slow
 def test_a_failure_while_the_database_is_away_is_told_afterwards(
     worker: WorkerOf, loop: Loop, server: Server
 ) -> None:
@@ -386,7 +379,6 @@ def stored(shell: Shell, storage: Storage) -> Study:
     return load(storage, "small")
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
     shell: Shell, storage: Storage, server: Server
 ) -> None:
@@ -411,7 +403,6 @@ def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
     assert not (study.artifacts(artifacts) / "checkpoints").exists()
 
 
-@pytest.mark.slow
 def test_a_worker_between_two_packs_is_stopped_while_it_waits_for_the_database(
     worker: WorkerOf, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,7 +444,6 @@ def freeze_in_training(process: subprocess.Popen[str], storage: Storage) -> None
     until("a freeze in the midst of a trial", lambda: frozen() or None)
 
 
-@pytest.mark.slow
 def test_a_frozen_worker_that_lost_its_trial_writes_nothing_of_it_and_goes_on(
     shell: Shell, storage: Storage
 ) -> None:
@@ -533,7 +523,6 @@ def stalled(storage: Storage) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_in_training_while_the_database_hangs_ends_in_time(
     shell: Shell, storage: Storage
 ) -> None:
@@ -546,7 +535,6 @@ def test_a_worker_that_is_told_to_stop_in_training_while_the_database_hangs_ends
     assert process.returncode == 0, said
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_while_its_claim_waits_for_a_lock_ends_in_time(
     shell: Shell, storage: Storage
 ) -> None:

@@ -267,7 +267,6 @@ def test_a_running_trial_that_nobody_leases_does_not_stay_so(
 # 3
 
 
-@pytest.mark.slow
 def test_a_worker_drops_a_trial_that_others_failed_and_goes_on(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch
 ) -> None:
@@ -316,7 +315,6 @@ def test_an_epoch_that_is_told_twice_stays_as_it_was_first_told(
     assert told == [(1, 1.0)]
 
 
-@pytest.mark.slow
 def test_no_epoch_is_told_twice_when_a_worker_stops_and_another_carries_on(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,7 +391,6 @@ def test_the_heartbeat_of_optuna_ends_with_the_first_error(
 # 6
 
 
-@pytest.mark.slow
 def test_a_training_that_raises_fails_with_its_traceback(
     storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,7 +441,6 @@ def test_a_trial_that_lost_its_worker_runs_again(storage: Storage, spec: SpecOf)
     assert states(storage, study) == ["COMPLETE"] * 3
 
 
-@pytest.mark.slow
 def test_trials_that_did_not_fit_into_memory_together_run_again_in_smaller_packs(
     storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -666,7 +662,6 @@ def test_eight_workers_get_200_queued_trials_each_once(storage: Storage, spec: S
 # 14
 
 
-@pytest.mark.slow
 def test_a_trial_whose_connections_are_cut_completes_in_the_same_hands(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch
 ) -> None:

@@ -45,8 +45,6 @@ from hpo.worker.trainers import TrainerFactory
 from hpo.worker.trial_files import TrialFiles
 from hpo.worker.worker import Worker
 
-pytestmark = pytest.mark.slow
-
 FULL = {"pretrain": {"epochs": 3, "patience": 2}, "finetune": {"epochs": 2}}
 
 

@@ -46,9 +46,6 @@ from hpo.worker.context import WorkerSettings
 from hpo.worker.runtime import Runtime
 from hpo.worker.worker import Worker
 
-pytestmark = pytest.mark.slow
-
-
 MAX_FAILURES = LIMITS.max_failures
 
 
