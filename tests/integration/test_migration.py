@@ -1,0 +1,300 @@
+"""Databases that were empty, or made by another version of hpo or Optuna."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import torch
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy.exc import ProgrammingError
+from support.claims import claim
+from support.clients import at_once, table_names
+
+from hpo.errors import StorageError
+from hpo.spec.study_spec import StudySpec
+from hpo.store import checkpoints, leases, results, schema, trials
+from hpo.store.connection import Storage, open_url
+from hpo.store.migrate import MIGRATIONS, Migration, migrate
+from hpo.store.trials import TrialRow
+from hpo.study.best import best_params
+from hpo.study.create import create
+from hpo.study.pause import is_paused
+from hpo.study.status import status
+from hpo.study.stored import load
+from hpo.study.study import Study
+from hpo.training.workload import Workload
+from hpo.worker.context import WorkerSettings
+from hpo.worker.worker import Worker
+
+DUMP = Path(__file__).parents[1] / "fixtures" / "database-0.1.sql.gz"
+"""A database of version 0.1: the finished study `quickstart`, and `half`, in the middle of its search.
+
+The killed worker of `half` is taken to be dead when the dump is restored. The checkpoint files are not there,
+so trials with a checkpoint start over.
+"""
+
+OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker", "hpo.checkpoint", "hpo.overhead", "hpo.delivery"}
+
+REVISION_1 = (
+    "DROP TABLE hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
+    "CREATE TABLE hpo.lease (trial_id int PRIMARY KEY, worker text, token bigint, expires timestamptz)",
+    "CREATE TABLE hpo.worker (name text PRIMARY KEY, study text, device text, started timestamptz)",
+    "COMMENT ON SCHEMA hpo IS '1'",
+)
+"""Statements that take the schema of hpo back to revision 1."""
+
+
+def execute(url: URL, *statements: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def revision(connection: Connection) -> str | None:
+    query = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'hpo'"
+    comment: str | None = connection.execute(text(query)).scalar()
+    return comment
+
+
+def assert_current(storage: Storage) -> None:
+    """Check the revisions, and the tables against their definitions for SQLAlchemy."""
+    assert storage.backend.get_current_version() == schema.OPTUNA_REVISION
+    with storage.transaction() as connection:
+        assert revision(connection) == str(MIGRATIONS[-1].revision)
+        options = {
+            "include_schemas": True,
+            "include_name": lambda name, kind, _parents: kind != "schema" or name == "hpo",
+            "compare_server_default": True,
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        differences = chain.from_iterable(
+            difference if isinstance(difference, list) else [difference]
+            for difference in compare_metadata(context, schema.metadata)
+        )
+    # Only the migrations have comments. They differ between versions.
+    assert [d for d in differences if d[0] not in ("remove_table_comment", "modify_comment")] == []
+
+
+# From empty
+
+
+def test_eight_processes_open_an_empty_database_at_once(database: URL) -> None:
+    names = at_once(8, table_names, database)
+    assert all(other == names[0] for other in names)
+    assert names[0] >= OURS | {"studies", "trials", "trial_params", "alembic_version"}
+
+
+def test_an_empty_database_gets_all_tables(database: URL) -> None:
+    storage = open_url(database)
+    assert_current(storage)
+    storage.engine.dispose()
+
+
+def test_a_set_up_that_died_half_way_is_finished_by_the_next(database: URL) -> None:
+    engine = create_engine(database)
+    schema.optuna_metadata.create_all(engine)  # tables, but no revision yet
+    engine.dispose()
+    assert at_once(2, table_names, database)[0] >= OURS
+
+
+def test_opening_again_changes_nothing(storage: Storage, spec: Callable[..., StudySpec]) -> None:
+    create(storage, spec(), "test")
+    again = open_url(storage.url)
+    assert len(again.study("small").trials) == 12
+    again.engine.dispose()
+
+
+# From other revisions of the schema hpo
+
+
+def test_revision_1_is_migrated_with_its_trials(storage: Storage, spec: Callable[..., StudySpec]) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    claim(storage, study, "search", "of the past", 2)
+    execute(storage.url, *REVISION_1)
+    storage.engine.dispose()
+    again = open_url(storage.url)
+    assert_current(again)
+    claimed = claim(again, study, "search", "one", 1) + claim(again, study, "search", "one", 1)
+    assert [trial.number for trial in claimed] == [0, 1]
+    again.engine.dispose()
+
+
+def test_eight_processes_open_revision_1_at_once(storage: Storage) -> None:
+    execute(storage.url, *REVISION_1)
+    storage.engine.dispose()
+    names = at_once(8, table_names, storage.url)
+    assert all(other >= OURS for other in names)
+
+
+@pytest.mark.parametrize("comment", ["0", "3", "of somebody else"])
+def test_an_unknown_revision_is_refused_in_one_line(storage: Storage, comment: str) -> None:
+    execute(storage.url, f"COMMENT ON SCHEMA hpo IS '{comment}'")
+    with pytest.raises(StorageError) as caught:
+        open_url(storage.url)
+    reason = f"its schema hpo is of revision {comment}; this version works with 2"
+    assert str(caught.value) == f"{storage.url.render_as_string()}: {reason}"
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [migration.revision for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+
+
+def test_a_migration_that_fails_leaves_the_revision_before_it(storage: Storage) -> None:
+    works = Migration(3, "CREATE TABLE hpo.third (share text DEFAULT '100%')")
+    fails = Migration(4, "CREATE TABLE hpo.fourth (number integer); SELECT nothing")
+    with storage.engine.connect() as connection, pytest.raises(ProgrammingError):
+        migrate(connection, storage.url, (*MIGRATIONS, works, fails))
+    with storage.engine.connect() as connection:
+        assert revision(connection) == "3"
+        tables = connection.execute(text("SELECT to_regclass('hpo.third'), to_regclass('hpo.fourth')"))
+        assert tables.one() == ("hpo.third", None)
+
+
+# Optuna's tables
+
+
+@pytest.mark.parametrize(
+    ("revision", "advice"), [("v3.0.0.d", "optuna storage upgrade"), ("v9.0.0", "updating optuna")]
+)
+def test_tables_of_another_optuna_are_refused(database: URL, revision: str, advice: str) -> None:
+    RDBStorage(database.render_as_string(hide_password=False)).engine.dispose()
+    execute(database, f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(StorageError, match=advice) as caught:
+        open_url(database)
+    assert "\n" not in str(caught.value)
+    engine = create_engine(database)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT to_regnamespace('hpo')")).scalar() is None
+    engine.dispose()
+
+
+def test_optuna_that_changed_after_set_up_is_refused(storage: Storage) -> None:
+    execute(storage.url, "UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+    with pytest.raises(StorageError, match="optuna storage upgrade"):
+        open_url(storage.url)
+
+
+def test_tables_that_are_gone_are_named_by_the_reason(storage: Storage) -> None:
+    execute(storage.url, "DROP TABLE version_info, alembic_version")
+    with pytest.raises(StorageError, match='relation "version_info" does not exist'):
+        open_url(storage.url)
+
+
+# A database of version 0.1
+
+
+@pytest.fixture
+def restored(database: URL) -> Any:
+    """The storage of the dump, opened by this version."""
+    connection = psycopg2.connect(database.set(drivername="postgresql").render_as_string(hide_password=False))
+    with connection, connection.cursor() as cursor:
+        cursor.execute(gzip.decompress(DUMP.read_bytes()).decode())
+        cursor.execute("UPDATE hpo.lease SET expires = to_timestamp(0) WHERE worker IS NOT NULL")
+        cursor.execute("UPDATE hpo.worker SET expires = to_timestamp(0)")
+    connection.close()
+    storage = open_url(database)
+    yield storage
+    storage.engine.dispose()
+
+
+def rows(storage: Storage, study: Study) -> list[TrialRow]:
+    with storage.transaction() as connection:
+        return trials.read(connection, study.search_id)
+
+
+def test_a_database_of_version_0_1_has_the_current_schema(restored: Storage) -> None:
+    assert_current(restored)
+
+
+def test_a_finished_study_of_version_0_1_reads_the_same(restored: Storage) -> None:
+    study = load(restored, "quickstart")
+    shown = status(restored, study)
+    assert shown.fingerprint == "6e5d154da3b9074e"
+    assert study.key == "f0995df8"
+    search, full = shown.search, shown.full
+    assert (search.budget, search.states["COMPLETE"], search.states["PRUNED"], search.finished) == (
+        16,
+        3,
+        13,
+        16,
+    )
+    assert search.best is not None
+    assert (search.best.trial, search.best.value) == (0, 0.4084282629734541)
+    assert search.best.accuracy == 0.8854166666666666
+    assert (full.budget, full.states["COMPLETE"], full.finished) == (4, 4, 4)
+    assert search.device_seconds == pytest.approx(8.007806231000131)
+    assert search.stopped is None
+    with restored.transaction() as connection:
+        values = [row.value for row in trials.read(connection, study.full_id)]
+    assert values == [0.06977181761644254, 0.11305064280933191, 0.06933527223942174, 0.056674945315245626]
+
+
+def test_the_best_parameters_of_version_0_1_read_the_same(restored: Storage) -> None:
+    study = load(restored, "quickstart")
+    best = best_params(restored, study)
+    assert (best.stage, best.trial, best.accuracy) == ("full", 3, 0.9833101529902643)
+    assert best.attributes["kept_epoch"] == 34
+    assert best.attributes["weights"] == "trial-0003-30.safetensors"
+    assert best.params == {
+        "lr": 0.062087716225561224,
+        "batch_size": 32,
+        "momentum": 0.9,
+        "weight_decay": 0.0001,
+    }
+    assert best_params(restored, study, "search").params["lr"] == 0.02221391066348374
+
+
+def test_a_half_finished_study_of_version_0_1_reads_the_same(restored: Storage) -> None:
+    study = load(restored, "half")
+    shown = status(restored, study)
+    assert shown.fingerprint == "8dba80e034afb646"
+    assert (shown.search.budget, shown.search.finished, shown.search.paused) == (24, 12, 2)
+    # The lease of the killed worker has been reaped, so its trial waits as well.
+    assert {k: n for k, n in shown.search.states.items() if n} == {"COMPLETE": 2, "PRUNED": 10, "WAITING": 8}
+    assert shown.search.best is not None
+    assert (shown.search.best.trial, shown.search.best.value) == (1, 0.503148930351017)
+    with restored.transaction() as connection:
+        by_id = {row.trial_id: row for row in rows(restored, study)}
+        saved = {by_id[i].number: c.epoch for i, c in checkpoints.read(connection, by_id).items()}
+        losses = {by_id[i].number: n for i, n in leases.losses(connection, by_id).items()}
+    assert saved == {12: 3, 13: 2, 14: 2, 15: 2, 16: 1}
+    assert losses == {12: 1, 15: 0, 16: 0, 17: 0}
+    assert [row.number for row in by_id.values() if is_paused(row)] == [13, 14]
+
+
+@pytest.mark.slow
+def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    study = load(restored, "half")
+    with restored.transaction() as connection:
+        old = results.curves(connection, study.search_id)
+    ended = {row.number: row for row in rows(restored, study) if row.state.is_finished()}
+    Worker(restored, study, Workload(study.spec, tmp_path), WorkerSettings("w", "cpu", tmp_path)).run()
+    after = rows(restored, study)
+    assert [row.number for row in after] == list(range(24))
+    assert {row.state for row in after} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert {row.number: row for row in after if row.number in ended} == ended
+    assert status(restored, study).search.distinct_cells == 24
+    with restored.transaction() as connection:
+        new = results.curves(connection, study.search_id)
+        trial_ids = [row.trial_id for row in after]
+        assert checkpoints.read(connection, trial_ids) == {}
+        assert leases.losses(connection, trial_ids) == {}
+    for trial_id, curve in old.items():
+        # Epochs on record stay, also those of trials that started over.
+        assert new[trial_id].losses.items() >= curve.losses.items()
+    assert all(len(curve.losses) in (2, 4, 6) for curve in new.values())
+    complete = [row for row in after if row.state == TrialState.COMPLETE]
+    assert all(len(new[row.trial_id].losses) == 6 for row in complete)
