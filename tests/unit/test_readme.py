@@ -18,6 +18,15 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+EXAMPLES = {
+    "hpo/search/pruners/percentile.py",
+    "hpo/search/samplers/mysampler.py",
+    "models/mynet.py",
+    "studies/mynet.toml",
+    "tests/unit/hpo/search/pruners/test_percentile.py",
+    "tests/unit/hpo/search/samplers/test_mysampler.py",
+}
+"""Files that a recipe of CONTRIBUTING.md tells the reader to add."""
 
 
 def _commands() -> list[str]:
@@ -78,10 +87,20 @@ def test_every_variable_is_in_operations() -> None:
     assert {name for name in Settings.model_fields if f"`HPO_{name.upper()}`" not in operations} == set()
 
 
-def test_files_that_architecture_names_exist() -> None:
-    named = set(re.findall(r"`((?:hpo|models|data|studies|tests)/[\w./]*)`", ARCHITECTURE))
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_named_files_exist(name: str) -> None:
+    text = (ROOT / name).read_text()
+    named = set(re.findall(r"`((?:hpo|models|data|studies|tests)/[\w./]*)`", text)) - EXAMPLES
     assert named
-    assert {name for name in named if not (ROOT / name).exists()} == set()
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_recipes_name_what_the_files_define() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    recipes = re.findall(r"`(\w+)`[^`.\[]*\bin\s+(?:\[[^\]]+\]\(([^)]+\.py)\)|`([\w/]+\.py)`)", text)
+    assert len(recipes) > 8
+    for name, link, path in recipes:
+        assert re.search(rf"\b{name}\b", (ROOT / (link or path)).read_text()), (name, link or path)
 
 
 def test_architecture_lists_every_package() -> None:
