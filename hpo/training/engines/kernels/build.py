@@ -11,7 +11,8 @@ import torch
 from filelock import FileLock
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("convolution.cpp", "winograd.cpp", "pooling.cpp", "lanes.h")
+    Path(__file__).with_name(name)
+    for name in ("convolution.cpp", "winograd.cpp", "pooling.cpp", "lanes.h", "winograd_transforms.h")
 )
 
 # Not -ffast-math: loading a library linked with it flushes denormal numbers to zero in the whole process.

@@ -1,7 +1,7 @@
 // Convolutions of few channels on a CPU, with the batch as the innermost axis: (C, H, W, B).
 //
-// Libraries that put channels innermost pad 1 or 6 of them to 16. Each tile keeps its sums in registers. One thread;
-// what a map's sum is made of, and in which order, depends on the shapes alone.
+// Libraries that put channels innermost pad 1 or 6 channels to 16. Here each tile keeps its sums in registers. The
+// kernels use one thread. The terms of a sum and their order depend on the shapes alone, so results are reproducible.
 
 #include <torch/library.h>
 
@@ -20,16 +20,16 @@ struct Shape {
   int64_t batch, inputs, maps, kernel_h, kernel_w, in_h, in_w, out_h, out_w, stride, pad_h, pad_w;
 };
 
-// The part of a kernel that lies on the image, where its first row or column would be at `start`.
+// The rows or columns of a kernel that lie on the image when its first row or column is at `start`.
 struct Range {
   int64_t first, last;
   Range(int64_t start, int64_t kernel, int64_t size)
       : first(std::max<int64_t>(0, -start)), last(std::min(kernel, size - start)) {}
 };
 
-// `kMaps` maps at `kColumns` neighbouring places of one row. `in`: the pixel under the kernel's first weight, which
-// may lie outside of the image; `rows` and `columns`: the part of the kernel that does not.
-// `weight`: (inputs, kernel_h, kernel_w, kMaps).
+// Computes `kMaps` maps at `kColumns` neighbouring pixels of one row. `in` is the pixel under the kernel's first
+// weight, which may lie outside the image. `rows` and `columns` are the part of the kernel that lies on the image.
+// `weight` is (inputs, kernel_h, kernel_w, kMaps).
 template <int kMaps, int kColumns>
 inline void tile(const Shape& s, const float* in, const float* weight, const float* bias, float* out, const Range& rows,
                  const Range& columns) {
@@ -59,9 +59,9 @@ inline void tile(const Shape& s, const float* in, const float* weight, const flo
 
 template <int kMaps>
 void correlate_maps(const Shape& s, const float* in, const float* weight, const float* bias, float* out) {
-  constexpr int kColumns = kMaps > 6 ? 3 : 4;  // 24 sums, and registers left for what is added
+  constexpr int kColumns = kMaps > 6 ? 3 : 4;  // at most 24 sums, which leaves registers for the factors
   const int64_t step = s.stride * s.batch;
-  // From here to there the whole width of the kernel lies on the image.
+  // In columns [inside, outside) the whole width of the kernel lies on the image.
   const int64_t inside = std::min(s.out_w, (s.pad_w + s.stride - 1) / s.stride);
   const int64_t outside = std::max(inside, std::min(s.out_w, (s.in_w + s.pad_w - s.kernel_w) / s.stride + 1));
   const Range whole(0, s.kernel_w, s.in_w + s.kernel_w);
@@ -85,14 +85,15 @@ void correlate_maps(const Shape& s, const float* in, const float* weight, const 
     }
 }
 
-// `weight` (maps, inputs, kernel_h, kernel_w) by strides; `flipped`: turned by half a circle.
+// Computes all maps. `weight` (maps, inputs, kernel_h, kernel_w) is addressed by strides. `flipped` rotates the kernels
+// by 180 degrees.
 void correlate(const Shape& s, const float* in, const float* weight, int64_t map_stride, int64_t input_stride,
                bool flipped, const float* bias, float* out) {
   const int64_t kernel = s.kernel_h * s.kernel_w;
   std::vector<float> packed(8 * s.inputs * kernel);
   for (int64_t m = 0; m < s.maps;) {
     const int64_t left = s.maps - m;
-    // Two blocks of at most 6 rather than one of 8 and a small rest.
+    // Two blocks of at most 6 maps are faster than one of 8 and a small rest.
     const int64_t count = left >= 8 && (left < 9 || left > 12) ? 8 : std::min<int64_t>(left, 6);
     for (int64_t i = 0; i < s.inputs; ++i)
       for (int64_t k = 0; k < kernel; ++k)
@@ -114,7 +115,7 @@ void correlate(const Shape& s, const float* in, const float* weight, int64_t map
   }
 }
 
-// The gradient of `kMaps` x `kTaps` weights that share an input and a row of the kernel.
+// Computes the gradient of `kMaps` x `kTaps` weights that share an input and a row of the kernel.
 template <int kMaps, int kTaps>
 inline void weight_tile(const Shape& s, const float* in, const float* gradient, float* out) {
   const int64_t map = s.out_h * s.out_w * s.batch;
@@ -174,17 +175,17 @@ void weight_gradient(const Shape& s, const float* in, const float* gradient, flo
       }
 }
 
-// (C, H, W, B) with so many rows and columns of zeros on each side.
+// Returns (C, H, W, B) with `padding` rows and columns of zeros on each side.
 Tensor padded(const Tensor& images, int64_t padding) {
   if (padding == 0) return images;
   const int64_t height = images.size(1), width = images.size(2);
-  Tensor wide =
+  Tensor result =
       at::zeros({images.size(0), height + 2 * padding, width + 2 * padding, images.size(3)}, images.options());
-  wide.narrow(1, padding, height).narrow(2, padding, width).copy_(images);
-  return wide;
+  result.narrow(1, padding, height).narrow(2, padding, width).copy_(images);
+  return result;
 }
 
-// Of `in` (C, H, W, B).
+// Returns the shape of a convolution of `in` (C, H, W, B).
 Shape shape_of(const Tensor& in, const Tensor& weight, int64_t stride, int64_t padding) {
   const int64_t in_h = in.size(1), in_w = in.size(2), kernel_h = weight.size(2), kernel_w = weight.size(3);
   return Shape{in.size(3),
@@ -201,7 +202,7 @@ Shape shape_of(const Tensor& in, const Tensor& weight, int64_t stride, int64_t p
                padding};
 }
 
-// As aten::convolution, with the batch innermost in memory: a multiple of 16 images.
+// Equals aten::convolution. The batch is innermost in memory and a multiple of 16 images.
 Tensor convolution(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, int64_t stride,
                    int64_t padding) {
   check_convolution(images, weight);
@@ -215,18 +216,20 @@ Tensor convolution(const Tensor& images, const Tensor& weight, const std::option
   return out.permute({3, 0, 1, 2});
 }
 
-// Gradients of the images (empty unless wanted; stride 1 only), the weight and the bias.
+// Returns the gradients of the images, the weight and the bias. The gradient of the images requires stride 1, and is
+// empty unless `needs_images`.
 std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, const Tensor& images,
                                                         const Tensor& weight, int64_t stride, int64_t padding,
-                                                        bool of_images) {
+                                                        bool needs_images) {
   check_convolution(images, weight);
   const Tensor in = padded(batch_last(images), padding), errors = batch_last(gradient), factors = weight.contiguous();
   const Shape s = shape_of(in, weight, stride, 0);
   const int64_t kernel = s.kernel_h * s.kernel_w;
-  Tensor of_weight = at::empty({s.maps, s.inputs, s.kernel_h, s.kernel_w}, weight.options());
-  weight_gradient(s, in.const_data_ptr<float>(), errors.const_data_ptr<float>(), of_weight.mutable_data_ptr<float>());
-  Tensor of_input = at::empty({0}, images.options());
-  if (of_images) {
+  Tensor gradient_of_weight = at::empty({s.maps, s.inputs, s.kernel_h, s.kernel_w}, weight.options());
+  weight_gradient(s, in.const_data_ptr<float>(), errors.const_data_ptr<float>(),
+                  gradient_of_weight.mutable_data_ptr<float>());
+  Tensor gradient_of_images = at::empty({0}, images.options());
+  if (needs_images) {
     TORCH_CHECK(stride == 1, "stride ", stride, ": only 1 has a gradient of the images");
     const int64_t height = images.size(2), width = images.size(3);
     const Shape back{s.batch,  s.maps, s.inputs, s.kernel_h,   s.kernel_w, s.out_h,
@@ -234,9 +237,9 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, 
     Tensor out = at::empty({s.inputs, height, width, s.batch}, images.options());
     correlate(back, errors.const_data_ptr<float>(), factors.const_data_ptr<float>(), kernel, s.inputs * kernel, true,
               nullptr, out.mutable_data_ptr<float>());
-    of_input = out.permute({3, 0, 1, 2});
+    gradient_of_images = out.permute({3, 0, 1, 2});
   }
-  return {of_input, of_weight, errors.sum({1, 2, 3})};
+  return {gradient_of_images, gradient_of_weight, errors.sum({1, 2, 3})};
 }
 
 }  // namespace
@@ -244,7 +247,7 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& gradient, 
 TORCH_LIBRARY_FRAGMENT(hpo, library) {
   library.def("convolution(Tensor images, Tensor weight, Tensor? bias, int stride, int padding) -> Tensor");
   library.def(
-      "convolution_backward(Tensor gradient, Tensor images, Tensor weight, int stride, int padding, bool of_images)"
+      "convolution_backward(Tensor gradient, Tensor images, Tensor weight, int stride, int padding, bool needs_images)"
       " -> (Tensor, Tensor, Tensor)");
 }
 

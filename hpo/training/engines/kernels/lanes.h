@@ -1,5 +1,5 @@
-// What our kernels share: images with the batch innermost in memory, (C, H, W, B), so that a vector register holds one
-// pixel of 16 images, and each multiplication fills it whatever the number of channels.
+// Shared by all kernels. Images have the batch innermost in memory, (C, H, W, B). A vector register then holds one
+// pixel of 16 images, so every multiplication uses the full register, whatever the number of channels.
 
 #pragma once
 
@@ -12,7 +12,7 @@
 constexpr int64_t kLanes = 16;
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4)));
 
-// Less nothing, not plus nothing, which would be an addition: of -0 it makes 0.
+// A vector with `value` in all lanes. The subtraction keeps -0, whereas adding 0 would turn it into 0.
 inline Lanes all(float value) { return value - Lanes{}; }
 inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
@@ -28,5 +28,5 @@ inline void check_convolution(const at::Tensor& images, const at::Tensor& weight
               weight.size(1));
 }
 
-// (B, C, H, W) as (C, H, W, B), contiguous.
+// Returns (B, C, H, W) as (C, H, W, B), contiguous.
 inline at::Tensor batch_last(const at::Tensor& images) { return images.permute({1, 2, 3, 0}).contiguous(); }

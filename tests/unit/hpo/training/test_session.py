@@ -15,6 +15,7 @@ from support.training import (
     SEARCH,
     SLOW,
     WatchedEngine,
+    convolutional,
     images,
     lenet,
     linear,
@@ -25,7 +26,6 @@ from support.training import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpo import models
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
 from hpo.training.member import Candidate
@@ -117,12 +117,9 @@ def test_a_diverged_member_leaves_the_others_alone() -> None:
 
 def test_a_candidate_has_the_same_curve_alone_and_in_any_pack() -> None:
     def curves(candidates: dict[int, Candidate]) -> dict[int, list[float]]:
-        # In float32 a pack of one takes other kernels, and this little training magnifies their rounding.
-        trainer = small_trainer(
-            Budget("mini", (Phase("sgd", 2),), "last"),
-            lambda: models.build("resnet", 10),
-            dtype=torch.float64,
-        )
+        # Float64, because a small training magnifies the rounding of float32.
+        budget = Budget("mini", (Phase("sgd", 2),), "last")
+        trainer = small_trainer(budget, convolutional, dtype=torch.float64)
         results = run_to_end(trainer.start(candidates))
         return {key: validation_losses(curve) for key, curve in results.items()}
 

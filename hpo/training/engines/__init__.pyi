@@ -1,0 +1,11 @@
+from .autotuning import AutotunedEngine as AutotunedEngine
+from .autotuning import TuningOptions as TuningOptions
+from .base import Engine as Engine
+from .compiled import CompiledEngine as CompiledEngine
+from .compiler import CompileError as CompileError
+from .cuda_graphs import CudaGraphEngine as CudaGraphEngine
+from .eager import EagerEngine as EagerEngine
+from .program import NetworkSpec as NetworkSpec
+from .program import Program as Program
+from .throughput import Throughput as Throughput
+from .throughput import throughputs as throughputs
