@@ -113,7 +113,8 @@ def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:
     )
 
 
-def suggest_from_completed(
+# Six parameters: it replaces GpSampler.suggest and has the same signature.
+def suggest_from_completed(  # noqa: PLR0913
     sampler: GpSampler,
     space: SearchSpace,
     history: Iterable[Observation],

@@ -82,7 +82,7 @@ def models(classes: int, channels: int, as_json: bool) -> None:
 @click.option("--again", is_flag=True, help="Repeat measurements that are already stored.")
 @as_json
 # Eight parameters: click passes each option by its name.
-def tune(
+def tune(  # noqa: PLR0913
     model: str,
     batch_sizes: tuple[int, ...],
     classes: int,

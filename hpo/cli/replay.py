@@ -27,7 +27,9 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 )
 @as_json
 # Six parameters: click passes each option by its name.
-def replay(table: Path, file: Path, workers: int, width: int | None, seeds: int, as_json: bool) -> None:
+def replay(  # noqa: PLR0913
+    table: Path, file: Path, workers: int, width: int | None, seeds: int, as_json: bool
+) -> None:
     """Replay the search of a study file on a table of learning curves.
 
     Nothing is trained: each trial reads a curve of TABLE, so a search takes a second. Sampler, pruner and

@@ -106,7 +106,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
 @click.option("--fleet", type=int, default=1, hidden=True, help="Number of workers that the launcher starts.")
 @click.option("--standby", is_flag=True, hidden=True, help="Read the device from standard input once ready.")
 # Eight parameters: click passes each option by its name.
-def worker(
+def worker(  # noqa: PLR0913
     name: str,
     device: str,
     width: int | None,

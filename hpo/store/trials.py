@@ -151,7 +151,8 @@ ORDER BY trials.number
 """)
 
 
-def _trial_row(
+# Six parameters: one per column of the query.
+def _trial_row(  # noqa: PLR0913
     trial_id: int,
     number: int,
     state: str,

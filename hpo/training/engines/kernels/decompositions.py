@@ -60,7 +60,7 @@ def choose_kernels(
 # The parameters of the next two functions are those of torch's operators, so there are more than five.
 
 
-def _convolution(
+def _convolution(  # noqa: PLR0913
     images: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -81,7 +81,7 @@ def _convolution(
             return NotImplemented
 
 
-def _convolution_backward(
+def _convolution_backward(  # noqa: PLR0913
     gradient: Tensor,
     images: Tensor,
     weight: Tensor,
@@ -140,7 +140,7 @@ def replace_max_pooling(graph: GraphModule) -> None:
 
 
 # These are the parameters of torch's max pooling, so there are more than five.
-def _pooling_window(
+def _pooling_window(  # noqa: PLR0913
     images: Tensor,
     kernel: Sequence[int],
     stride: Sequence[int] = (),
