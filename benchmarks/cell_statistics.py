@@ -63,7 +63,7 @@ def cell_statistics(path: Path) -> dict[str, Any]:
         "cells": len(points),
         "runs": len(runs[0]),
         "least": table.best(EPOCHS),
-        "median": table.middle(EPOCHS),
+        "median": table.median(EPOCHS),
         "spread": fmean(stdev(runs[number]) for number in best[: len(best) // 4]),
         "one run": single_run_regret(table, points, runs),
         "best": [{**points[number], "loss": losses[number], "runs": runs[number]} for number in best[:8]],

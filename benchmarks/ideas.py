@@ -27,7 +27,7 @@ from hpo.search.pruners.base import Curve, Peer, Pruner
 from hpo.search.samplers.base import Observation
 from hpo.search.samplers.gp import GpSampler
 from hpo.simulate.curve_table import CurveTable, read
-from hpo.simulate.replay import Replay, replay
+from hpo.simulate.replay import Replay, replay_search
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results
 from hpo.store.results import TrialCurve
@@ -178,7 +178,7 @@ def replays(name: str, path: Path, policy: Policy, seeds: Sequence[int]) -> list
     idea, table = IDEAS[name], read(path)
     spec = StudySpec.parse(policy.spec.to_json() | idea.changes, "benchmark")
     with held_out(path), patched(idea, table):
-        return [replay(storage(), spec.model_copy(update={"seed": seed}), table) for seed in seeds]
+        return [replay_search(storage(), spec.model_copy(update={"seed": seed}), table) for seed in seeds]
 
 
 def page_head(measured_on: str, seeds: int) -> str:

@@ -22,7 +22,7 @@ from hpo.search import effective_lr
 from hpo.search.pruners.section import PrunerSection
 from hpo.search.samplers.distributions import distributions
 from hpo.simulate.curve_table import CurveTable, read
-from hpo.simulate.replay import Replay, replay, scratch_storage
+from hpo.simulate.replay import Replay, replay_search, scratch_storage
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_url
 from hpo.study.schedule import WIDTH
@@ -141,7 +141,9 @@ def replays(path: Path, policy: Policy, seeds: Sequence[int]) -> list[Replay]:
     table.check(spec.space, EPOCHS, str(path))
     with held_out(path):
         return [
-            replay(storage(), spec.model_copy(update={"seed": seed}), table, policy.workers, policy.width)
+            replay_search(
+                storage(), spec.model_copy(update={"seed": seed}), table, policy.workers, policy.width
+            )
             for seed in seeds
         ]
 

@@ -40,9 +40,8 @@ def replay(  # noqa: PLR0913
 
     from hpo.cli.tables import replay_table
     from hpo.simulate import curve_table
-    from hpo.simulate.regret import standings
-    from hpo.simulate.replay import replay as replay_search
-    from hpo.simulate.replay import scratch_storage
+    from hpo.simulate.regret import mean_regrets
+    from hpo.simulate.replay import replay_search, scratch_storage
     from hpo.spec.study_spec import StudySpec
     from hpo.study.schedule import WIDTH
 
@@ -57,7 +56,7 @@ def replay(  # noqa: PLR0913
     most = spec.search.trials * epochs
     budget = min(most, spec.stop.epochs or most)
     limits = {f"{share:.0%} of {budget} epochs": share * budget for share in SHARES}
-    means = dict(zip(limits, standings(replays, curves, epochs, list(limits.values())), strict=True))
+    means = dict(zip(limits, mean_regrets(replays, curves, epochs, list(limits.values())), strict=True))
     if as_json:
         json_result(
             {

@@ -1,1 +1,5 @@
-"""Replays of searches on tables of learning curves, and their regret."""
+"""Searches in simulated time on tables of learning curves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

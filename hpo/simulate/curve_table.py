@@ -1,7 +1,7 @@
-"""A table of curves: what every cell of a finite space gave when it was trained, under several seeds.
+"""Tables of learning curves: several runs, under different seeds, of every cell of a finite space.
 
-A file is a gzipped CSV with a row for each epoch: the cell's parameters, then `seed`, `epoch` and the columns
-of `COLUMNS`. Lines before the header that begin with '#' say where it comes from.
+A file is a gzipped CSV with a row for each epoch: the parameters of the cell, then `seed`, `epoch` and the
+columns of `COLUMNS`. Lines before the header that begin with '#' state the origin of the table.
 """
 
 import csv
@@ -23,8 +23,11 @@ NOT_PARAMETERS = ("seed", "epoch")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One epoch of one training: losses are means per example, accuracy a share, seconds those of one device
-    that does nothing else."""
+    """One epoch of one run.
+
+    Losses are means per example, the accuracy is a share, and the seconds are those of an otherwise idle
+    device.
+    """
 
     train_loss: float
     validation_loss: float
@@ -34,62 +37,64 @@ class Measured:
 
     @property
     def is_finite(self) -> bool:
+        """Return whether both losses are finite."""
         return math.isfinite(self.train_loss) and math.isfinite(self.validation_loss)
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))
 
 Run = tuple[Measured, ...]
-"""The epochs of one training, from the first on. One that diverges has no epoch after that."""
+"""The epochs of one training, from the first. A run that diverges ends with that epoch."""
 
 
 @dataclass(frozen=True)
 class CurveTable:
-    """`runs`: of each cell, those under the table's seeds, always in the same order."""
+    """The runs of each cell, in the order of the seeds of the table."""
 
     parameters: tuple[str, ...]
     runs: Mapping[Cell, Sequence[Run]]
 
     @cached_property
     def epochs(self) -> int:
-        """How many epochs there are of every run that has not diverged."""
-        lasting = [run for runs in self.runs.values() for run in runs if run[-1].is_finite]
-        return min(map(len, lasting), default=0)
+        """Return the number of epochs that every run has unless it diverged."""
+        finite = [run for runs in self.runs.values() for run in runs if run[-1].is_finite]
+        return min(map(len, finite), default=0)
 
     def run(self, point: Point, seed: int) -> Run:
-        """The run that the seed of a trial picks. Raises KeyError for a cell that is not in the table."""
+        """Return the run of a cell that the seed of a trial selects. Raises `KeyError` for an unknown
+        cell."""
         runs = self.runs[cell(point)]
         return runs[seed % len(runs)]
 
     def loss(self, point: Point, epochs: int) -> float:
-        """The validation loss of a cell after so many epochs: the mean over its seeds.
+        """Return the mean validation loss of a cell over its seeds, after `epochs` epochs.
 
-        One that has diverged by then counts with the largest finite loss of the table at that epoch.
+        A run that has diverged counts with the largest finite loss of the table at that epoch.
         """
         return self._losses(epochs)[cell(point)]
 
     def best(self, epochs: int) -> float:
-        """The least `loss` of all cells."""
+        """Return the smallest `loss` of all cells."""
         return min(self._losses(epochs).values())
 
-    def middle(self, epochs: int) -> float:
-        """The median `loss` of all cells."""
+    def median(self, epochs: int) -> float:
+        """Return the median `loss` of all cells."""
         losses = sorted(self._losses(epochs).values())
         half = len(losses) // 2
         return (losses[half] + losses[-half - 1]) / 2
 
     def regret(self, point: Point, epochs: int) -> float:
-        """How far a cell is from the best: 0 is the best, 1 the median of all cells."""
+        """Return the regret of a cell: 0 for the best cell, 1 for the median loss of all cells."""
         best = self.best(epochs)
-        return (self.loss(point, epochs) - best) / (self.middle(epochs) - best)
+        return (self.loss(point, epochs) - best) / (self.median(epochs) - best)
 
     def _losses(self, epochs: int) -> Mapping[Cell, float]:
         if epochs not in self._cache:
-            at = {of: [_loss(run, epochs) for run in runs] for of, runs in self.runs.items()}
-            worst = max(loss for losses in at.values() for loss in losses if math.isfinite(loss))
+            table = {key: [_loss(run, epochs) for run in runs] for key, runs in self.runs.items()}
+            worst = max(loss for losses in table.values() for loss in losses if math.isfinite(loss))
             self._cache[epochs] = {
-                of: fmean(loss if math.isfinite(loss) else worst for loss in losses)
-                for of, losses in at.items()
+                key: fmean(loss if math.isfinite(loss) else worst for loss in losses)
+                for key, losses in table.items()
             }
         return self._cache[epochs]
 
@@ -98,7 +103,7 @@ class CurveTable:
         return {}
 
     def check(self, space: SearchSpace, epochs: int, source: str) -> None:
-        """Raises `InputError` unless it has curves for that space and trials of so many epochs."""
+        """Raise `InputError` unless the table has runs of `epochs` epochs for every cell of `space`."""
         if space.cells is None:
             raise InputError(f"{source}: space: a table has an answer for finite spaces only")
         missing = [
@@ -119,59 +124,62 @@ def _loss(run: Run, epochs: int) -> float:
 
 
 def write(path: Path, table: CurveTable, comments: Iterable[str]) -> None:
-    """The same table and comments make the same file."""
+    """Write a table. The same table and comments make the same bytes."""
     text = io.StringIO()
     text.writelines(f"# {line}\n" for line in comments)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*table.parameters, *NOT_PARAMETERS, *COLUMNS])
-    for of, runs in table.runs.items():
-        values = dict(of)
+    for key, runs in table.runs.items():
+        values = dict(key)
         point = [f"{values[name]:g}" for name in table.parameters]
         for seed, run in enumerate(runs):
-            for epoch, one in enumerate(run, 1):
-                writer.writerow([*point, seed, epoch, *(f"{getattr(one, column):.5g}" for column in COLUMNS)])
-    made = path.with_name(path.name + ".new")
-    made.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-    made.replace(path)
+            for epoch, measured in enumerate(run, 1):
+                figures = [f"{getattr(measured, column):.5g}" for column in COLUMNS]
+                writer.writerow([*point, seed, epoch, *figures])
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+    new.replace(path)
 
 
 def read(path: Path) -> CurveTable:
-    """Raises `InputError` with one line for what is wrong with the file, or the first row that is."""
+    """Read a table. Raises `InputError` with one line about the file or its first wrong row."""
     try:
         text = gzip.decompress(path.read_bytes()).decode()
-    except OSError as error:  # gzip's BadGzipFile is one
+    except OSError as error:  # includes gzip.BadGzipFile
         raise InputError(f"{path}: cannot read the table: {error.strerror or error}") from error
     except (EOFError, ValueError) as error:
         raise InputError(f"{path}: not a gzipped table: {error}") from error
     lines = text.splitlines()
-    skipped = next((place for place, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    skipped = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     rows = csv.DictReader(lines[skipped:])
     header = tuple(rows.fieldnames or ())
     parameters = tuple(name for name in header if name not in (*NOT_PARAMETERS, *COLUMNS))
-    if lacking := [name for name in (*NOT_PARAMETERS, *COLUMNS) if name not in header]:
-        raise InputError(f"{path}: line {skipped + 1}: the column {lacking[0]!r} is missing")
-    found: dict[Cell, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    if missing := [name for name in (*NOT_PARAMETERS, *COLUMNS) if name not in header]:
+        raise InputError(f"{path}: line {skipped + 1}: the column {missing[0]!r} is missing")
+    cells: dict[Cell, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        where = f"{path}: line {skipped + rows.line_num}"
-        numbers = {name: _number(where, name, row[name]) for name in header}
-        of = cell({name: numbers[name] for name in parameters})
-        run = found[of][int(numbers["seed"])]
+        location = f"{path}: line {skipped + rows.line_num}"
+        numbers = {name: _number(location, name, row[name]) for name in header}
+        key = cell({name: numbers[name] for name in parameters})
+        run = cells[key][int(numbers["seed"])]
         if numbers["epoch"] != len(run) + 1:
-            raise InputError(f"{where}: epoch = {numbers['epoch']:g}: the next of this run is {len(run) + 1}")
+            raise InputError(
+                f"{location}: epoch = {numbers['epoch']:g}: the next of this run is {len(run) + 1}"
+            )
         run.append(Measured(**{name: numbers[name] for name in COLUMNS}))
-    if not found:
+    if not cells:
         raise InputError(f"{path}: the table has no rows")
-    counts = {of: len(runs) for of, runs in found.items()}
+    counts = {key: len(runs) for key, runs in cells.items()}
     if len(set(counts.values())) > 1:
         raise InputError(
             f"{path}: some cells have {min(counts.values())} runs, others {max(counts.values())}"
         )
-    runs = {of: tuple(tuple(runs[seed]) for seed in sorted(runs)) for of, runs in found.items()}
+    runs = {key: tuple(tuple(runs[seed]) for seed in sorted(runs)) for key, runs in cells.items()}
     return CurveTable(parameters, runs)
 
 
-def _number(where: str, column: str, value: str | None) -> float:
+def _number(location: str, column: str, value: str | None) -> float:
     try:
         return float(value or "")
     except ValueError:
-        raise InputError(f"{where}: {column} = {value!r}: must be a number") from None
+        raise InputError(f"{location}: {column} = {value!r}: must be a number") from None

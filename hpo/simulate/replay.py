@@ -1,5 +1,7 @@
-"""A search whose trainings are read from a table of curves: the real claim, sampler, pruner and promotion, on
-a Postgres of its own, in simulated time."""
+"""Replays: searches in simulated time whose trials read their curves from a table.
+
+Claim, sampler, pruner and promotion are the real ones, on a temporary Postgres.
+"""
 
 import heapq
 from collections import deque
@@ -30,16 +32,18 @@ from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
 
 LEASE_SECONDS = 3600.0
-"""Of the real clock, by which leases end: nothing is to be lost while a replay runs."""
+"""By the real clock, long enough that no lease runs out during a replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a search stands after a pack's epoch.
+    """The state of a search after one epoch of one pack.
 
-    `seconds`: simulated, since its begin; `device_seconds`: those that its workers trained and evaluated;
-    `epochs`: of all candidates together; `trials`: that have begun; `best`: the point of the best of
-    those that completed, by the loss that the search saw, None while there is none.
+    seconds          simulated time since the start
+    device_seconds   training and evaluation, over all workers
+    epochs           trained epochs of all trials
+    trials           number of trials that have started
+    best             point of the completed trial with the smallest loss in the search, None before the first
     """
 
     seconds: float
@@ -51,7 +55,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """`moments`: in the order of time; `promoted`: the points that were chosen in the end, best first."""
+    """A finished replay. `moments` are in order of time, `promoted` are the promoted points, best first."""
 
     moments: tuple[Moment, ...]
     promoted: tuple[Point, ...]
@@ -59,7 +63,7 @@ class Replay:
 
 @contextmanager
 def scratch_storage() -> Iterator[Storage]:
-    """A storage that is gone afterwards: nothing in it must last, so it waits for no disk."""
+    """Open a temporary storage. Its server does not sync to disk, because nothing in it must survive."""
     with TemporaryDirectory(prefix="hpo-replay-", ignore_cleanup_errors=True) as folder:
         home = Path(folder, "postgres")
         url = start_server(home)
@@ -77,13 +81,13 @@ def scratch_storage() -> Iterator[Storage]:
             stop_server(home)
 
 
-def replay(
+def replay_search(
     storage: Storage, spec: StudySpec, table: CurveTable, workers: int = 1, width: int = WIDTH
 ) -> Replay:
-    """Carries out the search of `spec` with so many simulated workers, and packs of at most `width`.
+    """Replay the search of `spec` with simulated workers and packs of at most `width` trials.
 
-    Members of a pack take turns on their worker's device, as on a CPU, and the database takes no time. The
-    table must have been checked against the spec. `storage` is a scratch one: the study stays there.
+    Members of a pack take turns on the device of their worker, as on a CPU. The database takes no simulated
+    time. Check the table against the spec first (`CurveTable.check`). The study stays in `storage`.
     """
     study = create(storage, spec.model_copy(update={"name": f"replay-{uuid4().hex[:12]}"}), "replay").study
     search = _Search(storage, study, table, width)
@@ -92,8 +96,8 @@ def replay(
     return Replay(tuple(search.moments), tuple(row.point for row in promoted))
 
 
-class _AtOnce(Outbox):
-    """Delivers when it is told: nobody trains meanwhile."""
+class _ImmediateOutbox(Outbox):
+    """An outbox that delivers at once: no training runs meanwhile that could be delayed."""
 
     def post(self, delivery: Callable[[], None]) -> None:
         delivery()
@@ -101,7 +105,11 @@ class _AtOnce(Outbox):
 
 @dataclass
 class _Search:
-    """A discrete-event simulation: each worker is an iterator over the seconds until it acts again."""
+    """A discrete-event simulation.
+
+    Each worker is an iterator over pauses: the seconds until it acts again, or None to wait until trials
+    leave their packs.
+    """
 
     storage: Storage
     study: Study
@@ -111,26 +119,27 @@ class _Search:
     _clock: float = 0.0
     _device_seconds: float = 0.0
     _epochs: int = 0
-    _under_way: int = 0
+    _running: int = 0
     _left: int = 0
-    _numbers: set[int] = field(default_factory=set)
+    _started: set[int] = field(default_factory=set)
     _best: tuple[float, int, Point] | None = None
 
     @property
     def has_completed(self) -> bool:
-        """Whether any trial has, and so can be promoted."""
+        """Return whether a trial has completed and can be promoted."""
         return self._best is not None
 
     def run(self, workers: int) -> None:
+        """Simulate `workers` workers until no trial is open."""
         turns, queue = count(), list[tuple[float, int, Iterator[float | None]]]()
         idle = deque[Iterator[float | None]]()
 
         def resume(worker: Iterator[float | None], pause: float) -> None:
             heapq.heappush(queue, (self._clock + pause, next(turns), worker))
 
-        for place in range(workers):
-            # Others may replay on the same storage at this moment, and names of workers are for all studies.
-            resume(self._serve(f"{self.study.name}-{place}", workers), 0.0)
+        for index in range(workers):
+            # Names of workers are unique per storage, and several replays may share a storage.
+            resume(self._serve(f"{self.study.name}-{index}", workers), 0.0)
         while queue:
             self._clock, _, worker = heapq.heappop(queue)
             left = self._left
@@ -144,8 +153,11 @@ class _Search:
                 resume(idle.popleft(), 0.0)
 
     def _serve(self, name: str, workers: int) -> Iterator[float | None]:
-        """As `Worker.run` does. The pause is None where it is until others have left their packs: no trial is
-        ever lost, so only then is there something else to be given."""
+        """Claim and train packs as `Worker.run` does.
+
+        Without a claimable trial the pause is None: no lease runs out here, so a claim can only succeed after
+        a trial has left its pack.
+        """
         LeaseRenewal(self.storage, WorkerEntry(name, self.study.name, "table"), LEASE_SECONDS).renew()
         while True:
             request = ClaimRequest(
@@ -154,23 +166,27 @@ class _Search:
             trials = claim(self.storage, self.study, request)
             if trials:
                 yield from self._train(name, trials)
-            elif self._under_way:
+            elif self._running:
                 yield None
             else:
                 return
 
     def _train(self, name: str, trials: list[LeasedTrial]) -> Iterator[float]:
-        """As `TrialLoop.run` does."""
+        """Train a pack as `TrialLoop.run` does."""
         attributes = {"worker": name, "device": "table"}
         reporter = Reporter(
-            ReportTarget(self.storage, self.study, "search", attributes), _AtOnce(), clock=lambda: self._clock
+            ReportTarget(self.storage, self.study, "search", attributes),
+            _ImmediateOutbox(),
+            clock=lambda: self._clock,
         )
         reporter.add(trials)
-        self._under_way += len(trials)
-        self._numbers |= {trial.number for trial in trials}
+        self._running += len(trials)
+        self._started |= {trial.number for trial in trials}
         runs = {trial.number: self.table.run(trial.point, trial.seed) for trial in trials}
         points = {trial.number: trial.point for trial in trials}
-        members = {t.number: 0 if t.checkpoint is None else t.checkpoint.epoch for t in trials}
+        members = {
+            trial.number: 0 if trial.checkpoint is None else trial.checkpoint.epoch for trial in trials
+        }
         while members:
             members = {number: epoch + 1 for number, epoch in members.items()}
             results = [self._result(number, runs[number], epoch) for number, epoch in members.items()]
@@ -182,23 +198,23 @@ class _Search:
             if pausing := reporter.pop_pausing():
                 reporter.pause({number: Checkpoint(members[number], "nothing") for number in pausing})
                 leaving |= reporter.pop_leaving()
-            self._under_way -= len(leaving)
+            self._running -= len(leaving)
             self._left += len(leaving)
             for result in results:
                 if result.status == "finished":
                     self._finish(result, points[result.member])
             best = None if self._best is None else self._best[2]
             self.moments.append(
-                Moment(self._clock, self._device_seconds, self._epochs, len(self._numbers), best)
+                Moment(self._clock, self._device_seconds, self._epochs, len(self._started), best)
             )
             members = {number: epoch for number, epoch in members.items() if number not in leaving}
         reporter.close()
 
     def _finish(self, result: EpochResult, point: Point) -> None:
-        """The rule of `promotion.best_of`."""
-        mine = (result.validation_loss, result.member, point)
-        if self._best is None or mine[:2] < self._best[:2]:
-            self._best = mine
+        """Update the best trial by the rule of `promote.best_of`."""
+        candidate = (result.validation_loss, result.member, point)
+        if self._best is None or candidate[:2] < self._best[:2]:
+            self._best = candidate
 
     def _result(self, number: int, run: Run, epoch: int) -> EpochResult:
         measured = run[epoch - 1]

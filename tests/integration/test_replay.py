@@ -12,7 +12,7 @@ from support.clients import loss
 
 from hpo.search.samplers.points import plan
 from hpo.simulate.curve_table import CurveTable, Measured
-from hpo.simulate.replay import Replay, replay, scratch_storage
+from hpo.simulate.replay import Replay, replay_search, scratch_storage
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.study import search_seed
@@ -52,7 +52,7 @@ def test_random_search_finds_the_same_with_any_number_of_workers(
 ) -> None:
     study = spec()
     table = table_of(study)
-    found = replay(scratch, study, table, workers)
+    found = replay_search(scratch, study, table, workers)
     assert last(found) == (study.search.trials * EPOCHS, study.search.trials)
     points = plan(study.space, study.search.trials, study.seed)
     runs = [table.run(point, search_seed(study, number)) for number, point in enumerate(points)]
@@ -67,13 +67,15 @@ def test_random_search_finds_the_same_with_any_number_of_workers(
 
 def test_more_workers_take_less_time(scratch: Storage, spec: SpecOf) -> None:
     study = spec()
-    one, four = (replay(scratch, study, table_of(study), workers).moments[-1].seconds for workers in (1, 4))
+    one, four = (
+        replay_search(scratch, study, table_of(study), workers).moments[-1].seconds for workers in (1, 4)
+    )
     assert four < one / 2
 
 
 def test_time_and_spending_only_grow(scratch: Storage, spec: SpecOf) -> None:
     study = spec(pruner={"name": "asha"})
-    moments = replay(scratch, study, table_of(study), 4).moments
+    moments = replay_search(scratch, study, table_of(study), 4).moments
     for attribute in ("seconds", "device_seconds", "epochs", "trials"):
         values = [getattr(moment, attribute) for moment in moments]
         assert values == sorted(values)
@@ -82,7 +84,7 @@ def test_time_and_spending_only_grow(scratch: Storage, spec: SpecOf) -> None:
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "pause"])
 def test_a_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> None:
     study = spec(pruner={"name": pruner, "startup_trials": 2})
-    epochs, ended = last(replay(scratch, study, table_of(study), width=2))
+    epochs, ended = last(replay_search(scratch, study, table_of(study), width=2))
     assert ended == study.search.trials
     assert epochs < study.search.trials * EPOCHS
 
@@ -91,7 +93,7 @@ def test_a_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> N
 def test_one_worker_repeats_itself(sampler: str, scratch: Storage, spec: SpecOf) -> None:
     pruner = {"name": "median", "startup_trials": 2} if sampler == "tpe" else {"name": "pause"}
     study = spec(sampler={"name": sampler, "startup": 4}, pruner=pruner)
-    one, two = (replay(scratch, study, table_of(study), width=2) for _ in range(2))
+    one, two = (replay_search(scratch, study, table_of(study), width=2) for _ in range(2))
     assert one == two
     assert last(one)[1] == study.search.trials
 
@@ -102,7 +104,7 @@ def test_several_workers_repeat_themselves_beside_those_of_another_replay(
     study = spec(sampler={"name": "gp", "startup": 4}, pruner={"name": "pause"})
 
     def again(_turn: int) -> Replay:
-        return replay(scratch, study, table_of(study), workers=4)
+        return replay_search(scratch, study, table_of(study), workers=4)
 
     with ThreadPoolExecutor(2) as side_by_side:
         one, two = side_by_side.map(again, range(2))
@@ -113,14 +115,14 @@ def test_several_workers_repeat_themselves_beside_those_of_another_replay(
 def test_gp_tries_every_cell_once(workers: int, scratch: Storage, spec: SpecOf) -> None:
     before = len(scratch.backend.get_all_studies())
     study = spec(sampler={"name": "gp", "startup": 4}, search={"trials": 24, "epochs": 2})
-    replay(scratch, study, table_of(study), workers)
+    replay_search(scratch, study, table_of(study), workers)
     trials = scratch.backend.get_all_trials(scratch.backend.get_all_studies()[before]._study_id)
     assert len({cell(trial.params) for trial in trials}) == len(trials) == 24
 
 
 def test_a_budget_of_epochs_ends_a_search(scratch: Storage, spec: SpecOf) -> None:
     study = spec(stop={"epochs": 30})
-    epochs, ended = last(replay(scratch, study, table_of(study), width=2))
+    epochs, ended = last(replay_search(scratch, study, table_of(study), width=2))
     assert epochs == 2 * 18  # two packs: the second had begun before
     assert ended == 4
 
@@ -128,14 +130,14 @@ def test_a_budget_of_epochs_ends_a_search(scratch: Storage, spec: SpecOf) -> Non
 @pytest.mark.parametrize("workers", [4, 12])
 def test_many_workers_keep_to_a_budget_of_epochs(workers: int, scratch: Storage, spec: SpecOf) -> None:
     study = spec(stop={"epochs": 50})
-    epochs, ended = last(replay(scratch, study, table_of(study), workers, width=1))
+    epochs, ended = last(replay_search(scratch, study, table_of(study), workers, width=1))
     assert epochs == 6 * 9  # the sixth is needed, and no other begins while it is under way
     assert ended == 6
 
 
 def test_what_pruning_leaves_of_a_budget_goes_to_others(scratch: Storage, spec: SpecOf) -> None:
     study = spec(stop={"epochs": 50}, pruner={"name": "asha"})
-    epochs, ended = last(replay(scratch, study, table_of(study), 4, width=1))
+    epochs, ended = last(replay_search(scratch, study, table_of(study), 4, width=1))
     assert 50 <= epochs < 50 + EPOCHS
     assert ended > 6
 
@@ -144,7 +146,7 @@ def test_what_diverges_is_neither_best_nor_promoted(scratch: Storage, spec: Spec
     study = spec()
     points = plan(study.space, study.search.trials, study.seed)
     best = min(points, key=loss)
-    found = replay(scratch, study, table_of(study, diverging=best))
+    found = replay_search(scratch, study, table_of(study, diverging=best))
     assert last(found) == ((study.search.trials - 1) * EPOCHS + 1, study.search.trials)
     assert found.moments[-1].best not in (None, best)
     assert best not in found.promoted
@@ -153,7 +155,7 @@ def test_what_diverges_is_neither_best_nor_promoted(scratch: Storage, spec: Spec
 def test_nothing_is_promoted_where_all_diverged(scratch: Storage, spec: SpecOf) -> None:
     study = spec(search={"trials": 1})
     point = plan(study.space, 1, study.seed)[0]
-    found = replay(scratch, study, table_of(study, diverging=point))
+    found = replay_search(scratch, study, table_of(study, diverging=point))
     assert found.promoted == ()
     assert found.moments[-1].best is None
 
@@ -161,7 +163,7 @@ def test_nothing_is_promoted_where_all_diverged(scratch: Storage, spec: SpecOf) 
 def test_the_trials_are_the_real_thing(scratch: Storage, spec: SpecOf) -> None:
     before = len(scratch.backend.get_all_studies())
     study = spec(pruner={"name": "asha"})
-    replay(scratch, study, table_of(study), 2)
+    replay_search(scratch, study, table_of(study), 2)
     search, full = scratch.backend.get_all_studies()[before:]
     states = {trial.state for trial in scratch.backend.get_all_trials(search._study_id)}
     assert states == {TrialState.COMPLETE, TrialState.PRUNED}

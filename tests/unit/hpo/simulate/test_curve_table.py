@@ -67,7 +67,7 @@ def test_regret_is_0_for_the_best_and_1_for_the_median() -> None:
     made = table()  # losses 5, 4, 1, 3
     assert made.regret(FAST, 2) == 0
     assert made.best(2) == 1.0
-    assert made.middle(2) == 3.5
+    assert made.median(2) == 3.5
     assert made.regret(SLOW, 2) == pytest.approx((5 - 1) / (3.5 - 1))
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from hpo.simulate.curve_table import CurveTable, Measured
-from hpo.simulate.regret import Mean, at, regrets, standings
+from hpo.simulate.regret import Mean, mean_regrets, moment_at, regrets
 from hpo.simulate.replay import Moment, Replay
 from hpo.values.space import cell
 
@@ -32,8 +32,8 @@ def test_the_regret_is_that_of_the_best_so_far() -> None:
 
 
 def test_where_a_search_stood() -> None:
-    assert at(REPLAY, "epochs", 3) is None
-    assert at(REPLAY, "trials", 3) == REPLAY.moments[1]
+    assert moment_at(REPLAY, "epochs", 3) is None
+    assert moment_at(REPLAY, "trials", 3) == REPLAY.moments[1]
 
 
 def test_a_mean_has_its_standard_error() -> None:
@@ -43,9 +43,9 @@ def test_a_mean_has_its_standard_error() -> None:
     assert Mean.of([1.0]) == Mean(1.0, 0.0)
 
 
-def test_standings_are_means_over_replays() -> None:
+def test_mean_regrets_are_means_over_replays() -> None:
     other = Replay(REPLAY.moments[:2], ())
-    early, late = standings([REPLAY, other], TABLE, 1, [3, 10])
+    early, late = mean_regrets([REPLAY, other], TABLE, 1, [3, 10])
     assert early == {
         "regret": Mean(1.0, 0.0),
         "epochs": Mean(0.0, 0.0),

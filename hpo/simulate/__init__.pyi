@@ -1,0 +1,9 @@
+from .curve_table import CurveTable as CurveTable
+from .curve_table import Measured as Measured
+from .regret import Mean as Mean
+from .regret import mean_regrets as mean_regrets
+from .regret import regrets as regrets
+from .replay import Moment as Moment
+from .replay import Replay as Replay
+from .replay import replay_search as replay_search
+from .replay import scratch_storage as scratch_storage
