@@ -1,1 +1,5 @@
 """Bundles: the best trained model with its parameters, weights and test metrics."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,12 +1,12 @@
-"""A bundle: a folder that holds a trained network and all there is to know to use it elsewhere.
+"""Bundles: folders with a trained network and the facts needed to use it elsewhere.
 
-Each file has a reader of its own, hence five of them, and none is a pickle:
+A bundle has five files, each for another reader, and none is a pickle:
 
 params.json           the best hyperparameters, for other programs
-model.json            what rebuilds the network and prepares its input
-weights.safetensors   its state dict, for any other framework too
-metrics.json          how it did on the test part; long, for the confusion matrix
-provenance.json       where it comes from, in whatever keys the service writes
+model.json            the `ModelSpec`: how to rebuild the network and prepare its input
+weights.safetensors   the state dict, readable in any framework
+metrics.json          the metrics on the test images, with the confusion matrix
+provenance.json       study, trial, seed, data and versions behind the model
 """
 
 import json
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
-from hpo.export.metrics import Metrics, probabilities
+from hpo.export.metrics import Metrics, Normalization, probabilities
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"
@@ -39,10 +39,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What rebuilds a network and prepares its input.
+    """How to rebuild a network and prepare its input.
 
-    `name`: as in `models.build`. Output i means `classes[i]`. `image_size`: (H, W) in pixels.
-    `mean`, `std`: of pixels / 255, one per channel.
+    `name` is an argument of `models.build`. Output i stands for `classes[i]`. `image_size` is (H, W) in
+    pixels. `mean` and `std` are those of pixels / 255, one per channel.
     """
 
     name: str
@@ -64,10 +64,15 @@ class ModelSpec:
                 f"mean {self.mean}, std {self.std}: one of each per channel, and every std above 0"
             )
 
+    @property
+    def normalization(self) -> Normalization:
+        """Return the normalisation of the input."""
+        return Normalization(self.mean, self.std)
+
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle that was opened. `params`: the hyperparameters that the network was trained with."""
+    """An opened bundle. `params` are the hyperparameters of the training."""
 
     directory: Path
     spec: ModelSpec
@@ -77,22 +82,23 @@ class Bundle:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Return the class names, in the order of the outputs."""
         return self.spec.classes
 
     @cached_property
     def model(self) -> nn.Module:
-        """The network, in eval mode on the CPU; read when first asked for.
+        """Return the network, in eval mode on the CPU. The first access reads it.
 
-        A class of the user's own is imported, so open only bundles you trust if they name one. Raises
-        InputError when the network cannot be built or the weights are damaged or do not fit it.
+        A bundle may name a class of the user's own, which is imported: open only bundles you trust. Raises
+        `InputError` if the network cannot be built, or the weights are damaged or do not fit.
         """
         return _network(self.spec, self.directory)
 
     def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Class probabilities `(N, classes)` of `images` `(N, H, W)` or `(N, C, H, W) uint8`.
+        """Return the class probabilities `(N, classes)` of `images` `(N, H, W)` or `(N, C, H, W) uint8`.
 
-        Images are as the network was trained on: for EMNIST upright, white on black, 28x28. They are
-        computed where `model` is. Raises InputError for other types and shapes, and as `model` does.
+        Images must look like the training images: for EMNIST upright, white on black, 28x28. The computation
+        runs on the device of `model`. Raises `InputError` for other types and shapes, and as `model` does.
         """
         spec = self.spec
         images = np.asarray(images)
@@ -105,41 +111,46 @@ class Bundle:
             raise InputError(f"images have shape {images.shape}: it must be {rule}")
         pixels = torch.from_numpy(images.reshape(len(images), *shape).copy())  # (N, C, H, W)
         device = next(self.model.parameters()).device
-        return probabilities(self.model, pixels, spec.mean, spec.std, device)
+        return probabilities(self.model, pixels, spec.normalization, device)
 
     def rank(self, images: npt.NDArray[np.uint8], top: int = 3) -> list[tuple[tuple[str, float], ...]]:
-        """For each image its `top` likeliest classes with their probabilities, the likeliest first."""
+        """Return the `top` most probable classes of each image with their probabilities, best first."""
         return [
             tuple((self.classes[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:top])
             for row in self.predict(images)
         ]
 
 
-def write_bundle(
-    directory: Path,
-    spec: ModelSpec,
-    weights: Mapping[str, Tensor],
-    params: Mapping[str, float],
-    metrics: Metrics,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Write a bundle that is whole or absent: it is built in a folder beside and then renamed.
+@dataclass(frozen=True, eq=False)
+class BundleContents:
+    """The contents of a new bundle. `weights` is a state dict, on any device."""
 
-    `weights`: a state dict, on any device. A bundle that is in `directory` is replaced; between two renames
-    there is none. Raises InputError when anything else is there, and HpoError when it cannot be written.
+    spec: ModelSpec
+    weights: Mapping[str, Tensor]
+    params: Mapping[str, float]
+    metrics: Metrics
+    provenance: Mapping[str, Any]
+
+
+def write_bundle(directory: Path, contents: BundleContents) -> None:
+    """Write a complete bundle or nothing: build it in a temporary folder beside `directory`, then rename.
+
+    An old bundle in `directory` is replaced; between the two renames the folder does not exist. Raises
+    `InputError` if anything else is there, and `HpoError` if the bundle cannot be written.
     """
-    directory = directory.resolve()  # a link stays, what it points to is replaced
+    directory = directory.resolve()  # replace the target of a link, not the link
     try:
         occupied = _occupied(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
             new, old = Path(beside, "new"), Path(beside, "old")
             new.mkdir()
-            (new / WEIGHTS).write_bytes(save({name: _owned(tensor) for name, tensor in weights.items()}))
-            _write(new / MODEL, spec)
-            _write(new / PARAMS, params)
-            _write(new / METRICS, metrics)
-            _write(new / PROVENANCE, provenance)
+            tensors = {name: _copy(tensor) for name, tensor in contents.weights.items()}
+            (new / WEIGHTS).write_bytes(save(tensors))
+            _write(new / MODEL, contents.spec)
+            _write(new / PARAMS, contents.params)
+            _write(new / METRICS, contents.metrics)
+            _write(new / PROVENANCE, contents.provenance)
             if occupied:
                 directory.rename(old)
             try:
@@ -153,10 +164,10 @@ def write_bundle(
 
 
 def load_bundle(directory: Path | str) -> Bundle:
-    """Open a bundle. Its weights are read when first needed.
+    """Open a bundle. Its weights are read on first use.
 
-    Raises NotFoundError when there is no such folder, and InputError when a file in it is missing or is not
-    what `write_bundle` writes.
+    Raises `NotFoundError` if the folder does not exist, and `InputError` if a file is missing or differs from
+    the format of `write_bundle`.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -174,7 +185,8 @@ def load_bundle(directory: Path | str) -> Bundle:
 
 
 def _occupied(directory: Path) -> bool:
-    """Whether a bundle is there. Raises InputError when something else is, an empty folder excepted."""
+    """Return whether `directory` is a bundle. Raises `InputError` for anything but a bundle or an empty
+    folder."""
     if not directory.exists():
         return False
     if not directory.is_dir():
@@ -199,13 +211,12 @@ def _read(path: Path, kind: type[T]) -> T:
         raise InputError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = [".".join(map(str, first["loc"]))] if first["loc"] else []
-        raise InputError(
-            ": ".join([str(path), *where, first["msg"].removeprefix("Value error, ")])
-        ) from error
+        location = [".".join(map(str, first["loc"]))] if first["loc"] else []
+        rule = first["msg"].removeprefix("Value error, ")
+        raise InputError(": ".join([str(path), *location, rule])) from error
 
 
-def _owned(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor) -> Tensor:
     # safetensors refuses tensors that share memory, as tied weights and the members of a pack do.
     return tensor.detach().to("cpu", copy=True).contiguous()
 
@@ -217,17 +228,17 @@ def _network(spec: ModelSpec, directory: Path) -> nn.Module:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: damaged or unreadable weights: {error}") from error
     try:
-        with torch.random.fork_rng(devices=()):  # initial weights are drawn, which is nobody's business
+        with torch.random.fork_rng(devices=()):  # drawing initial weights must not advance the caller's RNG
             network = models.build(spec.name, len(spec.classes), spec.in_channels)
     except models.ModelError as error:
         raise InputError(f"{directory / MODEL}: {error}") from error
     needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(needed.keys() | found.keys()):
-        if found.get(name) != needed.get(name):
+    stored = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(needed.keys() | stored.keys()):
+        if stored.get(name) != needed.get(name):
             raise InputError(
                 f"{path}: does not fit {spec.name} with {len(spec.classes)} classes: tensor {name} is "
-                f"{found.get(name, 'absent')}, it must be {needed.get(name, 'absent')}"
+                f"{stored.get(name, 'absent')}, it must be {needed.get(name, 'absent')}"
             )
     network.load_state_dict(weights)
     return network.eval()

@@ -1,4 +1,4 @@
-"""The last step: the best fully trained model, tested once, with all that belongs to it, as a bundle."""
+"""The last step of a study: test the best fully trained model once, and write it as a bundle."""
 
 import platform
 from importlib.metadata import version
@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hpo.errors import AwayError, HpoError
-from hpo.export.bundle import ModelSpec, load_bundle, write_bundle
-from hpo.export.metrics import Metrics, test_metrics
+from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, write_bundle
+from hpo.export.metrics import Metrics, Normalization, test_metrics
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
@@ -24,10 +24,10 @@ PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 def export_bundle(
     storage: Storage, study: Study, workload: Workload, artifacts: Path, directory: Path
 ) -> Metrics:
-    """Writes the best model of the study's full training to `directory`; gives its test metrics.
+    """Write the best fully trained model of the study to `directory`. Return its test metrics.
 
-    A model is tested once: its metrics are kept beside its weights and read from there afterwards. Raises
-    `NotFoundError` before any full training has completed, `AwayError` if its weights cannot be read.
+    A model is tested once: its metrics are stored beside its weights, and later exports read them. Raises
+    `NotFoundError` before any full training has completed, and `AwayError` if the weights cannot be read.
     """
     best = best_params(storage, study, "full")
     folder = study.artifacts(artifacts)
@@ -41,7 +41,7 @@ def export_bundle(
         ) from error
     network = workload.factory()
     network.load_state_dict(weights)
-    metrics = _tested_once(file.with_suffix(".metrics.json"), workload, network)
+    metrics = _test_once(file.with_suffix(".metrics.json"), workload, network)
     spec = ModelSpec(
         name=study.spec.model.name,
         classes=workload.dataset.classes,
@@ -50,21 +50,22 @@ def export_bundle(
         mean=workload.mean,
         std=workload.std,
     )
-    write_bundle(directory, spec, weights, best.params, metrics, provenance(study, best, workload))
+    origin = provenance(study, best, workload)
+    write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
     return metrics
 
 
 def is_exported(study: Study, best: BestParams, directory: Path) -> bool:
-    """Whether the bundle in `directory` is that of this trial of this study."""
+    """Return whether `directory` holds the bundle of this trial of this study."""
     try:
-        found = load_bundle(directory).provenance
+        origin = load_bundle(directory).provenance
     except HpoError:
         return False
-    return found.get("study_key") == study.key and found.get("trial") == best.trial
+    return origin.get("study_key") == study.key and origin.get("trial") == best.trial
 
 
 def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, Any]:
-    """Where a model comes from: enough to tell whether two are the same, and to train it again."""
+    """Return the origin of a model: enough to compare two models, and to repeat the training."""
     return {
         "study": study.name,
         "study_key": study.key,
@@ -84,11 +85,13 @@ def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, 
     }
 
 
-def _tested_once(kept: Path, workload: Workload, network: torch.nn.Module) -> Metrics:
-    if kept.exists():
-        return TypeAdapter(Metrics).validate_json(kept.read_bytes())
-    metrics = test_metrics(workload.dataset, network, workload.mean, workload.std, "cpu")
-    partial = kept.with_suffix(".partial")
+def _test_once(file: Path, workload: Workload, network: torch.nn.Module) -> Metrics:
+    """Return the test metrics stored in `file`, computed and stored on the first call."""
+    if file.exists():
+        return TypeAdapter(Metrics).validate_json(file.read_bytes())
+    normalization = Normalization(workload.mean, workload.std)
+    metrics = test_metrics(workload.dataset, network, normalization, "cpu")
+    partial = file.with_suffix(".partial")
     partial.write_bytes(TypeAdapter(Metrics).dump_json(metrics))
-    partial.replace(kept)  # whole or not at all: it is read again
+    partial.replace(file)  # an interrupted write must not leave a damaged file for later exports
     return metrics

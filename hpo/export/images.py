@@ -1,4 +1,4 @@
-"""An image file as a network takes it."""
+"""Image files, brought to the form that a network takes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +12,24 @@ from hpo.export.bundle import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """`pixels` uint8: `(H, W)`, or `(3, H, W)` for a network of RGB.
-
-    `inverted`: whether black and white were swapped.
-    """
+class InputImage:
+    """`pixels` are `(H, W)`, or `(3, H, W)` for an RGB network. `inverted`: black and white were swapped."""
 
     pixels: npt.NDArray[np.uint8]
     inverted: bool
 
 
-def read_image(path: Path, spec: ModelSpec) -> Picture:
-    """An image file as `spec`'s network takes it; one of its size and white on black keeps its pixels.
+def read_image(path: Path, spec: ModelSpec) -> InputImage:
+    """Read an image file in the form that the network of `spec` takes.
 
-    Others are scaled to fit, without distortion, and padded with black. Where the network knows grey images
-    on dark ground, an image with a mostly bright border, such as a scan, is inverted. Raises InputError when
-    the file is missing or not an image.
+    A white on black image of the right size keeps its pixels. Other sizes are scaled without distortion and
+    padded with black. If the network knows grey images on dark ground, an image with a mostly bright border,
+    such as a scan, is inverted. Raises `InputError` if the file is missing or not an image.
     """
     try:
         with Image.open(path) as file:
             image = _opaque(ImageOps.exif_transpose(file))
-    except Exception as error:  # a decoder meets whatever bytes there are, and may raise anything
+    except Exception as error:  # a decoder may raise anything on damaged bytes
         reason = getattr(error, "strerror", None) or "not an image such as PNG or JPEG, or a damaged one"
         raise InputError(f"{path}: {reason}") from error
     image = image.convert("L" if spec.in_channels == 1 else "RGB")
@@ -43,17 +40,17 @@ def read_image(path: Path, spec: ModelSpec) -> Picture:
     if image.size != (width, height):
         image = ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color=0)
     pixels = np.array(image)  # (H, W) or (H, W, 3)
-    return Picture(pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1), inverted)
+    return InputImage(pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1), inverted)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """In RGB, with transparent parts black, or white where what is drawn is dark and would vanish."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8 and not scale
+    """Return the image in RGB. Transparent parts become black, or white if the drawing is mostly dark."""
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip the values to 8 bits instead of scaling them
         image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-    drawn = image.convert("RGBA")
-    shades = drawn.convert("L").histogram(drawn.getchannel("A"))  # of what is not fully transparent
+    rgba = image.convert("RGBA")
+    shades = rgba.convert("L").histogram(rgba.getchannel("A"))  # without fully transparent pixels
     ground = "white" if sum(shades[:128]) > sum(shades[128:]) else "black"
-    return Image.alpha_composite(Image.new("RGBA", drawn.size, ground), drawn).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
 
 
 def _bright_border(grey: npt.NDArray[np.uint8]) -> bool:

@@ -1,4 +1,4 @@
-"""How good a trained network is: its class probabilities, and the metrics of those."""
+"""Class probabilities of a trained network, and its classification metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,19 @@ BATCH = 256  # keeps the activations of the widest network (EnsNet) under a giga
 
 
 @dataclass(frozen=True, slots=True)
-class ClassMetrics:
-    """Of one class: the rates 0 to 1, zero where nothing was predicted or there is nothing to find.
+class Normalization:
+    """Mean and standard deviation of pixels / 255, one for each channel."""
 
-    `support`: examples of the class.
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """Metrics of one class.
+
+    The rates are 0 to 1, and 0 where no example was predicted as, or belongs to, the class. `support`: number
+    of examples of the class.
     """
 
     name: str
@@ -34,12 +43,12 @@ class ClassMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Of `n` examples. All but the loss are 0 to 1.
+    """Metrics over `n` examples. All but the loss are 0 to 1.
 
     accuracy_interval   95% Wilson score interval of the accuracy (Wilson 1927)
     loss                mean negative log likelihood in nats per example
     weighted_*          mean over the classes, weighted by support; weighted_recall is the accuracy
-    macro_*             plain mean over all classes, those without examples included
+    macro_*             unweighted mean over all classes, including classes without examples
     confusion           `(classes, classes)` counts: row true, column predicted
     """
 
@@ -57,7 +66,7 @@ class Metrics:
     confusion: tuple[tuple[int, ...], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values: what `json.loads` gives back."""
+        """Return the metrics as plain values, as `json.loads` would."""
         plain: dict[str, Any] = to_jsonable_python(self)
         return plain
 
@@ -65,25 +74,26 @@ class Metrics:
 def probabilities(
     model: nn.Module,
     images: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
+    normalization: Normalization,
     device: torch.device | str,
     batch_size: int = BATCH,
 ) -> npt.NDArray[np.float32]:
-    """Class probabilities `(N, classes)` of `images` `(N, C, H, W) uint8`.
+    """Return the class probabilities `(N, classes)` of `images` `(N, C, H, W) uint8`.
 
-    `model` lives on `device` and is left in eval mode, in which it gives logits or log probabilities
-    `(B, classes)`. `mean`, `std` `(C,)`: of pixels / 255. Raises HpoError when the network gives NaN or
-    infinity.
+    `model` must be on `device` and return logits or log probabilities `(B, classes)`. It is left in eval
+    mode. Raises `HpoError` if the network returns NaN or infinity.
     """
-    center, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
+    center, scale = (
+        torch.tensor(values, device=device).view(-1, 1, 1)  # (C, 1, 1)
+        for values in (normalization.mean, normalization.std)
+    )
     model.eval()
-    found = []
+    batches = []
     with torch.inference_mode():
         for batch in torch.split(images, batch_size):
             pixels = batch.to(device).to(torch.float32).div_(255)  # (B, C, H, W)
-            found.append(model((pixels - center) / scale).softmax(-1, dtype=torch.float32).cpu())
-    result: npt.NDArray[np.float32] = torch.cat(found).numpy()  # (N, classes)
+            batches.append(model((pixels - center) / scale).softmax(-1, dtype=torch.float32).cpu())
+    result: npt.NDArray[np.float32] = torch.cat(batches).numpy()  # (N, classes)
     if not np.isfinite(result).all():
         raise HpoError("the network gives NaN or infinity: its training has diverged")
     return result
@@ -92,10 +102,10 @@ def probabilities(
 def metrics(
     labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], classes: Sequence[str]
 ) -> Metrics:
-    """Metrics of `probabilities` `(n, classes)` for `labels` `(n,)`; the likeliest class is the prediction.
+    """Return the metrics of `probabilities` `(n, classes)` for `labels` `(n,)`.
 
-    A probability below the smallest normal float32, 1.2e-38, counts as that much, so the loss stays finite.
-    Raises HpoError when there are not as many probabilities as classes.
+    The most probable class is the prediction. Probabilities are clipped at the smallest normal float32,
+    1.2e-38, so that the loss stays finite. Raises `HpoError` if the shapes do not match.
     """
     if probabilities.shape != (len(labels), len(classes)):
         raise HpoError(
@@ -103,7 +113,7 @@ def metrics(
             f"{len(labels)} labels and {len(classes)} classes need {(len(labels), len(classes))}"
         )
     predicted = probabilities.argmax(axis=1)  # (n,)
-    of_truth = probabilities[np.arange(len(labels)), labels]  # (n,)
+    true_class = probabilities[np.arange(len(labels)), labels]  # (n,)
     correct = int((predicted == labels).sum())
     interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
 
@@ -120,7 +130,7 @@ def metrics(
         accuracy=correct / len(labels),
         accuracy_interval=(float(interval.low), float(interval.high)),
         # In float64: a float32 mean over 100,000 examples loses digits.
-        loss=float(-np.log(of_truth.clip(np.finfo(np.float32).tiny), dtype=np.float64).mean()),
+        loss=float(-np.log(true_class.clip(np.finfo(np.float32).tiny), dtype=np.float64).mean()),
         weighted_precision=float(weighted[0]),
         weighted_recall=float(weighted[1]),
         weighted_f1=float(weighted[2]),
@@ -135,15 +145,14 @@ def metrics(
 def test_metrics(
     dataset: Dataset,
     model: nn.Module,
-    mean: Sequence[float],
-    std: Sequence[float],
+    normalization: Normalization,
     device: torch.device | str,
 ) -> Metrics:
-    """Metrics on the test part. This is the one function in the project that reads a test part.
+    """Return the metrics of a model on the test images. No other function of the project reads test images.
 
-    It belongs to the last step, once for each promoted model; nothing may be chosen by what it returns.
-    Raises DataError as `Dataset.load_test` does, and HpoError as `probabilities` and `metrics` do.
+    Call it in the last step, once for each exported model, and choose nothing by its result. Raises
+    `DataError` as `Dataset.load_test` does, and `HpoError` as `probabilities` and `metrics` do.
     """
     test = dataset.load_test()
     images = torch.from_numpy(test.images.reshape(len(test), test.channels, *test.size))  # (N, C, H, W)
-    return metrics(test.labels, probabilities(model, images, mean, std, device), dataset.classes)
+    return metrics(test.labels, probabilities(model, images, normalization, device), dataset.classes)

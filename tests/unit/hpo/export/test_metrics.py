@@ -16,11 +16,12 @@ from hpo import models
 from hpo.data import Dataset, Labelled
 from hpo.data.device import DeviceImages
 from hpo.errors import HpoError
-from hpo.export.metrics import ClassMetrics, metrics, probabilities
+from hpo.export.metrics import ClassMetrics, Normalization, metrics, probabilities
 from hpo.export.metrics import test_metrics as measure_test_part
 
 CLASSES = ("a", "b", "c")
 MEAN, STD = (0.2,), (0.3,)
+NORMALIZATION = Normalization(MEAN, STD)
 
 
 def images(n: int, seed: int = 0) -> Tensor:
@@ -64,27 +65,27 @@ def test_probabilities_are_the_softmax_of_the_normalised_images() -> None:
     batch, _ = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD).batch(torch.arange(7))
     with torch.no_grad():
         expected = model.eval()(batch).softmax(-1).numpy()
-    found = probabilities(model, pixels, MEAN, STD, "cpu")
+    found = probabilities(model, pixels, NORMALIZATION, "cpu")
     assert found.dtype == np.float32
     assert np.array_equal(found, expected)
 
 
 def test_probabilities_by_hand() -> None:
     pixels = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)  # (1, 1, 1, 3): 0, 0.2 and 1
-    found = probabilities(Logits(), pixels, (0.2,), (0.4,), "cpu")
+    found = probabilities(Logits(), pixels, Normalization((0.2,), (0.4,)), "cpu")
     odds = np.exp([-0.5, 0, 2])
     assert found[0] == pytest.approx(odds / odds.sum(), rel=1e-6)
 
 
 def test_log_probabilities_come_out_as_probabilities() -> None:
     model = nn.Sequential(lenet(), nn.LogSoftmax(-1))
-    plain = probabilities(model[0], images(4), MEAN, STD, "cpu")
-    assert probabilities(model, images(4), MEAN, STD, "cpu") == pytest.approx(plain, abs=1e-6)
+    plain = probabilities(model[0], images(4), NORMALIZATION, "cpu")
+    assert probabilities(model, images(4), NORMALIZATION, "cpu") == pytest.approx(plain, abs=1e-6)
 
 
 def test_probabilities_of_colours_use_each_channel_s_mean_and_std() -> None:
     pixels = torch.tensor([51, 102, 153], dtype=torch.uint8).view(1, 3, 1, 1)
-    found = probabilities(Logits(), pixels, (0.2, 0.2, 0.2), (0.1, 0.2, 0.4), "cpu")
+    found = probabilities(Logits(), pixels, Normalization((0.2, 0.2, 0.2), (0.1, 0.2, 0.4)), "cpu")
     odds = np.exp([0, 1, 1])
     assert found[0] == pytest.approx(odds / odds.sum(), rel=1e-5)
 
@@ -92,8 +93,8 @@ def test_probabilities_of_colours_use_each_channel_s_mean_and_std() -> None:
 @pytest.mark.parametrize("n", [0, 1, 4, 10])
 def test_neither_dropout_nor_batches_change_probabilities(n: int) -> None:
     model = lenet().train()
-    whole = probabilities(model, images(n), MEAN, STD, "cpu")
-    parts = probabilities(model, images(n), MEAN, STD, "cpu", batch_size=4)
+    whole = probabilities(model, images(n), NORMALIZATION, "cpu")
+    parts = probabilities(model, images(n), NORMALIZATION, "cpu", batch_size=4)
     assert whole.shape == (n, 5)
     assert parts == pytest.approx(whole, abs=1e-6)
     assert not model.training
@@ -105,7 +106,7 @@ def test_a_diverged_network_is_refused(value: float) -> None:
     with torch.no_grad():
         next(model.parameters())[0] = value
     with pytest.raises(HpoError, match="NaN or infinity"):
-        probabilities(model, images(2), MEAN, STD, "cpu")
+        probabilities(model, images(2), NORMALIZATION, "cpu")
 
 
 def test_metrics_by_hand() -> None:
@@ -215,10 +216,9 @@ def test_test_metrics_are_those_of_the_test_part_alone(grey: bool) -> None:
     torch.manual_seed(0)
     channels = 1 if grey else 3
     model = models.build("lenet", 5, channels)
-    found = measure_test_part(dataset, model, MEAN * channels, STD * channels, "cpu")
-    expected = probabilities(
-        model, pixels.expand(-1, channels, -1, -1), MEAN * channels, STD * channels, "cpu"
-    )
+    normalization = Normalization(MEAN * channels, STD * channels)
+    found = measure_test_part(dataset, model, normalization, "cpu")
+    expected = probabilities(model, pixels.expand(-1, channels, -1, -1), normalization, "cpu")
     assert found == metrics(labels, expected, dataset.classes)
 
 
