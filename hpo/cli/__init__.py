@@ -12,9 +12,7 @@ import click
 from hpo.cli import data, machine, replay, results, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import message
-from hpo.data import DataError, UnknownDataset
 from hpo.errors import HpoError, InputError
-from hpo.models import ModelError
 
 
 @click.group(
@@ -66,7 +64,9 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         message("stopped")
         sys.exit(130)
-    except (HpoError, DataError, ModelError) as error:
+    except Exception as error:
+        if not _is_expected(error):
+            raise
         if _verbose():
             traceback.print_exc()
         for line in str(error).splitlines():
@@ -79,7 +79,18 @@ def exit_code(error: Exception) -> int:
     """Return the exit code of an error: 2 for invalid input, 1 for a failure while the command runs."""
     if isinstance(error, HpoError):
         return error.exit_code
+    from hpo.data import UnknownDataset
+    from hpo.models import ModelError
+
     return InputError.exit_code if isinstance(error, ModelError | UnknownDataset) else 1
+
+
+def _is_expected(error: Exception) -> bool:
+    # hpo.data imports numpy, which would double the time of `hpo --help`.
+    from hpo.data import DataError
+    from hpo.models import ModelError
+
+    return isinstance(error, HpoError | DataError | ModelError)
 
 
 def _verbose() -> bool:

@@ -1,4 +1,4 @@
-"""Looks at what the service needs, and says what to do about what is wrong."""
+"""Checks of the installation, each with advice on what to fix."""
 
 import platform
 from collections.abc import Callable
@@ -27,7 +27,7 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`advice`: what to do, empty if nothing needs doing."""
+    """The result of one check. `advice` is empty if nothing needs fixing."""
 
     subject: str
     good: bool
@@ -35,22 +35,24 @@ class Finding:
     advice: str = ""
 
     def line(self) -> str:
+        """Return the finding as a line of text."""
         mark = "ok  " if self.good else "FAIL"
         return f"{mark} {self.subject}: {self.says}" + (f" -> {self.advice}" if self.advice else "")
 
     def to_json(self) -> dict[str, Any]:
+        """Return the finding as plain values."""
         return asdict(self)
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """All findings, the worst that can happen to one of them included."""
-    looks: tuple[Callable[[Settings], Finding], ...] = (_versions, _storage, _artifacts, _data, _devices)
-    return [look(settings) for look in looks]
+    """Return the findings of all checks. A failing check is a finding, not an exception."""
+    checks: tuple[Callable[[Settings], Finding], ...] = (_versions, _storage, _artifacts, _data, _devices)
+    return [check(settings) for check in checks]
 
 
 def _versions(_settings: Settings) -> Finding:
-    found = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return Finding("versions", True, f"hpo {version('hpo')}, Python {platform.python_version()}, {found}")
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return Finding("versions", True, f"hpo {version('hpo')}, Python {platform.python_version()}, {packages}")
 
 
 def _storage(settings: Settings) -> Finding:
@@ -64,15 +66,15 @@ def _storage(settings: Settings) -> Finding:
         storage = open_storage(settings)
         with storage.transaction() as connection:
             server = connection.execute(text("SHOW server_version")).scalar_one()
-            most = int(connection.execute(text("SHOW max_connections")).scalar_one())
+            limit = int(connection.execute(text("SHOW max_connections")).scalar_one())
             used = connection.execute(text("SELECT count(*) FROM pg_stat_activity")).scalar_one()
     except HpoError as error:
         # Without the embedded server's package there is no log, and the message has the advice.
         advice = "" if embedded and isinstance(error, InputError) else advice
         return Finding("storage", False, str(error), advice)
-    where = f"embedded in {settings.server_path}" if embedded else storage.url.render_as_string()
-    says = f"PostgreSQL {server}, {where}, {used} of {most} connections in use"
-    if used > 0.8 * most:
+    location = f"embedded in {settings.server_path}" if embedded else storage.url.render_as_string()
+    says = f"PostgreSQL {server}, {location}, {used} of {limit} connections in use"
+    if used > 0.8 * limit:
         return Finding("storage", False, says, "raise max_connections: a worker needs up to three")
     return Finding("storage", True, says)
 
@@ -91,7 +93,7 @@ def _artifacts(settings: Settings) -> Finding:
 
 
 def _data(settings: Settings) -> Finding:
-    """Which data sets are at hand; `digits` always is, so missing files alone are no fault."""
+    """Find the data sets that can be read. `digits` always can, so missing files are no failure."""
     present = []
     for name in names():
         try:
@@ -99,8 +101,8 @@ def _data(settings: Settings) -> Finding:
         except DataError:
             continue
         present.append(name)
-    others = "" if len(present) == len(names()) else "hpo data fetch NAME brings others"
-    return Finding("data", True, f"in {settings.data_path}: {', '.join(present)}", others)
+    advice = "" if len(present) == len(names()) else "hpo data fetch NAME brings others"
+    return Finding("data", True, f"in {settings.data_path}: {', '.join(present)}", advice)
 
 
 def _devices(_settings: Settings) -> Finding:

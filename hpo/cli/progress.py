@@ -1,4 +1,4 @@
-"""Shows how far a study is: bars on a terminal, plain lines elsewhere."""
+"""The progress of a study on stderr: bars on a terminal, plain lines elsewhere."""
 
 import logging
 import sys
@@ -15,15 +15,20 @@ from hpo.study.status import StageStatus, Status
 
 log = logging.getLogger("hpo.progress")
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
+"""Time between two reads of the status."""
 
 
 class StudyProgress:
-    """A context that follows a study on stderr, on a thread of its own: a look may have to wait long for the
-    storage, and none that fails ends anything."""
+    """A context manager that shows the progress of a study.
 
-    def __init__(self, look: Callable[[], Status]) -> None:
-        self._look = look
+    A thread of its own reads the status, because a read may wait long for the storage. A failed read is shown
+    and tried again.
+    """
+
+    def __init__(self, read: Callable[[], Status], poll_seconds: float = POLL_SECONDS) -> None:
+        self._read = read
+        self._poll_seconds = poll_seconds
         self._away = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -51,19 +56,19 @@ class StudyProgress:
         self._closed.set()
         try:
             if kind is None:
-                self._thread.join()  # or it shows what it saw before the end
-                self._show(until_available(self._look, threading.Event(), log))
+                self._thread.join()  # an older status must not overwrite the final one
+                self._show(until_available(self._read, threading.Event(), log))
         finally:
             self._progress.stop()
 
     def write(self, line: str) -> None:
-        """Prints a line above the bars."""
+        """Print a line above the bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def look(self) -> None:
-        """Looks and shows, or says once that it cannot, and once that it can again."""
+    def poll(self) -> None:
+        """Read the status and show it. Print one line when an outage begins and one when it ends."""
         try:
-            status = self._look()
+            status = self._read()
         except HpoError as error:
             if not self._away:
                 self.write(f"waiting for the storage: {error}")
@@ -77,8 +82,8 @@ class StudyProgress:
 
     def _follow(self) -> None:
         while not self._closed.is_set():
-            self.look()
-            self._closed.wait(LOOK_SECONDS)
+            self.poll()
+            self._closed.wait(self._poll_seconds)
 
     def _show(self, status: Status) -> None:
         self._show_stage("search", status.search)

@@ -1,4 +1,4 @@
-"""Tables for people, as text."""
+"""The tables of the commands, as text."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from hpo.study.study import Study
 from hpo.values.space import Value
 from hpo.values.stage import Stage
 
-if TYPE_CHECKING:  # what they are made by loads torch, which no table needs
+if TYPE_CHECKING:  # these modules import torch, and no table needs it
     from hpo.export.metrics import Metrics
     from hpo.models.profile import Profile
     from hpo.simulate.regret import Mean
     from hpo.training.engines.throughput import Throughput
 
 ROWS = 10
-"""Rows of a table of the best trials."""
+"""Most rows in a table of the best trials."""
 
 
 def _seconds_of(activity: str) -> Callable[[StageStatus], str]:
@@ -53,7 +53,7 @@ STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
 
 
 def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) -> str:
-    """How a finished study ended: the best trials of both stages, the test result, the bundle's path."""
+    """Return the summary of a finished study: best trials of both stages, test result, path of the bundle."""
     best = best_params(storage, study, "full")
     low, high = metrics.accuracy_interval
     return "\n".join(
@@ -69,25 +69,27 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
 
 
 def trial_table(storage: Storage, study: Study) -> str:
-    """All trials of both stages."""
+    """Return a table of all trials for each stage that has trials."""
     with storage.transaction() as connection:
-        found = {stage: trials.read(connection, study.study_id(stage)) for stage in ("search", "full")}
-    return "\n".join(_trials(rows, title) for title, rows in found.items() if rows)
+        stages = {stage: trials.read(connection, study.study_id(stage)) for stage in ("search", "full")}
+    return "\n".join(_trials(rows, stage) for stage, rows in stages.items() if rows)
 
 
 def status_table(status: Status) -> str:
+    """Return the figures of both stages of a study, and its workers."""
     table = _table(f"Study {status.study}", ("", "search", "full"))
     for state in TrialState:
         table.add_row(state.name, *(str(stage.states[state.name]) for stage in (status.search, status.full)))
     for label, cell in STATUS_ROWS.items():
         table.add_row(label, cell(status.search), cell(status.full))
-    workers = ", ".join(f"{w.name} ({w.running} trials)" for w in status.workers) or "none"
+    workers = ", ".join(f"{worker.name} ({worker.running} trials)" for worker in status.workers) or "none"
     return f"{_render(table)}\nWorkers: {workers}"
 
 
-def study_table(found: Iterable[Status]) -> str:
+def study_table(studies: Iterable[Status]) -> str:
+    """Return a table with a row for each study."""
     table = _table("Studies", ("study", "search", "full", "best loss", "workers"))
-    for status in found:
+    for status in studies:
         best = status.full.best or status.search.best
         table.add_row(
             status.study,
@@ -99,43 +101,48 @@ def study_table(found: Iterable[Status]) -> str:
     return _render(table)
 
 
-def data_table(name: str, train: Labelled, found: Statistics) -> str:
+def data_table(name: str, train: Labelled, figures: Statistics) -> str:
+    """Return the images per class of a data set, and the shape and statistics of its images."""
     table = _table(f"{name}, training images", ("class", "images", "share"))
-    for label, count in found.counts.items():
+    for label, count in figures.counts.items():
         table.add_row(label, f"{count:,}", f"{count / len(train):.2%}")
     height, width = train.size
-    mean = ", ".join(f"{value:.4f}" for value in found.mean)
-    std = ", ".join(f"{value:.4f}" for value in found.std)
+    mean = ", ".join(f"{value:.4f}" for value in figures.mean)
+    std = ", ".join(f"{value:.4f}" for value in figures.std)
     shape = f"{len(train):,} images of {height}x{width}, channels {train.channels}"
     return f"{_render(table)}\n{shape}; pixels / 255: mean {mean}, standard deviation {std}"
 
 
 def model_table(profiles: Iterable[Profile]) -> str:
+    """Return a table with a row for each network."""
     table = _table("Networks", ("name", "parameters", "forward MFLOP per image"))
     for entry in profiles:
         table.add_row(entry.name, f"{entry.parameters:,}", f"{entry.forward_flops / 1e6:,.2f}")
     return _render(table)
 
 
-def tuning_table(model: str, found: Sequence[Throughput], threads: int) -> str:
-    ways = list(dict.fromkeys(way for row in found for way in row.images_per_second))
-    columns = ("images at once", *ways, "chosen")
+def tuning_table(model: str, rows: Sequence[Throughput], threads: int) -> str:
+    """Return the measured rates of a network: a row for each batch size, a column for each variant."""
+    variants = list(dict.fromkeys(variant for row in rows for variant in row.images_per_second))
+    columns = ("images at once", *variants, "chosen")
     threads_of = "1 thread" if threads == 1 else f"{threads} threads"
     table = _table(f"{model}, images a second and process ({threads_of})", columns)
-    for row in found:
+    for row in rows:
         rates = (
-            f"{row.images_per_second[way]:,.0f}" if way in row.images_per_second else "-" for way in ways
+            f"{row.images_per_second[variant]:,.0f}" if variant in row.images_per_second else "-"
+            for variant in variants
         )
-        what = "evaluation, " if row.purpose == "evaluation" else "step, "
-        table.add_row(f"{what}{row.batch_size}", *rates, row.chosen)
+        purpose = "evaluation" if row.purpose == "evaluation" else "step"
+        table.add_row(f"{purpose}, {row.batch_size}", *rates, row.chosen)
     return _render(table)
 
 
-def replay_table(title: str, found: Mapping[str, Mapping[str, Mean]]) -> str:
-    """`found`: of several shares of what a search may spend, by the name of the row."""
-    table = _table(title, ("spent", *(name.replace("_", " ") for name in next(iter(found.values())))))
-    for name, means in found.items():
-        table.add_row(name, *(f"{one.mean:.3g} ± {one.error:.2g}" for one in means.values()))
+def replay_table(title: str, rows: Mapping[str, Mapping[str, Mean]]) -> str:
+    """Return a table of means by limit of the search, such as "50% of 600 epochs", and by quantity."""
+    quantities = next(iter(rows.values()))
+    table = _table(title, ("spent", *(quantity.replace("_", " ") for quantity in quantities)))
+    for limit, means in rows.items():
+        table.add_row(limit, *(f"{figure.mean:.3g} ± {figure.error:.2g}" for figure in means.values()))
     return _render(table)
 
 
@@ -146,7 +153,7 @@ def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> st
     states = ", ".join(
         f"{count} {state.name.lower()}"
         for state in TrialState
-        if (count := sum(r.state == state for r in rows))
+        if (count := sum(row.state == state for row in rows))
     )
     return _trials(best, f"{title} ({states})")
 
@@ -181,13 +188,13 @@ def _number(value: Value) -> str:
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     return table
 
 
 def _render(table: Table) -> str:
-    # Into a pipe a table keeps its full width: there is no edge there to wrap at.
+    # A pipe has no edge to wrap at, so a table keeps its full width there.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
     console = Console(width=width, no_color=not sys.stdout.isatty(), highlight=False)
     with console.capture() as capture:

@@ -1,1 +1,5 @@
 """A whole study in one call, and the worker processes that train it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,20 +11,20 @@ from hpo.store.connection import Storage
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Several requests at once: a page polls while another loads."""
+    """A server for concurrent requests: one page polls while another loads."""
 
     daemon_threads = True
 
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_arguments: object) -> None:
-        """Nobody reads a line for each request."""
+        """Drop the line that the base class logs for each request."""
 
 
 def serve(storage: Storage, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serves until interrupted; calls `ready` with the URL once it listens. Port 0 takes a free one.
+    """Serve the dashboard until an interrupt. Call `ready` with the URL once the server listens.
 
-    Raises `InputError` if it cannot listen there.
+    Port 0 takes a free port. Raises `InputError` if the address cannot be used.
     """
     try:
         server = make_server(host, port, wsgi(storage.backend), _Server, _QuietHandler)

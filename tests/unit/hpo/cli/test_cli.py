@@ -14,11 +14,11 @@ from hpo.cli import cli, main
 from hpo.data import DataError
 from hpo.models import ModelError
 
-HEAVY = ("torch", "optuna", "sqlalchemy", "sklearn", "scipy", "pydantic")
+HEAVY = ("torch", "optuna", "sqlalchemy", "sklearn", "scipy", "numpy", "pydantic", "rich")
 
 
 def commands(group: click.Group = cli, *path: str) -> Iterator[tuple[str, ...]]:
-    """The words of every command, the groups included."""
+    """Yield the words of every command and group."""
     yield path
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
@@ -30,21 +30,24 @@ def commands(group: click.Group = cli, *path: str) -> Iterator[tuple[str, ...]]:
 COMMANDS = list(commands())
 
 
+PACKAGES = ("hpo", "hpo.cli", "hpo.export", "hpo.run", "hpo.simulate", "hpo.web")
+
+
 def title(path: tuple[str, ...]) -> str:
     return " ".join(("hpo", *path))
 
 
 def examples(path: tuple[str, ...]) -> list[str]:
-    """The lines under "Example:" in the help of a command."""
+    """Return the lines under "Example:" in the help of a command."""
     done = CliRunner().invoke(cli, [*path, "--help"])
     assert done.exit_code == 0
-    _, found, section = done.output.partition("\nExample:\n")
-    assert found, done.output
+    _, heading, section = done.output.partition("\nExample:\n")
+    assert heading, done.output
     return [line.strip() for line in section.splitlines()]
 
 
-def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code of `hpo` with these arguments."""
+def exit_code_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Return the exit code of `hpo` with these arguments."""
     monkeypatch.setattr(sys, "argv", ["hpo", *arguments])
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # or click says `python -m pytest`
     with pytest.raises(SystemExit) as caught:
@@ -53,21 +56,21 @@ def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return caught.value.code
 
 
-def test_there_are_commands_on_both_levels() -> None:
+def test_commands_exist_on_both_levels() -> None:
     assert {(), ("run",), ("study",), ("study", "create")} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=title)
-def test_every_help_ends_with_examples_of_this_command(path: tuple[str, ...]) -> None:
-    found = examples(path)
-    assert found
-    for line in found:
+def test_help_ends_with_examples_of_its_command(path: tuple[str, ...]) -> None:
+    lines = examples(path)
+    assert lines
+    for line in lines:
         assert line.startswith((title(path), f'eval "$({title(path)}'))
     assert CliRunner().invoke(cli, [*path, "-h"]).exit_code == 0
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=title)
-def test_an_example_parses(path: tuple[str, ...]) -> None:
+def test_example_parses(path: tuple[str, ...]) -> None:
     for line in examples(path):
         for part in line.removeprefix('eval "$(').removesuffix(')"').split(" && "):
             words = shlex.split(part.partition(" > ")[0])[1:]
@@ -80,7 +83,7 @@ def test_an_example_parses(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=title)
-def test_every_command_and_option_says_what_it_is(path: tuple[str, ...]) -> None:
+def test_every_command_and_option_has_help(path: tuple[str, ...]) -> None:
     command: click.Command = cli
     for word in path:
         assert isinstance(command, click.Group)
@@ -92,7 +95,7 @@ def test_every_command_and_option_says_what_it_is(path: tuple[str, ...]) -> None
 
 
 def loaded(code: str) -> set[str]:
-    """The heavy packages that are in memory after this code, in a process of its own."""
+    """Return the heavy packages that this code loads, run in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport json, sys; print('\\n' + json.dumps(list(sys.modules)))"],
         capture_output=True,
@@ -102,25 +105,30 @@ def loaded(code: str) -> set[str]:
     return set(HEAVY) & set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_the_command_line_starts_without_heavy_imports() -> None:
+def test_import_of_the_command_line_loads_nothing_heavy() -> None:
     assert loaded("import hpo, hpo.cli") == set()
 
 
-def test_help_needs_no_heavy_imports() -> None:
+@pytest.mark.parametrize("path", COMMANDS, ids=title)
+def test_help_loads_nothing_heavy(path: tuple[str, ...]) -> None:
     code = f"""
 import sys
 from hpo.cli import main
-for path in {COMMANDS!r}:
-    sys.argv = ["hpo", *path, "--help"]
-    try:
-        main()
-    except SystemExit as end:
-        assert end.code == 0, path
+sys.argv = ["hpo", *{path!r}, "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
 """
     assert loaded(code) == set()
 
 
-def test_it_runs_as_a_module() -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_import_of_a_package_loads_nothing_heavy(package: str) -> None:
+    assert loaded(f"import {package}") == set()
+
+
+def test_command_line_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hpo", "--version"], capture_output=True, text=True, check=True
     )
@@ -143,23 +151,23 @@ def test_it_runs_as_a_module() -> None:
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     ],
 )
-def test_a_mistake_in_the_command_ends_with_2(
+def test_invalid_arguments_exit_with_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     message: str,
 ) -> None:
-    assert ending(monkeypatch, *arguments) == 2
+    assert exit_code_of(monkeypatch, *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
     assert "Try 'hpo" in err
 
 
-def test_no_command_shows_the_help(
+def test_missing_command_shows_the_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ending(monkeypatch) == 2
+    assert exit_code_of(monkeypatch) == 2
     assert "Commands:" in capsys.readouterr().err
 
 
@@ -179,7 +187,7 @@ RAISED = [
 
 
 def let_fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Gives `hpo` a command `fail`."""
+    """Add a command `fail` to `hpo`."""
 
     @click.command()
     def fail() -> None:
@@ -189,7 +197,7 @@ def let_fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(("error", "code", "lines"), RAISED, ids=lambda value: type(value).__name__)
-def test_an_error_becomes_a_line_and_an_exit_code(
+def test_error_becomes_a_line_and_an_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
@@ -197,11 +205,11 @@ def test_an_error_becomes_a_line_and_an_exit_code(
     lines: list[str],
 ) -> None:
     let_fail(monkeypatch, error)
-    assert ending(monkeypatch, "fail") == code
+    assert exit_code_of(monkeypatch, "fail") == code
     assert capsys.readouterr() == ("", "".join(f"hpo: {line}\n" for line in lines))
 
 
-def test_every_error_has_its_case() -> None:
+def test_every_error_class_is_tested() -> None:
     known = {value for value in vars(errors).values() if isinstance(value, type)}
     assert known <= {type(error) for error, _, _ in RAISED}
 
@@ -211,36 +219,36 @@ def test_verbose_shows_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     let_fail(monkeypatch, errors.StorageError("refused"))
-    assert ending(monkeypatch, option, "fail") == 1
+    assert exit_code_of(monkeypatch, option, "fail") == 1
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
     assert err.endswith("hpo: refused\n")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
-def test_an_interrupt_ends_with_130(
+def test_interrupt_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
     let_fail(monkeypatch, error)
-    assert ending(monkeypatch, "fail") == 130
+    assert exit_code_of(monkeypatch, "fail") == 130
     assert capsys.readouterr().err.strip() == "stopped"
 
 
-def test_the_exit_code_of_a_command_is_that_of_hpo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_code_of_a_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     let_fail(monkeypatch, SystemExit(1))  # as `hpo doctor` does
-    assert ending(monkeypatch, "fail") == 1
+    assert exit_code_of(monkeypatch, "fail") == 1
     let_fail(monkeypatch, click.exceptions.Exit(3))
-    assert ending(monkeypatch, "fail") == 3
+    assert exit_code_of(monkeypatch, "fail") == 3
 
 
-def test_a_defect_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     let_fail(monkeypatch, ZeroDivisionError())
     monkeypatch.setattr(sys, "argv", ["hpo", "fail"])
     with pytest.raises(ZeroDivisionError):
         main()
 
 
-def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+def test_closed_pipe_ends_a_command_quietly() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hpo", "data", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -264,7 +272,7 @@ def test_a_reader_that_has_gone_ends_it_quietly() -> None:
         (["predict", "none", "a.png"], "hpo: none: no such folder"),
     ],
 )
-def test_mistakes_of_a_user(
+def test_invalid_input_is_one_line_and_creates_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -274,7 +282,7 @@ def test_mistakes_of_a_user(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HPO_STORAGE_URL", "sqlite:///study.db")
     (tmp_path / "empty.toml").touch()
-    assert ending(monkeypatch, *arguments) == 2
+    assert exit_code_of(monkeypatch, *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[-1].startswith(message)
@@ -286,7 +294,7 @@ def test_mistakes_of_a_user(
 def test_completion_prints_a_script(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str
 ) -> None:
-    assert ending(monkeypatch, "completion", shell) == 0
+    assert exit_code_of(monkeypatch, "completion", shell) == 0
     script = capsys.readouterr().out
     assert f"_HPO_COMPLETE={shell}_complete" in script
     assert "hpo" in script
@@ -294,18 +302,20 @@ def test_completion_prints_a_script(
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
-def test_completion_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completion_lists_the_commands_of_a_group(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, value in {
         "_HPO_COMPLETE": "bash_complete",
         "COMP_WORDS": "hpo study ",
         "COMP_CWORD": "2",
     }.items():
         monkeypatch.setenv(name, value)
-    assert ending(monkeypatch) == 0
+    assert exit_code_of(monkeypatch) == 0
     commands = ["create", "fork", "list", "show", "stop", "resume", "delete"]
     assert capsys.readouterr().out.split() == [f"plain,{name}" for name in commands]
 
 
-def test_data_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending(monkeypatch, "data", "list") == 0
+def test_data_list_names_emnist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(monkeypatch, "data", "list") == 0
     assert "emnist-byclass\n" in capsys.readouterr().out

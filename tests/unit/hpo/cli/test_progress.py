@@ -5,39 +5,38 @@ from typing import cast
 
 import pytest
 
-from hpo.cli import progress as module
 from hpo.cli.progress import StudyProgress
 from hpo.errors import StorageError, UnavailableError
 from hpo.study.status import Status
 
 
 def status(finished: int, paused: int = 0) -> Status:
-    """What the progress shows of a status."""
+    """Return a status with the fields that the progress shows."""
     search = SimpleNamespace(budget=12, finished=finished, paused=paused, best=None)
     full = SimpleNamespace(states={"WAITING": 0})
     return cast(Status, SimpleNamespace(search=search, full=full))
 
 
-def looks(*answers: Status | Exception) -> Callable[[], Status]:
-    """Gives or raises one answer after another."""
-    left: Iterator[Status | Exception] = iter(answers)
+def reads(*answers: Status | Exception) -> Callable[[], Status]:
+    """Return a function that returns or raises one answer after another."""
+    remaining: Iterator[Status | Exception] = iter(answers)
 
-    def look() -> Status:
-        answer = next(left)
+    def read() -> Status:
+        answer = next(remaining)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    return look
+    return read
 
 
 AWAY = UnavailableError("postgresql://h/d: connection refused")
 
 
-def test_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = StudyProgress(looks(status(1), status(1), status(2), status(2, 3)))
+def test_each_change_of_the_status_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = StudyProgress(reads(status(1), status(1), status(2), status(2, 3)))
     for _ in range(4):
-        progress.look()
+        progress.poll()
     assert capsys.readouterr().err.splitlines() == [
         "search: 1 of 12 trials finished",
         "search: 2 of 12 trials finished",
@@ -46,10 +45,12 @@ def test_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("error", [AWAY, StorageError("h: permission denied")])
-def test_an_outage_is_two_lines(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = StudyProgress(looks(status(1), error, error, error, status(1), error, status(2)))
+def test_outage_is_one_line_at_its_begin_and_one_at_its_end(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = StudyProgress(reads(status(1), error, error, error, status(1), error, status(2)))
     for _ in range(7):
-        progress.look()
+        progress.poll()
     assert capsys.readouterr().err.splitlines() == [
         "search: 1 of 12 trials finished",
         f"waiting for the storage: {error}",
@@ -60,54 +61,48 @@ def test_an_outage_is_two_lines(error: Exception, capsys: pytest.CaptureFixture[
     ]
 
 
-def test_it_looks_by_itself_and_once_more_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
-    looked, seen = threading.Event(), 0
+def test_progress_polls_by_itself_and_once_more_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    polled, count = threading.Event(), 0
 
-    def look() -> Status:
-        nonlocal seen
-        seen += 1
-        if seen == 5:
-            looked.set()
-        if seen < 4:
+    def read() -> Status:
+        nonlocal count
+        count += 1
+        if count == 5:
+            polled.set()
+        if count < 4:
             raise AWAY
         return status(12 if ended else 3)
 
     ended = False
-    with StudyProgress(look):
-        assert looked.wait(20)
+    with StudyProgress(read, poll_seconds=0.0):
+        assert polled.wait(20)
         ended = True
     assert capsys.readouterr().err.splitlines()[-1] == "search: 12 of 12 trials finished"
 
 
-def test_the_last_look_waits_for_the_storage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 1000.0)
+def test_final_read_waits_for_the_storage(capsys: pytest.CaptureFixture[str]) -> None:
     first = threading.Event()
-    answers = looks(status(1), AWAY, status(12))
+    answers = reads(status(1), AWAY, status(12))
 
-    def look() -> Status:
+    def read() -> Status:
         first.set()
         return answers()
 
-    with StudyProgress(look):
+    with StudyProgress(read, poll_seconds=1000.0):
         assert first.wait(20)
     assert "search: 12 of 12 trials finished" in capsys.readouterr().err
 
 
-def test_an_interrupt_does_not_wait_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_does_not_wait_for_a_read() -> None:
     stuck, over = threading.Event(), threading.Event()
 
-    def look() -> Status:
+    def read() -> Status:
         stuck.set()
         over.wait()
         return status(1)
 
     def interrupted() -> None:
-        with StudyProgress(look):
+        with StudyProgress(read):
             assert stuck.wait(20)
             raise KeyboardInterrupt
 
