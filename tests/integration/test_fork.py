@@ -106,7 +106,7 @@ def fitting(storage: Storage, old: Study) -> list[TrialRow]:
 # What is taken along
 
 
-def test_what_fits_is_finished_in_the_new_study(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_trials_in_the_space_are_finished_in_the_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
     done = fork(storage, old, spec(**WIDE), "test")
     study, expected = done.creation.study, fitting(storage, old)
     assert 0 < len(expected) < 10
@@ -131,7 +131,7 @@ def test_what_fits_is_finished_in_the_new_study(storage: Storage, spec: SpecOf, 
     assert rows(storage, study.full_id) == []
 
 
-def test_optuna_reads_what_was_taken(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_optuna_reads_inherited_trials(storage: Storage, spec: SpecOf, old: Study) -> None:
     study = fork(storage, old, spec(**WIDE), "test").creation.study
     before = {trial.number: trial for trial in storage.study("small").trials}
     seen = storage.study("wide")
@@ -149,7 +149,7 @@ def test_optuna_reads_what_was_taken(storage: Storage, spec: SpecOf, old: Study)
     assert optuna.importance.get_param_importances(seen)
 
 
-def test_epochs_are_taken_and_costs_are_not(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_fork_copies_epochs_and_no_costs(storage: Storage, spec: SpecOf, old: Study) -> None:
     study = fork(storage, old, spec(**WIDE), "test").creation.study
     with storage.transaction() as connection:
         epochs = [
@@ -167,7 +167,7 @@ def test_epochs_are_taken_and_costs_are_not(storage: Storage, spec: SpecOf, old:
     assert status(storage, study).search.device_seconds == 0
 
 
-def test_what_others_added_is_left_behind(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_foreign_trials_are_not_inherited(storage: Storage, spec: SpecOf, old: Study) -> None:
     distributions = storage.study("small").trials[0].distributions
     point = {"lr": 0.1, "batch_size": 16, "momentum": 0.9, "weight_decay": 0.0}
     storage.study("small").add_trial(
@@ -178,7 +178,7 @@ def test_what_others_added_is_left_behind(storage: Storage, spec: SpecOf, old: S
     assert min(row.value or 9 for row in rows(storage, done.creation.study.search_id)) > 0
 
 
-def test_a_study_of_which_nothing_fits(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_fork_without_a_trial_in_its_space(storage: Storage, spec: SpecOf, old: Study) -> None:
     done = fork(storage, old, spec(name="far", space={"lr": [0.7]}), "test")
     assert (done.creation.study.inherited, done.left_out, done.creation.added) == (0, 10, 8)
     assert len(run_trials(storage, done.creation.study)) == 8
@@ -189,7 +189,7 @@ def row(number: int, state: TrialState = TrialState.COMPLETE, **point: float) ->
     return TrialRow(100 + number, number, state, whole, {}, 0.5)
 
 
-def test_a_point_is_written_as_the_new_space_writes_it() -> None:
+def test_inherited_point_uses_the_floats_of_the_new_space() -> None:
     space = parse_space(
         {
             "lr": {"low": 0.1, "high": 0.7, "step": 0.1},
@@ -208,7 +208,7 @@ def test_a_point_is_written_as_the_new_space_writes_it() -> None:
     ]
 
 
-def test_of_trials_at_one_point_the_first_is_taken() -> None:
+def test_first_trial_of_a_cell_is_inherited() -> None:
     space = parse_space({"lr": [0.1, 0.2], "batch_size": 16, "momentum": 0.5, "weight_decay": 0})
     found = trials_in_space([row(0), row(1, lr=0.2), row(2), row(3, lr=0.2)], space)
     assert [r.number for r, _ in found] == [0, 1]
@@ -218,7 +218,7 @@ def test_of_trials_at_one_point_the_first_is_taken() -> None:
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, {"name": "tpe", "startup": 1}, TPE])
-def test_a_finite_space_is_filled_without_repeats(
+def test_fork_fills_a_finite_space_without_repeats(
     storage: Storage, spec: SpecOf, old: Study, sampler: dict[str, Any]
 ) -> None:
     wanted = spec(**WIDE, sampler=sampler, search={"trials": 1000})
@@ -234,7 +234,7 @@ def test_a_finite_space_is_filled_without_repeats(
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
-def test_the_inherited_cost_no_budget(
+def test_inherited_trials_cost_no_budget(
     storage: Storage, spec: SpecOf, old: Study, sampler: dict[str, Any]
 ) -> None:
     wanted = spec(name="wide", space=CONTINUOUS, sampler=sampler, search={"trials": 5})
@@ -247,7 +247,7 @@ def test_the_inherited_cost_no_budget(
     assert (now.budget, now.finished) == (study.trials, study.trials)
 
 
-def test_a_space_that_is_done_is_finished_at_once(storage: Storage, spec: SpecOf) -> None:
+def test_fork_of_a_fully_searched_space_is_finished_at_once(storage: Storage, spec: SpecOf) -> None:
     whole = create(storage, spec(search={"trials": 24}), "test").study
     run_trials(storage, whole)
     part = fork(storage, whole, spec(name="part", space={"lr": [0.1]}), "test")
@@ -256,7 +256,7 @@ def test_a_space_that_is_done_is_finished_at_once(storage: Storage, spec: SpecOf
     assert [r.point["lr"] for r in promote(storage, part.creation.study).chosen] == [0.1]
 
 
-def test_the_best_inherited_trial_is_promoted(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_best_inherited_trial_is_promoted(storage: Storage, spec: SpecOf, old: Study) -> None:
     wanted = spec(name="wide", space={"lr": [0.01, 0.02, 0.1]}, search={"trials": 1}, promotion={"top": 1})
     study = fork(storage, old, wanted, "test").creation.study
     with pytest.raises(ConflictError, match=f"1 of {study.trials} search trials are not finished"):
@@ -280,7 +280,7 @@ def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, o
         assert len({cell(point) for point in plans[0]}) == len(plans[0])
 
 
-def test_a_plan_repeats_no_inherited_point(storage: Storage, spec: SpecOf) -> None:
+def test_plan_of_a_fork_repeats_no_inherited_point(storage: Storage, spec: SpecOf) -> None:
     """The seed is that of the old study, the points are others."""
     whole = create(storage, spec(space=CONTINUOUS), "test").study
     run_trials(storage, whole)
@@ -289,7 +289,7 @@ def test_a_plan_repeats_no_inherited_point(storage: Storage, spec: SpecOf) -> No
     assert len({cell(r.point) for r in rows(storage, study.search_id)}) == 24
 
 
-def test_tpe_knows_what_was_inherited(
+def test_tpe_sees_inherited_trials(
     storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Observation] = []
@@ -308,7 +308,7 @@ def test_tpe_knows_what_was_inherited(
     assert all(o.curve is not None and o.curve.keys() == {1, 2} for o in seen)
 
 
-def test_a_fork_of_a_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_fork_can_be_forked(storage: Storage, spec: SpecOf, old: Study) -> None:
     first = fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
     run_trials(storage, first)
     second = fork(storage, first, spec(name="third", space=SPACE), "test").creation.study
@@ -321,7 +321,7 @@ def test_a_fork_of_a_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
 # Again, and refusals
 
 
-def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_repeated_fork_changes_nothing(storage: Storage, spec: SpecOf, old: Study) -> None:
     first = fork(storage, old, spec(**WIDE), "test").creation
     before = rows(storage, first.study.search_id)
     (left,) = (r for r in rows(storage, old.search_id) if r.state == TrialState.RUNNING)
@@ -333,7 +333,7 @@ def test_the_same_fork_again_changes_nothing(storage: Storage, spec: SpecOf, old
     assert create(storage, spec(**WIDE), "test").did == "unchanged"
 
 
-def test_a_fork_may_grow(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_fork_can_be_extended(storage: Storage, spec: SpecOf, old: Study) -> None:
     study = fork(storage, old, spec(**WIDE, search={"trials": 4}), "test").creation.study
     larger = spec(**WIDE, search={"trials": 6})
     calls: tuple[Callable[[], Creation], ...] = (
@@ -364,7 +364,7 @@ def replace_trials(spec: StudySpec, trials: int) -> StudySpec:
         ({"name": "theirs"}, "name = 'theirs': the storage has a study 'theirs' that this service did not"),
     ],
 )
-def test_what_cannot_be_forked_is_refused(
+def test_incomparable_fork_is_refused(
     storage: Storage, spec: SpecOf, old: Study, changes: dict[str, Any], says: str
 ) -> None:
     create(storage, spec(name="taken"), "test")
@@ -377,7 +377,7 @@ def test_what_cannot_be_forked_is_refused(
     assert count_all(storage) == before
 
 
-def test_what_may_differ(storage: Storage, spec: SpecOf, old: Study) -> None:
+def test_fork_may_change_keys_that_keep_losses_comparable(storage: Storage, spec: SpecOf, old: Study) -> None:
     wanted = spec(
         name="other",
         sampler={"name": "tpe", "startup": 3},
@@ -390,7 +390,7 @@ def test_what_may_differ(storage: Storage, spec: SpecOf, old: Study) -> None:
     assert fork(storage, old, wanted, "test").creation.study.inherited == 10
 
 
-def test_a_study_made_anew_under_the_old_name_is_another_origin(
+def test_recreated_study_is_another_origin(
     storage: Storage, spec: SpecOf, old: Study, tmp_path: Path
 ) -> None:
     fork(storage, old, spec(**WIDE), "test")
@@ -406,7 +406,7 @@ def test_a_study_made_anew_under_the_old_name_is_another_origin(
 @pytest.mark.parametrize(
     ("module", "step"), [(studies, "insert"), (copies, "copy_ended"), (trials, "enqueue")]
 )
-def test_a_fork_that_fails_in_the_middle_leaves_nothing(
+def test_failing_fork_leaves_no_trace(
     storage: Storage, spec: SpecOf, old: Study, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     before, real = count_all(storage), getattr(module, step)
@@ -423,7 +423,7 @@ def test_a_fork_that_fails_in_the_middle_leaves_nothing(
     assert fork(storage, old, spec(**WIDE), "test").creation.did == "created"
 
 
-def test_the_removal_of_the_origin_leaves_the_fork(
+def test_removing_the_origin_keeps_the_fork(
     storage: Storage, spec: SpecOf, old: Study, tmp_path: Path
 ) -> None:
     study = fork(storage, old, spec(**WIDE), "test").creation.study
@@ -444,7 +444,7 @@ def test_eight_processes_fork_once(storage: Storage, raw: Callable[..., dict[str
     assert len(rows(storage, study.search_id)) == study.inherited + 12
 
 
-def test_a_fork_of_a_study_under_way_takes_whole_trials(
+def test_fork_of_a_running_study_inherits_only_ended_trials(
     storage: Storage, spec: SpecOf, raw: Callable[..., dict[str, Any]]
 ) -> None:
     original = create(storage, spec(space=CONTINUOUS, search={"trials": 40}), "test").study

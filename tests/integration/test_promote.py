@@ -46,7 +46,7 @@ def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study
     return study
 
 
-def test_the_best_are_queued_best_first_with_each_seed(storage: Storage, spec: SpecOf) -> None:
+def test_best_trials_are_queued_with_each_seed(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 6}, promotion={"top": 3, "seeds": 2}), LOSSES)
     promotion = promote(storage, study)
     assert [row.number for row in promotion.chosen] == [1, 4, 5]  # of equal ones the earlier first
@@ -64,7 +64,7 @@ def test_the_best_are_queued_best_first_with_each_seed(storage: Storage, spec: S
     assert seen.params == found[0].point
 
 
-def test_promotion_again_adds_nothing(storage: Storage, spec: SpecOf) -> None:
+def test_repeated_promotion_adds_nothing(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 6}, promotion={"top": 2, "seeds": 2}), LOSSES)
     assert promote(storage, study).added == 4
     claim(storage, study, "full", "one", 1)
@@ -80,7 +80,7 @@ def test_eight_processes_promote_once(storage: Storage, spec: SpecOf) -> None:
 
 
 @pytest.mark.parametrize("losses", [[], [0.5]])
-def test_an_unfinished_search_is_not_promoted(
+def test_unfinished_search_is_not_promoted(
     storage: Storage, spec: SpecOf, losses: list[float | None]
 ) -> None:
     study = create(storage, spec(search={"trials": 6}), "test").study
@@ -100,7 +100,7 @@ def test_an_unfinished_search_is_not_promoted(
     assert full_trials(storage, study) == []
 
 
-def test_a_tpe_search_that_waits_for_proposals_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+def test_search_with_points_to_suggest_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 6}, sampler={"name": "tpe", "startup": 2}), "test").study
     for _ in range(2):
         (trial,) = claim(storage, study, "search", "one", 1)
@@ -112,18 +112,18 @@ def test_a_tpe_search_that_waits_for_proposals_is_not_promoted(storage: Storage,
         promote(storage, study)
 
 
-def test_a_search_without_a_result_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+def test_search_without_a_result_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 2}), [None, None])
     with pytest.raises(ConflictError, match=r"^study 'small': none of its 2 search trials completed$"):
         promote(storage, study)
 
 
-def test_fewer_results_than_promotions_are_all_promoted(storage: Storage, spec: SpecOf) -> None:
+def test_all_results_are_promoted_if_there_are_fewer_than_top(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 3}, promotion={"top": 3}), [0.5, None, 0.25])
     assert [row.number for row in promote(storage, study).chosen] == [2, 0]
 
 
-def test_more_promotions_and_seeds_add_what_is_missing(storage: Storage, spec: SpecOf) -> None:
+def test_more_promotions_and_seeds_add_the_missing_trainings(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 6}), LOSSES)
     assert promote(storage, study).added == 1
     wider = create(storage, spec(search={"trials": 6}, promotion={"top": 2, "seeds": 3}), "test").study
@@ -135,7 +135,7 @@ def test_more_promotions_and_seeds_add_what_is_missing(storage: Storage, spec: S
     assert promote(storage, study).added == 0  # by one that still knows the smaller number
 
 
-def test_better_trials_of_a_longer_search_are_added(storage: Storage, spec: SpecOf) -> None:
+def test_better_trials_of_an_extended_search_are_promoted(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 6}), LOSSES)
     promote(storage, study)
     longer = create(storage, spec(search={"trials": 8}), "test").study

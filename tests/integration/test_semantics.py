@@ -189,9 +189,7 @@ def theirs(storage: Storage) -> Iterator[Callable[..., RDBStorage]]:
 # 1
 
 
-def test_a_trial_that_was_taken_over_is_pruned_at_its_rung_as_any_other(
-    storage: Storage, spec: SpecOf, reporter: ReporterOf
-) -> None:
+def test_reclaimed_trial_is_pruned_at_its_rung(storage: Storage, spec: SpecOf, reporter: ReporterOf) -> None:
     """The retry of Optuna's callback inherits the notes that rungs are passed, and no rung before the last of
     them prunes it. Ours stays one trial whatever happens, and its curve alone is judged."""
     study = create(storage, spec(space=ONE_PACK, pruner=ASHA), "test").study
@@ -210,7 +208,7 @@ def test_a_trial_that_was_taken_over_is_pruned_at_its_rung_as_any_other(
     assert states(storage, study) == ["PRUNED", "RUNNING"] + ["PRUNED"] * 10
 
 
-def test_a_trial_that_was_lost_before_its_first_rung_is_pruned_there(
+def test_trial_lost_before_its_first_rung_is_pruned_there(
     storage: Storage, spec: SpecOf, reporter: ReporterOf
 ) -> None:
     study = create(storage, spec(space=ONE_PACK, pruner={**ASHA, "min_epochs": 2}), "test").study
@@ -225,7 +223,7 @@ def test_a_trial_that_was_lost_before_its_first_rung_is_pruned_there(
     assert again.report(losses(2, {0: 9e9})) == {0}
 
 
-def test_the_retry_of_optuna_passes_a_rung_with_the_worst_loss_ever() -> None:
+def test_optuna_retry_passes_a_rung_with_the_worst_loss() -> None:
     study = optuna.create_study(pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=3))
     for loss in range(9):
         trial = study.ask()
@@ -242,7 +240,7 @@ def test_the_retry_of_optuna_passes_a_rung_with_the_worst_loss_ever() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used with")
-def test_a_running_trial_that_nobody_leases_does_not_stay_so(
+def test_running_trial_without_a_lease_is_reclaimed(
     storage: Storage, spec: SpecOf, theirs: Callable[..., RDBStorage]
 ) -> None:
     """Optuna's `ask` records no heartbeat, and what has none is never found stale. A claim of ours takes such
@@ -267,7 +265,7 @@ def test_a_running_trial_that_nobody_leases_does_not_stay_so(
 # 3
 
 
-def test_a_worker_drops_a_trial_that_others_failed_and_goes_on(
+def test_worker_drops_a_trial_failed_by_others_and_continues(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch
 ) -> None:
     """Optuna's process dies of `AssertionError: Should not reach`, with `catch=(Exception,)` too. Our worker
@@ -281,7 +279,7 @@ def test_a_worker_drops_a_trial_that_others_failed_and_goes_on(
     assert set(curve(storage, serving.study, 2)) == {1, 2, 3}
 
 
-def test_optuna_dies_of_a_trial_that_others_failed() -> None:
+def test_optuna_stops_at_a_trial_failed_by_others() -> None:
     study = optuna.create_study()
 
     def objective(trial: optuna.Trial) -> float:
@@ -295,7 +293,7 @@ def test_optuna_dies_of_a_trial_that_others_failed() -> None:
 # 4
 
 
-def test_an_epoch_that_is_told_twice_stays_as_it_was_first_told(
+def test_epoch_reported_twice_keeps_the_first_report(
     storage: Storage, spec: SpecOf, reporter: ReporterOf
 ) -> None:
     """As in Optuna, where the second report of a step is ignored with a warning."""
@@ -315,7 +313,7 @@ def test_an_epoch_that_is_told_twice_stays_as_it_was_first_told(
     assert told == [(1, 1.0)]
 
 
-def test_no_epoch_is_told_twice_when_a_worker_stops_and_another_carries_on(
+def test_no_epoch_is_reported_twice_after_a_handover(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trial goes on after its last checkpoint, which a worker that is to stop writes before it ends."""
@@ -374,7 +372,7 @@ def test_renewal_outlives_errors_of_the_storage(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_the_heartbeat_of_optuna_ends_with_the_first_error(
+def test_optuna_heartbeat_ends_with_the_first_error(
     theirs: Callable[..., RDBStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_storage: RDBStorage, _trial_id: int) -> NoReturn:
@@ -391,7 +389,7 @@ def test_the_heartbeat_of_optuna_ends_with_the_first_error(
 # 6
 
 
-def test_a_training_that_raises_fails_with_its_traceback(
+def test_training_that_raises_fails_with_its_traceback(
     storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In Optuna too; its retry callback hears of lost workers only. A fault of the code would come back, so
@@ -410,7 +408,7 @@ def test_a_training_that_raises_fails_with_its_traceback(
     assert len(rows(storage, serving.study)) == 3
 
 
-def test_the_retry_of_optuna_does_not_hear_of_an_objective_that_raises(
+def test_optuna_does_not_retry_an_objective_that_raises(
     theirs: Callable[..., RDBStorage],
 ) -> None:
     retried: list[int] = []
@@ -428,7 +426,7 @@ def test_the_retry_of_optuna_does_not_hear_of_an_objective_that_raises(
     assert retried == []
 
 
-def test_a_trial_that_lost_its_worker_runs_again(storage: Storage, spec: SpecOf) -> None:
+def test_trial_that_lost_its_worker_runs_again(storage: Storage, spec: SpecOf) -> None:
     """The same trial with the same seed, and not a copy of it under a new number."""
     study = create(storage, spec(space=ONE_PACK, search={"trials": 3}), "test").study
     first = claim(storage, study, "search", "dead", 3)
@@ -441,7 +439,7 @@ def test_a_trial_that_lost_its_worker_runs_again(storage: Storage, spec: SpecOf)
     assert states(storage, study) == ["COMPLETE"] * 3
 
 
-def test_trials_that_did_not_fit_into_memory_together_run_again_in_smaller_packs(
+def test_pack_that_runs_out_of_memory_is_split(
     storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients, widths = Pack.gradients, []
@@ -463,7 +461,7 @@ def test_trials_that_did_not_fit_into_memory_together_run_again_in_smaller_packs
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, {"name": "tpe", "startup": 2}])
-def test_a_finished_study_runs_no_further_trial_whoever_asks(
+def test_finished_study_runs_no_further_trial(
     storage: Storage, spec: SpecOf, sampler: dict[str, Any]
 ) -> None:
     """`MaxTrialsCallback` looks after a trial, so each worker of Optuna runs one beyond the budget. A claim
@@ -490,7 +488,7 @@ def test_optuna_runs_a_trial_beyond_the_budget() -> None:
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
-def test_a_space_of_24_cells_is_searched_once_and_the_search_ends(
+def test_search_of_24_cells_ends_after_24_trials(
     storage: Storage, spec: SpecOf, sampler: dict[str, Any]
 ) -> None:
     """Optuna spends a budget of 60 on the 24 cells, one and the same again and again."""
@@ -501,7 +499,7 @@ def test_a_space_of_24_cells_is_searched_once_and_the_search_ends(
     assert is_finished(storage, study, "search")
 
 
-def test_200_trials_of_tpe_are_200_cells_of_768(storage: Storage, spec: SpecOf) -> None:
+def test_200_tpe_trials_are_200_of_768_cells(storage: Storage, spec: SpecOf) -> None:
     """Of Optuna's, a third and more repeat a cell."""
     study = create(storage, spec(space=CELLS_768, sampler=TPE, search={"trials": 200}), "test").study
     assert study.spec.space.cells == 768
@@ -511,7 +509,7 @@ def test_200_trials_of_tpe_are_200_cells_of_768(storage: Storage, spec: SpecOf) 
     assert {row.state for row in found} == {TrialState.COMPLETE}
 
 
-def test_200_trials_of_optuna_repeat_cells_of_768() -> None:
+def test_200_trials_of_optuna_repeat_some_of_768_cells() -> None:
     study = optuna.create_study(sampler=TPESampler(seed=1))
 
     def objective(trial: optuna.Trial) -> float:
@@ -525,7 +523,7 @@ def test_200_trials_of_optuna_repeat_cells_of_768() -> None:
 
 
 @pytest.mark.parametrize("startup", [1, 4])
-def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
+def test_no_two_suggestions_share_a_seed(
     storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, startup: int
 ) -> None:
     """Two workers of Optuna with `TPESampler(seed=42)` begin with the same trial. Here a claim draws its seed
@@ -550,14 +548,14 @@ def test_two_workers_get_different_trials_and_no_two_proposals_share_a_seed(
     assert len(seeds) == len(set(seeds)) == 16 - startup
 
 
-def test_two_processes_that_begin_at_once_get_different_trials(storage: Storage, spec: SpecOf) -> None:
+def test_two_simultaneous_processes_get_different_trials(storage: Storage, spec: SpecOf) -> None:
     create(storage, spec(sampler={"name": "tpe", "startup": 1}, search={"trials": 8}), "test")
     shares = at_once(2, run_trials, storage.url, "small", 1)
     points = [cell(pack[0].point) for share in shares for pack in share.packs]
     assert len(points) == len(set(points)) == 8
 
 
-def test_two_workers_of_optuna_with_one_seed_begin_with_one_trial() -> None:
+def test_two_optuna_workers_with_one_seed_begin_with_the_same_trial() -> None:
     first = []
     for _worker in range(2):
         trial = optuna.create_study(sampler=TPESampler(seed=42)).ask()
@@ -579,7 +577,7 @@ def test_two_workers_of_optuna_with_one_seed_begin_with_one_trial() -> None:
         "localhost:13000",
     ],
 )
-def test_a_storage_on_which_leases_would_not_work_is_refused_in_one_line(url: str) -> None:
+def test_storage_without_leases_is_refused_in_one_line(url: str) -> None:
     """On a journal or behind the gRPC proxy Optuna's heartbeats are off, and nothing says so."""
     with pytest.raises(InputError, match=r"^HPO_STORAGE_URL: .*postgresql://") as caught:
         parse_url(Settings(storage_url=SecretStr(url)))
@@ -589,7 +587,7 @@ def test_a_storage_on_which_leases_would_not_work_is_refused_in_one_line(url: st
     assert not issubclass(GrpcStorageProxy, BaseHeartbeat)
 
 
-def test_every_trial_that_is_handed_out_has_a_lease(storage: Storage, spec: SpecOf) -> None:
+def test_every_claimed_trial_has_a_lease(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 12}), "test").study
     trials = [trial for name in "abc" for trial in claim(storage, study, "search", name, 2)]
     with storage.transaction() as connection:
@@ -603,7 +601,7 @@ def test_every_trial_that_is_handed_out_has_a_lease(storage: Storage, spec: Spec
 # 11
 
 
-def test_asha_prunes_none_of_the_first_and_never_the_best(
+def test_asha_never_prunes_the_first_or_the_best_trial(
     storage: Storage, spec: SpecOf, reporter: ReporterOf
 ) -> None:
     """With `bootstrap_count=5` Optuna prunes the first five whatever they are. Ours has no such option: a
@@ -617,7 +615,7 @@ def test_asha_prunes_none_of_the_first_and_never_the_best(
         assert 5 not in pack.report(losses(epoch, {5: 0.00001}))
 
 
-def test_asha_of_optuna_prunes_the_first_five_the_best_by_far_included() -> None:
+def test_optuna_asha_prunes_the_first_five_trials() -> None:
     pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=3, bootstrap_count=5)
     study = optuna.create_study(pruner=pruner)
     for loss in (5.0, 4.0, 0.0001, 3.0, 2.0):
@@ -648,7 +646,7 @@ def test_eight_processes_create_one_study_on_an_empty_database(
 # 13
 
 
-def test_eight_workers_get_200_queued_trials_each_once(storage: Storage, spec: SpecOf) -> None:
+def test_eight_workers_get_each_of_200_queued_trials_once(storage: Storage, spec: SpecOf) -> None:
     """As in Optuna on Postgres. Ours hands them out in packs, and a lost one again."""
     create(storage, spec(space=CELLS_768, search={"trials": 200}), "test")
     study = load(storage, "small")
@@ -662,7 +660,7 @@ def test_eight_workers_get_200_queued_trials_each_once(storage: Storage, spec: S
 # 14
 
 
-def test_a_trial_whose_connections_are_cut_completes_in_the_same_hands(
+def test_worker_completes_a_trial_after_its_connections_are_cut(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch
 ) -> None:
     """By default Optuna's worker dies of it. Ours connects anew and tells what it has to tell again."""
@@ -676,7 +674,7 @@ def test_a_trial_whose_connections_are_cut_completes_in_the_same_hands(
         assert set(curve(storage, serving.study, row.number)) == {1, 2, 3}
 
 
-def test_optuna_dies_of_a_connection_that_is_cut_inside_a_trial(
+def test_optuna_stops_at_a_connection_cut_during_a_trial(
     storage: Storage, theirs: Callable[..., RDBStorage]
 ) -> None:
     study = optuna.create_study(study_name="theirs", storage=theirs())

@@ -36,7 +36,7 @@ def next_trial(storage: Storage, study: Study) -> LeasedTrial:
     return trial
 
 
-def test_a_new_study(storage: Storage, spec: SpecOf) -> None:
+def test_status_of_a_new_study(storage: Storage, spec: SpecOf) -> None:
     wanted = spec(promotion={"top": 3, "seeds": 2})
     study = create(storage, wanted, "test").study
     nothing = {"COMPLETE": 0, "FAIL": 0, "PRUNED": 0, "RUNNING": 0, "WAITING": 0}
@@ -62,7 +62,7 @@ def test_a_new_study(storage: Storage, spec: SpecOf) -> None:
     }
 
 
-def test_a_study_under_way(storage: Storage, spec: SpecOf) -> None:
+def test_status_of_a_running_study(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     trials = [next_trial(storage, study) for _ in range(6)]
     finish(storage, trials[0], 0.5)
@@ -91,7 +91,7 @@ def test_a_study_under_way(storage: Storage, spec: SpecOf) -> None:
     assert found["workers"] == [{"name": "one", "device": "cpu", "running": 1}]
 
 
-def test_a_study_in_full_training(storage: Storage, spec: SpecOf) -> None:
+def test_status_of_a_study_in_full_training(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}, promotion={"top": 1, "seeds": 2}), "test").study
     finish(storage, next_trial(storage, study), 0.5)
     finish(storage, next_trial(storage, study), 0.25)
@@ -105,18 +105,18 @@ def test_a_study_in_full_training(storage: Storage, spec: SpecOf) -> None:
     assert full.device_seconds == 2.5
 
 
-def test_the_budget_of_a_small_space_is_its_cells(storage: Storage, spec: SpecOf) -> None:
+def test_budget_of_a_small_space_is_its_cells(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1000}), "test").study
     assert status(storage, study).search.budget == 24
 
 
-def test_the_budget_of_tpe_counts_what_is_not_proposed_yet(storage: Storage, spec: SpecOf) -> None:
+def test_budget_counts_trials_not_suggested_yet(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(sampler={"name": "tpe", "startup": 3}), "test").study
     search = status(storage, study).search
     assert (search.budget, sum(search.states.values())) == (12, 3)
 
 
-def test_studies_do_not_count_for_each_other(storage: Storage, spec: SpecOf) -> None:
+def test_status_counts_one_study_only(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     other = create(storage, spec(name="other"), "test").study
     finish(storage, next_trial(storage, other), 0.5)
@@ -130,7 +130,7 @@ def test_studies_do_not_count_for_each_other(storage: Storage, spec: SpecOf) -> 
     assert now.search.trial_seconds == {}
 
 
-def test_what_nobody_runs_is_not_shown_as_running(storage: Storage, spec: SpecOf) -> None:
+def test_trial_without_a_live_worker_is_not_shown_as_running(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
     finish(storage, next_trial(storage, study), 0.5)
     finish(storage, next_trial(storage, study), 0.25)
@@ -147,7 +147,7 @@ def test_what_nobody_runs_is_not_shown_as_running(storage: Storage, spec: SpecOf
     assert [worker.running for worker in now.workers] == [0]
 
 
-def test_a_killed_worker_is_shown_until_its_lease_has_run_out(storage: Storage, spec: SpecOf) -> None:
+def test_killed_worker_is_shown_until_its_lease_expires(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     for name in ("one", "two"):
         LeaseRenewal(storage, WorkerEntry(name, study.name, "cpu")).renew()
@@ -158,7 +158,7 @@ def test_a_killed_worker_is_shown_until_its_lease_has_run_out(storage: Storage, 
         assert list(connection.execute(text("SELECT name FROM hpo.worker")).scalars()) == ["one"]
 
 
-def test_a_trial_under_way_stays_under_way(storage: Storage, spec: SpecOf) -> None:
+def test_status_keeps_running_trials_running(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
     trial = next_trial(storage, study)
     assert status(storage, study).search.states["RUNNING"] == 1

@@ -69,7 +69,7 @@ def counts(storage: Storage) -> dict[str, int]:
 # Creation
 
 
-def test_a_new_study_has_its_whole_random_plan_queued(storage: Storage, spec: SpecOf) -> None:
+def test_new_random_study_queues_its_whole_plan(storage: Storage, spec: SpecOf) -> None:
     wanted = spec()
     creation = create(storage, wanted, "test")
     assert (creation.did, creation.added) == ("created", 12)
@@ -82,18 +82,18 @@ def test_a_new_study_has_its_whole_random_plan_queued(storage: Storage, spec: Sp
     assert rows(storage, creation.study.full_id) == []
 
 
-def test_a_new_tpe_study_has_its_start_queued(storage: Storage, spec: SpecOf) -> None:
+def test_new_tpe_study_queues_its_startup_trials(storage: Storage, spec: SpecOf) -> None:
     creation = create(storage, spec(sampler={"name": "tpe", "startup": 4}), "test")
     assert (creation.did, creation.added) == ("created", 4)
     assert points(storage, creation.study) == plan(creation.study.spec.space, 4, 1)
 
 
-def test_a_space_smaller_than_the_budget_is_queued_once(storage: Storage, spec: SpecOf) -> None:
+def test_space_smaller_than_the_budget_is_queued_once(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 100}), "test").study
     assert len({cell(point) for point in points(storage, study)}) == len(points(storage, study)) == 24
 
 
-def test_the_same_file_again_changes_nothing(storage: Storage, spec: SpecOf) -> None:
+def test_creating_again_changes_nothing(storage: Storage, spec: SpecOf) -> None:
     first = create(storage, spec(space=CONTINUOUS), "test")
     before = rows(storage, first.study.search_id)
     again = create(storage, spec(space=CONTINUOUS), "test")
@@ -102,7 +102,7 @@ def test_the_same_file_again_changes_nothing(storage: Storage, spec: SpecOf) -> 
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_more_trials_extend_a_study(storage: Storage, spec: SpecOf, sampler: str) -> None:
+def test_more_trials_extend_the_study(storage: Storage, spec: SpecOf, sampler: str) -> None:
     changes = {"sampler": {"name": sampler, "startup": 8}, "space": CONTINUOUS}
     first = create(storage, spec(**changes, search={"trials": 6}), "test").study
     before = rows(storage, first.search_id)
@@ -117,7 +117,7 @@ def test_more_trials_extend_a_study(storage: Storage, spec: SpecOf, sampler: str
     assert [row.attributes["seed"] for row in after] == [search_seed(larger, n) for n in range(len(after))]
 
 
-def test_a_plan_of_56_begins_with_that_of_28(storage: Storage, spec: SpecOf) -> None:
+def test_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf) -> None:
     space = {"lr": [0.001, 0.003, 0.01, 0.03], "weight_decay": [0.0, 0.1, 0.2, 0.3]}  # 64 cells
     short = create(storage, spec(name="short", space=space, search={"trials": 28}), "test").study
     long = create(storage, spec(name="long", space=space, search={"trials": 56}), "test").study
@@ -143,7 +143,7 @@ def test_a_plan_of_56_begins_with_that_of_28(storage: Storage, spec: SpecOf) -> 
         ("tpe", {"low": 0, "high": 0.9}, 3, 7, 10, 7),
     ],
 )
-def test_how_many_trials_there_will_be(
+def test_number_of_trials_is_limited_by_budget_and_space(
     spec: SpecOf, sampler: str, momentum: object, trials: int, inherited: int, expected: int, planned: int
 ) -> None:
     wanted = spec(
@@ -153,7 +153,7 @@ def test_how_many_trials_there_will_be(
     assert (study.trials, study.planned) == (expected, planned)
 
 
-def test_rules_for_stopping_may_change_freely(storage: Storage, spec: SpecOf) -> None:
+def test_stop_rules_may_change(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.5, "patience": 9}), "test").study
     before = rows(storage, study.search_id)
     for rules in ({"target": 0.1}, {"patience": 3, "device_hours": 2.0}, {}):
@@ -165,7 +165,7 @@ def test_rules_for_stopping_may_change_freely(storage: Storage, spec: SpecOf) ->
     assert (creation.did, creation.added) == ("extended", 2)
 
 
-def test_more_promotions_extend_a_study_without_new_trials(storage: Storage, spec: SpecOf) -> None:
+def test_more_promotions_add_no_search_trials(storage: Storage, spec: SpecOf) -> None:
     create(storage, spec(), "test")
     creation = create(storage, spec(promotion={"top": 3, "seeds": 2}), "test")
     assert (creation.did, creation.added) == ("extended", 0)
@@ -196,7 +196,7 @@ def test_more_promotions_extend_a_study_without_new_trials(storage: Storage, spe
         ({"promotion": {"seeds": 1}}, "promotion.seeds = 1: the stored study 'small' has 3"),
     ],
 )
-def test_what_would_not_be_comparable_is_refused(
+def test_incomparable_spec_is_refused(
     storage: Storage, spec: SpecOf, changes: dict[str, Any], says: str
 ) -> None:
     stored = {"promotion": {"top": 2, "seeds": 3}}
@@ -213,7 +213,7 @@ def test_what_would_not_be_comparable_is_refused(
     assert load(storage, "small") == study
 
 
-def test_growing_and_shrinking_at_once_is_refused_as_a_whole(storage: Storage, spec: SpecOf) -> None:
+def test_spec_that_grows_and_shrinks_is_refused(storage: Storage, spec: SpecOf) -> None:
     create(storage, spec(promotion={"top": 2}), "test")
     with pytest.raises(ConflictError, match=r"promotion\.top = 1"):
         create(storage, spec(search={"trials": 20}), "test")
@@ -230,7 +230,7 @@ def test_eight_processes_create_one_study(storage: Storage, raw: Callable[..., d
 
 
 @pytest.mark.parametrize("taken", ["small", "small-full"])
-def test_a_study_that_others_made_is_not_touched(storage: Storage, spec: SpecOf, taken: str) -> None:
+def test_foreign_study_is_not_touched(storage: Storage, spec: SpecOf, taken: str) -> None:
     optuna.create_study(study_name=taken, storage=storage.backend)
     before = counts(storage)
     with pytest.raises(ConflictError, match=f"name = 'small': the storage has a study '{taken}' that this"):
@@ -243,7 +243,7 @@ def test_a_study_that_others_made_is_not_touched(storage: Storage, spec: SpecOf,
     ("module", "step"),
     [(studies, "insert"), (trials, "enqueue"), (trials, "set_points"), (trials, "set_attributes")],
 )
-def test_a_creation_that_fails_in_the_middle_leaves_nothing(
+def test_failing_creation_leaves_no_trace(
     storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     real, calls = getattr(module, step), iter(range(100))
@@ -261,7 +261,7 @@ def test_a_creation_that_fails_in_the_middle_leaves_nothing(
     assert create(storage, spec(), "test").did == "created"
 
 
-def test_an_extension_that_fails_leaves_the_study_as_it_was(
+def test_failing_extension_changes_nothing(
     storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = create(storage, spec(), "test").study
@@ -276,7 +276,7 @@ def test_an_extension_that_fails_leaves_the_study_as_it_was(
 # Names
 
 
-def test_names_are_those_of_our_studies(storage: Storage, spec: SpecOf) -> None:
+def test_names_excludes_foreign_studies(storage: Storage, spec: SpecOf) -> None:
     assert names(storage) == []
     for name in ("b", "a.1", "c"):
         create(storage, spec(name=name), "test")
@@ -284,12 +284,12 @@ def test_names_are_those_of_our_studies(storage: Storage, spec: SpecOf) -> None:
     assert names(storage) == ["a.1", "b", "c"]
 
 
-def test_a_study_is_found_by_either_of_its_names(storage: Storage, spec: SpecOf) -> None:
+def test_study_loads_by_either_name(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     assert load(storage, "small") == load(storage, "small-full") == study
 
 
-def test_a_study_that_is_not_there(storage: Storage, spec: SpecOf) -> None:
+def test_missing_study_is_reported_with_a_hint(storage: Storage, spec: SpecOf) -> None:
     with pytest.raises(NotFoundError, match=r"^no study 'small' in this storage; stored: none$"):
         load(storage, "small")
     create(storage, spec(), "test")
@@ -300,7 +300,7 @@ def test_a_study_that_is_not_there(storage: Storage, spec: SpecOf) -> None:
         load(storage, "xyz")
 
 
-def test_the_study_of_others_is_not_found(storage: Storage) -> None:
+def test_foreign_study_is_not_found(storage: Storage) -> None:
     optuna.create_study(study_name="theirs", storage=storage.backend)
     with pytest.raises(NotFoundError):
         load(storage, "theirs")
@@ -324,7 +324,7 @@ def east(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.usefixtures("east")
-def test_optuna_reads_what_was_written(storage: Storage, spec: SpecOf) -> None:
+def test_optuna_reads_the_stored_study(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space=CONTINUOUS, search={"trials": 6}), "test").study
     trials = [t for _ in range(6) for t in claim(storage, study, "search", "one", 1)]
     ids = [trial.lease.trial_id for trial in trials]
@@ -374,7 +374,7 @@ def test_optuna_reads_what_was_written(storage: Storage, spec: SpecOf) -> None:
     assert seen.trials[5].duration is None
 
 
-def test_optuna_works_on_what_was_written(storage: Storage, spec: SpecOf) -> None:
+def test_optuna_works_on_the_stored_study(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     for trial in (t for _ in range(12) for t in claim(storage, study, "search", "one", 1)):
         with storage.transaction() as connection:
@@ -404,7 +404,7 @@ def served(storage: Storage, study: Study) -> None:
     assert claim(storage, study, "full", "one", 16)
 
 
-def test_removal_leaves_nothing(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
+def test_removal_leaves_no_trace(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     kept = create(storage, spec(name="kept"), "test").study
     before = counts(storage)
     study = create(storage, spec(), "test").study
@@ -420,7 +420,7 @@ def test_removal_leaves_nothing(storage: Storage, spec: SpecOf, tmp_path: Path) 
         load(storage, "small")
 
 
-def test_a_study_of_the_same_name_is_another_one(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
+def test_recreated_study_has_another_key(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     first = create(storage, spec(), "test").study
     remove(storage, first, tmp_path)
     second = create(storage, spec(), "test").study
@@ -430,14 +430,14 @@ def test_a_study_of_the_same_name_is_another_one(storage: Storage, spec: SpecOf,
         claim(storage, first, "search", "late", 4)
 
 
-def test_what_is_removed_cannot_be_removed_again(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
+def test_removing_twice_is_refused(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     study = create(storage, spec(), "test").study
     remove(storage, study, tmp_path)
     with pytest.raises(NotFoundError, match="the study has been deleted"):
         remove(storage, study, tmp_path)
 
 
-def test_a_removal_that_fails_in_the_middle_removes_nothing(
+def test_failing_removal_removes_nothing(
     storage: Storage, spec: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = create(storage, spec(), "test").study
@@ -456,7 +456,7 @@ def test_a_removal_that_fails_in_the_middle_removes_nothing(
     assert load(storage, "small") == study
 
 
-def test_removal_waits_for_a_worker_that_writes_and_stops_it(
+def test_removal_waits_for_a_writing_worker_and_revokes_its_lease(
     storage: Storage, spec: SpecOf, tmp_path: Path, until_blocked: Callable[[], None]
 ) -> None:
     study = create(storage, spec(), "test").study
@@ -477,7 +477,7 @@ def test_removal_waits_for_a_worker_that_writes_and_stops_it(
             claim(storage, study, stage, "one", 1)
 
 
-def test_deleting_through_optuna_takes_our_rows_along(storage: Storage, spec: SpecOf) -> None:
+def test_deletion_through_optuna_deletes_our_rows(storage: Storage, spec: SpecOf) -> None:
     """As the dashboard does it."""
     study = create(storage, spec(), "test").study
     served(storage, study)
@@ -486,7 +486,7 @@ def test_deleting_through_optuna_takes_our_rows_along(storage: Storage, spec: Sp
     assert counts(storage) == {}
 
 
-def test_a_search_survives_the_deletion_of_its_full_training(storage: Storage, spec: SpecOf) -> None:
+def test_search_survives_deletion_of_its_full_training(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     served(storage, study)
     optuna.delete_study(study_name="small-full", storage=storage.backend)

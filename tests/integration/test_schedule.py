@@ -129,7 +129,7 @@ def test_eight_processes_share_a_search(
     assert claim(storage, study, "search", "late", 3) == []
 
 
-def test_many_workers_hold_distinct_trials_of_tpe(storage: Storage, spec: SpecOf) -> None:
+def test_many_workers_hold_distinct_tpe_trials(storage: Storage, spec: SpecOf) -> None:
     """Nobody finishes anything, so only the liar and the knowledge of what runs keep them apart."""
     study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
     finish(storage, [t for _ in range(6) for t in claim(storage, study, "search", "start", 1)])
@@ -138,7 +138,7 @@ def test_many_workers_hold_distinct_trials_of_tpe(storage: Storage, spec: SpecOf
     assert not is_finished(storage, study, "search")
 
 
-def test_tpe_of_one_worker_can_be_replayed(storage: Storage, spec: SpecOf) -> None:
+def test_tpe_search_of_one_worker_can_be_replayed(storage: Storage, spec: SpecOf) -> None:
     searches = []
     for name in ("first", "second"):
         wanted = spec(name=name, sampler=TPE, space=CONTINUOUS, search={"trials": 16})
@@ -148,14 +148,14 @@ def test_tpe_of_one_worker_can_be_replayed(storage: Storage, spec: SpecOf) -> No
     assert serve_alone(storage, create(storage, other, "test").study, 2) != searches[0]
 
 
-def test_random_search_does_not_depend_on_who_carries_it_out(storage: Storage, spec: SpecOf) -> None:
+def test_random_search_does_not_depend_on_its_workers(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     assert sorted(map(cell, serve_alone(storage, study, 4))) == sorted(
         map(cell, plan(study.spec.space, 12, 1))
     )
 
 
-def test_a_killed_claim_leaves_nothing_and_blocks_nobody(
+def test_killed_claim_leaves_no_trace_and_blocks_no_worker(
     storage: Storage, spec: SpecOf, until_blocked: Callable[[], None]
 ) -> None:
     study = create(storage, spec(), "test").study
@@ -180,7 +180,7 @@ def test_a_killed_claim_leaves_nothing_and_blocks_nobody(
 # Order
 
 
-def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Storage, spec: SpecOf) -> None:
+def test_lost_trials_come_first_with_a_higher_token(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     first = claim(storage, study, "search", "dead", 3)
     with storage.transaction() as connection:
@@ -200,7 +200,7 @@ def test_lost_trials_come_first_as_they_were_and_get_a_higher_token(storage: Sto
         }
 
 
-def test_trials_that_were_handed_back_come_first_too(storage: Storage, spec: SpecOf) -> None:
+def test_released_trials_come_first(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     pack = claim(storage, study, "search", "one", 6)
     with storage.transaction() as connection:
@@ -208,7 +208,7 @@ def test_trials_that_were_handed_back_come_first_too(storage: Storage, spec: Spe
     assert [t.number for t in claim(storage, study, "search", "two", 3)] == [3, 5, 6]
 
 
-def test_a_trial_under_way_is_not_handed_out(storage: Storage, spec: SpecOf) -> None:
+def test_running_trial_is_not_handed_out(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}, search={"trials": 3}), "test").study
     assert len(claim(storage, study, "search", "one", 2)) == 2
     assert [t.number for t in claim(storage, study, "search", "two", 2)] == [2]
@@ -216,7 +216,7 @@ def test_a_trial_under_way_is_not_handed_out(storage: Storage, spec: SpecOf) -> 
     assert not is_finished(storage, study, "search")
 
 
-def test_an_owner_that_is_late_but_writing_keeps_its_trial(storage: Storage, spec: SpecOf) -> None:
+def test_late_owner_that_is_writing_keeps_its_trial(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
     (trial,) = claim(storage, study, "search", "late", 1)
     expire_leases(storage)
@@ -227,7 +227,7 @@ def test_an_owner_that_is_late_but_writing_keeps_its_trial(storage: Storage, spe
     assert claim(storage, study, "search", "other", 1) == []
 
 
-def test_a_trial_cannot_end_while_it_is_handed_on(
+def test_trial_cannot_end_while_it_is_reclaimed(
     storage: Storage, spec: SpecOf, until_blocked: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its old owner finishes it after the claim saw it overdue and before the claim gives it away."""
@@ -261,7 +261,7 @@ def test_a_trial_cannot_end_while_it_is_handed_on(
     assert taken.lease.token > trial.lease.token
 
 
-def test_a_trial_that_was_lost_too_often_fails(storage: Storage, spec: SpecOf) -> None:
+def test_trial_that_is_lost_too_often_fails(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}, space={"batch_size": 16}), "test").study
     for _ in range(MAX_LOSSES):
         assert [t.number for t in claim(storage, study, "search", "victim", 1)] == [0]
@@ -272,7 +272,7 @@ def test_a_trial_that_was_lost_too_often_fails(storage: Storage, spec: SpecOf) -
     assert failed.attributes["reason"] == f"its worker was lost {MAX_LOSSES} times in a row"
 
 
-def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: Storage, spec: SpecOf) -> None:
+def test_trial_with_progress_may_be_lost_any_number_of_times(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
     for epoch in range(1, MAX_LOSSES + 3):
         (trial,) = claim(storage, study, "search", "victim", 1)
@@ -283,7 +283,7 @@ def test_a_trial_that_makes_progress_may_be_lost_any_number_of_times(storage: St
     assert trial.checkpoint == Checkpoint(MAX_LOSSES + 2, str(MAX_LOSSES + 2))
 
 
-def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf) -> None:
+def test_search_ends_when_all_trials_are_lost_too_often(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
     lose(storage, study, 1, 2 * MAX_LOSSES + 2)
     assert claim(storage, study, "search", "next", 1) == []
@@ -291,14 +291,14 @@ def test_a_search_whose_trials_all_wear_out_ends(storage: Storage, spec: SpecOf)
     assert status(storage, study).search.states["FAIL"] == 2
 
 
-def test_a_suspect_trial_is_run_alone(storage: Storage, spec: SpecOf) -> None:
+def test_suspect_trial_runs_alone(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}, search={"trials": 4}), "test").study
     assert [t.number for t in lose(storage, study, 2, SUSPECT_LOSSES)] == [0, 1]
     packs = [claim(storage, study, "search", "next", 4) for _ in range(3)]
     assert [[t.number for t in pack] for pack in packs] == [[0], [1], [2, 3]]
 
 
-def test_a_suspect_trial_is_no_pack_mate_of_others(storage: Storage, spec: SpecOf) -> None:
+def test_suspect_trial_joins_no_pack(storage: Storage, spec: SpecOf) -> None:
     """It is not the first of the queue here, for another one was lost less often."""
     study = create(storage, spec(space={"batch_size": 16}, search={"trials": 4}), "test").study
     pack = claim(storage, study, "search", "victim", 3)
@@ -312,14 +312,14 @@ def test_a_suspect_trial_is_no_pack_mate_of_others(storage: Storage, spec: SpecO
     assert [[t.number for t in pack] for pack in packs] == [[0, 2, 3], [1]]
 
 
-def test_narrower_packs_for_some_batch_sizes(storage: Storage, spec: SpecOf) -> None:
+def test_width_limits_apply_by_batch_size(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     assert len(claim(storage, study, "search", "one", 5, width_limits={16: 2})) == 2
     assert len(claim(storage, study, "search", "one", 5, width_limits={32: 2})) == 5
     assert len(claim(storage, study, "search", "one", 5, width_limits={16: 8})) == 5
 
 
-def test_a_lease_lasts_as_long_as_the_claim_says(storage: Storage, spec: SpecOf) -> None:
+def test_claim_sets_the_duration_of_its_leases(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     claim(storage, study, "search", "one", 1, lease_seconds=1000)
     with storage.transaction() as connection:
@@ -334,7 +334,7 @@ def sizes(trials: list[LeasedTrial]) -> set[float]:
     return {trial.point["batch_size"] for trial in trials}
 
 
-def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: SpecOf) -> None:
+def test_running_pack_takes_lost_trials_and_no_new_ones(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     assert claim_lost(storage, study, "search", "one", 4, 16) == []  # all of it is new
     lost = claim(storage, study, "search", "dead", 3)
@@ -356,7 +356,7 @@ def test_a_pack_takes_in_what_was_lost_and_nothing_new(storage: Storage, spec: S
     assert remaining.total_seconds() > 900
 
 
-def test_a_pack_takes_in_only_its_batch_size(storage: Storage, spec: SpecOf) -> None:
+def test_running_pack_takes_only_its_batch_size(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     dead = [t for _ in range(12) for t in claim(storage, study, "search", "dead", 1)]
     assert sizes(dead) == {16, 32}
@@ -366,9 +366,7 @@ def test_a_pack_takes_in_only_its_batch_size(storage: Storage, spec: SpecOf) -> 
     assert claim_lost(storage, study, "search", "one", 16, 8) == []
 
 
-def test_a_pack_that_is_to_be_full_takes_in_new_trials_of_its_batch_size(
-    storage: Storage, spec: SpecOf
-) -> None:
+def test_pack_that_refills_takes_waiting_trials_of_its_batch_size(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     taken = claim(storage, study, "search", "one", 3, batch_size=32)
     assert len(taken) == 3
@@ -381,7 +379,7 @@ def test_a_pack_that_is_to_be_full_takes_in_new_trials_of_its_batch_size(
     assert claim(storage, study, "search", "one", 3, batch_size=8) == []
 
 
-def test_to_fill_a_pack_nothing_is_proposed(storage: Storage, spec: SpecOf) -> None:
+def test_refilling_a_pack_suggests_no_points(storage: Storage, spec: SpecOf) -> None:
     """A point of TPE's may be of any batch size."""
     study = create(storage, spec(sampler={"name": "tpe", "startup": 1}), "test").study
     first = claim(storage, study, "search", "one", 1)
@@ -391,20 +389,20 @@ def test_to_fill_a_pack_nothing_is_proposed(storage: Storage, spec: SpecOf) -> N
     assert claim(storage, study, "search", "one", 3) != []
 
 
-def test_a_pack_takes_in_no_suspect(storage: Storage, spec: SpecOf) -> None:
+def test_running_pack_takes_no_suspect_trial(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     lose(storage, study, 2, SUSPECT_LOSSES)
     assert claim_lost(storage, study, "search", "one", 4, 16) == []
 
 
-def test_a_pack_of_full_training_takes_in_no_search_trial(storage: Storage, spec: SpecOf) -> None:
+def test_full_training_pack_takes_no_search_trial(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     claim(storage, study, "search", "dead", 3)
     expire_leases(storage)
     assert claim_lost(storage, study, "full", "one", 4, 16) == []
 
 
-def test_a_look_for_lost_trials_that_finds_none_waits_for_nobody(storage: Storage, spec: SpecOf) -> None:
+def test_claim_without_lost_trials_takes_no_lock(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     claim(storage, study, "search", "alive", 3)
     with storage.transaction() as connection:
@@ -415,7 +413,7 @@ def test_a_look_for_lost_trials_that_finds_none_waits_for_nobody(storage: Storag
 # A stage that is stopped
 
 
-def test_a_stopped_stage_hands_out_only_what_was_begun(storage: Storage, spec: SpecOf) -> None:
+def test_stopped_stage_hands_out_only_begun_trials(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     running = claim(storage, study, "search", "alive", 1)
     lost = claim(storage, study, "search", "dead", 2)
@@ -439,7 +437,7 @@ def test_a_stopped_stage_hands_out_only_what_was_begun(storage: Storage, spec: S
 # Shares
 
 
-def test_workers_share_what_waits_evenly(storage: Storage, spec: SpecOf) -> None:
+def test_workers_share_waiting_trials_evenly(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     add_workers(storage, 4)
     add_workers(storage, 3, seconds_ago=3600)
@@ -448,12 +446,12 @@ def test_workers_share_what_waits_evenly(storage: Storage, spec: SpecOf) -> None
     assert len(claim(storage, study, "search", "three", 1)) == 1
 
 
-def test_a_worker_alone_takes_all_it_can_train_at_once(storage: Storage, spec: SpecOf) -> None:
+def test_single_worker_takes_a_full_pack(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     assert len(claim(storage, study, "search", "one", 16)) == 12
 
 
-def test_tpe_proposes_a_few_at_a_time(storage: Storage, spec: SpecOf) -> None:
+def test_claim_limits_the_number_of_suggestions(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(sampler=TPE, space={"batch_size": 16}), "test").study
     finish(storage, claim(storage, study, "search", "one", 16))
     assert len(claim(storage, study, "search", "one", 16)) == MAX_SUGGESTIONS
@@ -461,7 +459,7 @@ def test_tpe_proposes_a_few_at_a_time(storage: Storage, spec: SpecOf) -> None:
     assert len(claim(storage, study, "search", "one", 16, max_suggestions=1)) == 1
 
 
-def test_full_training_is_handed_out_like_the_search(storage: Storage, spec: SpecOf) -> None:
+def test_full_training_is_claimed_like_the_search(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(promotion={"top": 2, "seeds": 2}), "test").study
     assert claim(storage, study, "full", "one", 4) == []
     assert is_finished(storage, study, "full")
@@ -484,7 +482,7 @@ POINT: Point = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 0
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_an_enqueued_point_of_the_space_is_run(storage: Storage, spec: SpecOf, sampler: str) -> None:
+def test_enqueued_point_of_the_space_runs(storage: Storage, spec: SpecOf, sampler: str) -> None:
     study = create(storage, spec(sampler={"name": sampler, "startup": 3}, search={"trials": 8}), "test").study
     planned = study.planned
     # Whole numbers and any order, as people write them.
@@ -516,7 +514,7 @@ def test_an_enqueued_point_of_the_space_is_run(storage: Storage, spec: SpecOf, s
         ({**POINT, "dropout": 0.1}, {}),
     ],
 )
-def test_an_enqueued_trial_that_is_no_point_of_the_space_fails(
+def test_enqueued_trial_outside_the_space_fails(
     storage: Storage, spec: SpecOf, params: dict[str, Any], space: dict[str, Any]
 ) -> None:
     study = create(storage, spec(sampler=TPE, space=space, search={"trials": 8}), "test").study
@@ -531,7 +529,7 @@ def test_an_enqueued_trial_that_is_no_point_of_the_space_fails(
     promote(storage, study)
 
 
-def test_an_added_waiting_trial_is_run(storage: Storage, spec: SpecOf) -> None:
+def test_added_waiting_trial_runs(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
     kinds = distributions(study.spec.space)
     storage.study("small").add_trial(
@@ -553,7 +551,7 @@ def test_an_added_waiting_trial_is_run(storage: Storage, spec: SpecOf) -> None:
         ),
     ],
 )
-def test_a_finished_trial_of_others_counts_but_does_no_harm(
+def test_finished_foreign_trial_only_counts(
     storage: Storage, spec: SpecOf, trial: optuna.trial.FrozenTrial
 ) -> None:
     study = create(storage, spec(sampler=TPE, space=CONTINUOUS, search={"trials": 10}), "test").study
@@ -565,7 +563,7 @@ def test_a_finished_trial_of_others_counts_but_does_no_harm(
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf")])
-def test_a_result_of_others_is_history_for_tpe(storage: Storage, spec: SpecOf, value: float) -> None:
+def test_foreign_result_is_history_for_tpe(storage: Storage, spec: SpecOf, value: float) -> None:
     study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
     kinds = distributions(study.spec.space)
     theirs = study.spec.space.point_at(23) if POINT in plan(study.spec.space, 6, 1) else POINT
@@ -574,7 +572,7 @@ def test_a_result_of_others_is_history_for_tpe(storage: Storage, spec: SpecOf, v
     assert len(rows(storage, study.search_id)) == 24
 
 
-def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage, spec: SpecOf) -> None:
+def test_trial_taken_through_optuna_is_reclaimed(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
     theirs = storage.study("small").ask()
     (trial,) = claim(storage, study, "search", "one", 1)
@@ -591,7 +589,7 @@ def test_a_trial_that_others_took_from_the_queue_is_taken_back(storage: Storage,
     assert "late" not in found.attributes
 
 
-def test_a_trial_that_others_ask_for_beyond_the_queue_fails(storage: Storage, spec: SpecOf) -> None:
+def test_trial_asked_through_optuna_beyond_the_queue_fails(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
     (trial,) = claim(storage, study, "search", "one", 1)
     theirs = storage.study("small").ask()
@@ -602,7 +600,7 @@ def test_a_trial_that_others_ask_for_beyond_the_queue_fails(storage: Storage, sp
     assert is_finished(storage, study, "search")
 
 
-def test_full_training_is_added_by_promotion_alone(storage: Storage, spec: SpecOf) -> None:
+def test_only_promotion_adds_full_trainings(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     storage.study("small-full").enqueue_trial(POINT)
     assert claim(storage, study, "full", "one", 1) == []
@@ -613,7 +611,7 @@ def test_full_training_is_added_by_promotion_alone(storage: Storage, spec: SpecO
     assert promote(storage, study).added == 1
 
 
-def test_a_plan_is_extended_around_trials_of_others(storage: Storage, spec: SpecOf) -> None:
+def test_plan_is_extended_around_foreign_trials(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 4}), "test").study
     storage.study("small").enqueue_trial(POINT)
     larger = create(storage, spec(search={"trials": 10}), "test").study

@@ -42,7 +42,7 @@ def run(storage: Storage, study: Study, stage: Stage, *losses: float | None) -> 
             )
 
 
-def test_there_is_none_before_a_trial_has_completed(storage: Storage, study: Study) -> None:
+def test_no_best_trial_before_a_trial_completes(storage: Storage, study: Study) -> None:
     run(storage, study, "search", None)
     with pytest.raises(
         NotFoundError, match=r"^study 'small': no trial has completed yet; .*hpo workers small$"
@@ -50,7 +50,7 @@ def test_there_is_none_before_a_trial_has_completed(storage: Storage, study: Stu
         best_params(storage, study)
 
 
-def test_the_best_of_the_search_until_there_is_one_of_full_training(storage: Storage, study: Study) -> None:
+def test_best_of_the_search_until_a_full_training_completes(storage: Storage, study: Study) -> None:
     run(storage, study, "search", 0.5, 0.125)
     assert best_params(storage, study).trial == 1  # under way, too
     run(storage, study, "search", 0.0625, None)
@@ -73,7 +73,7 @@ def test_the_best_of_the_search_until_there_is_one_of_full_training(storage: Sto
     assert best_params(storage, study, "search") == best
 
 
-def test_the_parameters_are_those_that_optuna_shows(storage: Storage, study: Study) -> None:
+def test_best_params_equal_those_of_optuna(storage: Storage, study: Study) -> None:
     run(storage, study, "search", 0.5, 0.25, 0.25, 0.75)
     seen = storage.study("small")
     best = best_params(storage, study)
@@ -96,7 +96,7 @@ READERS: dict[str, Callable[[str], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_form_can_be_read_back(form: str) -> None:
+def test_every_format_can_be_read_back(form: str) -> None:
     text = BestParams(
         study="small", stage="search", trial=0, value=0.5, params=dict(POINT), attributes={}
     ).render(form)
@@ -106,7 +106,7 @@ def test_every_form_can_be_read_back(form: str) -> None:
     assert list(read) == list(POINT)
 
 
-def test_forms_for_a_shell() -> None:
+def test_formats_for_a_shell() -> None:
     best = BestParams(study="small", stage="search", trial=0, value=0.5, params=dict(POINT), attributes={})
     assert best.render("args") == "--lr 0.001 --batch-size 16 --momentum 0.0 --weight-decay 0.0001\n"
     assert best.render("env") == "LR=0.001\nBATCH_SIZE=16\nMOMENTUM=0.0\nWEIGHT_DECAY=0.0001\n"

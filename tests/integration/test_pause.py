@@ -105,7 +105,7 @@ def pauses(storage: Storage, spec: SpecOf, outbox: Outbox) -> Callable[..., Trai
     return make
 
 
-def test_trials_pause_at_a_rung_and_wait_until_the_first_ones_are_through(
+def test_trials_pause_until_startup_trials_reach_the_rung(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one = pauses()
@@ -126,7 +126,7 @@ def test_trials_pause_at_a_rung_and_wait_until_the_first_ones_are_through(
     assert one.train([best]) == {best.number: 4}
 
 
-def test_the_search_ends_with_every_trial_complete_or_pruned(
+def test_search_ends_with_every_trial_complete_or_pruned(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one = pauses()
@@ -152,7 +152,7 @@ def test_the_search_ends_with_every_trial_complete_or_pruned(
         assert checkpoints.read(connection, [row.trial_id for row in rows]) == {}
 
 
-def test_as_many_complete_as_are_to_be_promoted(pauses: Callable[..., Trainer], storage: Storage) -> None:
+def test_enough_trials_complete_for_promotion(pauses: Callable[..., Trainer], storage: Storage) -> None:
     one = pauses(search={"trials": 7, "epochs": EPOCHS}, promotion={"top": 3})
     while trials := one.claim():
         one.train(trials)
@@ -163,7 +163,9 @@ def test_as_many_complete_as_are_to_be_promoted(pauses: Callable[..., Trainer], 
     assert len(promote(storage, one.study).chosen) == 3
 
 
-def test_none_ends_while_another_one_is_under_way(pauses: Callable[..., Trainer], storage: Storage) -> None:
+def test_paused_trials_are_not_pruned_while_another_runs(
+    pauses: Callable[..., Trainer], storage: Storage
+) -> None:
     """It might make those that are paused better than they are."""
     one = pauses(search={"trials": 8, "epochs": EPOCHS})
     one.train(one.claim())
@@ -176,7 +178,7 @@ def test_none_ends_while_another_one_is_under_way(pauses: Callable[..., Trainer]
     assert one.claim()
 
 
-def test_a_budget_of_epochs_ends_it(pauses: Callable[..., Trainer], storage: Storage) -> None:
+def test_epoch_budget_ends_the_search(pauses: Callable[..., Trainer], storage: Storage) -> None:
     one = pauses(stop={"epochs": 14})
     while trials := one.claim():
         one.train(trials)
@@ -188,7 +190,7 @@ def test_a_budget_of_epochs_ends_it(pauses: Callable[..., Trainer], storage: Sto
     assert states.count(TrialState.PRUNED) == 7
 
 
-def test_who_pauses_after_the_end_is_ended_as_well(pauses: Callable[..., Trainer], storage: Storage) -> None:
+def test_trial_that_pauses_after_the_end_is_pruned(pauses: Callable[..., Trainer], storage: Storage) -> None:
     one, two = pauses(stop={"target": 2.0}), pauses("two", stop={"target": 2.0})
     late = two.claim(2)
     while trials := one.claim():
@@ -201,7 +203,7 @@ def test_who_pauses_after_the_end_is_ended_as_well(pauses: Callable[..., Trainer
     assert one.paused() == {}
 
 
-def test_a_user_who_stops_it_may_go_on(pauses: Callable[..., Trainer], storage: Storage) -> None:
+def test_search_stopped_by_a_user_can_resume(pauses: Callable[..., Trainer], storage: Storage) -> None:
     one = pauses()
     one.train(one.claim())
     before = one.paused()
@@ -215,7 +217,7 @@ def test_a_user_who_stops_it_may_go_on(pauses: Callable[..., Trainer], storage: 
     assert {row.state for row in one.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-def test_one_that_is_lost_after_a_pause_goes_on_from_it(
+def test_trial_lost_after_a_pause_continues_from_its_checkpoint(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one, two = pauses(), pauses("two")
@@ -230,7 +232,9 @@ def test_one_that_is_lost_after_a_pause_goes_on_from_it(
     assert all(reached[t.number] == 2 for t in lost)
 
 
-def test_an_old_owner_cannot_pause(pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox) -> None:
+def test_old_owner_cannot_pause_a_trial(
+    pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox
+) -> None:
     one = pauses()
     trials = one.claim()
     replaced = list[str]()
@@ -245,7 +249,7 @@ def test_an_old_owner_cannot_pause(pauses: Callable[..., Trainer], storage: Stor
     assert pauses("two").train(new) == {t.number: 1 for t in new}
 
 
-def test_no_trial_pauses_twice_at_a_rung(pauses: Callable[..., Trainer], storage: Storage) -> None:
+def test_trial_pauses_once_at_a_rung(pauses: Callable[..., Trainer], storage: Storage) -> None:
     """One whose checkpoint is gone trains again what is on record, and was judged there."""
     one = pauses()
     for _ in range(2):
@@ -256,7 +260,7 @@ def test_no_trial_pauses_twice_at_a_rung(pauses: Callable[..., Trainer], storage
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_samplers_learn_from_those_that_are_paused(sampler: str, pauses: Callable[..., Trainer]) -> None:
+def test_samplers_learn_from_paused_trials(sampler: str, pauses: Callable[..., Trainer]) -> None:
     one = pauses(
         sampler={"name": sampler, "startup": 4},
         space={"batch_size": 16, "momentum": {"low": 0.0, "high": 0.9}},
@@ -269,7 +273,7 @@ def test_samplers_learn_from_those_that_are_paused(sampler: str, pauses: Callabl
     assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-def test_a_fork_takes_what_paused_once_it_has_ended(
+def test_fork_inherits_paused_trials_once_they_are_pruned(
     pauses: Callable[..., Trainer], storage: Storage, spec: SpecOf
 ) -> None:
     one = pauses(stop={"epochs": 14})
@@ -279,7 +283,7 @@ def test_a_fork_takes_what_paused_once_it_has_ended(
     assert forked.creation.study.inherited == sum(row.state.is_finished() for row in one.rows())
 
 
-def test_one_that_trained_an_epoch_too_much_stands_at_its_last_rung(
+def test_trial_beyond_a_rung_is_ranked_at_its_last_rung(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one = pauses()
@@ -298,7 +302,7 @@ def test_one_that_trained_an_epoch_too_much_stands_at_its_last_rung(
     assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-def test_one_that_others_take_up_through_optuna_goes_on(
+def test_paused_trial_taken_through_optuna_continues(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one = pauses()
@@ -316,7 +320,7 @@ def test_one_that_others_take_up_through_optuna_goes_on(
     assert {row.state for row in one.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-def test_one_that_is_ended_through_optuna_stays_ended(
+def test_paused_trial_ended_through_optuna_stays_ended(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one = pauses()
@@ -329,7 +333,7 @@ def test_one_that_is_ended_through_optuna_stays_ended(
     assert status(storage, one.study).search.paused == 5
 
 
-def test_of_those_that_pause_patience_counts_the_completed(
+def test_patience_counts_completed_trials_where_trials_pause(
     pauses: Callable[..., Trainer], storage: Storage, spec: SpecOf
 ) -> None:
     one = pauses(stop={"patience": 8}, search={"trials": 10, "epochs": EPOCHS})
@@ -343,7 +347,7 @@ def test_of_those_that_pause_patience_counts_the_completed(
 
 
 @pytest.mark.parametrize("budget", [8, 12, 20])
-def test_of_a_small_budget_something_is_left_to_complete_one(
+def test_small_epoch_budget_suffices_to_complete_a_trial(
     budget: int, pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     one = pauses(stop={"epochs": budget}, sampler={"name": "random", "startup": 12})
@@ -353,7 +357,7 @@ def test_of_a_small_budget_something_is_left_to_complete_one(
     assert sum(map(len, one.losses().values())) < budget + EPOCHS
 
 
-def test_a_report_that_is_delivered_twice_pauses_all_the_same(
+def test_report_delivered_twice_still_pauses_the_trial(
     pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox
 ) -> None:
     """The connection died after the commit."""

@@ -79,7 +79,7 @@ def states(storage: Storage, study: Study) -> list[str]:
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
-def test_what_is_running_is_finished_and_nothing_new_begins(
+def test_stopped_study_finishes_running_trials_only(
     storage: Storage, spec: SpecOf, sampler: dict[str, object]
 ) -> None:
     study = create(storage, spec(sampler=sampler), "test").study
@@ -102,7 +102,7 @@ def test_what_is_running_is_finished_and_nothing_new_begins(
     assert states(storage, study) == ["COMPLETE"] * 12
 
 
-def test_a_trial_that_lost_its_worker_is_finished_by_another(storage: Storage, spec: SpecOf) -> None:
+def test_stopped_study_finishes_lost_trials(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     (first,) = next_trials(storage, study)
     stop(storage, study)
@@ -115,7 +115,7 @@ def test_a_trial_that_lost_its_worker_is_finished_by_another(storage: Storage, s
     assert is_finished(storage, study, "search")
 
 
-def test_the_marks_are_those_of_the_stages(storage: Storage, spec: SpecOf) -> None:
+def test_each_stage_has_its_own_mark(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     assert [stopped(storage, study, stage) for stage in STAGES] == [None, None]
     assert stop(storage, study, ("search",)).changed == ("search",)
@@ -129,7 +129,7 @@ def test_the_marks_are_those_of_the_stages(storage: Storage, spec: SpecOf) -> No
     assert "hpo:stopped" not in storage.study("small").user_attrs
 
 
-def test_full_training_goes_on_after_a_search_that_was_stopped(storage: Storage, spec: SpecOf) -> None:
+def test_full_training_continues_after_a_stopped_search(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(promotion={"top": 2}), "test").study
     first, second, third = (t for _ in range(3) for t in next_trials(storage, study))
     finish(storage, [first], 0.5)
@@ -148,7 +148,7 @@ def test_full_training_goes_on_after_a_search_that_was_stopped(storage: Storage,
     assert not is_finished(storage, study, "full")
 
 
-def test_a_stopped_study_promotes_nothing_until_it_is_resumed(storage: Storage, spec: SpecOf) -> None:
+def test_stopped_study_promotes_nothing_until_resumed(storage: Storage, spec: SpecOf) -> None:
     """Its workers see a finished search when they end, and must not take the pause for it."""
     study = create(storage, spec(search={"trials": 2}), "test").study
     finish(storage, next_trials(storage, study), 0.5)
@@ -164,14 +164,14 @@ def test_a_stopped_study_promotes_nothing_until_it_is_resumed(storage: Storage, 
     assert is_finished(storage, study, "full")
 
 
-def test_a_stopped_search_without_a_result_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+def test_stopped_search_without_a_result_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     stop(storage, study, ("search",))
     with pytest.raises(ConflictError, match="none of its 12 search trials completed"):
         promote(storage, study)
 
 
-def test_a_study_that_was_deleted_cannot_be_stopped(storage: Storage, spec: SpecOf) -> None:
+def test_deleted_study_cannot_be_stopped(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     optuna.delete_study(study_name="small", storage=storage.backend)
     for act in (stop, resume):
@@ -179,7 +179,7 @@ def test_a_study_that_was_deleted_cannot_be_stopped(storage: Storage, spec: Spec
             act(storage, study)
 
 
-def test_the_full_training_made_anew_is_not_stopped(storage: Storage, spec: SpecOf) -> None:
+def test_recreated_full_training_is_not_stopped(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     stop(storage, study, ("search",))
     optuna.delete_study(study_name="small-full", storage=storage.backend)
@@ -202,7 +202,7 @@ def test_the_full_training_made_anew_is_not_stopped(storage: Storage, spec: Spec
         ),
     ],
 )
-def test_a_rule_ends_the_search(
+def test_rule_stops_the_search(
     storage: Storage,
     spec: SpecOf,
     rules: dict[str, float],
@@ -219,7 +219,7 @@ def test_a_rule_ends_the_search(
     assert len(claim(storage, study, "full", "one", 1)) == 1
 
 
-def test_device_hours_end_the_search(storage: Storage, spec: SpecOf) -> None:
+def test_device_hours_stop_the_search(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"device_hours": 1}), "test").study
     for seconds in (1800, 1700):
         finish(storage, next_trials(storage, study), seconds=seconds)
@@ -233,13 +233,13 @@ def test_device_hours_end_the_search(storage: Storage, spec: SpecOf) -> None:
     assert is_finished(storage, study, "search")
 
 
-def test_what_others_added_ends_nothing(storage: Storage, spec: SpecOf) -> None:
+def test_foreign_trials_stop_no_search(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
     storage.study("small").add_trial(optuna.trial.create_trial(value=0.0))
     assert next_trials(storage, study)
 
 
-def test_a_search_without_rules_asks_for_none(
+def test_search_without_rules_runs_no_query_for_them(
     storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = create(storage, spec(), "test").study
@@ -247,7 +247,7 @@ def test_a_search_without_rules_asks_for_none(
     assert next_trials(storage, study)
 
 
-def test_other_rules_decide_anew(storage: Storage, spec: SpecOf) -> None:
+def test_changed_rules_are_evaluated_anew(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
     assert run_trials(storage, study, [0.25, 0.1]) == 1
     assert create(storage, spec(stop={"target": 0.3}), "test").did == "unchanged"
@@ -262,14 +262,14 @@ def test_other_rules_decide_anew(storage: Storage, spec: SpecOf) -> None:
     assert next_trials(storage, study)
 
 
-def test_more_trials_do_not_lift_a_rule(storage: Storage, spec: SpecOf) -> None:
+def test_more_trials_do_not_resume_a_search_stopped_by_a_rule(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
     run_trials(storage, study, [0.25, 0.1])
     longer = create(storage, spec(stop={"target": 0.3}, search={"trials": 20}), "test").study
     assert next_trials(storage, longer) == []
 
 
-def test_other_rules_do_not_lift_what_a_user_stopped(storage: Storage, spec: SpecOf) -> None:
+def test_changed_rules_do_not_resume_a_study_stopped_by_the_user(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
     run_trials(storage, study, [0.25, 0.1])
     assert stop(storage, study).changed == ("search", "full")
@@ -277,7 +277,7 @@ def test_other_rules_do_not_lift_what_a_user_stopped(storage: Storage, spec: Spe
     assert stopped(storage, study, "search") == BY_USER
 
 
-def test_a_rule_that_holds_ends_a_resumed_search_again(storage: Storage, spec: SpecOf) -> None:
+def test_rule_that_still_holds_stops_a_resumed_search(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(stop={"target": 0.3}), "test").study
     run_trials(storage, study, [0.25, 0.1])
     reason = "target 0.3 reached by trial 0 (0.25)"
@@ -287,7 +287,7 @@ def test_a_rule_that_holds_ends_a_resumed_search_again(storage: Storage, spec: S
     assert stopped(storage, study, "search") == Stopped("rule", reason)
 
 
-def test_inherited_trials_count_for_a_target_and_not_for_patience(storage: Storage, spec: SpecOf) -> None:
+def test_inherited_trials_count_for_target_but_not_for_patience(storage: Storage, spec: SpecOf) -> None:
     old = create(storage, spec(), "test").study
     for value in (0.4, 0.5, 0.6, 0.7):
         finish(storage, next_trials(storage, old), value)
@@ -301,7 +301,7 @@ def test_inherited_trials_count_for_a_target_and_not_for_patience(storage: Stora
 # At once with claims
 
 
-def test_a_stop_waits_for_a_claim_that_is_under_way(
+def test_stop_waits_for_a_running_claim(
     storage: Storage, spec: SpecOf, until_blocked: Callable[[], None]
 ) -> None:
     study = create(storage, spec(), "test").study
@@ -318,7 +318,7 @@ def test_a_stop_waits_for_a_claim_that_is_under_way(
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, TPE])
-def test_nothing_begins_once_a_stop_has_returned(
+def test_no_trial_begins_after_stop_returns(
     storage: Storage, spec: SpecOf, sampler: dict[str, object]
 ) -> None:
     space = {"lr": {"low": 1e-4, "high": 0.5, "log": True}}
