@@ -27,6 +27,7 @@ class Progress:
     `best_of_phase`: the lowest validation loss of the phase. `stale`: epochs since then, for early stopping.
     """
 
+    # Seven fields rather than nested objects, because a checkpoint stores them by name as flat JSON.
     epochs: int = 0
     phase: int = 0
     phase_epochs: int = 0

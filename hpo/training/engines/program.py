@@ -201,4 +201,6 @@ def step_of(network: NetworkSpec, optimizer: Optimizer, labels: Tensor, max_norm
 
 def in_precision(program: Program, precision: Precision) -> Program:
     """Return a step in `precision`. An evaluation is returned unchanged."""
-    return program if program.purpose == "evaluation" else replace(program, precision=precision)
+    if program.purpose == "evaluation" or program.precision == precision:
+        return program
+    return replace(program, precision=precision)
