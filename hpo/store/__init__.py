@@ -1,1 +1,5 @@
-"""Postgres: connection, schema, and the statements on studies, trials, leases and results."""
+"""Postgres: connections, the schema, and the statements on studies, trials, leases and results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

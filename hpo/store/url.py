@@ -10,7 +10,7 @@ from hpo.settings import Settings
 
 
 def parse_url(settings: Settings) -> URL | None:
-    """The URL of the settings with its password filled in; None means the embedded server.
+    """Return the database URL of the settings with its password, or None for the embedded server.
 
     Raises `InputError` for anything but Postgres.
     """
@@ -31,7 +31,7 @@ def parse_url(settings: Settings) -> URL | None:
     if backend not in ("postgresql", "postgres"):
         raise InputError(f"HPO_STORAGE_URL: {backend!r} is not supported; give a postgresql:// URL")
     if "@" in (url.host or "") or "password" in url.query:
-        # Messages would show this password, since they show all of the URL but what stands before the '@'.
+        # Messages show the whole URL except a password between user and host.
         raise InputError(
             "HPO_STORAGE_URL: the password must stand between user and host, with '%40' for '@'; "
             "or put it in a file and name that in HPO_STORAGE_PASSWORD_FILE"

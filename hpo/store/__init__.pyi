@@ -1,0 +1,16 @@
+from .checkpoints import Checkpoint as Checkpoint
+from .connection import Limits as Limits
+from .connection import Storage as Storage
+from .connection import open_storage as open_storage
+from .connection import open_url as open_url
+from .leases import Lease as Lease
+from .results import EpochMetrics as EpochMetrics
+from .results import TrialCurve as TrialCurve
+from .results import TrialOutcome as TrialOutcome
+from .retry import Backoff as Backoff
+from .retry import until_available as until_available
+from .server import start_server as start_server
+from .server import stop_server as stop_server
+from .statements import Statement as Statement
+from .trials import TrialRow as TrialRow
+from .url import parse_url as parse_url

@@ -1,0 +1,122 @@
+"""Epochs, outcomes and their transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import text
+from support.claims import claim
+from support.clients import expire_leases
+from support.trial_records import curve, hold, lease_rows, result, rows, write_all
+
+from hpo.spec.study_spec import StudySpec
+from hpo.store import results
+from hpo.store.connection import Storage
+from hpo.store.results import EpochMetrics, TrialOutcome
+from hpo.study.create import create
+from hpo.study.study import Study
+
+SpecOf = Callable[..., StudySpec]
+
+
+@pytest.fixture
+def study(storage: Storage, spec: SpecOf) -> Study:
+    """Three waiting trials of one batch size."""
+    return create(storage, spec(space={"batch_size": 16}, search={"trials": 3}), "test").study
+
+
+def test_the_first_report_of_an_epoch_stays(storage: Storage, study: Study) -> None:
+    trial, other = claim(storage, study, "search", "one", 2)
+    trial_id, other_id = trial.lease.trial_id, other.lease.trial_id
+    with storage.transaction() as connection:
+        assert results.report(connection, {}) == set()
+        assert results.report(connection, {trial_id: result(1, 0.5)}) == {trial_id}
+        new = results.report(connection, {trial_id: result(1, 0.25), other_id: result(1, 0.25)})
+        assert new == {other_id}
+        assert results.report(connection, {trial_id: result(2, 0.125)}) == {trial_id}
+    assert curve(storage, study, trial) == {1: 0.5, 2: 0.125}
+    with storage.transaction() as connection:
+        figures = connection.execute(
+            text(
+                "SELECT epoch, train_loss, validation_loss, validation_accuracy FROM hpo.epoch "
+                "WHERE trial_id = :trial_id ORDER BY epoch"
+            ),
+            {"trial_id": trial_id},
+        ).all()
+        assert results.epoch_metrics(connection, {trial_id: 2}) == {trial_id: EpochMetrics(0.125, 0.875)}
+    assert figures == [(1, 1.0, 0.5, 0.5), (2, 0.25, 0.125, 0.875)]
+
+
+@pytest.mark.parametrize(
+    ("state", "value"), [(TrialState.COMPLETE, 0.5), (TrialState.PRUNED, 0.75), (TrialState.FAIL, None)]
+)
+def test_finish_sets_state_value_and_attributes_and_deletes_the_lease(
+    storage: Storage, study: Study, state: TrialState, value: float | None
+) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    with storage.transaction() as connection:
+        results.finish(
+            connection,
+            {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5, "text": "a 'quote' é"})},
+        )
+    row = rows(storage, study)[0]
+    assert (row.state, row.value) == (state, value)
+    assert row.attributes == {"seed": trial.seed, "accuracy": 0.5, "text": "a 'quote' é"}
+    assert lease_rows(storage) == {}
+    assert hold(storage, trial) == set()
+    assert storage.study("small").trials[0].datetime_complete is not None
+
+
+def test_finish_deletes_the_epochs_after_the_last(storage: Storage, study: Study) -> None:
+    """A former owner had come further, and what ends the trial now went on from an older checkpoint."""
+    pack = claim(storage, study, "search", "one", 2)
+    with storage.transaction() as connection:
+        for epoch in (1, 2, 3, 4):
+            results.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
+        results.finish(
+            connection, {pack[0].lease.trial_id: TrialOutcome(TrialState.PRUNED, 0.5, {}, epochs=2)}
+        )
+        results.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {})})
+        epochs = connection.execute(text("SELECT trial_id, epoch FROM hpo.epoch ORDER BY 1, 2")).all()
+    first, second = (trial.lease.trial_id for trial in pack)
+    assert epochs == [(first, 1), (first, 2), *((second, epoch) for epoch in (1, 2, 3, 4))]
+    assert [t.last_step for t in storage.study("small").trials] == [2, 4, None]
+
+
+def test_finish_records_the_number_of_takeovers(storage: Storage, study: Study) -> None:
+    for _ in range(3):
+        (trial,) = claim(storage, study, "search", "one", 1)
+        expire_leases(storage)
+    with storage.transaction() as connection:
+        results.finish(
+            connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
+        )
+    assert rows(storage, study)[0].attributes == {"seed": trial.seed, "accuracy": 0.5, "takeovers": 2}
+
+
+def test_a_finished_trial_stays_as_it_is(storage: Storage, study: Study) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.FAIL, None), (TrialState.COMPLETE, 0.1)):
+        with storage.transaction() as connection:
+            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"value": value})})
+    row = rows(storage, study)[0]
+    assert (row.state, row.value, row.attributes["value"]) == (TrialState.COMPLETE, 0.5, 0.5)
+
+
+def test_a_failed_step_rolls_back_the_whole_transaction(storage: Storage, study: Study) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    before = lease_rows(storage)
+
+    def write_and_fail() -> None:
+        with storage.transaction() as connection:
+            assert write_all(connection, trial)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    assert rows(storage, study)[0].state == TrialState.RUNNING
+    assert curve(storage, study, trial) == {}
+    assert lease_rows(storage).keys() == before.keys()
+    assert hold(storage, trial) == {trial.lease.trial_id}
