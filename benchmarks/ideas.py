@@ -122,6 +122,7 @@ def suggest_from_completed(  # noqa: PLR0913
     seed: int,
     startup: int,
 ) -> list[Point]:
+    """Stand in for `GpSampler.suggest`; `sampler` is its self."""
     ended = (TrialState.COMPLETE, TrialState.FAIL)
     known = [
         trial if trial.state in ended else Observation(trial.point, TrialState.RUNNING) for trial in history
