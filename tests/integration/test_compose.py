@@ -39,7 +39,7 @@ SECRET = "/run/secrets/postgres_password"
 def compose(**variables: str) -> dict[str, Any]:
     """The compose file as Docker reads it where these variables are set."""
     filled = re.sub(
-        r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1]) or found[2], COMPOSE.read_text()
+        r"\$\{(\w+):-([^}]*)\}", lambda match: variables.get(match[1]) or match[2], COMPOSE.read_text()
     )
     return dict(yaml.safe_load(filled))
 
@@ -61,8 +61,8 @@ def image_environment() -> dict[str, str]:
 
 
 def entrypoint() -> list[str]:
-    (found,) = arguments_of("ENTRYPOINT")
-    return list(json.loads(found))
+    (command,) = arguments_of("ENTRYPOINT")
+    return list(json.loads(command))
 
 
 # The compose file
@@ -74,18 +74,18 @@ def check_schema(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_it_follows_the_compose_specification() -> None:
+def test_compose_file_follows_the_specification() -> None:
     done = check_schema(COMPOSE)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_specification_is_a_test(tmp_path: Path) -> None:
+def test_schema_refuses_an_invalid_compose_file(tmp_path: Path) -> None:
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text(COMPOSE.read_text().replace("healthcheck:", "health:"))
     assert check_schema(wrong).returncode == 1
 
 
-def test_the_password_is_in_the_secret_file_alone() -> None:
+def test_password_is_in_the_secret_file_only() -> None:
     parsed = compose()
     assert parsed["services"]["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"] == SECRET
     for name, service in parsed["services"].items():
@@ -95,7 +95,7 @@ def test_the_password_is_in_the_secret_file_alone() -> None:
         assert not any(re.search(r"://[^/@]*:[^/@]*@", value) for value in values.values()), name
 
 
-def test_the_secret_is_a_file_outside_of_git_and_image() -> None:
+def test_secret_file_is_outside_of_git_and_image() -> None:
     (secret,) = compose()["secrets"].values()
     assert secret == {"file": "./secrets/postgres_password"}
     elsewhere = compose(HPO_STORAGE_PASSWORD_FILE="/etc/hpo/password")
@@ -104,25 +104,25 @@ def test_the_secret_is_a_file_outside_of_git_and_image() -> None:
     assert "secrets" in ignored()
 
 
-def test_only_the_dashboard_is_reached_from_outside_and_only_from_this_machine() -> None:
+def test_only_the_dashboard_is_published_and_only_on_this_machine() -> None:
     services = compose()["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"dashboard": ["127.0.0.1:8080:8080"]}
     assert not any("network_mode" in service for service in services.values())
 
 
-def test_the_postgres_is_the_one_that_the_tests_run_on() -> None:
+def test_postgres_has_the_version_of_the_tests() -> None:
     assert compose()["services"]["postgres"]["image"] == f"postgres:{TARGET_POSTGRES_VERSION}"
 
 
-def test_all_wait_for_a_healthy_postgres() -> None:
+def test_services_wait_for_a_healthy_postgres() -> None:
     services = compose()["services"]
     assert services["postgres"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
     for name in OURS:
         assert services[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
 
 
-def test_workers_get_all_gpus_time_to_stop_and_another_try() -> None:
+def test_workers_have_all_gpus_a_grace_period_and_restarts() -> None:
     workers = compose()["services"]["workers"]
     (device,) = workers["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
@@ -130,7 +130,7 @@ def test_workers_get_all_gpus_time_to_stop_and_another_try() -> None:
     assert workers["restart"] == "on-failure"
 
 
-def test_what_must_last_is_in_volumes() -> None:
+def test_persistent_files_are_in_volumes() -> None:
     parsed = compose(HPO_ARTIFACTS="/srv/models")
     services, folders = parsed["services"], image_environment()
     (postgres,) = services["postgres"]["volumes"]
@@ -141,7 +141,7 @@ def test_what_must_last_is_in_volumes() -> None:
         assert f"/srv/models:{folders['HPO_ARTIFACTS']}" in services[name]["volumes"]
 
 
-def test_study_files_lie_where_commands_look_for_them() -> None:
+def test_study_files_are_mounted_in_the_working_folder() -> None:
     *_, folder = arguments_of("WORKDIR")
     assert f"./studies:{folder}/studies:ro" in compose()["services"]["hpo"]["volumes"]
 
@@ -155,20 +155,20 @@ def test_one_service_builds_the_image_and_none_pulls_it() -> None:
 # The image
 
 
-def test_the_image_does_not_run_as_root() -> None:
+def test_image_does_not_run_as_root() -> None:
     *_, user = arguments_of("USER")
     assert user not in ("root", "0")
     assert any(re.search(rf"\buseradd\b.* {user}\b", step) for step in arguments_of("RUN"))
 
 
-def test_the_image_has_a_python_that_the_project_allows() -> None:
+def test_image_has_a_supported_python() -> None:
     (base,) = arguments_of("FROM")
-    found = re.fullmatch(r"python:3\.(\d+)-slim", base)
-    assert found is not None
-    assert int(found[1]) >= 11
+    version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+    assert version is not None
+    assert int(version[1]) >= 11
 
 
-def test_the_image_gets_all_packages_after_the_dependencies() -> None:
+def test_image_installs_dependencies_before_the_code() -> None:
     copies = [shlex.split(rest) for rest in arguments_of("COPY")]
     sources = [source for *given, _target in copies for source in given]
     missing = [source for source in sources if not (ROOT / source).exists()]
@@ -181,7 +181,7 @@ def test_the_image_gets_all_packages_after_the_dependencies() -> None:
     assert "pip install" in steps[steps.index("pyproject.toml constraints.txt ./") + 1]
 
 
-def test_the_image_starts_the_installed_command() -> None:
+def test_image_starts_the_installed_command() -> None:
     (executable,) = entrypoint()
     assert executable in {script.name for script in entry_points(group="console_scripts")}
     assert (Path(sys.executable).parent / executable).is_file()
@@ -195,7 +195,7 @@ def ignored() -> set[str]:
     return {name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
 
 
-def test_the_build_context_has_the_code_and_no_more_than_it_needs() -> None:
+def test_build_context_has_the_code_and_no_secrets() -> None:
     assert {".git", ".venv", "secrets", ".env", "tests"} <= ignored()
     assert not {"data", "models", "hpo", "studies", "pyproject.toml"} & ignored()
 
@@ -255,7 +255,7 @@ def host(tcp_postgres: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     admin.dispose()
 
 
-def test_the_health_check_tells_a_server_that_answers(host: Host) -> None:
+def test_health_check_detects_a_server_that_answers(host: Host) -> None:
     kind, *command = compose()["services"]["postgres"]["healthcheck"]["test"]
     assert kind == "CMD"
     binaries = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
@@ -266,7 +266,7 @@ def test_the_health_check_tells_a_server_that_answers(host: Host) -> None:
         assert done.returncode == code, done
 
 
-def test_the_password_file_opens_the_database(host: Host) -> None:
+def test_password_file_opens_the_database(host: Host) -> None:
     shell = host.shell("dashboard")
     shell.hpo("study", "list")
     without = {name: value for name, value in shell.variables.items() if "PASSWORD" not in name}
@@ -274,7 +274,7 @@ def test_the_password_file_opens_the_database(host: Host) -> None:
     assert "password" in refused.stderr
 
 
-def test_the_dashboard_serves_the_storage(host: Host) -> None:
+def test_dashboard_serves_the_storage(host: Host) -> None:
     process = host.shell("dashboard").start(*host.arguments("dashboard"))
     try:
         assert process.stdout is not None
@@ -289,7 +289,7 @@ def test_the_dashboard_serves_the_storage(host: Host) -> None:
         process.communicate()
 
 
-def test_a_study_is_created_then_served_by_the_workers(host: Host) -> None:
+def test_workers_train_a_created_study(host: Host) -> None:
     once, workers = host.shell("hpo"), host.shell("workers")
     study = SMALL_STUDY.replace("trials = 12", "trials = 2").replace("epochs = 3", "epochs = 1")
     once.write("pair.toml", study)

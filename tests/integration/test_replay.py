@@ -42,27 +42,27 @@ def table_of(spec: StudySpec, diverging: Point | None = None) -> CurveTable:
     return CurveTable(tuple(spec.space.domains), {cell(p): (run(p, 0), run(p, 1)) for p in points})
 
 
-def last(found: Replay) -> tuple[int, int]:
-    return found.moments[-1].epochs, found.moments[-1].trials
+def last(search: Replay) -> tuple[int, int]:
+    return search.moments[-1].epochs, search.moments[-1].trials
 
 
 @pytest.mark.parametrize("workers", [1, 4, 16])
-def test_random_search_finds_the_same_with_any_number_of_workers(
+def test_random_search_is_the_same_with_any_number_of_workers(
     workers: int, scratch: Storage, spec: SpecOf
 ) -> None:
     study = spec()
     table = table_of(study)
-    found = replay_search(scratch, study, table, workers)
-    assert last(found) == (study.search.trials * EPOCHS, study.search.trials)
+    search = replay_search(scratch, study, table, workers)
+    assert last(search) == (study.search.trials * EPOCHS, study.search.trials)
     points = plan(study.space, study.search.trials, study.seed)
     runs = [table.run(point, search_seed(study, number)) for number, point in enumerate(points)]
     losses = [run[-1].validation_loss for run in runs]
     best = points[losses.index(min(losses))]
-    assert found.moments[-1].best == best
-    assert found.promoted == (best,)
+    assert search.moments[-1].best == best
+    assert search.promoted == (best,)
     device_seconds = study.search.trials * EPOCHS * 2.5
-    assert found.moments[-1].device_seconds == pytest.approx(device_seconds)
-    assert found.moments[-1].seconds >= device_seconds / workers * 0.999
+    assert search.moments[-1].device_seconds == pytest.approx(device_seconds)
+    assert search.moments[-1].seconds >= device_seconds / workers * 0.999
 
 
 def test_more_workers_take_less_time(scratch: Storage, spec: SpecOf) -> None:
@@ -73,7 +73,7 @@ def test_more_workers_take_less_time(scratch: Storage, spec: SpecOf) -> None:
     assert four < one / 2
 
 
-def test_time_and_spending_only_grow(scratch: Storage, spec: SpecOf) -> None:
+def test_time_and_spent_budgets_only_grow(scratch: Storage, spec: SpecOf) -> None:
     study = spec(pruner={"name": "asha"})
     moments = replay_search(scratch, study, table_of(study), 4).moments
     for attribute in ("seconds", "device_seconds", "epochs", "trials"):
@@ -82,7 +82,7 @@ def test_time_and_spending_only_grow(scratch: Storage, spec: SpecOf) -> None:
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "pause"])
-def test_a_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> None:
+def test_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> None:
     study = spec(pruner={"name": pruner, "startup_trials": 2})
     epochs, ended = last(replay_search(scratch, study, table_of(study), width=2))
     assert ended == study.search.trials
@@ -90,7 +90,7 @@ def test_a_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> N
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_one_worker_repeats_itself(sampler: str, scratch: Storage, spec: SpecOf) -> None:
+def test_replay_with_one_worker_is_reproducible(sampler: str, scratch: Storage, spec: SpecOf) -> None:
     pruner = {"name": "median", "startup_trials": 2} if sampler == "tpe" else {"name": "pause"}
     study = spec(sampler={"name": sampler, "startup": 4}, pruner=pruner)
     one, two = (replay_search(scratch, study, table_of(study), width=2) for _ in range(2))
@@ -98,9 +98,7 @@ def test_one_worker_repeats_itself(sampler: str, scratch: Storage, spec: SpecOf)
     assert last(one)[1] == study.search.trials
 
 
-def test_several_workers_repeat_themselves_beside_those_of_another_replay(
-    scratch: Storage, spec: SpecOf
-) -> None:
+def test_concurrent_replays_are_reproducible(scratch: Storage, spec: SpecOf) -> None:
     study = spec(sampler={"name": "gp", "startup": 4}, pruner={"name": "pause"})
 
     def again(_turn: int) -> Replay:
@@ -120,7 +118,7 @@ def test_gp_tries_every_cell_once(workers: int, scratch: Storage, spec: SpecOf) 
     assert len({cell(trial.params) for trial in trials}) == len(trials) == 24
 
 
-def test_a_budget_of_epochs_ends_a_search(scratch: Storage, spec: SpecOf) -> None:
+def test_budget_of_epochs_ends_a_search(scratch: Storage, spec: SpecOf) -> None:
     study = spec(stop={"epochs": 30})
     epochs, ended = last(replay_search(scratch, study, table_of(study), width=2))
     assert epochs == 2 * 18  # two packs: the second had begun before
@@ -135,32 +133,32 @@ def test_many_workers_keep_to_a_budget_of_epochs(workers: int, scratch: Storage,
     assert ended == 6
 
 
-def test_what_pruning_leaves_of_a_budget_goes_to_others(scratch: Storage, spec: SpecOf) -> None:
+def test_epochs_saved_by_pruning_go_to_other_trials(scratch: Storage, spec: SpecOf) -> None:
     study = spec(stop={"epochs": 50}, pruner={"name": "asha"})
     epochs, ended = last(replay_search(scratch, study, table_of(study), 4, width=1))
     assert 50 <= epochs < 50 + EPOCHS
     assert ended > 6
 
 
-def test_what_diverges_is_neither_best_nor_promoted(scratch: Storage, spec: SpecOf) -> None:
+def test_diverged_trial_is_neither_best_nor_promoted(scratch: Storage, spec: SpecOf) -> None:
     study = spec()
     points = plan(study.space, study.search.trials, study.seed)
     best = min(points, key=loss)
-    found = replay_search(scratch, study, table_of(study, diverging=best))
-    assert last(found) == ((study.search.trials - 1) * EPOCHS + 1, study.search.trials)
-    assert found.moments[-1].best not in (None, best)
-    assert best not in found.promoted
+    search = replay_search(scratch, study, table_of(study, diverging=best))
+    assert last(search) == ((study.search.trials - 1) * EPOCHS + 1, study.search.trials)
+    assert search.moments[-1].best not in (None, best)
+    assert best not in search.promoted
 
 
-def test_nothing_is_promoted_where_all_diverged(scratch: Storage, spec: SpecOf) -> None:
+def test_nothing_is_promoted_if_every_trial_diverged(scratch: Storage, spec: SpecOf) -> None:
     study = spec(search={"trials": 1})
     point = plan(study.space, 1, study.seed)[0]
-    found = replay_search(scratch, study, table_of(study, diverging=point))
-    assert found.promoted == ()
-    assert found.moments[-1].best is None
+    search = replay_search(scratch, study, table_of(study, diverging=point))
+    assert search.promoted == ()
+    assert search.moments[-1].best is None
 
 
-def test_the_trials_are_the_real_thing(scratch: Storage, spec: SpecOf) -> None:
+def test_replayed_trials_are_stored_like_trained_trials(scratch: Storage, spec: SpecOf) -> None:
     before = len(scratch.backend.get_all_studies())
     study = spec(pruner={"name": "asha"})
     replay_search(scratch, study, table_of(study), 2)

@@ -52,19 +52,19 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
-def test_what_is_written_is_loaded(tmp_path: Path, spec: ModelSpec) -> None:
-    found = load_bundle(write(tmp_path / "new" / "bundle", spec))
-    assert (found.spec, found.classes, found.metrics) == (spec, CLASSES, METRICS)
-    assert (found.params, found.provenance) == (PARAMS, PROVENANCE)
-    assert isinstance(found.params["batch_size"], int)
+def test_loaded_bundle_equals_the_written_one(tmp_path: Path, spec: ModelSpec) -> None:
+    opened = load_bundle(write(tmp_path / "new" / "bundle", spec))
+    assert (opened.spec, opened.classes, opened.metrics) == (spec, CLASSES, METRICS)
+    assert (opened.params, opened.provenance) == (PARAMS, PROVENANCE)
+    assert isinstance(opened.params["batch_size"], int)
     pixels = images(5, spec.in_channels, 28, 28)
     expected = probabilities(network(spec), torch.from_numpy(pixels), spec.normalization, "cpu")
-    assert np.array_equal(found.predict(pixels), expected)
-    assert found.model is found.model
-    assert not found.model.training
+    assert np.array_equal(opened.predict(pixels), expected)
+    assert opened.model is opened.model
+    assert not opened.model.training
 
 
-def test_a_bundle_is_five_plain_files(path: Path) -> None:
+def test_bundle_is_five_plain_files(path: Path) -> None:
     assert {file.name for file in path.iterdir()} == FILES
     assert [file.name for file in path.parent.iterdir()] == ["bundle"]
     assert json.loads((path / "params.json").read_text()) == PARAMS
@@ -72,7 +72,7 @@ def test_a_bundle_is_five_plain_files(path: Path) -> None:
     assert load_file(path / "weights.safetensors").keys() == network().state_dict().keys()
 
 
-def test_others_may_read_a_bundle_as_the_umask_says(path: Path) -> None:
+def test_bundle_has_the_permissions_of_the_umask(path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~mask}
@@ -80,19 +80,19 @@ def test_others_may_read_a_bundle_as_the_umask_says(path: Path) -> None:
 
 
 def test_grey_images_need_no_channel_axis(path: Path) -> None:
-    found = load_bundle(path)
+    opened = load_bundle(path)
     pixels = images(4, 28, 28)
-    assert np.array_equal(found.predict(pixels), found.predict(pixels[:, None]))
-    backwards = found.predict(pixels[::-1])
-    assert backwards == pytest.approx(found.predict(pixels)[::-1], abs=1e-6)
-    assert found.predict(pixels[:0]).shape == (0, 3)
+    assert np.array_equal(opened.predict(pixels), opened.predict(pixels[:, None]))
+    backwards = opened.predict(pixels[::-1])
+    assert backwards == pytest.approx(opened.predict(pixels)[::-1], abs=1e-6)
+    assert opened.predict(pixels[:0]).shape == (0, 3)
 
 
 def test_rank_orders_classes_by_probability(path: Path) -> None:
-    found = load_bundle(path)
+    opened = load_bundle(path)
     pixels = images(4, 28, 28)
-    rankings = found.rank(pixels, top=2)
-    for row, ranking in zip(found.predict(pixels), rankings, strict=True):
+    rankings = opened.rank(pixels, top=2)
+    for row, ranking in zip(opened.predict(pixels), rankings, strict=True):
         assert len(ranking) == 2
         assert ranking[0] == (CLASSES[row.argmax()], row.max())
         assert ranking[0][1] >= ranking[1][1]
@@ -101,15 +101,15 @@ def test_rank_orders_classes_by_probability(path: Path) -> None:
 def test_weights_of_a_pack_and_tied_weights_can_be_written(tmp_path: Path) -> None:
     state = network().state_dict()
     stacked = {name: torch.stack([tensor, tensor + 1]) for name, tensor in state.items()}
-    found = load_bundle(write(tmp_path / "pack", weights={name: t[0] for name, t in stacked.items()}))
-    assert all(torch.equal(tensor, state[name]) for name, tensor in found.model.state_dict().items())
+    opened = load_bundle(write(tmp_path / "pack", weights={name: t[0] for name, t in stacked.items()}))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in opened.model.state_dict().items())
 
     tied = {**state, "again": state["classifier.1.weight"], "turned": state["classifier.1.weight"].T}
     saved = load_file(write(tmp_path / "tied", weights=tied) / "weights.safetensors")
     assert all(torch.equal(tensor, tied[name]) for name, tensor in saved.items())
 
 
-def test_loading_leaves_the_random_numbers_alone(path: Path) -> None:
+def test_loading_does_not_advance_the_random_numbers(path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -119,7 +119,7 @@ def test_loading_leaves_the_random_numbers_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["save", "_write"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=type)
-def test_a_failure_while_writing_leaves_nothing_behind(
+def test_failed_write_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
 ) -> None:
     def fail(*_: object) -> None:
@@ -138,7 +138,7 @@ def test_values_that_are_not_json_leave_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_is_replaced_whole(path: Path) -> None:
+def test_bundle_is_replaced_as_a_whole(path: Path) -> None:
     other = write(path.parent / "other", COLOUR, seed=1)
     write(path, COLOUR, seed=1)
     for name in FILES:
@@ -146,7 +146,7 @@ def test_a_bundle_is_replaced_whole(path: Path) -> None:
     assert {file.name for file in path.parent.iterdir()} == {"bundle", "other"}
 
 
-def test_a_bundle_stays_when_its_replacement_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_bundle_stays_when_its_replacement_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file.name: file.read_bytes() for file in path.iterdir()}
     rename = Path.rename
 
@@ -162,7 +162,7 @@ def test_a_bundle_stays_when_its_replacement_fails(path: Path, monkeypatch: pyte
     assert [file.name for file in path.parent.iterdir()] == ["bundle"]
 
 
-def test_an_empty_folder_and_a_link_are_fine(tmp_path: Path) -> None:
+def test_empty_folder_and_link_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     write(tmp_path / "link")
@@ -170,7 +170,7 @@ def test_an_empty_folder_and_a_link_are_fine(tmp_path: Path) -> None:
     assert load_bundle(tmp_path / "real").params == PARAMS
 
 
-def test_what_is_no_bundle_is_never_replaced(path: Path) -> None:
+def test_other_folder_is_never_replaced(path: Path) -> None:
     (path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"bundle: is not empty and not a bundle: choose a new folder"):
         write(path)
@@ -185,13 +185,13 @@ def test_what_is_no_bundle_is_never_replaced(path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere: no such folder"):
         load_bundle(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_missing_file_is_named(path: Path, name: str) -> None:
+def test_missing_file_is_named(path: Path, name: str) -> None:
     (path / name).unlink()
     with pytest.raises(InputError, match=f"{name}: no such file"):
         load_bundle(path)
@@ -207,7 +207,7 @@ def test_a_missing_file_is_named(path: Path, name: str) -> None:
         ("model.json", b"\xff\xfe", "model.json: Invalid JSON"),
     ],
 )
-def test_a_damaged_file_is_one_line(path: Path, name: str, text: str | bytes, message: str) -> None:
+def test_damaged_file_is_reported_in_one_line(path: Path, name: str, text: str | bytes, message: str) -> None:
     (path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message) as caught:
         load_bundle(path)
@@ -225,14 +225,14 @@ def test_a_damaged_file_is_one_line(path: Path, name: str, text: str | bytes, me
         ({"std": [0.0]}, "every std above 0"),
     ],
 )
-def test_a_model_file_has_rules(path: Path, change: dict[str, Any], message: str) -> None:
+def test_invalid_model_file_is_refused(path: Path, change: dict[str, Any], message: str) -> None:
     file = path / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(InputError, match=rf"model.json: .*{message}"):
         load_bundle(path)
 
 
-def test_an_unknown_model_is_named(path: Path) -> None:
+def test_unknown_model_is_named(path: Path) -> None:
     file = path / "model.json"
     file.write_text(file.read_text().replace("lenet", "lennet"))
     with pytest.raises(InputError, match=r"model.json: unknown model 'lennet': did you mean lenet"):
@@ -240,7 +240,7 @@ def test_an_unknown_model_is_named(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "pickle"])
-def test_damaged_weights_are_one_line_and_never_unpickled(path: Path, tmp_path: Path, damage: str) -> None:
+def test_damaged_weights_are_reported_and_never_unpickled(path: Path, tmp_path: Path, damage: str) -> None:
     trace = tmp_path / "unpickled"
 
     class Payload:
@@ -256,9 +256,9 @@ def test_damaged_weights_are_one_line_and_never_unpickled(path: Path, tmp_path: 
         "pickle": pickle.dumps(Payload()),
     }
     weights.write_bytes(damaged[damage])
-    found = load_bundle(path)
+    opened = load_bundle(path)
     with pytest.raises(InputError, match=r"weights.safetensors: damaged or unreadable") as caught:
-        found.predict(images(1, 28, 28))
+        opened.predict(images(1, 28, 28))
     assert "\n" not in str(caught.value)
     assert not trace.exists()
 
@@ -292,17 +292,17 @@ def test_weights_of_another_network_are_refused(path: Path) -> None:
         (np.uint8(3), r"shape \(\)"),
     ],
 )
-def test_images_of_another_kind_are_refused(path: Path, bad: Pixels, message: str) -> None:
+def test_images_of_wrong_type_or_shape_are_refused(path: Path, bad: Pixels, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_bundle(path).predict(bad)
 
 
-def test_colours_need_their_channels(tmp_path: Path) -> None:
+def test_colour_images_need_a_channel_axis(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shape \(2, 28, 28\): it must be \(N, 3, 28, 28\)$"):
         load_bundle(write(tmp_path / "bundle", COLOUR)).predict(images(2, 28, 28))
 
 
-def test_the_package_offers_bundles_and_imports_no_torch_for_it() -> None:
+def test_package_exports_bundles_without_importing_torch() -> None:
     assert (hpo.load_bundle, hpo.Bundle) == (load_bundle, Bundle)
     assert set(vars(hpo)["__all__"]) == {"load_bundle", "Bundle"}
     with pytest.raises(AttributeError, match="load_bundel"):

@@ -36,37 +36,37 @@ def save(path: Path, pixels: npt.NDArray[Any], **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
-def test_an_image_of_the_network_s_size_keeps_its_pixels(tmp_path: Path, mode: str) -> None:
+def test_image_of_the_right_size_keeps_its_pixels(tmp_path: Path, mode: str) -> None:
     pixels = digit()
     file = tmp_path / "digit.png"
     Image.fromarray(pixels).convert(mode).save(file)
-    found = read_image(file, GREY)
-    assert found.pixels.dtype == np.uint8
-    assert np.array_equal(found.pixels, pixels)
-    assert not found.inverted
+    read = read_image(file, GREY)
+    assert read.pixels.dtype == np.uint8
+    assert np.array_equal(read.pixels, pixels)
+    assert not read.inverted
 
 
-def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
+def test_16_bit_image_is_scaled_to_8_bits(tmp_path: Path) -> None:
     file = save(tmp_path / "deep.png", digit().astype(np.uint16) * 257)
     assert np.array_equal(read_image(file, GREY).pixels, digit())
 
 
-def test_black_on_white_is_inverted_and_says_so(tmp_path: Path) -> None:
-    found = read_image(save(tmp_path / "scan.png", 255 - digit()), GREY)
-    assert found.inverted
-    assert np.array_equal(found.pixels, digit())
+def test_black_on_white_image_is_inverted(tmp_path: Path) -> None:
+    read = read_image(save(tmp_path / "scan.png", 255 - digit()), GREY)
+    assert read.inverted
+    assert np.array_equal(read.pixels, digit())
 
 
 @pytest.mark.parametrize("ink", [0, 255])
-def test_ink_on_a_transparent_ground_is_seen(tmp_path: Path, ink: int) -> None:
+def test_drawing_on_a_transparent_ground_is_visible(tmp_path: Path, ink: int) -> None:
     layers = np.stack([np.full_like(digit(), ink), digit()], axis=-1)  # (28, 28, 2): grey, alpha
     Image.fromarray(layers, mode="LA").save(tmp_path / "ink.png")
-    found = read_image(tmp_path / "ink.png", GREY)
-    assert np.array_equal(found.pixels, digit())
-    assert found.inverted == (ink == 0)
+    read = read_image(tmp_path / "ink.png", GREY)
+    assert np.array_equal(read.pixels, digit())
+    assert read.inverted == (ink == 0)
 
 
-def test_an_invisible_image_is_black(tmp_path: Path) -> None:
+def test_fully_transparent_image_is_black(tmp_path: Path) -> None:
     Image.new("RGBA", (28, 28), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     assert not read_image(tmp_path / "clear.png", GREY).pixels.any()
 
@@ -85,11 +85,11 @@ def test_other_sizes_keep_their_aspect_and_are_padded_with_black(
 
 
 @pytest.mark.parametrize("shape", [(1, 1000), (1000, 1), (1, 1)])
-def test_no_shape_is_too_odd(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_extreme_aspect_ratio_is_padded(tmp_path: Path, shape: tuple[int, int]) -> None:
     assert read_image(save(tmp_path / "line.png", images(*shape)), GREY).pixels.shape == (28, 28)
 
 
-def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
+def test_photo_is_turned_by_its_exif_orientation(tmp_path: Path) -> None:
     turned = Image.fromarray(np.rot90(digit()))
     exif = turned.getexif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees clockwise to see it upright
@@ -97,20 +97,20 @@ def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "photo.png", GREY).pixels, digit())
 
 
-def test_colours_are_kept_for_a_network_of_colours(tmp_path: Path) -> None:
+def test_rgb_network_gets_colours(tmp_path: Path) -> None:
     pixels = images(28, 28, 3) // 2 + 128
-    found = read_image(save(tmp_path / "colours.png", pixels), COLOUR)
-    assert np.array_equal(found.pixels, pixels.transpose(2, 0, 1))
-    assert not found.inverted
+    read = read_image(save(tmp_path / "colours.png", pixels), COLOUR)
+    assert np.array_equal(read.pixels, pixels.transpose(2, 0, 1))
+    assert not read.inverted
 
 
-def test_a_network_that_knows_bright_grounds_gets_them(tmp_path: Path) -> None:
-    found = read_image(save(tmp_path / "page.png", 255 - digit()), dataclasses.replace(GREY, mean=(0.9,)))
-    assert np.array_equal(found.pixels, 255 - digit())
-    assert not found.inverted
+def test_image_is_not_inverted_for_a_network_of_bright_images(tmp_path: Path) -> None:
+    read = read_image(save(tmp_path / "page.png", 255 - digit()), dataclasses.replace(GREY, mean=(0.9,)))
+    assert np.array_equal(read.pixels, 255 - digit())
+    assert not read.inverted
 
 
-def test_files_that_are_no_image_are_named(tmp_path: Path) -> None:
+def test_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.png: No such file or directory"):
         read_image(tmp_path / "none.png", GREY)
     with pytest.raises(InputError, match="Is a directory"):
@@ -129,18 +129,18 @@ def test_files_that_are_no_image_are_named(tmp_path: Path) -> None:
     assert len(messages) >= len(damages) // 2
 
 
-def test_pictures_stack_to_what_predict_takes(tmp_path: Path) -> None:
+def test_images_stack_to_a_batch(tmp_path: Path) -> None:
     files = [save(tmp_path / f"{n}.png", digit() // (n + 1)) for n in range(3)]
     assert np.stack([read_image(file, GREY).pixels for file in files]).shape == (3, 28, 28)
 
 
 @pytest.mark.emnist
-def test_characters_are_not_taken_for_scans(tmp_path: Path) -> None:
+def test_emnist_characters_are_not_inverted(tmp_path: Path) -> None:
     root = os.environ.get("HPO_DATA_DIR")
     if not root or not Path(root).is_dir():
         pytest.skip("HPO_DATA_DIR is not set to a folder")
     train = open_dataset("emnist-byclass", Path(root)).load_train()
     for index in range(0, len(train), len(train) // 500):
-        found = read_image(save(tmp_path / "character.png", train.images[index]), GREY)
-        assert not found.inverted
-        assert np.array_equal(found.pixels, train.images[index])
+        read = read_image(save(tmp_path / "character.png", train.images[index]), GREY)
+        assert not read.inverted
+        assert np.array_equal(read.pixels, train.images[index])

@@ -65,29 +65,29 @@ def test_probabilities_are_the_softmax_of_the_normalised_images() -> None:
     batch, _ = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD).batch(torch.arange(7))
     with torch.no_grad():
         expected = model.eval()(batch).softmax(-1).numpy()
-    found = probabilities(model, pixels, NORMALIZATION, "cpu")
-    assert found.dtype == np.float32
-    assert np.array_equal(found, expected)
+    actual = probabilities(model, pixels, NORMALIZATION, "cpu")
+    assert actual.dtype == np.float32
+    assert np.array_equal(actual, expected)
 
 
 def test_probabilities_by_hand() -> None:
     pixels = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)  # (1, 1, 1, 3): 0, 0.2 and 1
-    found = probabilities(Logits(), pixels, Normalization((0.2,), (0.4,)), "cpu")
+    actual = probabilities(Logits(), pixels, Normalization((0.2,), (0.4,)), "cpu")
     odds = np.exp([-0.5, 0, 2])
-    assert found[0] == pytest.approx(odds / odds.sum(), rel=1e-6)
+    assert actual[0] == pytest.approx(odds / odds.sum(), rel=1e-6)
 
 
-def test_log_probabilities_come_out_as_probabilities() -> None:
+def test_log_probabilities_become_probabilities() -> None:
     model = nn.Sequential(lenet(), nn.LogSoftmax(-1))
     plain = probabilities(model[0], images(4), NORMALIZATION, "cpu")
     assert probabilities(model, images(4), NORMALIZATION, "cpu") == pytest.approx(plain, abs=1e-6)
 
 
-def test_probabilities_of_colours_use_each_channel_s_mean_and_std() -> None:
+def test_colour_images_are_normalised_per_channel() -> None:
     pixels = torch.tensor([51, 102, 153], dtype=torch.uint8).view(1, 3, 1, 1)
-    found = probabilities(Logits(), pixels, Normalization((0.2, 0.2, 0.2), (0.1, 0.2, 0.4)), "cpu")
+    actual = probabilities(Logits(), pixels, Normalization((0.2, 0.2, 0.2), (0.1, 0.2, 0.4)), "cpu")
     odds = np.exp([0, 1, 1])
-    assert found[0] == pytest.approx(odds / odds.sum(), rel=1e-5)
+    assert actual[0] == pytest.approx(odds / odds.sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 10])
@@ -101,7 +101,7 @@ def test_neither_dropout_nor_batches_change_probabilities(n: int) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_diverged_network_is_refused(value: float) -> None:
+def test_diverged_network_is_refused(value: float) -> None:
     model = lenet()
     with torch.no_grad():
         next(model.parameters())[0] = value
@@ -115,96 +115,96 @@ def test_metrics_by_hand() -> None:
     predicted = np.array([0, 0, 1, 1, 2, 0])
     of_predicted, of_other = 0.5, 0.25
     given_ = np.where(one_hot(predicted) == 1, of_predicted, of_other).astype(np.float32)
-    found = metrics(labels, given_, CLASSES)
+    actual = metrics(labels, given_, CLASSES)
 
-    assert found.n == 6
-    assert found.accuracy == 3 / 6
-    assert found.confusion == ((2, 1, 0), (0, 1, 1), (1, 0, 0))
-    rows = [(m.name, m.precision, m.recall, m.f1, m.support) for m in found.per_class]
+    assert actual.n == 6
+    assert actual.accuracy == 3 / 6
+    assert actual.confusion == ((2, 1, 0), (0, 1, 1), (1, 0, 0))
+    rows = [(m.name, m.precision, m.recall, m.f1, m.support) for m in actual.per_class]
     assert rows == [("a", 2 / 3, 2 / 3, 2 / 3, 3), ("b", 1 / 2, 1 / 2, 1 / 2, 2), ("c", 0, 0, 0, 1)]
-    assert found.loss == pytest.approx(-(3 * math.log(of_predicted) + 3 * math.log(of_other)) / 6)
-    for macro in (found.macro_precision, found.macro_recall, found.macro_f1):
+    assert actual.loss == pytest.approx(-(3 * math.log(of_predicted) + 3 * math.log(of_other)) / 6)
+    for macro in (actual.macro_precision, actual.macro_recall, actual.macro_f1):
         assert macro == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
-    for weighted in (found.weighted_precision, found.weighted_recall, found.weighted_f1):
+    for weighted in (actual.weighted_precision, actual.weighted_recall, actual.weighted_f1):
         assert weighted == pytest.approx((3 * 2 / 3 + 2 * 1 / 2 + 1 * 0) / 6)
 
 
 @given(st.integers(1, 500), st.data())
 @settings(max_examples=50)
-def test_the_interval_is_wilson_s_closed_form(n: int, data: st.DataObject) -> None:
+def test_interval_is_the_closed_form_of_wilson(n: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, n))
     labels = np.zeros(n, dtype=np.int64)
-    found = metrics(labels, one_hot((np.arange(n) >= correct).astype(np.int64)), CLASSES)
+    actual = metrics(labels, one_hot((np.arange(n) >= correct).astype(np.int64)), CLASSES)
     z, p = 1.959963984540054, correct / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    assert found.accuracy_interval == pytest.approx((middle - half, middle + half), abs=1e-12)
+    assert actual.accuracy_interval == pytest.approx((middle - half, middle + half), abs=1e-12)
 
 
-def test_a_perfect_classifier() -> None:
+def test_metrics_of_a_perfect_classifier() -> None:
     labels = np.array([0, 1, 2, 2])
-    found = metrics(labels, one_hot(labels), CLASSES)
-    summary = dataclasses.asdict(found)
+    actual = metrics(labels, one_hot(labels), CLASSES)
+    summary = dataclasses.asdict(actual)
     assert {summary[f"{mean}_{rate}"] for mean in ("weighted", "macro") for rate in ("precision", "f1")} == {
         1
     }
-    assert (found.accuracy, found.loss) == (1, 0)
-    assert found.accuracy_interval[1] == 1
-    assert found.confusion == ((1, 0, 0), (0, 1, 0), (0, 0, 2))
+    assert (actual.accuracy, actual.loss) == (1, 0)
+    assert actual.accuracy_interval[1] == 1
+    assert actual.confusion == ((1, 0, 0), (0, 1, 0), (0, 0, 2))
 
 
-def test_a_classifier_that_is_always_wrong() -> None:
+def test_metrics_of_a_classifier_that_is_always_wrong() -> None:
     labels = np.array([0, 1, 2, 2])
-    found = metrics(labels, one_hot((labels + 1) % 3), CLASSES)
-    assert (found.accuracy, found.weighted_f1, found.macro_recall) == (0, 0, 0)
-    assert found.accuracy_interval[0] == 0
+    actual = metrics(labels, one_hot((labels + 1) % 3), CLASSES)
+    assert (actual.accuracy, actual.weighted_f1, actual.macro_recall) == (0, 0, 0)
+    assert actual.accuracy_interval[0] == 0
     # It gave the truth no probability at all: the loss is that of the smallest normal float32.
-    assert found.loss == pytest.approx(126 * math.log(2))
+    assert actual.loss == pytest.approx(126 * math.log(2))
 
 
-def test_a_uniform_classifier_loses_the_logarithm_of_the_classes() -> None:
+def test_loss_of_a_uniform_classifier_is_the_logarithm_of_the_classes() -> None:
     uniform = np.full((10, 3), 1 / 3, dtype=np.float32)
     assert metrics(np.arange(10) % 3, uniform, CLASSES).loss == pytest.approx(math.log(3))
 
 
-def test_a_class_without_examples_counts_in_the_macro_mean() -> None:
+def test_class_without_examples_counts_in_the_macro_mean() -> None:
     labels = np.array([0, 1])
-    found = metrics(labels, one_hot(labels), CLASSES)
-    assert found.macro_f1 == pytest.approx(2 / 3)
-    assert found.weighted_f1 == 1
-    assert found.per_class[2] == ClassMetrics("c", 0, 0, 0, 0)
+    actual = metrics(labels, one_hot(labels), CLASSES)
+    assert actual.macro_f1 == pytest.approx(2 / 3)
+    assert actual.weighted_f1 == 1
+    assert actual.per_class[2] == ClassMetrics("c", 0, 0, 0, 0)
 
 
 @given(predictions())
 @settings(max_examples=50)
-def test_laws_of_metrics(case: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]) -> None:
+def test_metrics_are_consistent(case: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]) -> None:
     labels, given_ = case
-    found = metrics(labels, given_, CLASSES)
-    low, high = found.accuracy_interval
-    assert 0 <= low <= found.accuracy <= high <= 1
-    assert found.weighted_recall == pytest.approx(found.accuracy)
-    confusion = np.array(found.confusion)
-    assert confusion.sum() == found.n == len(labels)
-    assert confusion.trace() / found.n == found.accuracy
-    assert confusion.sum(axis=1).tolist() == [m.support for m in found.per_class]
-    assert found.loss >= 0
+    actual = metrics(labels, given_, CLASSES)
+    low, high = actual.accuracy_interval
+    assert 0 <= low <= actual.accuracy <= high <= 1
+    assert actual.weighted_recall == pytest.approx(actual.accuracy)
+    confusion = np.array(actual.confusion)
+    assert confusion.sum() == actual.n == len(labels)
+    assert confusion.trace() / actual.n == actual.accuracy
+    assert confusion.sum(axis=1).tolist() == [m.support for m in actual.per_class]
+    assert actual.loss >= 0
 
     order = np.random.default_rng(0).permutation(len(labels))
     shuffled = metrics(labels[order], given_[order], CLASSES)
-    assert dataclasses.replace(shuffled, loss=found.loss) == found
-    assert shuffled.loss == pytest.approx(found.loss)
+    assert dataclasses.replace(shuffled, loss=actual.loss) == actual
+    assert shuffled.loss == pytest.approx(actual.loss)
 
-    plain = found.to_json()
+    plain = actual.to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
 
-def test_probabilities_of_other_classes_are_refused() -> None:
+def test_wrong_number_of_classes_is_refused() -> None:
     with pytest.raises(HpoError, match=r"shape \(2, 4\): 2 labels and 3 classes need \(2, 3\)"):
         metrics(np.array([0, 1]), one_hot(np.array([0, 1]), classes=4), CLASSES)
 
 
 @pytest.mark.parametrize("grey", [True, False])
-def test_test_metrics_are_those_of_the_test_part_alone(grey: bool) -> None:
+def test_test_metrics_use_the_test_images_only(grey: bool) -> None:
     pixels = images(12)
     labels = np.arange(12) % 5
     test = Labelled(pixels.squeeze(1).numpy() if grey else pixels.expand(-1, 3, -1, -1).numpy(), labels)
@@ -217,12 +217,12 @@ def test_test_metrics_are_those_of_the_test_part_alone(grey: bool) -> None:
     channels = 1 if grey else 3
     model = models.build("lenet", 5, channels)
     normalization = Normalization(MEAN * channels, STD * channels)
-    found = measure_test_part(dataset, model, normalization, "cpu")
+    actual = measure_test_part(dataset, model, normalization, "cpu")
     expected = probabilities(model, pixels.expand(-1, channels, -1, -1), normalization, "cpu")
-    assert found == metrics(labels, expected, dataset.classes)
+    assert actual == metrics(labels, expected, dataset.classes)
 
 
-def test_no_other_module_reads_a_test_part() -> None:
+def test_no_other_module_reads_test_images() -> None:
     package = Path(hpo.__file__).parent
     readers = {path.name for path in package.rglob("*.py") if "load_test" in path.read_text(encoding="utf-8")}
     assert readers == {"metrics.py"}

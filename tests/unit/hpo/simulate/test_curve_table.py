@@ -29,22 +29,22 @@ def table(**runs: list[Run]) -> CurveTable:
     )
 
 
-def test_a_file_holds_all_of_it(tmp_path: Path) -> None:
+def test_table_is_read_back_as_written(tmp_path: Path) -> None:
     made = table(fast=[run(4.0, 1.0), run(4.0, math.inf)])
     write(tmp_path / "table.csv.gz", made, ["how it was made", "where"])
-    found = read(tmp_path / "table.csv.gz")
-    assert found.parameters == made.parameters
-    assert found.runs == made.runs
-    assert found.epochs == 2
+    stored = read(tmp_path / "table.csv.gz")
+    assert stored.parameters == made.parameters
+    assert stored.runs == made.runs
+    assert stored.epochs == 2
 
 
-def test_the_same_table_makes_the_same_file(tmp_path: Path) -> None:
+def test_same_table_makes_the_same_file(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write(tmp_path / name, table(), ["comment"])
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_seed_picks_a_run() -> None:
+def test_seed_selects_a_run() -> None:
     first, second = run(4.0, 1.0), run(4.0, 2.0)
     made = table(fast=[first, second])
     assert [made.run(FAST, seed) for seed in (0, 1, 2, 7)] == [first, second, first, second]
@@ -52,11 +52,11 @@ def test_a_seed_picks_a_run() -> None:
         made.run({**FAST, "lr": 0.5}, 0)
 
 
-def test_a_loss_is_the_mean_over_the_seeds() -> None:
+def test_loss_is_the_mean_over_the_seeds() -> None:
     assert table(fast=[run(4.0, 1.0), run(4.0, 2.0)]).loss(FAST, 2) == 1.5
 
 
-def test_what_diverged_is_as_bad_as_the_worst() -> None:
+def test_diverged_run_counts_with_the_largest_loss() -> None:
     made = table(fast=[run(4.0, 1.0), run(math.nan)], slow=[run(6.0, 5.0), run(6.0, 7.0)])
     assert made.loss(FAST, 2) == (1.0 + 7.0) / 2
     assert made.loss(FAST, 1) == (4.0 + 6.0) / 2
@@ -71,7 +71,7 @@ def test_regret_is_0_for_the_best_and_1_for_the_median() -> None:
     assert made.regret(SLOW, 2) == pytest.approx((5 - 1) / (3.5 - 1))
 
 
-def test_it_has_curves_for_its_own_space() -> None:
+def test_table_covers_its_own_space() -> None:
     table().check(SPACE, 2, "study.toml")
 
 
@@ -91,7 +91,7 @@ def test_it_has_curves_for_its_own_space() -> None:
         ),
     ],
 )
-def test_another_space_is_refused(space: SearchSpace, epochs: int, rule: str) -> None:
+def test_other_space_is_refused(space: SearchSpace, epochs: int, rule: str) -> None:
     with pytest.raises(InputError) as caught:
         table().check(space, epochs, "study.toml")
     assert str(caught.value) == rule
@@ -115,7 +115,7 @@ ROW = "0.1,16,0,{epoch},1,2,0.5,1,0.1"
         (lambda lines: [*lines, "0.5,16,0,1,1,2,0.5,1,0.1", "0.5,16,1,1,1,2,0.5,1,0.1"], "1 runs, others 2"),
     ],
 )
-def test_a_damaged_table_is_refused(
+def test_damaged_table_is_refused(
     change: Callable[[list[str]], list[str]], rule: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "table.csv.gz"
@@ -128,7 +128,7 @@ def test_a_damaged_table_is_refused(
     assert message.endswith(rule)
 
 
-def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
     text, half = tmp_path / "text", tmp_path / "half"
     text.write_text("lr,batch_size")
     half.write_bytes(gzip.compress(b"lr" * 1000)[:20])

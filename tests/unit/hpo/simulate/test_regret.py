@@ -25,18 +25,18 @@ REPLAY = Replay(
 )
 
 
-def test_the_regret_is_that_of_the_best_so_far() -> None:
+def test_regret_is_that_of_the_best_trial_so_far() -> None:
     assert regrets(REPLAY, TABLE, 1, "epochs", [0, 4, 8, 9, 10, 100]) == [1.0, 1.0, 4.0, 4.0, 0.0, 0.0]
     assert regrets(REPLAY, TABLE, 1, "device_seconds", [4.0, 5.0]) == [4.0, 0.0]
     assert regrets(REPLAY, TABLE, 1, "seconds", [2.4]) == [4.0]
 
 
-def test_where_a_search_stood() -> None:
+def test_moment_at_is_the_last_moment_within_the_limit() -> None:
     assert moment_at(REPLAY, "epochs", 3) is None
     assert moment_at(REPLAY, "trials", 3) == REPLAY.moments[1]
 
 
-def test_a_mean_has_its_standard_error() -> None:
+def test_mean_has_its_standard_error() -> None:
     mean = Mean.of([1.0, 2.0, 3.0])
     assert mean.mean == 2.0
     assert mean.error == pytest.approx(1 / math.sqrt(3))
