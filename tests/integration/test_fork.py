@@ -1,4 +1,4 @@
-"""Forks: a new study whose first trials are those of another one that fit."""
+"""Forks: a new study that begins with the trials of another study that lie in its space."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def count_all(storage: Storage) -> int:
 
 
 def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = TrialState.COMPLETE) -> None:
-    """Ends them as if they had trained two epochs."""
+    """End the trials as if they had trained two epochs."""
     with storage.transaction() as connection:
         for trial in trials:
             value, trial_id = loss(trial.point), trial.lease.trial_id
@@ -71,7 +71,7 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
 
 
 def run_trials(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
-    """Ends the search, if it has trials left; gives these in order."""
+    """Run the rest of the search; return its trials in order."""
     served = []
     while trials := claim(storage, study, "search", "one", width):
         finish(storage, trials)
@@ -82,7 +82,7 @@ def run_trials(storage: Storage, study: Study, width: int = 4) -> list[LeasedTri
 
 @pytest.fixture
 def old(storage: Storage, spec: SpecOf) -> Study:
-    """A search of 12 trials that is over but for its last: the second was pruned, the third failed."""
+    """Return a search of 12 trials, all ended but the last: the second was pruned, the third failed."""
     study = create(storage, spec(), "test").study
     trials = [t for _ in range(12) for t in claim(storage, study, "search", "one", 1)]
     finish(storage, [t for t in trials if t.number not in (1, 2, 11)])
@@ -95,7 +95,7 @@ def old(storage: Storage, spec: SpecOf) -> Study:
 
 
 def fitting(storage: Storage, old: Study) -> list[TrialRow]:
-    """The trials that the wide study takes."""
+    """Return the trials that the wide study inherits."""
     return [
         row
         for row in rows(storage, old.search_id)
@@ -103,7 +103,7 @@ def fitting(storage: Storage, old: Study) -> list[TrialRow]:
     ]
 
 
-# What is taken along
+# Inherited trials
 
 
 def test_trials_in_the_space_are_finished_in_the_fork(storage: Storage, spec: SpecOf, old: Study) -> None:
@@ -214,7 +214,7 @@ def test_first_trial_of_a_cell_is_inherited() -> None:
     assert [r.number for r, _ in found] == [0, 1]
 
 
-# What is new
+# New trials
 
 
 @pytest.mark.parametrize("sampler", [{"name": "random"}, {"name": "tpe", "startup": 1}, TPE])
@@ -281,7 +281,7 @@ def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, o
 
 
 def test_plan_of_a_fork_repeats_no_inherited_point(storage: Storage, spec: SpecOf) -> None:
-    """The seed is that of the old study, the points are others."""
+    """The fork has the seed of its origin but draws other points."""
     whole = create(storage, spec(space=CONTINUOUS), "test").study
     run_trials(storage, whole)
     study = fork(storage, whole, spec(name="again", space=CONTINUOUS), "test").creation.study
@@ -318,7 +318,7 @@ def test_fork_can_be_forked(storage: Storage, spec: SpecOf, old: Study) -> None:
     assert origin_of(storage, second) == "wide"
 
 
-# Again, and refusals
+# Repeated and refused forks
 
 
 def test_repeated_fork_changes_nothing(storage: Storage, spec: SpecOf, old: Study) -> None:

@@ -1,4 +1,4 @@
-"""Stopping a study, by hand and by the rules of its file: nothing new begins, what is running is finished."""
+"""Stopping a study by hand and by stop rules: no trial begins, and running trials finish."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def finish(
 
 
 def run_trials(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
-    """Ends one trial after the other with these values, None for a pruned one; gives how many there were
-    before the search ended."""
+    """End one trial after the other with these values, None for a pruned trial.
+
+    Return the number of trials before the search ended.
+    """
     for count, value in enumerate(values):
         trials = next_trials(storage, study)
         if not trials:
@@ -65,7 +67,7 @@ def run_trials(storage: Storage, study: Study, values: Iterable[float | None]) -
 
 
 def lose(storage: Storage) -> None:
-    """Lets all leases run out."""
+    """Expire all leases."""
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = to_timestamp(0)"))
 
@@ -149,7 +151,7 @@ def test_full_training_continues_after_a_stopped_search(storage: Storage, spec: 
 
 
 def test_stopped_study_promotes_nothing_until_resumed(storage: Storage, spec: SpecOf) -> None:
-    """Its workers see a finished search when they end, and must not take the pause for it."""
+    """A stopped search looks finished to workers that end. They must not promote from it."""
     study = create(storage, spec(search={"trials": 2}), "test").study
     finish(storage, next_trials(storage, study), 0.5)
     stop(storage, study)
@@ -224,7 +226,7 @@ def test_device_hours_stop_the_search(storage: Storage, spec: SpecOf) -> None:
     for seconds in (1800, 1700):
         finish(storage, next_trials(storage, study), seconds=seconds)
     (running,) = next_trials(storage, study)
-    with storage.transaction() as connection:  # a running trial's seconds are spent too
+    with storage.transaction() as connection:  # including the seconds of a running trial
         costs.charge(connection, {running.lease.trial_id: {"evaluation": 136.0}})
     assert next_trials(storage, study) == []
     assert stopped(storage, study, "search") == Stopped("rule", "1.01 device hours spent of 1")
@@ -255,7 +257,7 @@ def test_changed_rules_are_evaluated_anew(storage: Storage, spec: SpecOf) -> Non
     creation = create(storage, spec(stop={"target": 0.2}), "test")
     assert (creation.did, creation.added) == ("updated", 0)
     assert stopped(storage, study, "search") is None
-    # By one that was started before.
+    # Claimed by a worker that started before the change.
     assert run_trials(storage, study, [0.22, 0.15, 0.1]) == 2
     assert stopped(storage, study, "search") == Stopped("rule", "target 0.2 reached by trial 2 (0.15)")
     assert create(storage, spec(search={"trials": 13}), "test").did == "extended"

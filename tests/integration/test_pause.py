@@ -1,4 +1,4 @@
-"""Trials that pause at the rungs of a search, those that go on, and what becomes of the others in the end."""
+"""Trials that pause at rungs: which of them resume, and how the others end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PAUSES: dict[str, Any] = {
 
 
 class Trainer:
-    """Trains trials of a worker with losses that follow from their points alone, and pauses them as told."""
+    """Train the trials of a worker with losses that depend on their points alone, and pause them when due."""
 
     def __init__(self, storage: Storage, study: Study, outbox: Outbox, worker: str = "one") -> None:
         self.storage, self.study, self.outbox, self.worker = storage, study, outbox, worker
@@ -51,8 +51,10 @@ class Trainer:
         return claim(self.storage, self.study, "search", self.worker, width)
 
     def train(self, trials: Iterable[LeasedTrial], late: bool = False) -> dict[int, int]:
-        """To the next rung or the end; gives how many epochs each has by then. `late`: the answer at a rung
-        comes when another epoch is trained."""
+        """Train to the next rung or the end; return the epochs of each trial.
+
+        With `late` the answer at a rung arrives after another epoch.
+        """
         trials = list(trials)
         pack = reporter(target(self.storage, self.study, worker=self.worker), trials, self.outbox)
         members = {t.number: 0 if t.checkpoint is None else t.checkpoint.epoch for t in trials}
@@ -76,7 +78,7 @@ class Trainer:
             return trials.read(connection, self.study.search_id)
 
     def paused(self) -> dict[int, int]:
-        """After which epoch the paused trials are, by number."""
+        """Return the epoch of each paused trial, by number."""
         return {row.number: row.attributes[PAUSED] for row in self.rows() if PAUSED in row.attributes}
 
     def losses(self) -> dict[int, dict[int, float]]:
@@ -112,7 +114,7 @@ def test_trials_pause_until_startup_trials_reach_the_rung(
     assert one.train(one.claim()) == {0: 1, 1: 1, 2: 1, 3: 1}
     assert one.paused() == {0: 1, 1: 1, 2: 1, 3: 1}
     assert {row.state for row in one.rows()} == {TrialState.WAITING}
-    # Six are to have shown an epoch: so next come others, and then the best two of eight.
+    # Six trials must have trained an epoch. So new trials come next, and then the best two of eight.
     assert one.train(one.claim()) == {4: 1, 5: 1, 6: 1, 7: 1}
     first = one.claim()
     points = {row.number: row.point for row in one.rows()}
@@ -121,7 +123,7 @@ def test_trials_pause_until_startup_trials_reach_the_rung(
     assert set(one.paused()) == set(range(8)) - {t.number for t in first}
     assert status(storage, one.study).search.states["RUNNING"] == 2
     assert one.train(first) == dict.fromkeys((t.number for t in first), 2)
-    (best,) = one.claim()  # of two, one
+    (best,) = one.claim()  # one of two
     assert best.number == first[0].number
     assert one.train([best]) == {best.number: 4}
 
@@ -166,7 +168,7 @@ def test_enough_trials_complete_for_promotion(pauses: Callable[..., Trainer], st
 def test_paused_trials_are_not_pruned_while_another_runs(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    """It might make those that are paused better than they are."""
+    """The result of the running trial might let a paused trial resume."""
     one = pauses(search={"trials": 8, "epochs": EPOCHS})
     one.train(one.claim())
     late = one.claim()
@@ -186,7 +188,7 @@ def test_epoch_budget_ends_the_search(pauses: Callable[..., Trainer], storage: S
     assert is_finished(storage, one.study, "search")
     assert one.paused() == {}
     states = [row.state for row in one.rows()]
-    assert states.count(TrialState.WAITING) == 4  # nobody ever began them
+    assert states.count(TrialState.WAITING) == 4  # no worker ever began them
     assert states.count(TrialState.PRUNED) == 7
 
 
@@ -244,13 +246,13 @@ def test_old_owner_cannot_pause_a_trial(
     new = pauses("two").claim()
     old.pause({t.number: Checkpoint(1, f"old-{t.number}") for t in trials})
     assert old.wait(30)
-    assert sorted(replaced) == sorted(f"old-{t.number}" for t in trials)  # nobody needs them
+    assert sorted(replaced) == sorted(f"old-{t.number}" for t in trials)  # no longer needed
     assert one.paused() == {}
     assert pauses("two").train(new) == {t.number: 1 for t in new}
 
 
 def test_trial_pauses_once_at_a_rung(pauses: Callable[..., Trainer], storage: Storage) -> None:
-    """One whose checkpoint is gone trains again what is on record, and was judged there."""
+    """A trial without its checkpoint repeats epochs that are on record, where it has paused already."""
     one = pauses()
     for _ in range(2):
         one.train(one.claim())
@@ -308,7 +310,7 @@ def test_paused_trial_taken_through_optuna_continues(
     one = pauses()
     for _ in range(2):
         one.train(one.claim())
-    taken = storage.study("small").ask()  # and is never heard of again
+    taken = storage.study("small").ask()  # and never reports
     assert taken.number in one.paused()
     again = one.claim()
     assert again[0].number == taken.number

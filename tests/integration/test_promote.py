@@ -1,4 +1,4 @@
-"""Promotion to full training: each chosen trial with each seed once, whoever asks and however often."""
+"""Promotion to full training: each chosen trial once with each seed, also when repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hpo.study.study import Study, full_seed
 SpecOf = Callable[..., StudySpec]
 
 LOSSES = [0.5, 0.1, None, 0.3, 0.1, 0.2]
-"""By number; the third one fails."""
+"""Losses by trial number; the third trial fails."""
 
 
 def full_trials(storage: Storage, study: Study) -> list[TrialRow]:
@@ -31,7 +31,7 @@ def full_trials(storage: Storage, study: Study) -> list[TrialRow]:
 
 
 def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
-    """Ends the open search trials with these losses, by number."""
+    """End the open search trials with these losses, by number."""
     trials = [t for _ in losses for t in claim(storage, study, "search", "one", 16)]
     with storage.transaction() as connection:
         for trial in trials:
@@ -49,7 +49,7 @@ def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study
 def test_best_trials_are_queued_with_each_seed(storage: Storage, spec: SpecOf) -> None:
     study = made(storage, spec(search={"trials": 6}, promotion={"top": 3, "seeds": 2}), LOSSES)
     promotion = promote(storage, study)
-    assert [row.number for row in promotion.chosen] == [1, 4, 5]  # of equal ones the earlier first
+    assert [row.number for row in promotion.chosen] == [1, 4, 5]  # ties go to the earlier trial
     assert promotion.added == 6
     found = full_trials(storage, study)
     assert {row.state for row in found} == {TrialState.WAITING}
@@ -90,7 +90,7 @@ def test_unfinished_search_is_not_promoted(
             results.finish(
                 connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {"accuracy": 0.5})}
             )
-    claim(storage, study, "search", "one", 1)  # one is running
+    claim(storage, study, "search", "one", 1)  # this trial is running
     with pytest.raises(ConflictError) as caught:
         promote(storage, study)
     assert str(caught.value) == (
@@ -132,7 +132,7 @@ def test_more_promotions_and_seeds_add_the_missing_trainings(storage: Storage, s
     seeds = [full_seed(study.spec, place) for place in range(3)]
     assert sorted(pairs) == sorted((number, seed) for number in (1, 4) for seed in seeds)
     assert pairs[0] == (1, seeds[0])
-    assert promote(storage, study).added == 0  # by one that still knows the smaller number
+    assert promote(storage, study).added == 0  # called with an outdated spec
 
 
 def test_better_trials_of_an_extended_search_are_promoted(storage: Storage, spec: SpecOf) -> None:

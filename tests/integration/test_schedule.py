@@ -1,4 +1,4 @@
-"""Handing out trials: to many processes at once, after the death of a worker, and those of others."""
+"""Claims: by many processes at once, of lost trials, and of trials that others added."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
 
 
 def lose(storage: Storage, study: Study, width: int, times: int) -> list[LeasedTrial]:
-    """A worker that is killed so often with the same trials."""
+    """Claim the same trials several times, and lose them each time."""
     for _ in range(times):
         trials = claim(storage, study, "search", "victim", width)
         expire_leases(storage, "victim")
@@ -80,7 +80,7 @@ def add_workers(storage: Storage, count: int, seconds_ago: float = 0) -> None:
 
 
 def serve_alone(storage: Storage, study: Study, width: int) -> list[Point]:
-    """The points of a search in the order in which one worker gets them."""
+    """Return the points of a search in the order in which one worker claims them."""
     points = []
     while trials := claim(storage, study, "search", "one", width):
         points += [trial.point for trial in trials]
@@ -130,7 +130,7 @@ def test_eight_processes_share_a_search(
 
 
 def test_many_workers_hold_distinct_tpe_trials(storage: Storage, spec: SpecOf) -> None:
-    """Nobody finishes anything, so only the liar and the knowledge of what runs keep them apart."""
+    """No trial ends, so only the constant liar and the running trials keep the points distinct."""
     study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
     finish(storage, [t for _ in range(6) for t in claim(storage, study, "search", "start", 1)])
     held = [trial for n in range(30) for trial in claim(storage, study, "search", f"worker-{n}", 1)]
@@ -223,14 +223,14 @@ def test_late_owner_that_is_writing_keeps_its_trial(storage: Storage, spec: Spec
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET seconds = 30"))
         assert leases.hold(connection, [trial.lease])
-        assert claim(storage, study, "search", "other", 1) == []  # and does not wait
+        assert claim(storage, study, "search", "other", 1) == []  # without waiting
     assert claim(storage, study, "search", "other", 1) == []
 
 
 def test_trial_cannot_end_while_it_is_reclaimed(
     storage: Storage, spec: SpecOf, until_blocked: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its old owner finishes it after the claim saw it overdue and before the claim gives it away."""
+    """The old owner finishes the trial between the claim's look at the expired lease and the new lease."""
     study = create(storage, spec(search={"trials": 1}), "test").study
     (trial,) = claim(storage, study, "search", "late", 1)
     expire_leases(storage)
@@ -299,7 +299,7 @@ def test_suspect_trial_runs_alone(storage: Storage, spec: SpecOf) -> None:
 
 
 def test_suspect_trial_joins_no_pack(storage: Storage, spec: SpecOf) -> None:
-    """It is not the first of the queue here, for another one was lost less often."""
+    """Another trial, which was lost less often, comes first in the queue."""
     study = create(storage, spec(space={"batch_size": 16}, search={"trials": 4}), "test").study
     pack = claim(storage, study, "search", "victim", 3)
     with storage.transaction() as connection:
@@ -336,7 +336,7 @@ def sizes(trials: list[LeasedTrial]) -> set[float]:
 
 def test_running_pack_takes_lost_trials_and_no_new_ones(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
-    assert claim_lost(storage, study, "search", "one", 4, 16) == []  # all of it is new
+    assert claim_lost(storage, study, "search", "one", 4, 16) == []  # no trial has begun
     lost = claim(storage, study, "search", "dead", 3)
     handed_back = claim(storage, study, "search", "stopped", 1)
     assert claim_lost(storage, study, "search", "one", 9, 16) == []
@@ -380,7 +380,7 @@ def test_pack_that_refills_takes_waiting_trials_of_its_batch_size(storage: Stora
 
 
 def test_refilling_a_pack_suggests_no_points(storage: Storage, spec: SpecOf) -> None:
-    """A point of TPE's may be of any batch size."""
+    """A point from TPE may have any batch size."""
     study = create(storage, spec(sampler={"name": "tpe", "startup": 1}), "test").study
     first = claim(storage, study, "search", "one", 1)
     finish(storage, first)
@@ -427,7 +427,7 @@ def test_stopped_stage_hands_out_only_begun_trials(storage: Storage, spec: SpecO
     assert not is_finished(storage, study, "search")
     with storage.transaction() as connection:
         leases.release(connection, [running[0].lease])
-    assert not is_finished(storage, study, "search")  # it waits, but was begun
+    assert not is_finished(storage, study, "search")  # the waiting trial has begun
     finish(storage, claim_lost(storage, study, "search", "one", 4, 16))
     assert is_finished(storage, study, "search")
     assert claim(storage, study, "search", "one", 4) == []
@@ -485,13 +485,14 @@ POINT: Point = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 0
 def test_enqueued_point_of_the_space_runs(storage: Storage, spec: SpecOf, sampler: str) -> None:
     study = create(storage, spec(sampler={"name": sampler, "startup": 3}, search={"trials": 8}), "test").study
     planned = study.planned
-    # Whole numbers and any order, as people write them.
+    # Whole numbers in any order, as people write them.
     storage.study("small").enqueue_trial(
         {"weight_decay": 0, "momentum": 0.9, "batch_size": 32, "lr": 0.01}, user_attrs={"by": "me"}
     )
     serve_alone(storage, study, 1)
     found = rows(storage, study.search_id)
-    assert len(found) == (9 if sampler == "random" else 8)  # the plan is kept; of TPE's budget it is a part
+    # A random plan is kept; for TPE the added trial counts as part of the budget.
+    assert len(found) == (9 if sampler == "random" else 8)
     assert {row.state for row in found} == {TrialState.COMPLETE}
     assert found[planned].point == POINT
     seed = search_seed(study.spec, planned)
@@ -577,7 +578,7 @@ def test_trial_taken_through_optuna_is_reclaimed(storage: Storage, spec: SpecOf)
     theirs = storage.study("small").ask()
     (trial,) = claim(storage, study, "search", "one", 1)
     assert (theirs.number, trial.number) == (0, 0)
-    # They were faster: what they say stands, and our worker has lost it.
+    # The other process was faster: its result stands, and our worker has lost the trial.
     storage.study("small").tell(0, 0.125)
     with storage.transaction() as connection:
         assert leases.hold(connection, [trial.lease]) == set()

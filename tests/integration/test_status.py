@@ -1,4 +1,4 @@
-"""Where a study stands, in figures."""
+"""The status of a study in figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies as rows: made, extended, refused, found, removed; and what Optuna reads in them."""
+"""Stored studies: create, extend, refuse, look up, remove, and read through Optuna."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def points(storage: Storage, study: Study) -> list[dict[str, float]]:
 
 
 def counts(storage: Storage) -> dict[str, int]:
-    """The number of rows in each table that has any."""
+    """Return the number of rows of each table that has rows."""
     tables = [*schema.optuna_metadata.sorted_tables, *schema.metadata.sorted_tables]
     with storage.transaction() as connection:
         found = {
@@ -383,14 +383,15 @@ def test_optuna_works_on_the_stored_study(storage: Storage, spec: SpecOf) -> Non
     seen = storage.study("small")
     importance = optuna.importance.get_param_importances(seen)
     assert max(importance, key=lambda name: importance[name]) == "lr"
-    assert seen.ask(seen.trials[0].distributions).number == 12  # Optuna numbers on from ours
+    assert seen.ask(seen.trials[0].distributions).number == 12  # Optuna continues our numbering
 
 
 # Removal
 
 
 def served(storage: Storage, study: Study) -> None:
-    """Rows in every table of ours: a search that is over, its best in full training."""
+    """Return a study with rows in every hpo table: a finished search, and a full training of its best
+    trial."""
     while not is_finished(storage, study, "search"):
         for trial in claim(storage, study, "search", "one", 16):
             with storage.transaction() as connection:
@@ -478,7 +479,7 @@ def test_removal_waits_for_a_writing_worker_and_revokes_its_lease(
 
 
 def test_deletion_through_optuna_deletes_our_rows(storage: Storage, spec: SpecOf) -> None:
-    """As the dashboard does it."""
+    """The dashboard deletes studies this way."""
     study = create(storage, spec(), "test").study
     served(storage, study)
     for name in ("small", "small-full"):
