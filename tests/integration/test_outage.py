@@ -1,4 +1,4 @@
-"""A database that goes away and comes back under a worker that trains."""
+"""Outages of the database under a worker that trains."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from uuid import uuid4
 
 import pytest
 import torch
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from support.claims import claim, claim_lost
 from support.processes import until, wait_for_line
 from support.reporters import patient_runtime, reporter, target
 from support.shell import SMALL_STUDY, Shell
+from support.unreliable_storage import Link, UnreliableStorage
 
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.errors import UnavailableError
@@ -47,12 +48,12 @@ WorkerOf = Callable[..., Worker]
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
 EPOCHS = 6
 PATIENCE = 60
-"""Seconds after which what a test waits for is not to come any more."""
+"""Seconds after which a test gives up a wait."""
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server of this module's own, that the tests may stop."""
+    """Start a server that the tests of this module may stop."""
     with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as folder:
         started = Server(Path(folder) / "postgres")
         started.start()
@@ -64,7 +65,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def storage(server: Server) -> Iterator[Storage]:
-    """An opened storage on that server, which runs again afterwards."""
+    """Open a storage on that server, and start the server again after the test."""
     # What the tests themselves ask for after a restart does not try again, as workers do.
     name = f"test_{uuid4().hex[:12]}"
     with connection(server.url("postgres")) as admin:
@@ -86,7 +87,7 @@ def is_up(server: Server) -> bool:
 
 @pytest.fixture
 def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
-    """`worker(search={"trials": 2})`: one that trains the digits, in this process, for a study so changed."""
+    """Return a worker in this process that trains on the digits: `worker(search={"trials": 2})`."""
 
     def made(width: int = WIDTH, promotes: bool = False, **changes: Any) -> Worker:
         torch.set_num_threads(1)
@@ -99,7 +100,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
 
 
 class Loop:
-    """The training loop of a worker in this process: what is to be done before which of its epochs."""
+    """Calls before certain epochs of a worker in this process."""
 
     def __init__(self) -> None:
         self.trained = 0
@@ -143,7 +144,7 @@ def on_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], object
 
 
 class FirstWords(logging.Handler):
-    """Acts when a worker first says that it waits for the storage."""
+    """A log handler that calls `act` when a worker first logs that it waits for the storage."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         super().__init__()
@@ -167,7 +168,7 @@ def once_it_waits(act: Callable[[], object]) -> Iterator[None]:
 
 
 def execute(storage: Storage, statement: str) -> list[Any]:
-    """What comes of it on a connection of its own."""
+    """Execute a statement on a connection of its own, and return the rows."""
     with connection(storage.url) as opened:
         result = opened.execute(text(statement))
         return list(result.all()) if result.returns_rows else []
@@ -175,7 +176,7 @@ def execute(storage: Storage, statement: str) -> list[Any]:
 
 @contextmanager
 def another(storage: Storage) -> Iterator[Storage]:
-    """The same storage as another process sees it."""
+    """Open the storage as another process does."""
     opened = open_url(storage.url, limits=storage.limits)
     try:
         yield opened
@@ -189,16 +190,16 @@ def rows(storage: Storage, study: Study) -> list[TrialRow]:
 
 
 def epochs(storage: Storage, trial_id: int) -> list[int]:
-    """In the order in which they were written."""
+    """Return the epochs of a trial in the order in which they were written."""
     query = f"SELECT epoch FROM hpo.epoch WHERE trial_id = {trial_id} ORDER BY ctid"
     return [row.epoch for row in execute(storage, query)]
 
 
 def assert_as_if_nothing_had_happened(worker: Worker) -> None:
-    """Every trial is complete, in the hands that began it, with all its epochs in order."""
-    found = rows(worker.storage, worker.study)
-    assert len(found) == worker.study.trials
-    for row in found:
+    """Assert that every trial is complete, on the worker that began it, with all epochs in order."""
+    trial_rows = rows(worker.storage, worker.study)
+    assert len(trial_rows) == worker.study.trials
+    for row in trial_rows:
         assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "w"), row
         assert "takeovers" not in row.attributes
         everything = list(range(1, worker.study.spec.search.epochs + 1))
@@ -209,10 +210,10 @@ def assert_as_if_nothing_had_happened(worker: Worker) -> None:
     assert execute(worker.storage, "SELECT * FROM hpo.lease") == []
 
 
-# Short ones: the training does not notice
+# Short outages, which the training does not notice
 
 
-def test_connections_that_are_cut_one_by_one_cost_nothing(worker: WorkerOf, loop: Loop) -> None:
+def test_cut_connections_cost_no_epoch(worker: WorkerOf, loop: Loop) -> None:
     serving = worker()
     cuts: list[int] = []
 
@@ -232,8 +233,8 @@ def test_connections_that_are_cut_one_by_one_cost_nothing(worker: WorkerOf, loop
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
-def test_a_restart_costs_nothing(worker: WorkerOf, loop: Loop, server: Server, how: Shutdown) -> None:
-    """After an immediate one the server recovers from its log, as after a loss of power."""
+def test_server_restart_costs_no_epoch(worker: WorkerOf, loop: Loop, server: Server, how: Shutdown) -> None:
+    """After an immediate shutdown the server recovers from its log, as after a power cut."""
     serving = worker()
     loop.before(3, lambda: server.restart(how))
     serving.run()
@@ -241,13 +242,13 @@ def test_a_restart_costs_nothing(worker: WorkerOf, loop: Loop, server: Server, h
     assert_as_if_nothing_had_happened(serving)
 
 
-# Long ones: the training goes on without
+# Long outages, during which the training continues
 
 
-def test_training_goes_on_while_the_database_is_away_and_all_is_told_afterwards(
+def test_training_continues_during_an_outage_and_reports_afterwards(
     worker: WorkerOf, loop: Loop, server: Server
 ) -> None:
-    """Nobody takes the trials over meanwhile, although their leases have run out: nobody could renew."""
+    """No worker takes over the trials, although their leases have expired: nobody could renew them."""
     serving = worker()
     claimed: list[list[LeasedTrial]] = []
 
@@ -268,7 +269,7 @@ def test_training_goes_on_while_the_database_is_away_and_all_is_told_afterwards(
     assert_as_if_nothing_had_happened(serving)
 
 
-def test_a_worker_that_has_trained_all_waits_for_the_database_and_delivers(
+def test_worker_that_has_trained_all_waits_for_the_database(
     worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
 ) -> None:
     serving = worker()
@@ -287,7 +288,7 @@ def test_a_worker_that_has_trained_all_waits_for_the_database_and_delivers(
     assert_as_if_nothing_had_happened(serving)
 
 
-def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_end(
+def test_full_training_that_ends_in_an_outage_keeps_its_weights(
     worker: WorkerOf, loop: Loop, server: Server, on_wait: Callable[[Callable[[int], object]], None]
 ) -> None:
     serving = worker(search={"trials": 1, "epochs": 1}, promotes=True)
@@ -308,26 +309,22 @@ def test_full_training_ends_with_its_weights_though_the_database_is_away_at_its_
     assert [file.name for file in folder.iterdir()] == [full.attributes["weights"]]
 
 
-def test_a_trial_pruned_unheard_ends_at_its_rung_though_it_has_trained_on(
-    worker: WorkerOf, loop: Loop, server: Server
-) -> None:
+def test_trial_pruned_in_an_outage_ends_at_its_rung(worker: WorkerOf, loop: Loop, server: Server) -> None:
     serving = worker(
         search={"trials": 6, "epochs": EPOCHS}, pruner={"name": "asha", "min_epochs": 3, "reduction": 3}
     )
     loop.before(3, server.stop)
     loop.before(5, server.start)
     serving.run()
-    found = rows(serving.storage, serving.study)
-    assert sorted(row.state.name for row in found) == ["COMPLETE"] * 2 + ["PRUNED"] * 4
-    for row in found:
+    trial_rows = rows(serving.storage, serving.study)
+    assert sorted(row.state.name for row in trial_rows) == ["COMPLETE"] * 2 + ["PRUNED"] * 4
+    for row in trial_rows:
         last = 3 if row.state.name == "PRUNED" else EPOCHS
         assert epochs(serving.storage, row.trial_id) == list(range(1, last + 1))
         assert row.attributes["epochs"] == last
 
 
-def test_a_failure_while_the_database_is_away_is_told_afterwards(
-    worker: WorkerOf, loop: Loop, server: Server
-) -> None:
+def test_failure_in_an_outage_is_reported_afterwards(worker: WorkerOf, loop: Loop, server: Server) -> None:
     serving = worker()
 
     def fail() -> NoReturn:
@@ -342,9 +339,7 @@ def test_a_failure_while_the_database_is_away_is_told_afterwards(
         assert epochs(serving.storage, row.trial_id) == [1, 2]
 
 
-def test_a_server_that_has_just_started_gives_every_owner_time_to_come_back(
-    storage: Storage, spec: SpecOf, server: Server
-) -> None:
+def test_overdue_leases_survive_a_server_restart(storage: Storage, spec: SpecOf, server: Server) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
     trials = claim(storage, study, "search", "one", 12)
     execute(storage, "UPDATE hpo.lease SET expires = now() - interval '1 hour'")
@@ -363,7 +358,7 @@ def test_a_server_that_has_just_started_gives_every_owner_time_to_come_back(
 
 @pytest.fixture
 def shell(storage: Storage, tmp_path: Path) -> Iterator[Shell]:
-    """A user of the server that comes and goes, with a small study whose trials train for long."""
+    """Return the shell of a user of that server, with a small study of long trials."""
     url = storage.url.set(drivername="postgresql").render_as_string(hide_password=False)
     shell = Shell(tmp_path, {"HPO_STORAGE_URL": url, "HPO_LEASE_SECONDS": "1", "OMP_NUM_THREADS": "1"})
     raw = SMALL_STUDY.replace("batch_size = [16, 32, 64]", "batch_size = 16")
@@ -377,18 +372,16 @@ def stored(shell: Shell, storage: Storage) -> Study:
     return load(storage, "small")
 
 
-def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
-    shell: Shell, storage: Storage, server: Server
-) -> None:
+def test_worker_stopped_in_an_outage_ends_in_time(shell: Shell, storage: Storage, server: Server) -> None:
     study = stored(shell, storage)
     process = shell.start("worker", "small", "--name", "w")
     until("an epoch", lambda: execute(storage, "SELECT 1 FROM hpo.epoch") or None)
     server.stop()
     wait_for_line(process, "waiting for the storage")
     process.terminate()
-    said, _ = process.communicate(timeout=10)
-    assert process.returncode == 0, said
-    assert "Traceback" not in said
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
     server.start()
     assert {row.state.name for row in rows(storage, study)} == {"RUNNING"}
     # The next one carries on; of what could not be told, nothing stands in its way.
@@ -401,7 +394,7 @@ def test_a_worker_that_is_told_to_stop_while_the_database_is_away_ends_in_time(
     assert not (study.artifacts(artifacts) / "checkpoints").exists()
 
 
-def test_a_worker_between_two_packs_is_stopped_while_it_waits_for_the_database(
+def test_worker_between_packs_stops_while_it_waits_for_the_database(
     worker: WorkerOf, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = worker(search={"trials": 2, "epochs": 1}, width=1)
@@ -442,9 +435,7 @@ def freeze_in_training(process: subprocess.Popen[str], storage: Storage) -> None
     until("a freeze in the midst of a trial", lambda: frozen() or None)
 
 
-def test_a_frozen_worker_that_lost_its_trial_writes_nothing_of_it_and_goes_on(
-    shell: Shell, storage: Storage
-) -> None:
+def test_frozen_worker_that_lost_its_trial_writes_nothing_of_it(shell: Shell, storage: Storage) -> None:
     study = stored(shell, storage)
     process = shell.start("worker", "small", "--name", "frozen", "--width", "1")
     freeze_in_training(process, storage)
@@ -462,19 +453,23 @@ def test_a_frozen_worker_that_lost_its_trial_writes_nothing_of_it_and_goes_on(
     last = len(known) + 1
     result = EpochResult(trial.number, last, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "finished", kept_epoch=last)
     with Outbox() as outbox:
-        mine = reporter(target(storage, study, worker="another"), [trial], outbox)
-        assert mine.report([result]) == {trial.number}
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
-    found = rows(storage, study)
-    assert [row.state.name for row in found] == ["COMPLETE"] * 3
-    ours = found.pop(trial.number)
-    assert (ours.attributes["worker"], ours.attributes["takeovers"], ours.value) == ("another", 1, 0.5)
-    assert epochs(storage, ours.trial_id) == [*known, last]
-    assert [row.attributes["worker"] for row in found] == ["frozen", "frozen"]
+        pack = reporter(target(storage, study, worker="another"), [trial], outbox)
+        assert pack.report([result]) == {trial.number}
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    trial_rows = rows(storage, study)
+    assert [row.state.name for row in trial_rows] == ["COMPLETE"] * 3
+    lost_row = trial_rows.pop(trial.number)
+    assert (lost_row.attributes["worker"], lost_row.attributes["takeovers"], lost_row.value) == (
+        "another",
+        1,
+        0.5,
+    )
+    assert epochs(storage, lost_row.trial_id) == [*known, last]
+    assert [row.attributes["worker"] for row in trial_rows] == ["frozen", "frozen"]
 
 
-def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_that(
+def test_worker_frozen_in_a_transaction_keeps_its_trials_until_the_server_ends_it(
     storage: Storage, spec: SpecOf
 ) -> None:
     study = create(storage, spec(space={"batch_size": 16}), "test").study
@@ -500,12 +495,12 @@ def test_who_freezes_inside_a_transaction_keeps_its_trial_until_the_server_ends_
     assert {row.state.name for row in rows(storage, study)} == {"RUNNING"}
 
 
-# What hangs
+# A database that hangs
 
 
 @contextmanager
 def stalled(storage: Storage) -> Iterator[None]:
-    """The server answers nothing and refuses nothing, as one does whose disk or machine has stalled."""
+    """Let the server neither answer nor refuse, as on a stalled disk or machine."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     (file,) = execute(storage, "SELECT current_setting('data_directory') || '/postmaster.pid' AS name")
     accepting = int(Path(file.name).read_text().split()[0])
@@ -520,7 +515,7 @@ def stalled(storage: Storage) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-def test_a_worker_that_is_told_to_stop_in_training_while_the_database_hangs_ends_in_time(
+def test_worker_stopped_in_training_while_the_database_hangs_ends_in_time(
     shell: Shell, storage: Storage
 ) -> None:
     stored(shell, storage)
@@ -528,14 +523,12 @@ def test_a_worker_that_is_told_to_stop_in_training_while_the_database_hangs_ends
     until("an epoch", lambda: execute(storage, "SELECT 1 FROM hpo.epoch") or None)
     with stalled(storage):
         process.terminate()
-        said, _ = process.communicate(timeout=10)
-    assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, output
 
 
-def test_a_worker_that_is_told_to_stop_while_its_claim_waits_for_a_lock_ends_in_time(
-    shell: Shell, storage: Storage
-) -> None:
-    """One that is frozen inside of its own claim keeps the lock for as long as the server lets it."""
+def test_worker_stopped_while_its_claim_waits_for_a_lock_ends_in_time(shell: Shell, storage: Storage) -> None:
+    """A worker that is frozen in its own claim keeps the lock until the server ends its session."""
     study = stored(shell, storage)
     with storage.transaction() as frozen:
         studies.lock(frozen, study.search_id)
@@ -545,31 +538,20 @@ def test_a_worker_that_is_told_to_stop_while_its_claim_waits_for_a_lock_ends_in_
         )
         until("a claim that waits", lambda: execute(storage, blocked) or None)
         process.terminate()
-        said, _ = process.communicate(timeout=10)
-    assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, output
 
 
-# What was committed, and not heard of
+# A lost answer to a commit
 
 
-def test_what_was_committed_unheard_is_charged_once(
-    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The connection is cut after the commit and before the answer, so the report is made again."""
+def test_lost_answer_to_a_commit_charges_an_epoch_once(storage: Storage, spec: SpecOf) -> None:
+    """The connection is cut after the commit and before the answer, so the report is written again."""
     study = create(storage, spec(search={"trials": 1}), "test").study
     trials = claim(storage, study, "search", "one", 1)
-    transaction, unheard = Storage.transaction, iter([True])
-
-    @contextmanager
-    def cut(of: Storage) -> Iterator[Connection]:
-        with transaction(of) as opened:
-            yield opened
-        if threading.current_thread().name == "outbox" and next(unheard, False):
-            raise UnavailableError("server closed the connection unexpectedly")
-
-    monkeypatch.setattr(Storage, "transaction", cut)
+    cut = UnreliableStorage.over(storage, Link(lost_commits=1))
     with Outbox() as outbox:
-        pack = reporter(target(storage, study), trials, outbox)
+        pack = reporter(target(cut, study), trials, outbox)
         pack.report([EpochResult(0, 1, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "training", kept_epoch=1)])
         assert outbox.wait(PATIENCE)
     assert epochs(storage, trials[0].lease.trial_id) == [1]

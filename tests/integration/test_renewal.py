@@ -1,4 +1,4 @@
-"""Leases and the worker's entry, kept alive by a thread."""
+"""The thread that renews leases and the worker's entry."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def expire(storage: Storage) -> None:
 
 
 def overdue(storage: Storage) -> list[int]:
-    """The trials whose lease has run out, by id."""
+    """Return the ids of the trials whose lease has expired."""
     with storage.transaction() as connection:
         query = "SELECT trial_id FROM hpo.lease WHERE expires <= now() ORDER BY trial_id"
         return list(connection.execute(text(query)).scalars())
 
 
 def expire_and_renew(storage: Storage, renewing: LeaseRenewal, trials: list[LeasedTrial]) -> list[int]:
-    """The trials that one renewal of `trials` leaves overdue."""
+    """Return the ids of the trials that are overdue after one renewal of `trials`."""
     expire(storage)
     with renewing.renewing(lambda: [trial.lease for trial in trials]):
         renewing.renew()
     return overdue(storage)
 
 
-def test_a_worker_is_listed_while_it_serves(storage: Storage, study: Study) -> None:
+def test_worker_is_listed_while_it_runs(storage: Storage, study: Study) -> None:
     renewing = renewal(storage, study, "one", "cuda:0")
     renewing.renew()
     with renewing:
@@ -72,7 +72,7 @@ def test_a_worker_is_listed_while_it_serves(storage: Storage, study: Study) -> N
         assert connection.execute(text("SELECT count(*) FROM hpo.delivery")).scalar_one() == 0
 
 
-def test_a_worker_that_fell_silent_is_not_listed(storage: Storage, study: Study) -> None:
+def test_silent_worker_is_not_listed(storage: Storage, study: Study) -> None:
     with renewal(storage, study) as renewing:
         renewing.renew()
         with storage.transaction() as connection:
@@ -82,15 +82,17 @@ def test_a_worker_that_fell_silent_is_not_listed(storage: Storage, study: Study)
         assert [worker.name for worker in status(storage, study).workers] == ["one"]
 
 
-def test_an_entry_lasts_as_long_as_a_lease(storage: Storage, study: Study) -> None:
+def test_entry_lasts_as_long_as_a_lease(storage: Storage, study: Study) -> None:
     renewal(storage, study, lease_seconds=1000).renew()
     with storage.transaction() as connection:
         remaining = connection.execute(text("SELECT expires - now() FROM hpo.worker")).scalar_one()
     assert 900 < remaining.total_seconds() <= 1000
 
 
-def test_a_name_that_comes_back_serves_its_new_study(storage: Storage, study: Study, spec: SpecOf) -> None:
-    """In a container, host and process id are the same each time; the entry of a killed worker stays."""
+def test_reused_worker_name_is_listed_with_its_new_study(
+    storage: Storage, study: Study, spec: SpecOf
+) -> None:
+    """In a container, host and process id stay the same, and the entry of a killed worker stays."""
     renewal(storage, study, "host-7", "cpu").renew()
     other = create(storage, spec(name="other"), "test").study
     renewal(storage, other, "host-7", "cuda:0").renew()
@@ -98,30 +100,30 @@ def test_a_name_that_comes_back_serves_its_new_study(storage: Storage, study: St
     assert [(w.name, w.device) for w in status(storage, other).workers] == [("host-7", "cuda:0")]
 
 
-def test_it_renews_the_leases_it_is_told_and_no_other(storage: Storage, study: Study) -> None:
-    one, two = claim(storage, study, "search", "one", 2)
+def test_only_the_given_leases_are_renewed(storage: Storage, study: Study) -> None:
+    first, second = claim(storage, study, "search", "one", 2)
     with renewal(storage, study) as renewing:
-        assert expire_and_renew(storage, renewing, [one, two]) == []
-        assert expire_and_renew(storage, renewing, [one]) == [two.lease.trial_id]
+        assert expire_and_renew(storage, renewing, [first, second]) == []
+        assert expire_and_renew(storage, renewing, [first]) == [second.lease.trial_id]
         expire(storage)
         renewing.renew()  # outside of `of`
-        assert overdue(storage) == [one.lease.trial_id, two.lease.trial_id]
+        assert overdue(storage) == [first.lease.trial_id, second.lease.trial_id]
 
 
-def test_it_renews_the_leases_that_there_are_at_the_time(storage: Storage, study: Study) -> None:
-    one, two = claim(storage, study, "search", "one", 2)
-    held = [one.lease]
+def test_leases_added_inside_the_block_are_renewed(storage: Storage, study: Study) -> None:
+    first, second = claim(storage, study, "search", "one", 2)
+    held = [first.lease]
     with (
         renewal(storage, study) as renewing,
         renewing.renewing(lambda: held),
     ):
-        held.append(two.lease)
+        held.append(second.lease)
         expire(storage)
         renewing.renew()
         assert overdue(storage) == []
 
 
-def test_it_does_not_take_back_what_was_lost(storage: Storage, study: Study) -> None:
+def test_lost_leases_stay_lost(storage: Storage, study: Study) -> None:
     old = claim(storage, study, "search", "one", 2)
     with storage.transaction() as connection:
         workers.forget(connection, "one")
@@ -141,7 +143,7 @@ def test_it_does_not_take_back_what_was_lost(storage: Storage, study: Study) -> 
         (StorageError("it refuses"), 2 * ["the leases of one were not renewed"]),
     ],
 )
-def test_the_thread_goes_on_after_failures(
+def test_renewal_continues_after_failures(
     storage: Storage,
     study: Study,
     error: StorageError,
@@ -166,7 +168,7 @@ def test_the_thread_goes_on_after_failures(
     assert caplog.messages == says
 
 
-def test_it_ends_while_the_storage_is_away(
+def test_renewal_ends_during_an_outage(
     storage: Storage, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = threading.Event()
@@ -180,7 +182,7 @@ def test_it_ends_while_the_storage_is_away(
         assert asked.wait(20)
 
 
-def test_the_first_renewal_is_not_the_thread_s(storage: Storage, study: Study) -> None:
-    """It belongs to the caller, who may wait for it or fail with it."""
+def test_thread_leaves_the_first_renewal_to_the_caller(storage: Storage, study: Study) -> None:
+    """The caller may wait for the first renewal, or fail with it."""
     with renewal(storage, study, lease_seconds=1000):
         assert status(storage, study).workers == ()

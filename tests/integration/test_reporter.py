@@ -1,18 +1,17 @@
-"""What a pack tells the database after each epoch, and who leaves it."""
+"""The reports of a pack, and the members that leave it."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from support.claims import claim
 from support.reporters import reporter, target
+from support.unreliable_storage import Link, UnreliableStorage
 
 from hpo.errors import StorageError, UnavailableError
 from hpo.spec.study_spec import StudySpec
@@ -38,7 +37,7 @@ State = Literal["training", "finished", "diverged"]
 Make = Callable[..., tuple[Study, list[LeasedTrial], Reporter]]
 
 LONG = 30.0
-"""Seconds within which all is delivered, also on a machine that is busy."""
+"""Seconds within which all is delivered, even on a busy machine."""
 
 
 def epoch(
@@ -60,55 +59,22 @@ def outbox() -> Iterator[Outbox]:
 
 
 @pytest.fixture
-def make(storage: Storage, spec: SpecOf, outbox: Outbox) -> Make:
-    """`make(pruner=...)`: a study whose trials have one batch size, all its trials, and their reporter."""
+def link() -> Link:
+    """The connection of the reporters of `make` to the storage."""
+    return Link()
+
+
+@pytest.fixture
+def make(storage: Storage, spec: SpecOf, outbox: Outbox, link: Link) -> Make:
+    """Return a study with one batch size, all its trials, and their reporter: `make(pruner=...)`."""
+    unreliable = UnreliableStorage.over(storage, link)
 
     def made(**changes: Any) -> tuple[Study, list[LeasedTrial], Reporter]:
         study = create(storage, spec(space={"batch_size": 16}, **changes), "test").study
         trials = claim(storage, study, "search", "one", 16)
-        return study, trials, reporter(target(storage, study), trials, outbox)
+        return study, trials, reporter(target(unreliable, study), trials, outbox)
 
     return made
-
-
-class Away:
-    """Cuts the outbox off from the storage."""
-
-    def __init__(self) -> None:
-        self.refused, self._back = threading.Event(), threading.Event()
-        self._back.set()
-        self.commits_unheard = 0
-
-    def go(self) -> None:
-        self.refused.clear()
-        self._back.clear()
-
-    def come_back(self) -> None:
-        self._back.set()
-
-    def check(self) -> None:
-        if not self._back.is_set():
-            self.refused.set()
-            raise UnavailableError("it is away")
-
-
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> Away:
-    cut, whole = Away(), Storage.transaction
-
-    @contextmanager
-    def transaction(self: Storage) -> Iterator[Connection]:
-        concerned = threading.current_thread().name == "outbox"
-        if concerned:
-            cut.check()
-        with whole(self) as connection:
-            yield connection
-        if concerned and cut.commits_unheard:
-            cut.commits_unheard -= 1
-            raise UnavailableError("the connection died after the commit")
-
-    monkeypatch.setattr(Storage, "transaction", transaction)
-    return cut
 
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
@@ -126,7 +92,7 @@ def curves(storage: Storage, study: Study) -> dict[int, dict[int, float]]:
 
 
 def lease_count(storage: Storage) -> int:
-    """Of leases that somebody holds."""
+    """Return the number of leases that a worker holds."""
     with storage.transaction() as connection:
         query = text("SELECT count(*) FROM hpo.lease WHERE worker IS NOT NULL")
         count: int = connection.execute(query).scalar_one()
@@ -134,7 +100,7 @@ def lease_count(storage: Storage) -> int:
 
 
 def take_over(storage: Storage, study: Study, stage: Stage, number: int) -> LeasedTrial:
-    """Another worker gets trial `number`."""
+    """Let another worker take over trial `number`, and return the trial."""
     with storage.transaction() as connection:
         connection.execute(
             text(
@@ -150,7 +116,7 @@ def take_over(storage: Storage, study: Study, stage: Stage, number: int) -> Leas
 
 def seconds(storage: Storage, study: Study) -> dict[str, float]:
     spent = status(storage, study).search.activities
-    return {activity: found for activity, found in spent.items() if found}
+    return {activity: foundds for activity, foundds in spent.items() if foundds}
 
 
 # Epochs and ends
@@ -167,10 +133,10 @@ def test_a_pack_from_its_first_epoch_to_its_last(storage: Storage, make: Make) -
     assert pack.leases == tuple(trial.lease for trial in trials[1:])
     assert pack.report([epoch(n, 3, 0.375, "finished") for n in (1, 2)]) == {1, 2}
 
-    found = rows(storage, study.search_id)
-    assert [row.state for row in found] == [TrialState.COMPLETE] * 3
-    assert [row.value for row in found] == [0.25, 0.375, 0.375]
-    assert found[0].attributes == {
+    found_rows = rows(storage, study.search_id)
+    assert [row.state for row in found_rows] == [TrialState.COMPLETE] * 3
+    assert [row.value for row in found_rows] == [0.25, 0.375, 0.375]
+    assert found_rows[0].attributes == {
         "seed": trials[0].seed,
         "accuracy": 0.75,
         "kept_epoch": 2,
@@ -228,13 +194,15 @@ def test_a_diverged_member_fails_and_the_others_go_on(storage: Storage, make: Ma
     assert status(storage, study).search.device_seconds == 5 * 1.25  # the lost epoch was paid for, too
 
 
-def test_the_ended_are_told_once_it_is_written(storage: Storage, make: Make, outbox: Outbox) -> None:
+def test_cleanup_of_ended_trials_runs_after_their_end_is_written(
+    storage: Storage, make: Make, outbox: Outbox
+) -> None:
     study, trials, _ = make(search={"trials": 5}, pruner={"name": "median", "startup_trials": 1})
-    told: list[tuple[int, str]] = []
+    calls: list[tuple[int, str]] = []
 
     def ended(numbers: Iterable[int]) -> None:
-        found = states(storage, study)
-        told.extend((number, found[number]) for number in numbers)
+        found_states = states(storage, study)
+        calls.extend((number, found_states[number]) for number in numbers)
 
     pack = reporter(target(storage, study), trials, outbox, cleanup=FileCleanup(ended=ended))
     pack.report([epoch(n, 1, 9.0) for n in range(5)])
@@ -244,13 +212,13 @@ def test_the_ended_are_told_once_it_is_written(storage: Storage, make: Make, out
     pack.report([ill, epoch(2, 2, 0.1), epoch(3, 2, 9.0), epoch(4, 2, 0.05)])
     pack.fail(ValueError("why"), range(5))
     assert outbox.wait(LONG)
-    assert sorted(told) == [(0, "COMPLETE"), (1, "FAIL"), (3, "PRUNED"), (4, "FAIL")]  # 2 is another's
+    assert sorted(calls) == [(0, "COMPLETE"), (1, "FAIL"), (3, "PRUNED"), (4, "FAIL")]  # 2 is another's
 
 
 # Pruning
 
 
-def test_median_prunes_what_is_worse_than_half_of_the_completed(storage: Storage, make: Make) -> None:
+def test_median_prunes_members_worse_than_half_of_the_complete_trials(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 5}, pruner={"name": "median", "startup_trials": 3})
     assert pack.report([epoch(n, 1, 1.0 + n) for n in range(5)]) == set()  # nothing is complete yet
     pack.report([epoch(n, 2, 1.0 + n, "finished") for n in range(3)])
@@ -288,8 +256,8 @@ def test_hyperband_never_stops_all_of_a_bracket(storage: Storage, make: Make) ->
     assert 0 in left
     assert 1 < len(left) < 12  # the last bracket has no rung before the end
     pack.report([epoch(n, 9, 1.0 + n, "finished") for n in sorted(left)])
-    found = states(storage, study)
-    assert (found.count("COMPLETE"), found.count("PRUNED")) == (len(left), 12 - len(left))
+    found_states = states(storage, study)
+    assert (found_states.count("COMPLETE"), found_states.count("PRUNED")) == (len(left), 12 - len(left))
 
 
 def test_a_member_in_its_last_epoch_is_not_pruned(storage: Storage, make: Make) -> None:
@@ -311,13 +279,13 @@ def test_full_training_is_not_pruned(storage: Storage, make: Make, outbox: Outbo
     assert pack.report([epoch(n, 1, 9.0) for n in (1, 2, 3)]) == set()
 
 
-# Trials that another had begun
+# Trials that another worker had begun
 
 
 def taken_over(
     storage: Storage, make: Make, outbox: Outbox, former: list[EpochResult], **changes: Any
 ) -> tuple[Study, Reporter]:
-    """A study whose only open trial, number 0, was lost after the epochs `former`; its new reporter."""
+    """Return a study that lost its open trial 0 after the epochs `former`, and the new reporter."""
     study, _, pack = make(**changes)
     for result in former:
         pack.report([result])
@@ -325,8 +293,8 @@ def taken_over(
     return study, reporter(target(storage, study), [taken], outbox)
 
 
-def test_what_is_on_record_stays_and_counts(storage: Storage, make: Make, outbox: Outbox) -> None:
-    """Epochs that are trained again may differ in their last digits, on another device more."""
+def test_first_metrics_of_an_epoch_stay_and_count(storage: Storage, make: Make, outbox: Outbox) -> None:
+    """An epoch that is trained again may differ in its last digits, on another device more."""
     former = [epoch(0, 1, 0.5), epoch(0, 2, 0.25, accuracy=0.75)]
     study, pack = taken_over(storage, make, outbox, former, search={"trials": 1})
     pack.report([epoch(0, 1, 0.51)])
@@ -336,7 +304,7 @@ def test_what_is_on_record_stays_and_counts(storage: Storage, make: Make, outbox
     assert curves(storage, study) == {0: {1: 0.5, 2: 0.25}}
 
 
-def test_one_who_goes_on_reports_only_what_comes_after(storage: Storage, make: Make, outbox: Outbox) -> None:
+def test_resumed_trial_reports_only_later_epochs(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, pack = taken_over(storage, make, outbox, [epoch(0, 1, 0.5)], search={"trials": 1})
     pack.report([epoch(0, 2, 0.25)])
     pack.report([epoch(0, 3, 0.375, "finished", kept=2)])
@@ -346,7 +314,7 @@ def test_one_who_goes_on_reports_only_what_comes_after(storage: Storage, make: M
 
 
 def test_an_epoch_is_judged_once(storage: Storage, make: Make) -> None:
-    """A trial that is trained again is not pruned for an epoch that it had passed; others have come since."""
+    """A trial that trains an epoch again is not pruned there, though better trials have come since."""
     study, _, pack = make(search={"trials": 3}, pruner={"name": "median", "startup_trials": 2})
     pack.report([epoch(n, 1, 0.5) for n in range(3)])
     pack.report([epoch(2, 2, 0.25)])
@@ -360,7 +328,7 @@ def test_an_epoch_is_judged_once(storage: Storage, make: Make) -> None:
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged"])
-def test_later_epochs_of_a_former_attempt_go(
+def test_later_epochs_of_a_former_attempt_are_deleted(
     storage: Storage, make: Make, outbox: Outbox, state: State
 ) -> None:
     former = [epoch(0, number, 1 / number) for number in (1, 2, 3, 4)]
@@ -377,7 +345,7 @@ def test_later_epochs_of_a_former_attempt_go(
 # Lost leases, failures, release
 
 
-def test_a_lost_member_leaves_and_nothing_of_it_is_written(storage: Storage, make: Make) -> None:
+def test_lost_member_leaves_and_nothing_of_it_is_written(storage: Storage, make: Make) -> None:
     study, trials, pack = make(search={"trials": 2})
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
     taken = take_over(storage, study, "search", 1)
@@ -391,7 +359,7 @@ def test_a_lost_member_leaves_and_nothing_of_it_is_written(storage: Storage, mak
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged"])
-def test_a_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state: State) -> None:
+def test_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state: State) -> None:
     study, _, pack = make(search={"trials": 1})
     take_over(storage, study, "search", 0)
     assert pack.report([epoch(0, 1, 0.5, state)]) == {0}
@@ -399,13 +367,13 @@ def test_a_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state:
     assert (row.state, row.value, set(row.attributes)) == (TrialState.RUNNING, None, {"seed"})
 
 
-def test_a_report_of_nothing_tells_who_has_lost_its_lease(storage: Storage, make: Make) -> None:
+def test_empty_report_returns_lost_members(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 2})
     take_over(storage, study, "search", 1)
     assert pack.report([]) == {1}
 
 
-def test_a_pack_that_lost_all_writes_nothing(storage: Storage, make: Make, outbox: Outbox) -> None:
+def test_pack_that_lost_all_trials_writes_nothing(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 1})
     taken = take_over(storage, study, "search", 0)
     pack.fail(RuntimeError("too late"), [0])
@@ -416,14 +384,14 @@ def test_a_pack_that_lost_all_writes_nothing(storage: Storage, make: Make, outbo
         assert leases.hold(connection, [taken.lease]) == {taken.lease.trial_id}
 
 
-def test_a_trial_that_others_ended_leaves_the_pack(storage: Storage, make: Make) -> None:
+def test_trial_that_others_ended_leaves_the_pack(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 2})
     storage.study("small").tell(0, state=TrialState.FAIL)
     assert pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)]) == {0}
     assert states(storage, study) == ["FAIL", "RUNNING"]
 
 
-def test_a_trial_that_joins_is_reported_like_the_others(storage: Storage, make: Make, outbox: Outbox) -> None:
+def test_joined_trial_is_reported_like_the_others(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, trials, _ = make(search={"trials": 2})
     pack = reporter(target(storage, study), trials[:1], outbox)
     pack.report([epoch(0, 1, 0.5)])
@@ -437,9 +405,7 @@ def test_a_trial_that_joins_is_reported_like_the_others(storage: Storage, make: 
     assert states(storage, study) == ["WAITING", "WAITING"]
 
 
-def test_an_error_ends_the_open_trials_with_its_traceback(
-    storage: Storage, make: Make, outbox: Outbox
-) -> None:
+def test_error_fails_the_open_trials_with_its_traceback(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 3})
     pack.report([epoch(0, 1, 0.5, "finished"), epoch(1, 1, 0.5), epoch(2, 1, 0.5)])
 
@@ -461,7 +427,7 @@ def test_an_error_ends_the_open_trials_with_its_traceback(
     assert pack.leases == ()
 
 
-def test_an_error_may_come_with_a_better_reason(storage: Storage, make: Make, outbox: Outbox) -> None:
+def test_reason_replaces_the_message_of_the_error(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 1})
     pack.fail(MemoryError("37"), [0], "too large")
     assert outbox.wait(LONG)
@@ -470,19 +436,17 @@ def test_an_error_may_come_with_a_better_reason(storage: Storage, make: Make, ou
     assert "MemoryError: 37" in row.attributes["traceback"]
 
 
-def test_who_had_no_part_in_an_error_goes_back_into_the_queue(
-    storage: Storage, make: Make, outbox: Outbox
-) -> None:
+def test_trials_without_a_part_in_an_error_are_released(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, _, pack = make(search={"trials": 3})
     pack.fail(ValueError("why"), [1])
     assert outbox.wait(LONG)
     assert states(storage, study) == ["WAITING", "FAIL", "WAITING"]
 
 
-def test_what_one_that_left_has_to_tell_does_not_count_until_it_is_back(
+def test_reports_of_a_removed_member_do_not_count_until_it_is_readmitted(
     storage: Storage, make: Make, outbox: Outbox
 ) -> None:
-    """A worker that was cut off tells of a trial that it lost, and has claimed again meanwhile."""
+    """After an outage, a worker reports epochs of a trial that it lost and has claimed again."""
     study, _, pack = make(search={"trials": 1})
     taken = take_over(storage, study, "search", 0)
     assert pack.report([epoch(0, 1, 0.5)]) == {0}
@@ -520,13 +484,11 @@ def test_released_trials_go_back_into_the_queue(storage: Storage, make: Make, ou
 def saved_files(storage: Storage, trials: list[LeasedTrial]) -> dict[int, Checkpoint]:
     """By number."""
     with storage.transaction() as connection:
-        found = checkpoints.read(connection, [trial.lease.trial_id for trial in trials])
-    return {t.number: found[t.lease.trial_id] for t in trials if t.lease.trial_id in found}
+        foundded = checkpoints.read(connection, [trial.lease.trial_id for trial in trials])
+    return {t.number: foundded[t.lease.trial_id] for t in trials if t.lease.trial_id in foundded}
 
 
-def test_checkpoints_are_noted_and_those_they_replace_given_back(
-    storage: Storage, make: Make, outbox: Outbox
-) -> None:
+def test_replaced_checkpoints_are_cleaned_up(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, trials, _ = make(search={"trials": 2})
     replaced: list[str] = []
     pack = reporter(target(storage, study), trials, outbox, cleanup=FileCleanup(replaced=replaced.extend))
@@ -541,7 +503,7 @@ def test_checkpoints_are_noted_and_those_they_replace_given_back(
     assert replaced == ["0 after 1"]
 
 
-def test_checkpoints_of_what_was_lost_or_has_ended_are_given_back(
+def test_checkpoints_of_lost_and_ended_trials_are_cleaned_up(
     storage: Storage, make: Make, outbox: Outbox
 ) -> None:
     study, trials, _ = make(search={"trials": 3})
@@ -558,7 +520,7 @@ def test_checkpoints_of_what_was_lost_or_has_ended_are_given_back(
 # Device seconds
 
 
-def test_seconds_are_shared_and_add_up(storage: Storage, make: Make, outbox: Outbox) -> None:
+def test_seconds_are_shared_among_members(storage: Storage, make: Make, outbox: Outbox) -> None:
     study, trials, _ = make(search={"trials": 2})
     ticks = iter(range(1000))
     pack = reporter(target(storage, study), trials, outbox, clock=lambda: next(ticks))
@@ -575,45 +537,45 @@ def test_seconds_are_shared_and_add_up(storage: Storage, make: Make, outbox: Out
     }
 
 
-def test_what_was_spent_for_the_lost_was_spent(storage: Storage, make: Make) -> None:
+def test_seconds_of_lost_trials_are_charged(storage: Storage, make: Make) -> None:
     study, _, pack = make(search={"trials": 2})
     take_over(storage, study, "search", 1)
     pack.report([epoch(0, 1, 0.25), epoch(1, 1, 0.25)])
     assert seconds(storage, study) == {"training": 2.0, "evaluation": 0.5}
 
 
-# A storage that goes away
+# Outages
 
 
 def test_training_goes_on_while_the_storage_is_away(
-    storage: Storage, make: Make, outbox: Outbox, away: Away
+    storage: Storage, make: Make, outbox: Outbox, link: Link
 ) -> None:
     study, _, pack = make(search={"trials": 2})
-    away.go()
+    link.cut()
     for number in (1, 2, 3):
         assert pack.report([epoch(0, number, 1 / number), epoch(1, number, 0.5)]) == set()
-        assert away.refused.is_set()
+        assert link.refused.is_set()
     assert not pack.flush(LONG)
     assert not outbox.reachable
     assert curves(storage, study) == {0: {}, 1: {}}
-    away.come_back()
+    link.restore()
     assert outbox.wait(LONG)
     assert outbox.reachable
     assert curves(storage, study) == {0: {1: 1.0, 2: 1 / 2, 3: 1 / 3}, 1: dict.fromkeys((1, 2, 3), 0.5)}
 
 
-def test_who_ends_in_an_outage_may_have_trained_on(
-    storage: Storage, make: Make, outbox: Outbox, away: Away
+def test_epochs_after_the_end_of_a_trial_are_ignored(
+    storage: Storage, make: Make, outbox: Outbox, link: Link
 ) -> None:
-    """Who is pruned can only be told once the storage is back; what it did since is ignored."""
+    """Pruning is decided once the storage is back. Epochs that the trial trained since are ignored."""
     study, trials, pack = make(search={"trials": 3}, pruner={"name": "median", "startup_trials": 1})
     pack.report([epoch(n, 1, 9.0) for n in range(3)])
     pack.report([epoch(0, 2, 0.1, "finished")])
-    away.go()
+    link.cut()
     assert pack.report([epoch(1, 2, 9.0), epoch(2, 2, 0.1)]) == set()
     pack.save({n: Checkpoint(2, f"{n} after 2") for n in (1, 2)})
     assert pack.report([epoch(1, 3, 0.05, "finished"), epoch(2, 3, 0.1)]) == set()
-    away.come_back()
+    link.restore()
     assert outbox.wait(LONG)
     assert pack.report([]) >= {1}
     assert pack.report([]) == set()
@@ -623,7 +585,7 @@ def test_who_ends_in_an_outage_may_have_trained_on(
     assert saved_files(storage, trials) == {2: Checkpoint(2, "2 after 2")}
 
 
-def test_a_report_that_failed_in_the_middle_is_made_again(
+def test_interrupted_report_is_written_again(
     storage: Storage, make: Make, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, _, pack = make(search={"trials": 1})
@@ -643,40 +605,40 @@ def test_a_report_that_failed_in_the_middle_is_made_again(
     assert status(storage, study).search.device_seconds == 1.25
 
 
-def test_a_commit_that_was_not_heard_of_does_no_harm(
-    storage: Storage, make: Make, outbox: Outbox, away: Away
+def test_lost_answer_to_a_commit_does_no_harm(
+    storage: Storage, make: Make, outbox: Outbox, link: Link
 ) -> None:
-    """The connection died after it: all of it is sent again, and has been written already."""
+    """The connection died after the commit, so the delivery is written a second time."""
     study, trials, pack = make(search={"trials": 4}, pruner={"name": "median", "startup_trials": 1})
     pack.report([epoch(n, 1, 9.0) for n in range(4)])
     pack.report([epoch(2, 2, 0.5), epoch(3, 2, 0.5, "finished")])
-    away.commits_unheard = 1
+    link.lost_commits = 1
     pack.report([epoch(0, 2, 0.1, "finished"), epoch(1, 2, 9.0)])
     assert outbox.wait(LONG)
     assert pack.report([]) >= {0, 1}
     posts: tuple[Callable[[], None], ...] = (lambda: pack.save({2: Checkpoint(2, "two")}), pack.release)
     for post in posts:
-        away.commits_unheard = 1
+        link.lost_commits = 1
         post()
         assert outbox.wait(LONG)
-    assert away.commits_unheard == 0
+    assert link.lost_commits == 0
     assert states(storage, study) == ["COMPLETE", "PRUNED", "WAITING", "COMPLETE"]
     assert [row.value for row in rows(storage, study.search_id)] == [0.1, 9.0, None, 0.5]
-    assert [found[2] for found in curves(storage, study).values()] == [0.1, 9.0, 0.5, 0.5]
+    assert [curve[2] for curve in curves(storage, study).values()] == [0.1, 9.0, 0.5, 0.5]
     assert saved_files(storage, trials) == {2: Checkpoint(2, "two")}
 
 
-def test_seconds_of_a_commit_that_was_not_heard_of_count_once(
-    storage: Storage, make: Make, outbox: Outbox, away: Away
+def test_lost_answer_to_a_commit_charges_seconds_once(
+    storage: Storage, make: Make, outbox: Outbox, link: Link
 ) -> None:
     study, _, pack = make(search={"trials": 1})
-    away.commits_unheard = 1
+    link.lost_commits = 1
     pack.report([epoch(0, 1, 0.5)])
     assert outbox.wait(LONG)
     assert seconds(storage, study) == {"training": 1.0, "evaluation": 0.25}
 
 
-def test_a_refusal_is_raised_by_the_next_call(
+def test_refusal_is_raised_by_the_next_call(
     storage: Storage, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, _, pack = make(search={"trials": 1})
@@ -690,7 +652,7 @@ def test_a_refusal_is_raised_by_the_next_call(
     assert curves(storage, study) == {0: {}}
 
 
-def test_the_trials_of_a_study_that_was_deleted_leave(storage: Storage, make: Make, tmp_path: Path) -> None:
+def test_trials_of_a_deleted_study_leave(storage: Storage, make: Make, tmp_path: Path) -> None:
     study, _, pack = make(search={"trials": 2})
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
     remove(storage, study, tmp_path)

@@ -1,17 +1,16 @@
-"""Training that is cut off, goes on elsewhere, and meets full disks, lost leases and trials of others."""
+"""The trial loop: interruptions, full disks, lost leases, and trials that join."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from support.claims import claim
 from support.delayed_evaluation import DelayedEvaluation
 from support.small_worker import (
@@ -29,8 +28,8 @@ from support.small_worker import (
     use_small_network,
     weights,
 )
+from support.unreliable_storage import Link, UnreliableStorage
 
-from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
@@ -67,18 +66,18 @@ def until_idle(works: WorkerFactory) -> Runtime:
     return Runtime(stop=StopWhenIdle(), limits=works.limits)
 
 
-# Cut off and gone on with
+# Interruptions
 
 
 class Killed(BaseException):
-    """A process that is killed writes nothing any more."""
+    """The end of a killed process, which writes nothing more."""
 
 
 @pytest.mark.parametrize(
     ("place", "limit", "evaluator"),
     [("gradients", 30, None), ("score", 4, None), ("gradients", 33, DelayedEvaluation(9))],
 )
-def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
+def test_interrupted_trials_have_the_results_of_uninterrupted_ones(
     works: WorkerFactory,
     storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
@@ -90,7 +89,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
     steps in the search and 23 in full training, and two batches of validation."""
     calm = works("calm", promotes=True, full=FULL)
     calm.run()
-    cuts, calls, whole = 0, 0, getattr(Pack, place)
+    cuts, calls, original = 0, 0, getattr(Pack, place)
 
     def cut(pack: Pack, *arguments: Any) -> Any:
         nonlocal calls, cuts
@@ -98,7 +97,7 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
         if calls == limit:
             cuts += 1
             worker.stop_now()
-        return whole(pack, *arguments)
+        return original(pack, *arguments)
 
     monkeypatch.setattr(Pack, place, cut)
     monkeypatch.setattr(TrainerFactory, "_evaluator", evaluator)
@@ -112,13 +111,13 @@ def test_trials_that_are_cut_off_again_and_again_are_as_if_they_had_not_been(
     for stage in ("search", "full"):
         assert trial_records(storage, worker.study, stage) == trial_records(storage, calm.study, stage)
         assert any("takeovers" in row.attributes for row in trials(storage, worker.study, stage))
-    (mine,), (theirs,) = weights(worker).values(), weights(calm).values()
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    (trained,), (expected,) = weights(worker).values(), weights(calm).values()
+    assert trained.keys() == expected.keys()
+    assert all(torch.equal(trained[name], expected[name]) for name in expected)
     assert not (worker.study.artifacts(worker.settings.artifacts) / "checkpoints").exists()
 
 
-def test_what_a_killed_worker_had_saved_is_not_trained_again(
+def test_successor_of_a_killed_worker_resumes_from_its_checkpoints(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
@@ -140,7 +139,7 @@ def test_what_a_killed_worker_had_saved_is_not_trained_again(
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
-def test_a_checkpoint_that_does_not_load_costs_its_epochs_and_nothing_else(
+def test_damaged_checkpoint_is_set_aside_and_its_trial_starts_over(
     works: WorkerFactory, storage: Storage, steps: StepHooks, caplog: pytest.LogCaptureFixture
 ) -> None:
     calm = works("calm")
@@ -155,13 +154,13 @@ def test_a_checkpoint_that_does_not_load_costs_its_epochs_and_nothing_else(
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
     (aside,) = checkpoint_files(worker)
     assert aside.name == f"{damaged.name}.damaged"
-    said = [message for message in caplog.messages if "does not load" in message]
-    assert len(said) == 1
-    assert said[0].startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
-    assert "\n" not in said[0]
+    messages = [message for message in caplog.messages if "does not load" in message]
+    assert len(messages) == 1
+    assert messages[0].startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
+    assert "\n" not in messages[0]
 
 
-def test_told_to_stop_before_the_first_epoch_is_whole_there_is_nothing_to_save(
+def test_stop_in_the_first_epoch_saves_nothing(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     worker = works()
@@ -176,7 +175,7 @@ def test_told_to_stop_before_the_first_epoch_is_whole_there_is_nothing_to_save(
 
 
 def spoil(worker: Worker) -> None:
-    """Puts a file where the folder of the study's artifacts is, or is to be."""
+    """Put a file in the place of the folder of the study's artifacts."""
     folder = worker.study.artifacts(worker.settings.artifacts)
     if folder.exists():
         folder.rename(folder.with_name("aside"))
@@ -191,7 +190,7 @@ def repair(worker: Worker) -> None:
         folder.with_name("aside").rename(folder)
 
 
-def test_training_goes_on_while_checkpoints_cannot_be_written(
+def test_training_continues_while_checkpoints_cannot_be_written(
     works: WorkerFactory,
     storage: Storage,
     steps: StepHooks,
@@ -202,11 +201,11 @@ def test_training_goes_on_while_checkpoints_cannot_be_written(
     calm = works("calm", search={"trials": 4, "epochs": 6})
     calm.run()
     worker = works(search={"trials": 4, "epochs": 6})
-    found: list[int] = []
+    counts: list[int] = []
 
     def count_files() -> None:
         assert worker._outbox.wait(30)  # those that were replaced are deleted by then
-        found.append(len(checkpoint_files(worker)))
+        counts.append(len(checkpoint_files(worker)))
 
     steps.count, steps.at = (
         0,
@@ -218,9 +217,9 @@ def test_training_goes_on_while_checkpoints_cannot_be_written(
     )
     worker.run()
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
-    assert found == [4]
-    said = [m for m in caplog.messages if "saved" in m]
-    assert [m.split(" (")[0] for m in said] == [
+    assert counts == [4]
+    messages = [m for m in caplog.messages if "saved" in m]
+    assert [m.split(" (")[0] for m in messages] == [
         "not saved: the checkpoint of trial 0",
         "saved again: the checkpoint of trial 0",
     ]
@@ -233,7 +232,7 @@ PAUSES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("evaluator", [None, DelayedEvaluation(9)])
-def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
+def test_paused_and_resumed_trials_have_the_curves_of_uninterrupted_ones(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch, evaluator: AsyncEvaluator | None
 ) -> None:
     calm = works("calm", **PAUSES)
@@ -241,29 +240,31 @@ def test_trials_that_pause_and_go_on_have_the_curves_they_would_have_had(
     monkeypatch.setattr(TrainerFactory, "_evaluator", evaluator)
     worker = works(**PAUSES, pruner={"name": "pause"}, width=3)
     worker.run()
-    whole, found = epoch_rows(storage, calm.study), epoch_rows(storage, worker.study)
-    lengths = [len(epochs) for epochs in found.values()]
+    calm_rows, rows = epoch_rows(storage, calm.study), epoch_rows(storage, worker.study)
+    lengths = [len(epochs) for epochs in rows.values()]
     assert set(lengths) <= {1, 2, 4, 5}
     assert {1, 5} <= set(lengths)
-    assert all(found[number] == whole[number][: len(epochs)] for number, epochs in found.items())
+    assert all(rows[number] == calm_rows[number][: len(epochs)] for number, epochs in rows.items())
     ends = dict.fromkeys((1, 2, 4), "PRUNED") | {5: "COMPLETE"}
     assert states(storage, worker.study) == [ends[length] for length in lengths]
     assert checkpoint_files(worker) == []
 
 
-def test_two_workers_share_the_trials_that_pause(works: WorkerFactory, storage: Storage) -> None:
-    one, two = (works(worker=name, **PAUSES, pruner={"name": "pause"}, width=2) for name in ("one", "two"))
-    other = threading.Thread(target=two.run)
-    other.start()
-    one.run()
-    other.join(60)
-    found = states(storage, one.study)
-    assert len(found) == 8
-    assert set(found) == {"COMPLETE", "PRUNED"}
-    assert checkpoint_files(one) == []
+def test_two_workers_share_paused_trials(works: WorkerFactory, storage: Storage) -> None:
+    first, second = (
+        works(worker=name, **PAUSES, pruner={"name": "pause"}, width=2) for name in ("one", "two")
+    )
+    thread = threading.Thread(target=second.run)
+    thread.start()
+    first.run()
+    thread.join(60)
+    trial_states = states(storage, first.study)
+    assert len(trial_states) == 8
+    assert set(trial_states) == {"COMPLETE", "PRUNED"}
+    assert checkpoint_files(first) == []
 
 
-def test_one_that_cannot_be_saved_trains_on_instead_of_pausing(
+def test_trial_that_cannot_be_saved_trains_on_instead_of_pausing(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> str:
@@ -275,7 +276,7 @@ def test_one_that_cannot_be_saved_trains_on_instead_of_pausing(
     assert states(storage, worker.study) == ["COMPLETE"] * 8
 
 
-def test_a_full_training_ends_once_its_weights_are_safe(
+def test_full_training_ends_after_its_weights_are_written(
     works: WorkerFactory,
     storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
@@ -284,7 +285,7 @@ def test_a_full_training_ends_once_its_weights_are_safe(
     calm = works("calm", promotes=True, full=FULL, promotion={"top": 2})
     calm.run()
     worker = works(full=FULL, promotes=True, promotion={"top": 2})
-    whole, seen = TrialFiles.save_weights, list[list[str]]()
+    original, seen = TrialFiles.save_weights, list[list[str]]()
 
     def save_weights(files: TrialFiles, *arguments: Any) -> str:
         if not seen:
@@ -292,23 +293,23 @@ def test_a_full_training_ends_once_its_weights_are_safe(
         if len(seen) == 5:
             repair(worker)
         seen.append(states(storage, worker.study, "full"))
-        return whole(files, *arguments)
+        return original(files, *arguments)
 
     monkeypatch.setattr(TrialFiles, "save_weights", save_weights)
     worker.run()
     assert len(seen) > 6
     assert seen[:6] == [["RUNNING", "RUNNING"]] * 6
     assert trial_records(storage, worker.study, "full") == trial_records(storage, calm.study, "full")
-    mine, theirs = weights(worker), weights(calm)
+    trained, expected = weights(worker), weights(calm)
     for number in (0, 1):
-        assert all(torch.equal(mine[number][name], theirs[number][name]) for name in theirs[number])
+        assert all(torch.equal(trained[number][name], expected[number][name]) for name in expected[number])
     assert [m.split(" (")[0] for m in caplog.messages if "saved" in m] == [
         "not saved: the weights of trial 0",
         "saved again: the weights of trial 0",
     ]
 
 
-def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
+def test_stop_while_weights_cannot_be_written_leaves_the_trial_for_later(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = works("calm", promotes=True, full=FULL)
@@ -327,7 +328,7 @@ def test_told_to_stop_while_weights_cannot_be_written_the_trial_goes_on_later(
     assert trial_records(storage, worker.study, "full") == trial_records(storage, calm.study, "full")
 
 
-def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
+def test_trial_lost_while_its_weights_cannot_be_written_leaves_the_pack(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = works(full=FULL, promotes=True, runtime=until_idle(works))
@@ -345,10 +346,10 @@ def test_who_loses_its_lease_while_its_weights_cannot_be_written_leaves(
         assert leases.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
 
 
-# What others do
+# Trials of other workers
 
 
-def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
+def test_member_that_lost_its_lease_leaves_and_the_others_train_on(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
@@ -371,17 +372,17 @@ def test_a_member_that_lost_its_lease_leaves_and_the_rest_goes_on(
     assert [trial.number for trial in taken] == [1]
     assert steps.widths == [4] * 2 * STEPS + [3] * STEPS
     assert states(storage, worker.study) == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
-    mine, theirs = trial_records(storage, worker.study), trial_records(storage, calm.study)
-    assert [mine[number] for number in (0, 2, 3)] == [theirs[number] for number in (0, 2, 3)]
+    records, calm_records = trial_records(storage, worker.study), trial_records(storage, calm.study)
+    assert [records[number] for number in (0, 2, 3)] == [calm_records[number] for number in (0, 2, 3)]
     assert [epoch[0] for epoch in epoch_rows(storage, worker.study)[1]] == [1]
     with storage.transaction() as connection:
         assert leases.hold(connection, [taken[0].lease]) == {taken[0].lease.trial_id}
 
 
-def of_two(works: WorkerFactory, storage: Storage, width: int, theirs: int, **changes: Any) -> Worker:
-    """A worker for what is left after another one, that dies later, has taken `theirs` trials."""
+def of_two(works: WorkerFactory, storage: Storage, width: int, claimed: int, **changes: Any) -> Worker:
+    """Return a worker of a study of which a worker called dead has claimed `claimed` trials."""
     worker = works(**changes, width=width)
-    assert len(claim(storage, worker.study, "search", "dead", theirs)) == theirs
+    assert len(claim(storage, worker.study, "search", "dead", claimed)) == claimed
     return worker
 
 
@@ -392,7 +393,7 @@ def always_looks(works: WorkerFactory) -> None:
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_trials_that_others_lost_join_a_pack_with_room(
+def test_lost_trials_join_a_pack_with_room(
     works: WorkerFactory, storage: Storage, steps: StepHooks, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hpo.worker")
@@ -401,17 +402,17 @@ def test_trials_that_others_lost_join_a_pack_with_room(
     worker = of_two(works, storage, 4, 3, search={"trials": 5, "epochs": 3})
     steps.count, steps.at, steps.widths = 0, {STEPS + 5: lambda: forget_worker(storage, "dead")}, []
     worker.run()
-    # Two of the three in the second epoch of its own two; the last one once these have left.
+    # Two of the three join in the second epoch of the first two, the last joins after these have left.
     assert steps.widths[: 3 * STEPS] == [2] * 2 * STEPS + [4] * STEPS
     assert max(steps.widths) == 4
     assert "search: joined by 0, 1" in caplog.messages
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
-def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
+def test_new_trials_take_the_places_of_pruned_members(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
-    """Of the next ones of the batch size, at once; and none waits for the pack to end."""
+    """They are the next trials of the batch size, and they do not wait for the end of the pack."""
     changes: dict[str, Any] = {
         "search": {"trials": 10, "epochs": 4},
         "pruner": {"name": "asha", "min_epochs": 1, "reduction": 2},
@@ -419,9 +420,9 @@ def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
     worker = works(**changes, width=4, fills=True)
     steps.count, steps.widths = 0, []
     worker.run()
-    found = states(storage, worker.study)
-    assert found.count("PRUNED") >= 2
-    assert found.count("PRUNED") + found.count("COMPLETE") == 10
+    trial_states = states(storage, worker.study)
+    assert trial_states.count("PRUNED") >= 2
+    assert trial_states.count("PRUNED") + trial_states.count("COMPLETE") == 10
     assert steps.widths[: 2 * STEPS] == [4] * 2 * STEPS
     emptied = works("emptied", **changes, width=4)
     steps.count, steps.widths, filled = 0, [], steps.widths
@@ -430,7 +431,9 @@ def test_the_room_of_those_who_were_pruned_is_filled_with_new_trials(
     assert len(filled) < len(steps.widths)
 
 
-def test_who_is_told_to_stop_fills_no_pack(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
+def test_stopped_worker_claims_no_new_trials(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
+) -> None:
     worker = works(
         search={"trials": 6, "epochs": 4}, pruner={"name": "asha", "reduction": 2}, width=4, fills=True
     )
@@ -442,15 +445,15 @@ def test_who_is_told_to_stop_fills_no_pack(works: WorkerFactory, storage: Storag
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
+def test_lost_trials_are_claimed_while_programs_are_compiled(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = of_two(works, storage, 4, 2)
     lost_no_more = threading.Event()
-    whole = Reporter.add
+    original = Reporter.add
 
     def add(reporter: Reporter, trials: Sequence[LeasedTrial]) -> None:
-        whole(reporter, trials)
+        original(reporter, trials)
         if {0, 1} <= {trial.number for trial in trials}:
             lost_no_more.set()
 
@@ -465,7 +468,7 @@ def test_trials_that_others_lost_are_taken_on_while_programs_are_compiled(
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_who_joins_goes_on_from_its_checkpoint(
+def test_joining_trial_resumes_from_its_checkpoint(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm", search={"trials": 3, "epochs": 3})
@@ -483,8 +486,8 @@ def test_who_joins_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_nobody_joins_a_suspect(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
-    """It may kill its worker again, and would take them with it."""
+def test_no_trial_joins_a_suspect(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
+    """A suspect may kill its worker again, and its pack mates with it."""
     worker = works()
     for _ in range(SUSPECT_LOSSES):
         claim(storage, worker.study, "search", "victim", 1)
@@ -497,45 +500,35 @@ def test_nobody_joins_a_suspect(works: WorkerFactory, storage: Storage, steps: S
     assert steps.widths[: 3 * STEPS] == [1] * 3 * STEPS
 
 
-@contextmanager
-def cut_off(monkeypatch: pytest.MonkeyPatch, *threads: str) -> Iterator[threading.Event]:
-    """While the event is set, these threads cannot reach the storage."""
-    away, whole = threading.Event(), Storage.transaction
-
-    @contextmanager
-    def transaction(self: Storage) -> Iterator[Connection]:
-        if away.is_set() and threading.current_thread().name in threads:
-            raise UnavailableError("it is away")
-        with whole(self) as connection:
-            yield connection
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Storage, "transaction", transaction)
-        yield away
+def unreliable(works: WorkerFactory) -> Link:
+    """Return the link of the workers that are made from now on to the storage."""
+    link = Link()
+    works.storage = UnreliableStorage.over(works.storage, link)
+    return link
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_looks_that_waited_for_the_storage_do_not_overfill_the_pack(
-    works: WorkerFactory, storage: Storage, steps: StepHooks, monkeypatch: pytest.MonkeyPatch
+def test_claims_delayed_by_an_outage_do_not_overfill_the_pack(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
+    link = unreliable(works)
     worker = of_two(works, storage, 4, 6, search={"trials": 8, "epochs": 6})
-    with cut_off(monkeypatch, "outbox") as away:
 
-        def leave() -> None:
-            forget_worker(storage, "dead")
-            away.set()
+    def leave() -> None:
+        forget_worker(storage, "dead")
+        link.cut()
 
-        steps.at = {1: leave, 3 * STEPS + 5: away.clear}
-        worker.run()
+    steps.at = {1: leave, 3 * STEPS + 5: link.restore}
+    worker.run()
     assert states(storage, worker.study) == ["COMPLETE"] * 8
     assert max(steps.widths) <= 4
 
 
 @pytest.mark.usefixtures("always_looks")
-def test_who_gets_its_own_trials_back_has_each_once(
+def test_worker_that_reclaims_its_own_trials_has_each_once(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
-    """After a sleep of the machine, say, the first that looks for lost trials may be their former owner."""
+    """After a sleep of the machine, the former owner of lost trials may be the first to claim them."""
     calm = works("calm")
     calm.run()
     worker = works(width=8)
@@ -551,13 +544,13 @@ def test_who_gets_its_own_trials_back_has_each_once(
 
 
 def test_training_goes_on_while_the_storage_is_away(
-    works: WorkerFactory, storage: Storage, steps: StepHooks, monkeypatch: pytest.MonkeyPatch
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm", search={"trials": 4, "epochs": 6})
     calm.run()
+    link = unreliable(works)
     worker = works(search={"trials": 4, "epochs": 6})
-    with cut_off(monkeypatch, "outbox", "renewal", "MainThread") as away:
-        steps.count, steps.at = 0, {STEPS + 5: away.set, 4 * STEPS + 5: away.clear}
-        worker.run()
+    steps.count, steps.at = 0, {STEPS + 5: link.cut, 4 * STEPS + 5: link.restore}
+    worker.run()
     assert steps.count == 6 * STEPS
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)

@@ -28,6 +28,7 @@ from support.small_worker import (
     trials,
     use_small_network,
 )
+from support.unreliable_storage import Link, UnreliableStorage
 from torch import nn
 
 from hpo import models
@@ -50,7 +51,7 @@ MAX_FAILURES = LIMITS.max_failures
 
 
 class Broken(nn.Module):
-    """Can be built and looked at, but not trained."""
+    """A network that can be built and evaluated, but not trained."""
 
     def __init__(self, classes: int, in_channels: int) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class Broken(nn.Module):
 
 @pytest.fixture
 def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Callable[..., Worker]:
-    """`work(search={"trials": 4})`: stores that study; gives a worker for it."""
+    """Store a study and return a worker for it: `work(search={"trials": 4})`."""
 
     def worker(promotes: bool = False, width: int = WIDTH, fills: bool = False, **changes: Any) -> Worker:
         torch.set_num_threads(1)
@@ -82,7 +83,7 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
 def works(
     storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> WorkerFactory:
-    """The same, of a network that trains in milliseconds."""
+    """Return a factory of workers whose network trains in milliseconds."""
     use_small_network(monkeypatch)
     return WorkerFactory(storage, spec, tmp_path)
 
@@ -97,7 +98,7 @@ def loss(row: TrialRow) -> float:
     return row.value
 
 
-def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callable[..., Worker]) -> None:
+def test_worker_trains_promotes_and_saves_weights(storage: Storage, work: Callable[..., Worker]) -> None:
     worker = work(promotes=True)
     worker.run()
     search, full = trials(storage, worker.study), trials(storage, worker.study, "full")
@@ -114,7 +115,7 @@ def test_it_trains_promotes_and_keeps_the_weights(storage: Storage, work: Callab
 
 
 @pytest.mark.parametrize(("fills", "packs"), [(False, 3), (True, 2)])
-def test_the_sampler_is_asked_for_a_whole_pack_where_full_packs_count(
+def test_sampler_proposes_a_whole_pack_if_packs_are_kept_full(
     storage: Storage, work: Callable[..., Worker], fills: bool, packs: int
 ) -> None:
     space, search = {"lr": {"low": 0.01, "high": 0.1}, "batch_size": 32}, {"trials": 8, "epochs": 1}
@@ -124,7 +125,7 @@ def test_the_sampler_is_asked_for_a_whole_pack_where_full_packs_count(
     assert len(begun) == packs
 
 
-def test_one_that_diverges_fails_with_the_epoch_and_the_others_go_on(
+def test_diverged_trial_fails_with_its_epoch_and_the_others_train_on(
     storage: Storage, work: Callable[..., Worker]
 ) -> None:
     worker = work(space={"lr": [0.01, 1e30], "batch_size": 32}, search={"trials": 8, "epochs": 2})
@@ -137,7 +138,7 @@ def test_one_that_diverges_fails_with_the_epoch_and_the_others_go_on(
             assert row.state == TrialState.COMPLETE
 
 
-def test_code_that_raises_fails_its_trials_and_ends_the_worker_at_last(
+def test_code_that_raises_fails_its_trials_and_ends_the_worker_after_three_packs(
     storage: Storage,
     work: Callable[..., Worker],
     monkeypatch: pytest.MonkeyPatch,
@@ -153,12 +154,14 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_at_last(
     assert all("RuntimeError: no such luck" in row.attributes["traceback"] for row in failed)
     assert all("in forward" in row.attributes["traceback"] for row in failed)
     assert states(storage, worker.study).count("WAITING") == 8 - MAX_FAILURES
-    said = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert [record.getMessage() for record in said] == [f"search: training {n} failed" for n in range(3)]
-    assert all(record.exc_info and "no such luck" in str(record.exc_info[1]) for record in said)
+    messagesrds = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in messagesrds] == [
+        f"search: training {n} failed" for n in range(3)
+    ]
+    assert all(record.exc_info and "no such luck" in str(record.exc_info[1]) for record in messagesrds)
 
 
-def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
+def test_stop_in_an_epoch_releases_the_trials(
     storage: Storage, work: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = work()
@@ -174,11 +177,11 @@ def test_told_to_stop_in_an_epoch_it_hands_its_trials_back(
 # Memory
 
 
-def too_large(most: int, error: Exception, from_step: int, steps: StepHooks) -> Callable[[Pack], None]:
-    """A device on which a pack of more members than `most` does not fit."""
+def too_large(limit: int, error: Exception, from_step: int, steps: StepHooks) -> Callable[[Pack], None]:
+    """Return a hook that raises `error` in packs of more than `limit` members."""
 
     def allocate(pack: Pack) -> None:
-        if len(pack) > most and steps.count >= from_step:
+        if len(pack) > limit and steps.count >= from_step:
             raise error
 
     return allocate
@@ -193,7 +196,7 @@ MEMORY_ERRORS = [
 
 @pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
 @pytest.mark.parametrize("from_step", [1, STEPS + 5])
-def test_a_pack_that_does_not_fit_is_halved_until_it_does(
+def test_pack_that_does_not_fit_into_memory_is_halved_until_it_fits(
     works: WorkerFactory,
     storage: Storage,
     steps: StepHooks,
@@ -205,30 +208,35 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(
     calm = works("calm", search={"trials": 9, "epochs": 3})
     calm.run()
     reaped: list[int] = []
-    whole = leases.reap
+    original = leases.reap
 
     def reap(*arguments: Any) -> list[int]:
-        found = whole(*arguments)
-        reaped.extend(found)
-        return found
+        trial_ids = original(*arguments)
+        reaped.extend(trial_ids)
+        return trial_ids
 
     monkeypatch.setattr(leases, "reap", reap)
     worker = works(search={"trials": 9, "epochs": 3})
     steps.count, steps.widths, steps.each = 0, [], too_large(2, error, from_step, steps)
     worker.run()
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
-    assert [w for place, w in enumerate(steps.widths, start=1) if w > 2 and place >= from_step] == [9, 4]
+    assert [width for step, width in enumerate(steps.widths, start=1) if width > 2 and step >= from_step] == [
+        9,
+        4,
+    ]
     assert reaped == []
-    said = [m for m in caplog.messages if "does not fit" in m]
-    assert [m.split(" does not fit")[0] for m in said] == [
+    messages = [m for m in caplog.messages if "does not fit" in m]
+    assert [m.split(" does not fit")[0] for m in messages] == [
         "search: a pack of 9 at batch size 32",
         "search: a pack of 4 at batch size 32",
     ]
-    assert [m.rsplit("; ", 1)[1] for m in said] == ["from now on 4", "from now on 2"]
-    assert all(" MiB used" in m for m in said)
+    assert [m.rsplit("; ", 1)[1] for m in messages] == ["from now on 4", "from now on 2"]
+    assert all(" MiB used" in m for m in messages)
 
 
-def test_other_batch_sizes_keep_their_width(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
+def test_halved_pack_leaves_other_batch_sizes_alone(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
+) -> None:
     worker = works(space={"batch_size": [16, 32]}, search={"trials": 12, "epochs": 1})
     sizes = [row.point["batch_size"] for row in trials(storage, worker.study)]
 
@@ -244,7 +252,7 @@ def test_other_batch_sizes_keep_their_width(works: WorkerFactory, storage: Stora
 
 
 def worker_size(storage: Storage) -> float:
-    """The batch size of the trials that are leased."""
+    """Return the batch size of the leased trials."""
     with storage.transaction() as connection:
         numbers = (
             connection.execute(
@@ -261,7 +269,7 @@ def worker_size(storage: Storage) -> float:
 
 
 @pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
-def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
+def test_trial_that_does_not_fit_alone_fails_with_its_size(
     works: WorkerFactory,
     storage: Storage,
     steps: StepHooks,
@@ -280,7 +288,7 @@ def test_a_trial_that_does_not_fit_alone_fails_with_its_size(
     assert sum("out of memory: alone" in message for message in caplog.messages) == MAX_FAILURES + 1
 
 
-def test_a_broken_device_ends_the_worker_and_not_its_trials(
+def test_broken_device_ends_the_worker_and_not_its_trials(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
@@ -299,7 +307,7 @@ def test_a_broken_device_ends_the_worker_and_not_its_trials(
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
-def test_one_failure_does_not_end_the_worker(
+def test_single_failures_do_not_end_the_worker(
     works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     def fail() -> None:
@@ -308,18 +316,16 @@ def test_one_failure_does_not_end_the_worker(
     worker = works(search={"trials": 4, "epochs": 2}, width=1)
     steps.at = {5: fail, STEPS + 10: fail}
     worker.run()
-    found = trials(storage, worker.study)
-    assert [row.state.name for row in found] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
-    assert found[1].attributes["reason"] == "ValueError: a shape is wrong"
+    rows = trials(storage, worker.study)
+    assert [row.state.name for row in rows] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert rows[1].attributes["reason"] == "ValueError: a shape is wrong"
     assert {n: len(epochs) for n, epochs in epoch_rows(storage, worker.study).items()} == {1: 1, 2: 2, 3: 2}
 
 
-# Its end
+# The end of a worker
 
 
-def test_nothing_is_left_of_checkpoints_at_the_end(
-    works: WorkerFactory, storage: Storage, steps: StepHooks
-) -> None:
+def test_no_checkpoint_is_left_at_the_end(works: WorkerFactory, storage: Storage, steps: StepHooks) -> None:
     worker = works(promotes=True, search={"trials": 4, "epochs": 3})
     seen: list[int] = []
     steps.at = {2 * STEPS + 5: lambda: seen.append(len(checkpoint_files(worker)))}
@@ -329,7 +335,7 @@ def test_nothing_is_left_of_checkpoints_at_the_end(
     assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
 
 
-def test_a_study_that_is_deleted_ends_its_worker(
+def test_deleted_study_ends_its_worker(
     works: WorkerFactory, storage: Storage, steps: StepHooks, tmp_path: Path
 ) -> None:
     worker = works()
@@ -338,33 +344,24 @@ def test_a_study_that_is_deleted_ends_its_worker(
         worker.run()
 
 
-def test_told_to_stop_while_the_storage_is_away_it_ends(
-    works: WorkerFactory, storage: Storage, steps: StepHooks, monkeypatch: pytest.MonkeyPatch
+def test_worker_ends_when_stopped_in_training_during_an_outage(
+    works: WorkerFactory, storage: Storage, steps: StepHooks
 ) -> None:
     calm = works("calm")
     calm.run()
-    loop = replace(LIMITS.loop, release_seconds=0.01)
+    link, loop = Link(), replace(LIMITS.loop, release_seconds=0.01)
+    works.storage = UnreliableStorage.over(storage, link)
     worker = works(runtime=Runtime(limits=replace(LIMITS, deliver_seconds=0.01, loop=loop)))
-
-    def refuse(_storage: Storage) -> Any:
-        raise UnavailableError("it is away")
-
-    with monkeypatch.context() as patch:
-        steps.count, steps.at = (
-            0,
-            {
-                STEPS + 5: lambda: patch.setattr(Storage, "transaction", refuse),
-                2 * STEPS + 5: worker.stop_now,
-            },
-        )
-        worker.run()
+    steps.count, steps.at = 0, {STEPS + 5: link.cut, 2 * STEPS + 5: worker.stop_now}
+    worker.run()
     assert states(storage, worker.study) == ["RUNNING"] * 4  # until its leases end
+    link.restore()
     forget_worker(storage, worker.settings.name)
     works(worker="next").run()
     assert trial_records(storage, worker.study) == trial_records(storage, calm.study)
 
 
-def test_told_to_stop_while_it_waits_for_the_storage_it_ends(
+def test_worker_ends_when_stopped_while_it_waits_for_the_storage(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = works()
@@ -403,7 +400,7 @@ def by_activity(storage: Storage, worker: Worker) -> dict[str, float]:
     return {a: now.search.activities[a] + now.full.activities[a] for a in now.search.activities}
 
 
-def test_the_seconds_of_a_worker_are_all_accounted_for(works: WorkerFactory, storage: Storage) -> None:
+def test_all_seconds_of_a_worker_are_charged(works: WorkerFactory, storage: Storage) -> None:
     clock = TickingClock()
     worker = works(promotes=True, runtime=Runtime(clock=clock, limits=LIMITS))
     worker.run()
@@ -428,7 +425,7 @@ def fault_code(pack: Pack) -> None:
 
 
 @pytest.mark.parametrize("fault", [fault_memory, fault_code])
-def test_so_are_those_of_a_pack_that_failed(
+def test_all_seconds_of_a_failed_pack_are_charged(
     works: WorkerFactory, storage: Storage, steps: StepHooks, fault: Callable[[Pack], None]
 ) -> None:
     clock = TickingClock()

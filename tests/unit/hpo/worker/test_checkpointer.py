@@ -33,7 +33,7 @@ class Clock:
 
 
 class Disk:
-    """Instead of the files: what is written takes time, and fails while it is full."""
+    """A disk in place of the files: writes take time, and fail for the trials in `full`."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.seconds = clock, 0.5
@@ -75,25 +75,25 @@ def checkpointer(disk: Disk, clock: Clock, tmp_path: Path) -> Checkpointer:
 
 
 def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
-    """What gives the states: `states(_1=3)`, trial 1 after 3 epochs."""
+    """Return a call that returns states: `states(_1=3)` has trial 1 after 3 epochs."""
     empty = Weights(torch.zeros(1, 1), {})
     return lambda: {int(n[1:]): MemberState(Progress(epochs=e), empty, None, None) for n, e in epochs.items()}
 
 
-def test_what_was_written_is_given_by_number(checkpointer: Checkpointer) -> None:
+def test_save_returns_the_checkpoints_by_number(checkpointer: Checkpointer) -> None:
     assert checkpointer.save(TRIALS, states(_0=3, _2=5), {}) == {
         0: Checkpoint(3, "0 after 3"),
         2: Checkpoint(5, "2 after 5"),
     }
 
 
-def test_only_what_has_changed_is_written(checkpointer: Checkpointer, disk: Disk) -> None:
+def test_only_trials_with_new_epochs_are_written(checkpointer: Checkpointer, disk: Disk) -> None:
     saved = checkpointer.save(TRIALS, states(_0=3, _1=3, _2=3, _3=0), {0: 3, 1: 2})
     assert saved.keys() == {1, 2}
     assert disk.asked == [1, 2]  # one that has not trained an epoch has nothing to lose
 
 
-def test_it_is_due_at_once_and_as_often_as_its_share_of_the_time_allows(
+def test_checkpoints_keep_within_their_share_of_the_time(
     checkpointer: Checkpointer, clock: Clock, disk: Disk
 ) -> None:
     assert checkpointer.is_due
@@ -108,7 +108,7 @@ def test_it_is_due_at_once_and_as_often_as_its_share_of_the_time_allows(
     assert LIMITS.max_share / 2 < spent / (clock.now - start) <= LIMITS.max_share * 1.05
 
 
-def test_it_is_due_after_each_epoch_where_that_costs_little(
+def test_quick_checkpoints_are_due_after_each_epoch(
     checkpointer: Checkpointer, clock: Clock, disk: Disk
 ) -> None:
     disk.seconds = 0.01
@@ -119,12 +119,12 @@ def test_it_is_due_after_each_epoch_where_that_costs_little(
         clock.now += 0.01 / LIMITS.max_share
 
 
-def test_a_look_that_finds_nothing_new_costs_nothing(checkpointer: Checkpointer) -> None:
+def test_save_without_new_epochs_delays_nothing(checkpointer: Checkpointer) -> None:
     assert checkpointer.save(TRIALS, states(_0=3), {0: 3}) == {}
     assert checkpointer.is_due
 
 
-def test_a_failure_is_said_once_and_so_is_its_end(
+def test_first_failure_and_its_end_are_logged(
     checkpointer: Checkpointer, clock: Clock, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk.full = {1, 2}
@@ -149,7 +149,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(
     assert len(caplog.messages) == 3  # another failure is news
 
 
-def test_after_a_failure_it_is_due_again_in_a_second_however_long_it_took(
+def test_failed_save_is_due_again_after_retry_seconds(
     checkpointer: Checkpointer, clock: Clock, disk: Disk
 ) -> None:
     disk.full, disk.seconds = {0}, 60.0
@@ -159,14 +159,16 @@ def test_after_a_failure_it_is_due_again_in_a_second_however_long_it_took(
     assert checkpointer.is_due
 
 
-def test_no_file_is_begun_after_the_deadline(checkpointer: Checkpointer, clock: Clock, disk: Disk) -> None:
+def test_no_file_is_begun_after_the_given_seconds(
+    checkpointer: Checkpointer, clock: Clock, disk: Disk
+) -> None:
     disk.seconds = 2.0
     saved = checkpointer.save(TRIALS, states(_0=1, _1=1, _2=1, _3=1), {}, seconds=5.0)
     assert saved.keys() == {0, 1, 2}
     assert checkpointer.save(TRIALS, states(_0=1, _1=1, _2=1, _3=1), {}, seconds=math.inf).keys() == {*TRIALS}
 
 
-def test_weights_that_cannot_be_written_have_no_name(
+def test_save_weights_returns_none_if_it_fails(
     checkpointer: Checkpointer, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk.full = {0}
@@ -181,7 +183,7 @@ def test_weights_that_cannot_be_written_have_no_name(
     ]
 
 
-def test_an_error_of_another_kind_goes_through(
+def test_error_other_than_oserror_is_raised(
     checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object) -> str:

@@ -1,4 +1,4 @@
-"""Deliveries in order, on a thread, however often the storage goes away."""
+"""Deliveries in order, on a thread, through outages of the storage."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from hpo.store.retry import Backoff
 from hpo.worker.outbox import Outbox
 
 LONG = 30.0
-"""Seconds within which all is delivered, also on a machine that is busy."""
+"""Seconds within which all is delivered, even on a busy machine."""
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def outbox() -> Iterator[Outbox]:
 
 
 class Delivery:
-    """Fails as long as it is told to; notes in `record` when it succeeds."""
+    """A delivery that raises `error` while it is set, and otherwise adds its name to `record`."""
 
     def __init__(self, record: list[str], name: str, error: Exception | None = None) -> None:
         self.record, self.name, self.error = record, name, error
@@ -38,7 +38,7 @@ class Delivery:
 AWAY = UnavailableError("it is away")
 
 
-def test_deliveries_come_in_order_on_another_thread(outbox: Outbox) -> None:
+def test_deliveries_run_in_order_on_another_thread(outbox: Outbox) -> None:
     record: list[tuple[int, str]] = []
 
     def note(number: int) -> None:
@@ -51,7 +51,7 @@ def test_deliveries_come_in_order_on_another_thread(outbox: Outbox) -> None:
     assert outbox.reachable
 
 
-def test_what_follows_a_failure_waits_for_it(outbox: Outbox) -> None:
+def test_later_deliveries_wait_for_a_failing_one(outbox: Outbox) -> None:
     record: list[str] = []
     first = Delivery(record, "first", AWAY)
     outbox.post(first)
@@ -64,7 +64,7 @@ def test_what_follows_a_failure_waits_for_it(outbox: Outbox) -> None:
     assert record == ["first", "second"]
 
 
-def test_waiting_lasts_until_it_is_delivered(outbox: Outbox) -> None:
+def test_wait_lasts_until_all_is_delivered(outbox: Outbox) -> None:
     calls = iter(range(100))
     delivered = threading.Event()
 
@@ -79,7 +79,7 @@ def test_waiting_lasts_until_it_is_delivered(outbox: Outbox) -> None:
     assert outbox.reachable
 
 
-def test_settling_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -> None:
+def test_flush_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -> None:
     record: list[str] = []
     delivery = Delivery(record, "one", AWAY)
     outbox.post(delivery)
@@ -94,7 +94,7 @@ def test_settling_gives_up_while_the_storage_cannot_be_reached(outbox: Outbox) -
     assert outbox.reachable
 
 
-def test_a_storage_that_says_nothing_is_waited_for_once(outbox: Outbox) -> None:
+def test_flush_waits_once_for_a_silent_storage(outbox: Outbox) -> None:
     go_on = threading.Event()
 
     def deliver() -> None:
@@ -117,7 +117,7 @@ def test_a_storage_that_says_nothing_is_waited_for_once(outbox: Outbox) -> None:
     [lambda box: box.post(print), lambda box: box.flush(LONG), lambda box: box.wait(LONG)],
     ids=["post", "flush", "wait"],
 )
-def test_another_error_ends_it_and_is_raised_by_every_call(
+def test_other_error_ends_the_outbox_and_is_raised_by_every_call(
     outbox: Outbox, error: Exception, call: Callable[[Outbox], object]
 ) -> None:
     record: list[str] = []
@@ -132,7 +132,7 @@ def test_another_error_ends_it_and_is_raised_by_every_call(
     assert record == []
 
 
-def test_a_delivery_may_post_another_one(outbox: Outbox) -> None:
+def test_delivery_may_post_another_delivery(outbox: Outbox) -> None:
     record: list[str] = []
 
     def one() -> None:
@@ -144,7 +144,7 @@ def test_a_delivery_may_post_another_one(outbox: Outbox) -> None:
     assert record == ["one", "two"]
 
 
-def test_an_end_does_not_wait_for_the_storage() -> None:
+def test_closing_does_not_wait_for_the_storage() -> None:
     record: list[str] = []
     delivery = Delivery(record, "one", AWAY)
     with Outbox(Backoff(first=1000, longest=1000)) as outbox:
@@ -155,7 +155,7 @@ def test_an_end_does_not_wait_for_the_storage() -> None:
     assert record == []
 
 
-def test_an_end_lets_a_delivery_that_is_on_its_way_arrive() -> None:
+def test_closing_lets_the_current_delivery_finish() -> None:
     record: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
 
@@ -171,7 +171,7 @@ def test_an_end_lets_a_delivery_that_is_on_its_way_arrive() -> None:
     assert record == ["slow"]
 
 
-def test_an_error_of_the_block_goes_through() -> None:
+def test_error_of_the_block_is_raised() -> None:
     def fail() -> None:
         with Outbox():
             raise ZeroDivisionError
@@ -180,7 +180,7 @@ def test_an_error_of_the_block_goes_through() -> None:
         fail()
 
 
-def test_numbers_rise_also_from_one_process_to_the_next() -> None:
+def test_delivery_numbers_rise_across_processes() -> None:
     numbers = [Outbox().next_number()]
     later = Outbox()  # of the same name, in a container say
     numbers += [later.next_number() for _ in range(100)]

@@ -41,9 +41,9 @@ def test_checkpoint_comes_back_to_the_bit(trial_files: TrialFiles) -> None:
 def test_weights_are_saved_as_a_plain_state_dict(trial_files: TrialFiles) -> None:
     wanted = {"linear.weight": torch.randn(3, 2), "norm.seen": torch.tensor(7)}
     name = trial_files.save_weights(trial(), wanted)
-    found = load_file(trial_files.folder.root / name)
-    assert found.keys() == wanted.keys()
-    assert all(same(found[key], wanted[key]) for key in wanted)
+    loaded = load_file(trial_files.folder.root / name)
+    assert loaded.keys() == wanted.keys()
+    assert all(same(loaded[key], wanted[key]) for key in wanted)
 
 
 def test_no_two_leases_write_the_same_file(trial_files: TrialFiles) -> None:
