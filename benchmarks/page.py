@@ -94,7 +94,7 @@ class PageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Figures of an earlier version, transcribed from a document. All fields are Markdown."""
+    """Published figures of another version, transcribed from a document. All fields are Markdown."""
 
     title: str
     version: str

@@ -49,7 +49,7 @@ class Limits:
     """How long connections and transactions wait, in seconds."""
 
     silence: float = 60.0
-    """The server ends a transaction that has been idle for so long. TPE thinks for a second or two."""
+    """The server ends a transaction after this much idle time. TPE needs a second or two to suggest."""
 
     rest: float = 1.0
     """A connection that rested for less is taken to be alive. After a longer rest it is asked first."""

@@ -33,7 +33,7 @@ def with_batch_size(rows: Sequence[TrialRow], batch_size: Value, losses: Mapping
 
 
 def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:
-    """Return whether the trial has lost so many workers that it must run alone."""
+    """Return whether the trial has lost too many workers to share a pack."""
     return losses.get(row.trial_id, 0) >= SUSPECT_LOSSES
 
 
