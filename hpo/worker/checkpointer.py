@@ -22,8 +22,8 @@ log = logging.getLogger("hpo.worker")
 class Checkpointer:
     """Writes and reads the checkpoints and weights of one stage's trials.
 
-    A failed write never stops the training. The first of several failures is logged, and the success that
-    ends them.
+    A failed write never stops the training. Of a series of failures, the first one is logged, and the success
+    that ends the series.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Checkpointer:
 
     @property
     def is_due(self) -> bool:
-        """Whether a save keeps checkpoints within their share of the time, and no retry has to wait."""
+        """Whether a save may start: within the time share of checkpoints, and not soon after a failure."""
         return self._clock() >= self._next_save
 
     def save(
@@ -51,8 +51,8 @@ class Checkpointer:
     ) -> dict[int, Checkpoint]:
         """Write the states of trials that have trained since `saved_epochs`; return the new checkpoints.
 
-        All mappings are by trial number. No file is begun after `seconds`. `states` copies the states from
-        the device, which counts as a part of the time.
+        All mappings are by trial number. No new file is started after `seconds`, which include the time that
+        `states` takes to copy the states from the device.
         """
         start, saved = self._clock(), {}
         for number, state in states().items():
@@ -77,7 +77,7 @@ class Checkpointer:
         )
 
     def load(self, trials: Iterable[LeasedTrial], like: Callable[[], Weights]) -> dict[int, MemberState]:
-        """Return the states of the trials with a checkpoint that loads, by number.
+        """Return, by number, the states of the trials whose checkpoint loads.
 
         `like` returns weights of the network. A checkpoint that was read and does not decode is marked as
         damaged. A file that cannot be read is left alone, since nothing is known about its content.

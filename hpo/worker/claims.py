@@ -13,15 +13,15 @@ class Claims:
         self._max_widths: dict[tuple[Stage, int], int] = {}
 
     def width(self, stage: Stage, batch_size: int) -> int:
-        """Return the largest pack of this stage and batch size."""
+        """Return the largest width of a pack of this stage and batch size."""
         return min(self._settings.width, self._max_widths.get((stage, batch_size), self._settings.width))
 
     def limit_width(self, stage: Stage, batch_size: int, width: int) -> None:
-        """Claim no larger packs of this stage and batch size from now on."""
+        """From now on, claim packs of this stage and batch size with at most `width` trials."""
         self._max_widths[stage, batch_size] = width
 
     def claim(self, stage: Stage) -> list[LeasedTrial]:
-        """Return the trials of a new pack, which share a batch size. Empty: there is nothing to train."""
+        """Return the trials of a new pack, all of one batch size. Empty: there is nothing to train."""
         settings = self._settings
         request = ClaimRequest(
             stage=stage,
@@ -47,5 +47,5 @@ class Claims:
         )
         if settings.fills_packs:
             return claim(self._storage, self._study, request)
-        # A trial that nobody has begun is better left to a worker that comes free.
+        # A trial that no worker has begun is better left to the next free worker.
         return claim_lost(self._storage, self._study, request)

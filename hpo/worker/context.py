@@ -1,4 +1,4 @@
-"""What a worker serves, and with which settings."""
+"""The study that a worker serves, the settings of the worker, and its runtime."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from hpo.worker.trial_files import TrialFiles
 class WorkerSettings:
     """How a worker serves a study.
 
-    name: by which leases and results name the worker.
+    name: the name of the worker in leases and results.
     device: torch's name of the device.
     artifacts: the folder of all studies' files.
     programs: the folder of compiled programs. None: nothing is compiled or tuned.
@@ -24,9 +24,9 @@ class WorkerSettings:
     promotes: whether the worker queues the best trials for full training when the search is finished.
     lease_seconds: how long the worker may be silent before its trials go to others.
     fleet: the number of workers that start together. They share the queue before all of them are ready.
-    fills: whether to keep packs full. The sampler then proposes a whole pack at once, though later proposals
-        would know more results, and new trials take the places of members that leave. None: only on an
-        accelerator, which computes all members at once. On a CPU, members take turns.
+    fills: the sampler suggests a whole pack at once, and queued trials take the places of members that
+        leave. Suggestions one after another would use more results. None: True on an accelerator, which
+        computes all members at once, and False on a CPU, where members take turns.
     """
 
     name: str

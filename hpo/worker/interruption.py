@@ -43,7 +43,7 @@ class Interruption:
         """Let a signal raise `StopRequested` inside the block."""
         self._interruptible = True
         try:
-            if self._stop.is_set():  # since the loop looked
+            if self._stop.is_set():  # set after the loop last checked it
                 raise StopRequested
             yield
         finally:

@@ -18,7 +18,7 @@ class ClaimMore(Protocol):
 
 
 class JoinQueue:
-    """Trials that are claimed on the outbox's thread, and join the pack before its next epoch.
+    """Trials that the outbox's thread has claimed, and that join the pack before its next epoch.
 
     `trials` holds the trials that are or were in the pack, by number.
     """
@@ -39,7 +39,7 @@ class JoinQueue:
         self.trials |= {trial.number: trial for trial in trials}
 
     def look(self, room: Callable[[], int]) -> None:
-        """Claim up to `room()` trials if the time has come and no earlier claim is under way."""
+        """Claim up to `room()` trials if `join_seconds` have passed and no earlier claim is under way."""
         # First: a claim that is under way changes `trials`, which `room` reads.
         if self._is_looking or self._joining or self._clock() < self._next_look:
             return
@@ -56,7 +56,7 @@ class JoinQueue:
 
     @contextmanager
     def looking(self, room: Callable[[], int]) -> Iterator[None]:
-        """Look from time to time while the calling thread is busy inside the block, before any epoch."""
+        """Call `look` on a separate thread every `join_seconds` inside the block, before the first epoch."""
         over = threading.Event()
 
         def look_until_over() -> None:
@@ -72,15 +72,15 @@ class JoinQueue:
             looker.join()
 
     def pop(self) -> list[LeasedTrial]:
-        """Return the trials that are to join, each once."""
+        """Return the trials that join now, and remove them from the queue."""
         return [self._joining.popleft() for _ in range(len(self._joining))]
 
     def _claim(self, width: int) -> None:
         if self._stop.is_set():
             return  # the trials would only have to be released again
         trials = self._claim_more(width)
-        # After a long outage a worker may claim trials that it has lost itself. Of a trial that is still a
-        # member, only the lease is new.
+        # After a long outage a worker may claim trials that it has lost itself. A trial that is still a
+        # member gets a new lease and does not join again.
         active = self._reporter.active
         self._reporter.add(trials)
         self.add(trials)

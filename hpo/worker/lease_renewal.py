@@ -18,7 +18,7 @@ from hpo.worker.outbox import CLOSE_SECONDS
 log = logging.getLogger("hpo.worker")
 
 RENEWALS = 4
-"""Renewals within the time of one lease, so that one or two of them may fail."""
+"""Renewals within the duration of one lease, so that one or two of them may fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class WorkerEntry:
 
 
 class LeaseRenewal:
-    """A thread that renews leases while the context is open, whatever the storage does.
+    """A thread that renews leases while the context is open, and retries while the storage is away.
 
     The caller makes the first renewal before it opens the context, so that it can wait for the renewal or
     fail with it. `first_wait`: the bound in seconds of the first wait after a failed renewal.
@@ -62,7 +62,7 @@ class LeaseRenewal:
 
     @contextmanager
     def renewing(self, current: Callable[[], Iterable[Lease]]) -> Iterator[None]:
-        """Renew, inside the block, the leases that `current` returns at the time. Lost leases stay lost."""
+        """Inside the block, renew the leases that `current` returns at the time. Lost leases stay lost."""
         self._leases = current
         try:
             yield
@@ -84,6 +84,6 @@ class LeaseRenewal:
                 break  # closed while the storage was away
             except Exception:
                 log.exception("the leases of %s were not renewed", self._entry.name)
-        # On this thread, so that nobody waits for a storage that does not answer. The entry also expires.
+        # On this thread, so that no other thread waits for a silent storage. The entry also expires.
         with suppress(StorageError), self._storage.transaction() as connection:
             workers.dismiss(connection, self._entry.name)

@@ -18,7 +18,7 @@ BACKOFF = Backoff(longest=1.0)
 """Short waits, so that a worker that ends does not miss a server that has come back."""
 
 CLOSE_SECONDS = 1.0
-"""How long closing waits for a call that is under way. The driver takes its time to notice a dead server."""
+"""How long closing waits for a call that is under way. The driver notices a dead server late."""
 
 
 class Outbox:
@@ -57,7 +57,7 @@ class Outbox:
         return not self._failing
 
     def next_number(self) -> int:
-        """Return a rising number for a delivery, by which the storage knows whether it is written already."""
+        """Return a rising number for a delivery, by which the storage recognises a second attempt."""
         return next(self._numbers)
 
     def post(self, delivery: Callable[[], None]) -> None:
@@ -67,7 +67,7 @@ class Outbox:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all is delivered or the storage cannot be reached; return whether all is delivered.
+        """Wait for all deliveries, but not while the storage is away; return whether all are delivered.
 
         A storage that gives no answer within `seconds` counts as away until it answers.
         """
@@ -78,7 +78,7 @@ class Outbox:
         return delivered
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` until all is delivered; return whether all is delivered."""
+        """Wait up to `seconds` for all deliveries, also in an outage; return whether all are delivered."""
         return self._wait_for(lambda: not self._queue, seconds)
 
     def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:

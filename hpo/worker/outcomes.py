@@ -40,7 +40,7 @@ class Outcomes:
         finished = {self._trials.trial_id(r.member): r for r in epochs if r.status == "finished"}
         if not finished:
             return outcomes
-        # From the database: an epoch that was trained twice keeps the metrics that were written first.
+        # From the database: an epoch that was trained twice keeps the metrics recorded first.
         kept = results.epoch_metrics(connection, {i: r.kept_epoch for i, r in finished.items()})
         for trial_id, metrics in kept.items():
             result = finished[trial_id]
@@ -56,7 +56,7 @@ class Outcomes:
     def of_pruned(self, connection: Connection, epochs: Sequence[EpochResult]) -> dict[int, TrialOutcome]:
         """Return the outcomes of members that the pruner ends at these epochs.
 
-        All results of the pack are in the database by now, so that pack mates count as peers.
+        All results of the pack must be in the database, so that pack mates count as peers.
         """
         if not self._pruner.compares_curves or not epochs:
             return {}

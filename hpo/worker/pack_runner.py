@@ -1,4 +1,4 @@
-"""Train one pack after another, and tell kinds of failures apart."""
+"""Train one pack after another, and handle each kind of failure."""
 
 import logging
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ class PackRunner:
     def run(self, stage: Stage, trials: Sequence[LeasedTrial], renewal: LeaseRenewal) -> None:
         """Train these trials of one batch size until all of them have ended or are released.
 
-        Raises `TrainingError` after `max_failures` packs in a row that raised, and whatever breaks the
-        process or the device.
+        Raises `TrainingError` after `max_failures` packs in a row that raised. An error that breaks the
+        process or the device propagates.
         """
         batch_size = int(trials[0].point["batch_size"])
         titles = ", ".join(map(_title, trials))
@@ -67,11 +67,11 @@ class PackRunner:
                 loop.run()
                 self._failures = 0
             except HpoError:
-                raise  # not the trials' fault: they are free when their leases end, or this process does
+                raise  # not the trials' fault: they are free once their leases expire or this process ends
             except Exception as error:
                 out_of_memory = is_out_of_memory(error)
                 if is_broken(error) or (out_of_memory and loop is None):
-                    raise  # this process can compute nothing, or nothing more; another one takes over
+                    raise  # this process cannot compute any more; another one takes over
                 if out_of_memory and loop is not None:
                     self._handle_out_of_memory(error, (stage, batch_size), loop, reporter)
                 else:
@@ -111,7 +111,7 @@ class PackRunner:
     def _handle_out_of_memory(
         self, error: Exception, kind: tuple[Stage, int], loop: TrialLoop, reporter: Reporter
     ) -> None:
-        """Put the trials back into the queue as of their last whole epoch. Half of the pack may fit.
+        """Put the trials back into the queue as of their last whole epoch, and halve later packs.
 
         A trial that does not fit alone fails. Raises `TrainingError` instead if other processes fill the
         device: then the fault is not the trial's. `kind`: stage and batch size of the pack.

@@ -1,4 +1,4 @@
-"""The leased trials of a pack, as the database last knew them."""
+"""The leased trials of a pack, by the database's last answer."""
 
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -10,9 +10,9 @@ from hpo.study.schedule import LeasedTrial
 class PackTrials:
     """The leases of a pack's trials, and the members that have to leave the pack.
 
-    The outbox's thread changes it, after each answer of the database. The training thread reads it, and pops
-    the members that it has to drop or pause. Only `add` may run on the training thread, before the first
-    delivery.
+    The outbox's thread makes all changes, after each answer of the database. The training thread reads, and
+    pops the members that it has to drop or pause. Before the first delivery, `add` may also run on the
+    training thread.
     """
 
     def __init__(self) -> None:
@@ -28,17 +28,17 @@ class PackTrials:
 
     @property
     def open(self) -> frozenset[int]:
-        """The numbers of the trials that are open."""
+        """The numbers of the open trials."""
         return frozenset(self._leases)
 
     @property
     def gone(self) -> frozenset[int]:
-        """The numbers of members that ended, paused or lost their lease. Their results do not count."""
+        """The numbers of members that ended, paused or lost their lease. Results from them are ignored."""
         return frozenset(self._gone)
 
     @property
     def active(self) -> frozenset[int]:
-        """The numbers of the open trials that are members, and are about neither to leave nor to join."""
+        """The numbers of the open trials, except those that left the pack and have not rejoined yet."""
         return self.open - self._gone
 
     def trial_id(self, number: int) -> int:
@@ -46,15 +46,15 @@ class PackTrials:
         return self._trial_ids[number]
 
     def lost(self, held: Collection[int]) -> set[int]:
-        """Return the numbers of the open trials that are not among `held`, the trial ids with a lease."""
+        """Return the numbers of the open trials whose id is not in `held`, the ids of trials with a lease."""
         return {number for number, lease in self._leases.items() if lease.trial_id not in held}
 
     def leases_of(self, numbers: Collection[int]) -> dict[int, Lease]:
-        """Return the leases of those among `numbers` that are open, by number."""
+        """Return the leases of the open trials among `numbers`, by number."""
         return {number: lease for number, lease in self._leases.items() if number in numbers}
 
     def add(self, trials: Iterable[LeasedTrial]) -> None:
-        """Add trials, or new leases of trials that are here."""
+        """Add trials; for a trial already here, replace its lease."""
         for trial in trials:
             self._leases[trial.number] = trial.lease
             self._trial_ids[trial.number] = trial.lease.trial_id
@@ -67,7 +67,7 @@ class PackTrials:
         self._leaving.extend(numbers)
 
     def readmit(self, numbers: Collection[int]) -> None:
-        """Count the results of members again that had left and have joined anew."""
+        """Accept results again from members that left and rejoined."""
         self._gone.difference_update(numbers)
 
     def release(self) -> None:
@@ -79,9 +79,9 @@ class PackTrials:
         self._pausing.extend(numbers)
 
     def pop_leaving(self) -> set[int]:
-        """Return the members that are to leave, each once."""
+        """Return the members that have to leave, each once."""
         return {self._leaving.popleft() for _ in range(len(self._leaving))}
 
     def pop_pausing(self) -> set[int]:
-        """Return the members that are to pause, each once."""
+        """Return the members that have to pause, each once."""
         return {self._pausing.popleft() for _ in range(len(self._pausing))}

@@ -1,7 +1,7 @@
 """Write what a pack reports into the database.
 
-Everything here runs on the outbox's thread. A delivery that the storage interrupts runs again from its
-beginning, so each delivery may be written twice.
+Everything here runs on the outbox's thread. A delivery that fails during an outage runs again from its
+beginning, so every write must tolerate a second attempt.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ def _ignore(_names: Iterable[object]) -> None:
 class FileCleanup:
     """Callbacks for files that no trial needs any more.
 
-    `ended` takes the numbers of trials whose end is written, `replaced` the names of checkpoints that no
+    `ended` takes the numbers of trials whose end is recorded, `replaced` the names of checkpoints that no
     trial resumes from.
     """
 
@@ -46,7 +46,7 @@ NO_CLEANUP = FileCleanup()
 class EpochReport:
     """An epoch of a pack.
 
-    `delivery`: the number by which the database knows whether `seconds` are charged already. `weights`: by
+    `delivery`: the number by which the database recognises `seconds` that are charged already. `weights`: by
     number, the attributes that name the weights of finished members. `written`: the ids of the trials whose
     epoch this delivery has written, at any of its attempts.
     """
@@ -66,7 +66,7 @@ class PackWriter:
         self._outcomes = Outcomes(target, trials)
 
     def write_epoch(self, report: EpochReport) -> None:
-        """Write an epoch, end the members that finished, diverged or are pruned, and note who pauses."""
+        """Write an epoch; end members that finished, diverged or are pruned; note members that pause."""
         trial_id = self._trials.trial_id
         with self._storage.transaction() as connection:
             lost = self._trials.lost(leases.hold(connection, self._trials.leases))

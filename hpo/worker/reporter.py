@@ -1,4 +1,4 @@
-"""Report the epochs of a pack to the database, and learn which members are to leave."""
+"""Report the epochs of a pack to the database, and learn which members have to leave."""
 
 import time
 import traceback
@@ -16,7 +16,7 @@ from hpo.worker.report_target import Attributes, ReportTarget
 
 ANSWER_SECONDS = 2.0
 """How long training waits for the answer to an epoch. Most answers come within milliseconds. Without the wait
-a pruned member would train an epoch too many. While the storage is away, training does not wait."""
+a pruned member would train one more epoch. While the storage is away, training does not wait."""
 
 
 class Reporter:
@@ -39,25 +39,25 @@ class Reporter:
         self._writer = PackWriter(target, self._trials, cleanup)
         self._uncharged: dict[int, dict[str, float]] = {}
         self.charged = 0.0
-        """All device seconds that `spend` was told."""
+        """Sum of the device seconds given to `spend`."""
 
     @property
     def leases(self) -> tuple[Lease, ...]:
-        """The leases of the trials that are open, as far as the database has answered."""
+        """The leases of the open trials, by the database's last answer."""
         return self._trials.leases
 
     @property
     def open(self) -> frozenset[int]:
-        """The numbers of the trials that are open, as far as the database has answered."""
+        """The numbers of the open trials, by the database's last answer."""
         return self._trials.open
 
     @property
     def active(self) -> frozenset[int]:
-        """The numbers of the open trials that are members, and are about neither to leave nor to join."""
+        """The numbers of the open trials, except those that left the pack and have not rejoined yet."""
         return self._trials.active
 
     def add(self, trials: Iterable[LeasedTrial]) -> None:
-        """Add trials, or new leases of trials that are here.
+        """Add trials; for a trial already here, replace its lease.
 
         Call it before the first post to the outbox, or on the outbox's thread.
         """
@@ -66,11 +66,11 @@ class Reporter:
     def report(
         self, results: Sequence[EpochResult], weights: Mapping[int, Attributes] | None = None
     ) -> set[int]:
-        """Report an epoch, and return the numbers of the members that are to leave the pack by now.
+        """Report an epoch, and return the numbers of the members that have to leave the pack.
 
-        Members leave whose trial has ended, by pruning for example, or whose lease is lost. Nothing is
-        written for a lost trial. `weights` are the attributes that name the weights of finished members.
-        Finished and diverged trials end here.
+        A member leaves when its trial has ended or paused, or its lease is lost. Finished, diverged and
+        pruned trials end with this report. Nothing is written for a lost trial. `weights` are the attributes
+        that name the weights of finished members.
         """
         for result in results:
             self.spend("training", result.seconds, [result.member])
@@ -82,15 +82,15 @@ class Reporter:
         return self.pop_leaving()
 
     def readmit(self, numbers: Collection[int]) -> None:
-        """Count the results of members again that had left and have joined anew."""
+        """Accept results again from members that left and rejoined."""
         self._outbox.post(partial(self._trials.readmit, numbers))
 
     def pop_leaving(self) -> set[int]:
-        """Return the numbers of the members that are to leave the pack, each once."""
+        """Return the numbers of the members that have to leave the pack, each once."""
         return self._trials.pop_leaving()
 
     def pop_pausing(self) -> set[int]:
-        """Return the numbers of the members that are to be saved and paused at a rung, each once."""
+        """Return the numbers of the members to save and pause at a rung, each once."""
         return self._trials.pop_pausing()
 
     def pause(self, saved: Mapping[int, Checkpoint]) -> None:
@@ -116,7 +116,7 @@ class Reporter:
         self._outbox.post(self._writer.write_release)
 
     def spend(self, activity: str, seconds: float, numbers: Sequence[int]) -> None:
-        """Note device seconds that were spent for these members together."""
+        """Split device `seconds` evenly over these members; the next report or `close` charges them."""
         if not seconds:
             return
         self.charged += seconds
@@ -125,15 +125,21 @@ class Reporter:
             activities[activity] = activities.get(activity, 0.0) + seconds / len(numbers)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all is delivered, as `Outbox.flush` does; return whether it is."""
+        """Wait for all deliveries, but not while the storage is away; return whether all are delivered.
+
+        A storage that gives no answer within `seconds` counts as away. Charges the wait to the open trials.
+        """
         return self._timed(partial(self._outbox.flush, seconds))
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all is delivered, as `Outbox.wait` does; return whether it is."""
+        """Wait up to `seconds` for all deliveries, also in an outage; return whether all are delivered.
+
+        Charges the wait to the open trials.
+        """
         return self._timed(partial(self._outbox.wait, seconds))
 
     def _timed(self, wait: Callable[[], bool]) -> bool:
-        """Charge the wait to the trials that are open before it."""
+        """Return the result of `wait`, and charge its time to the trials that are open at its start."""
         start, numbers = self._clock(), list(self._trials.open)
         delivered = wait()
         if numbers:
@@ -141,7 +147,7 @@ class Reporter:
         return delivered
 
     def close(self) -> None:
-        """Charge the device seconds since the last epoch."""
+        """Charge the device seconds since the last report."""
         delivery = self._outbox.next_number()
         self._outbox.post(partial(self._writer.write_seconds, delivery, self._take_uncharged()))
 

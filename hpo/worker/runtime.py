@@ -18,7 +18,7 @@ class CheckpointLimits:
     """The share of a worker's time that checkpoints may take."""
 
     retry_seconds: float = 1.0
-    """How soon a write is tried again after a failure."""
+    """The wait before a failed write is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class LoopLimits:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """Limits of a worker, in seconds where the name says no other unit."""
+    """Limits of a worker. Names that end in `seconds` are in seconds."""
 
     idle_seconds: float = 0.5
     """How long a worker with nothing to claim waits before it claims again: others may lose a trial."""
@@ -55,11 +55,11 @@ class WorkerLimits:
     """How often a worker logs the losses of its pack."""
 
     max_failures: int = 3
-    """The packs in a row that may raise before the worker ends. The fault is then not one trial's."""
+    """A worker ends when this many packs in a row raise: the fault is then not one trial's."""
 
     lock_seconds: float = 3.0
-    """How long a worker waits for a lock of another session before it counts the storage as away. The driver
-    hears no signal while it waits."""
+    """How long a worker waits for a lock of another session before it counts the storage as away. No signal
+    is handled while the driver waits."""
 
     poll_seconds: float = 0.5
     """How often a worker that waits for an answer looks whether it has to stop."""
@@ -75,7 +75,7 @@ class WorkerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a worker takes from its process. A set `stop` ends the worker."""
+    """The stop flag, clock and limits of a worker. Setting `stop` ends the worker."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.perf_counter

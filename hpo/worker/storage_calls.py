@@ -17,7 +17,7 @@ log = logging.getLogger("hpo.worker")
 
 
 class StorageCalls:
-    """Calls on a thread of their own: the driver hears no signal while it waits for a silent server."""
+    """Calls on a separate thread: no signal is handled while the driver waits for a silent server."""
 
     def __init__(self, runtime: Runtime, overhead: OverheadClock) -> None:
         self._stop, self._limits, self._overhead = runtime.stop, runtime.limits, overhead

@@ -18,7 +18,7 @@ from hpo.values.stage import Stage
 from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors, one_line
 
 CHECKPOINTS = "checkpoints"
-"""The subfolder of checkpoints. A checkpoint is named without it elsewhere, in the database as well."""
+"""The subfolder of checkpoints. Names of checkpoints, also those in the database, omit it."""
 
 DAMAGED = ".damaged"
 
@@ -74,7 +74,7 @@ class TrialFiles:
                     self.folder.delete(path)
 
     def leftovers(self) -> list[str]:
-        """Return the files that only an open trial, or a trial that names its weights, still needs.
+        """Return the files to delete unless a trial still needs them.
 
         These are weights, checkpoints except damaged ones, and the partial files of killed workers.
         """

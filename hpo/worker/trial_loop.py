@@ -23,7 +23,11 @@ log = logging.getLogger("hpo.worker")
 
 @dataclass(frozen=True, slots=True)
 class PackSettings:
-    """Settings of one pack: its stage, its largest width, and whether to keep it full."""
+    """Settings of one pack: its stage and its largest width.
+
+    `fills`: queued trials take the places of members that leave. Otherwise only trials that lost their worker
+    join.
+    """
 
     stage: Stage
     width: int
@@ -32,7 +36,7 @@ class PackSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoopServices:
-    """What a trial loop works with, besides the trainer."""
+    """The collaborators of a trial loop, besides the trainer."""
 
     reporter: Reporter
     outbox: Outbox
@@ -44,8 +48,9 @@ class LoopServices:
 class TrialLoop:
     """The loop around a `PackSession`: epochs, reports, checkpoints, and trials that join or leave.
 
-    It ends when all trials have ended and the database knows, or when `stop` is set. Then the trials are
-    saved and released. An exception of an epoch is raised, with the session as it was before that epoch.
+    `run` returns once every trial has ended, paused or lost its lease, and all reports are delivered. If
+    `stop` is set, `run` saves the trials and puts them back into the queue. An exception of an epoch
+    propagates; the session is as before that epoch.
     """
 
     def __init__(
@@ -93,7 +98,7 @@ class TrialLoop:
         self._outbox.wait(self._limits.release_seconds)
 
     def _step(self) -> bool:
-        """Do what is due; return whether there is more to do."""
+        """Train an epoch, retry unsaved weights, or wait for the outbox; return whether work is left."""
         self._admit()
         if self.members:
             self._train()
@@ -111,12 +116,12 @@ class TrialLoop:
         self._report(results)
         if self._pack.fills and 0 < self.width < width:
             self._fill()
-        # The database has to know a checkpoint before it counts, so none is written while it is away.
+        # A checkpoint counts once the database has its name, so none is written while the database is away.
         if self._checkpointer.is_due and self._outbox.reachable and not self._stop.is_set():
             self._save()
 
     def _report(self, results: Sequence[EpochResult]) -> None:
-        """Report an epoch. A full training ends only after its weights are safe."""
+        """Report an epoch. A full training is reported as finished only after its weights are written."""
         if self._pack.stage == "full":
             self._unsaved |= {result.member: result for result in results if result.status == "finished"}
         # First the results that need no file, so that they are on record if writing the weights fails.
@@ -152,7 +157,7 @@ class TrialLoop:
             self._drop(saved)
 
     def _save(self, seconds: float = float("inf")) -> None:
-        """Write and record the checkpoints of all members. No file is begun after `seconds`."""
+        """Write and record the checkpoints of all members. Start no new file after `seconds`."""
         start, members = self._clock(), self.members
         if not members:
             return
@@ -177,7 +182,7 @@ class TrialLoop:
             self._saved_epochs.pop(number, None)
 
     def _room(self) -> int:
-        """Return how many trials may join."""
+        """Return the number of trials that may join."""
         if not self.width or any(trial.alone for trial in self._joining.trials.values()):
             return 0
         if self._session.phase > 0:
@@ -185,7 +190,7 @@ class TrialLoop:
         return self._pack.width - self.width
 
     def _admit(self) -> None:
-        """Add the trials that have joined. A trial that was a member before is dropped first."""
+        """Add the trials claimed for this pack. If one was a member before, drop the old member first."""
         if not self._joining:
             return
         joining = self._joining.pop()

@@ -26,7 +26,7 @@ from hpo.worker.trainers import TrainerFactory
 
 
 class Worker:
-    """Claims packs of one study, trains them on one device and reports, once."""
+    """Claims packs of one study, trains them on one device and reports. `run` may be called once."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Worker:
     def run(self) -> None:
         """Work until no trial of the study is open, or `stop` is set.
 
-        Waits for a storage that cannot be reached. Raises `TrainingError` after `max_failures` packs in a row
+        Waits while the storage cannot be reached. Raises `TrainingError` after `max_failures` packs in a row
         that raised.
         """
         self._overhead.start()
@@ -80,7 +80,7 @@ class Worker:
     def _serve(self, renewal: LeaseRenewal) -> None:
         swept = False
         while not self._stop.is_set():
-            # Asked before the claims: a search that ends after them is looked at once more.
+            # Asked before the claims: a search that finishes after them is checked again in the next round.
             search_finished = self._is_finished("search")
             if search_finished and not swept:
                 self._sweep()  # full training may need the room of paused trials' checkpoints
@@ -110,7 +110,7 @@ class Worker:
         return stage, trials
 
     def _promote(self) -> bool:
-        """Queue full trainings; return whether the search still is finished. A user may have resumed it."""
+        """Queue full trainings; return False if a user has resumed the search meanwhile."""
         try:
             self._call(lambda: promote(self.storage, self.study))
         except ConflictError:
@@ -120,7 +120,7 @@ class Worker:
         return True
 
     def _sweep(self) -> None:
-        """Delete files that killed workers, or workers that lost their trials, have left.
+        """Delete files left by killed workers and by workers that lost their trials.
 
         Nothing is deleted while a trial is running, since its worker may write.
         """
