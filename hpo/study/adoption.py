@@ -12,7 +12,7 @@ from hpo.study.study import Study, search_seed
 from hpo.values.stage import Stage
 
 MAX_LOSSES = 8
-"""Consecutive worker losses without a new checkpoint after which a trial fails: it may be what kills
+"""Consecutive worker losses without a new checkpoint after which a trial fails: the trial itself may kill its
 workers."""
 
 

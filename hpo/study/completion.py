@@ -9,7 +9,7 @@ from hpo.values.stage import STAGES, Stage
 
 
 def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
-    """Return whether no trial is open and, in the search, no trial is still to be suggested.
+    """Return whether no trial is open and, in the search, no trial remains to be suggested.
 
     A stopped stage is finished once no begun trial is open. If a rule stopped it, paused trials count as
     begun, because the next claim prunes them.

@@ -56,7 +56,7 @@ class LifecycleChange:
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """What a claim may hand out.
+    """Whether a claim may hand out new trials.
 
     `stopped` says why the stage is stopped. With `budget_committed` no trial may begin: the running trials
     are expected to use the epoch budget up.
@@ -84,7 +84,7 @@ def read_stopped(connection: Connection, study: Study, stage: Stage) -> Stopped 
 
 
 def apply_rules(connection: Connection, study: Study, stage: Stage) -> StageState:
-    """Stop the search if a stop rule holds; return what a claim may hand out.
+    """Stop the search if a stop rule holds; return whether a claim may hand out new trials.
 
     The epoch budget is committed while the running trials are expected to use it up. Without this rule, many
     workers would overspend: each free worker would begin trials while others still train. Once trials are

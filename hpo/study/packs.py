@@ -9,7 +9,7 @@ from hpo.store.trials import TrialRow
 from hpo.values.space import Value
 
 SUSPECT_LOSSES = 2
-"""Consecutive worker losses after which a trial runs alone: it may be the trial that kills workers."""
+"""Consecutive worker losses after which a trial runs alone: the trial itself may kill its workers."""
 
 SMALL_PACK = 4
 """Width below which packs are not split further for the sake of busy workers."""
@@ -38,7 +38,7 @@ def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:
 
 
 def begun(rows: Sequence[TrialRow], losses: Mapping[int, int]) -> list[TrialRow]:
-    """Return the trials that a worker has begun; `losses` has an entry for every trial with a lease."""
+    """Return the trials that a worker has begun; `losses` has an entry for every trial ever leased."""
     return [row for row in rows if row.state == TrialState.RUNNING or row.trial_id in losses]
 
 

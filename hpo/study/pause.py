@@ -1,8 +1,9 @@
 """Paused trials of a search, and which of them resume.
 
 With the pruner `pause` a trial that reaches a rung leaves its pack with a checkpoint. It resumes once its
-predicted final loss is among the best of all trials that have reached the rung. No trial trains on merely
-because it was early, and a trial that first looked bad may still resume, which a pruned trial cannot.
+predicted final loss is among the best of all trials that have reached the rung. No trial continues merely
+because it reached the rung before others. A trial that first looked bad may still resume; a pruned trial
+cannot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from hpo.study.study import Study
 
 
 def is_paused(row: TrialRow) -> bool:
-    """Return whether the trial is paused. The dashboard can end a paused trial, which then is not paused."""
+    """Return whether the trial is paused. A trial that the dashboard ended while paused is not paused."""
     return row.state == TrialState.WAITING and PAUSED in row.attributes
 
 
@@ -56,7 +57,8 @@ def resumable(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, Trial
     """Return the paused search trials to resume now, best first, all from one rung.
 
     No trial resumes before `sampler.startup` trials have trained an epoch or ended, because the best of a few
-    trials is worth no more than a new trial. An epoch budget lowers this number to half of the budget.
+    trials is worth no more than a new trial. With `stop.epochs`, this number is at most the number of trials
+    that half of that budget brings to the first rung.
     """
     spec = study.spec
     pruner = spec.make_pruner()
@@ -79,7 +81,7 @@ def resumable_for_promotion(
 ) -> list[TrialRow]:
     """Return the paused trials to resume at the end of a search, best first.
 
-    They make up for completed trials that are missing for promotion.
+    Their number is at most `promotion.top` minus the number of completed trials.
     """
     completed = sum(row.state == TrialState.COMPLETE for row in rows)
     paused = [trial for trial in predictions(study, rows, curves) if is_paused(trial.row)]

@@ -27,11 +27,12 @@ from hpo.values.space import Point
 from hpo.values.stage import Stage
 
 WIDTH = 16
-"""Default limit of trials in a pack. On a CPU the five small networks gain little from wider packs."""
+"""Default limit of trials in a pack. On a CPU members take turns, so a wider pack trains hardly more images
+per second (docs/benchmarks.md: LeNet by pack width)."""
 
 MAX_SUGGESTIONS = 4
-"""Default limit of new points in one claim. Fewer points know more of earlier results; more points fill a
-pack."""
+"""Default limit of new points in one claim. Fewer points: each uses more results. More points: the pack
+is fuller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class LeasedTrial:
     """A trial and the right to run it.
 
     `seed` initialises the weights. Training continues from `checkpoint` if there is one. A trial that must
-    run `alone` gets no pack mates, because it may be what kills workers.
+    run `alone` gets no pack mates, because the trial itself may kill its workers.
     """
 
     number: int
@@ -54,10 +55,10 @@ class LeasedTrial:
 class ClaimRequest:
     """A worker's request for up to `width` trials of one batch size.
 
-    `lease_seconds` is the duration of the leases unless they are renewed. `width_limits` lowers `width` by
-    batch size. `fleet` is the number of workers once all have started. With `batch_size` the request is for a
-    pack that trains already: only trials of that batch size join. `max_suggestions` limits new points from
-    the sampler; None means `MAX_SUGGESTIONS`.
+    A lease expires `lease_seconds` after the claim or its last renewal. `width_limits` maps a batch size to
+    its largest width. `fleet` is the number of workers once all have started. If `batch_size` is set, the
+    trials join a pack already training, and all have this batch size. `max_suggestions` limits new points
+    from the sampler; None means `MAX_SUGGESTIONS`.
     """
 
     stage: Stage
@@ -74,9 +75,9 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
     """Lease trials to a worker; return an empty list if none can be handed out now.
 
     The order is: trials that lost their worker, paused trials that may resume, waiting trials, new points
-    from the sampler. A stage that is stopped or has committed its budget hands out only trials that lost
-    their worker. A pack that trains already gets trials that lost their worker and waiting trials. Raises
-    `NotFoundError` if the study has been deleted.
+    from the sampler. A stage hands out only trials that lost their worker if it is stopped, or if its running
+    trials are expected to use up its epoch budget. A pack already training gets only trials that lost their
+    worker and waiting trials. Raises `NotFoundError` if the study has been deleted.
     """
     stage, batch_size = request.stage, request.batch_size
     study_id = study.study_id(stage)
@@ -111,7 +112,7 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
 
 
 def claim_lost(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedTrial]:
-    """Lease trials that lost their worker to a worker that trains a pack of `request.batch_size`.
+    """Lease trials whose worker was lost; they join a pack of `request.batch_size` already training.
 
     Trials that no worker has begun are left to idle workers.
     """
@@ -132,7 +133,7 @@ def claim_lost(storage: Storage, study: Study, request: ClaimRequest) -> list[Le
 
 
 def _may_join(connection: Connection, study_id: int, batch_size: int) -> bool:
-    """Return whether a trial of that batch size waits or any trial is lost. Needs no lock."""
+    """Return whether a trial of that batch size waits or any trial lost its worker. Needs no lock."""
     waiting = trials.claimable(connection, study_id)
     return any(row.point.get("batch_size") == batch_size for row in waiting) or leases.any_lost(
         connection, study_id, SUSPECT_LOSSES
@@ -162,8 +163,10 @@ def _lease(
 def _next_search_trials(
     connection: Connection, study: Study, waiting: list[TrialRow], limit: int
 ) -> list[TrialRow]:
-    """Return the trials to hand out in a search without lost trials; `limit` bounds resumed and new
-    trials."""
+    """Return the trials to hand out in a search in which no trial has lost its worker.
+
+    At most `limit` trials resume or are new.
+    """
     if waiting and not study.spec.make_pruner().pause_epochs:
         return waiting
     rows = trials.read(connection, study.search_id)
