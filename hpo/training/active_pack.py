@@ -44,10 +44,10 @@ class _BegunEpoch:
 
 
 class ActivePack:
-    """The active members of a session, all in one phase of the budget but perhaps at different epochs of it.
+    """The active members of a session: all in one phase of the budget, perhaps at different epochs.
 
-    With an evaluator, the next epoch may have begun already while the last one is evaluated. Nothing of the
-    begun epoch is visible from outside, and it is discarded when the members change.
+    With an evaluator, the next epoch may begin while the last one is evaluated. Methods and properties never
+    show the begun epoch, and it is discarded when the members change.
     """
 
     def __init__(self, task: Task, recipe: Recipe, engine: Engine, runtime: Runtime) -> None:
@@ -67,7 +67,7 @@ class ActivePack:
         return self.members[0].progress.phase
 
     def replace(self, members: list[Member], states: Sequence[MemberState]) -> None:
-        """Make `members` the active ones, each from its state. If this raises, nothing has changed."""
+        """Make `members` the active members, each from its state. If this raises, no member has changed."""
         self._discard_ahead()
         budget = self._recipe.budget
         states = [state.to(self._task.device) for state in states]
@@ -122,13 +122,12 @@ class ActivePack:
         return states
 
     def kept_weights(self, index: int) -> Weights:
-        """Return a copy of the weights of a member that the budget keeps: the last or the best ones, `(1,
-        ...)`."""
+        """Return a copy `(1, ...)` of the weights that the budget keeps of a member: last or best epoch."""
         weights = self._weights if self._best is None else self._best
         return weights.select(torch.tensor([index], device=self._task.device))
 
     def remember_best(self, improved: Sequence[bool]) -> None:
-        """Remember the weights of the members whose last epoch `improved` on their best one."""
+        """Store the current weights of the members whose last epoch `improved` on their best epoch."""
         if self._best is not None and any(improved):
             mask = send(torch.tensor(improved), self._task.device)
             self._best = self._best.replace(self._weights, mask)

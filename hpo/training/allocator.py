@@ -10,8 +10,8 @@ LARGEST_MMAP_THRESHOLD_BEFORE_GLIBC_2_35 = 2**25  # 32 MiB
 def keep_freed_memory() -> None:
     """Make this process keep freed memory instead of returning it to the system.
 
-    Otherwise the system maps the pages anew in each step, which costs SpinalNet at batch size 64 a fifth of
-    the time. Does nothing if the C library is not glibc.
+    Otherwise the system maps the pages anew in each step, which makes each step slower. Does nothing if the C
+    library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and (

@@ -15,7 +15,8 @@ LEVELS = 2**16
 `p` is rounded to a multiple of 2^-16, and kept units are scaled by the rounded value, so means stay exact."""
 
 BLOCK = 2**16
-"""Draws that a member makes at a time; at least one step's. A GPU starts one kernel per member and block."""
+"""Draws that a member makes at once, at least those of one step. A GPU starts one kernel per member and
+block."""
 
 _SPATIAL_AXES: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2, nn.Dropout3d: 3}
 """The layers that are replaced, and the number of trailing input axes that each drops together."""
@@ -123,7 +124,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """The masks of one step of all members, as `factors` `(M, D)`: 0 or the scale of each draw."""
+    """The masks of one step of all members. `factors` `(M, D)`: the scale of each kept unit, 0 for others."""
 
     layout: Layout
     factors: Tensor

@@ -84,7 +84,7 @@ class MemberState:
 
 @dataclass(slots=True)
 class Member:
-    """A member that is being trained; `key` is the caller's name for it."""
+    """A member that is being trained; `key` is the name that the caller gave it, see `PackSession`."""
 
     key: int
     candidate: Candidate

@@ -8,9 +8,7 @@ convolution and each linear layer one batched product. Wang et al. 2021, arXiv 2
 hand.
 
 On a CPU the members are computed one after another by the kernels of a single network, so a member's curve is
-the same to the bit in every pack. On one thread `vmap` would take 0.9 of the time for 16 LeNets at batch size
-16. It would take 1.1 times as long for 4 LeNets or at batch size 32, 1.4 times at batch size 64, and 2 times
-for AlexNets.
+the same to the bit in every pack (docs/decisions/018-the-pack-computes-the-trial-is-recorded.md).
 """
 
 from collections.abc import Sequence
@@ -55,8 +53,10 @@ class Pack:
         dtype: torch.dtype = torch.float32,
         vectorised: bool | None = None,
     ) -> None:
-        """Create the networks. `vectorised`: whether `vmap` computes several members; None means not on a
-        CPU."""
+        """Create the networks.
+
+        `vectorised`: whether `vmap` computes several members. None: True except on a CPU.
+        """
         networks = [initialised(factory, seed).to(dtype) for seed in seeds]
         self._network = first = networks[0]  # only its structure is used
         self._shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
@@ -196,7 +196,7 @@ class Pack:
         losses = vmap(self.loss, in_dims=(0, 0, 0, batch_axis, batch_axis), randomness="different")(
             leaves, self.weights.buffers, masks.all(), images, labels
         )
-        # The sum keeps the members apart: each loss depends on the parameters of one member only.
+        # The gradient of the sum is each member's own gradient, because a loss depends on one member only.
         gradients = torch.autograd.grad(losses.sum(), tuple(leaves.values()), materialize_grads=True)
         torch.cat([part.reshape(len(self), -1) for part in gradients], dim=1, out=self._gradients)
         return losses.detach()

@@ -1,4 +1,4 @@
-"""A pack on its way through the phases of a budget: who trains, who waits, who has finished."""
+"""A pack on its way through the phases of a budget: active, waiting and finished members."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,9 +20,11 @@ class PackSession:
     """Trains a pack through the phases of the budget, one epoch at a time.
 
     Only members of one phase are computed together: the earliest phase that any member is in. They may be at
-    different epochs of it, and all other members wait. A member that early stopping takes out waits until the
-    others have ended the phase. They then begin the next phase together, each from the weights that the
-    budget keeps.
+    different epochs of that phase, and all other members wait. A member that stops early waits for the
+    others. All begin the next phase together, from the weights the budget keeps (last or best epoch).
+
+    A member has two names. Its `key` comes from the caller and appears as `EpochResult.member`; a worker uses
+    the number of the trial. Its index is its row in the pack, which changes when members join or leave.
 
     Between two epochs the session is consistent: an epoch that raises leaves it as it was before.
     """
@@ -49,8 +51,7 @@ class PackSession:
         return min((member.progress.phase for member in members), default=0)
 
     def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState]) -> None:
-        """Add members, who train from the next epoch on: from their entry in `states`, or with new
-        weights."""
+        """Add members before the next epoch, resumed from `states` or with new weights."""
         new = [key for key in candidates if key not in states]
         if new:
             weights = self._task.new_pack([candidates[key].seed for key in new]).weights
@@ -62,7 +63,7 @@ class PackSession:
             self._waiting.append(WaitingMember(Member(key, candidate, replace(state.progress)), state))
 
     def weights(self, key: int) -> dict[str, Tensor]:
-        """Return the state dict that the budget keeps of a finished member.
+        """Return the kept weights of a finished member as a state dict.
 
         Raises KeyError for any other member.
         """
@@ -89,7 +90,7 @@ class PackSession:
     def epoch(self) -> list[EpochResult]:
         """Train and evaluate one epoch of the members of the earliest phase, and return their results.
 
-        If it raises, all members are as before.
+        If an epoch raises, all members are as before it.
         """
         if not self.members:
             return []
@@ -146,7 +147,7 @@ class PackSession:
         return progress.phase_epochs == phase.epochs or stops_early
 
     def _remove_ended(self, results: Sequence[EpochResult]) -> None:
-        """Remove members from the computation that have diverged, finished, or ended the phase."""
+        """Remove the members that have diverged, finished, or ended the phase from the computation."""
         staying = []
         for index, (member, result) in enumerate(zip(self._active.members, results, strict=True)):
             if result.status == "diverged":

@@ -1,4 +1,4 @@
-"""What a trainer is given: the task, the recipe, and the runtime it works in."""
+"""The arguments of a trainer: the task, the recipe and the runtime."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from hpo.values.budget import Budget
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is learned: a network, and the images it is trained and validated on. They share one device."""
+    """A network, and the images it is trained and validated on. All images are on one device."""
 
     factory: Factory
     train: DeviceImages

@@ -20,7 +20,7 @@ class Trainer:
     runtime: Runtime = field(default_factory=Runtime)
 
     def prepare(self) -> None:
-        """Prepare the engine, once before such packs are trained: see `Engine.prepare`."""
+        """Prepare the engine for packs of this recipe, before their first epoch: see `Engine.prepare`."""
         with self.runtime.interruptible():
             self.engine.prepare(self.recipe.batch_size, self.recipe.budget.phases)
 

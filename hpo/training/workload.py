@@ -62,7 +62,7 @@ class Workload:
 
     @property
     def network(self) -> NetworkSpec:
-        """The study's network, as compiled programs are named after it."""
+        """The study's network, in the form from which compiled programs get their names."""
         classes, channels = len(self.dataset.classes), self.train.channels
         return NetworkSpec(self.spec.model.name, classes, channels, self.train.size)
 

@@ -53,7 +53,7 @@ class AutotunedEngine:
     precision in which operators are faster.
 
     Measurements are stored in `folder` by network, sizes, CPU, versions, number of threads and variants, so
-    that all workers of a machine compute alike.
+    that all workers of a machine choose the same variants.
     """
 
     def __init__(self, network: NetworkSpec, folder: Path, options: TuningOptions | None = None) -> None:

@@ -22,7 +22,7 @@ WARM_UP = 3
 workspaces."""
 
 Signature = tuple[torch.Size, torch.Size, float | None]
-"""What a graph depends on: the shapes of images and labels, and the largest norm of a gradient."""
+"""The key of a captured step: the shapes of images and labels, and the largest norm of a gradient."""
 
 
 @dataclass(frozen=True, slots=True)

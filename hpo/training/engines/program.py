@@ -52,7 +52,7 @@ class NetworkSpec:
 class Program:
     """A training step with one of the optimizers, or an evaluation; `purpose` says which.
 
-    `clip`: the largest norm of a gradient, None for no clipping. `precision`: as of an `EagerEngine`.
+    `clip`: the largest norm of a gradient, None for no clipping. `precision`: see `EagerEngine`.
 
     The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
     factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
@@ -79,11 +79,11 @@ class Program:
 
 
 def member_arguments(weights: Weights, optimizer: Optimizer | None, index: int) -> list[Tensor]:
-    """Return the tensors of the member at `index` that a program takes first. They are views, which a step
-    updates.
+    """Return the first arguments of a program: views of the tensors of the member at `index`.
 
-    An evaluation takes them without an optimizer. Tensors come in the order of their names: a program writes
-    to its arguments by position, and mappings from a file may have another order than those of a new pack.
+    A step updates them. `optimizer`: None for an evaluation. Tensors are in the order of their names: a
+    program writes to its arguments by position, and mappings from a file may have another order than those of
+    a new pack.
     """
     rows = [weights.parameters]
     if optimizer is not None:

@@ -22,7 +22,7 @@ class Throughput:
 def throughputs(engine: AutotunedEngine, batch_sizes: Iterable[int]) -> list[Throughput]:
     """Return the throughput of SGD steps at each batch size, and of evaluations.
 
-    They are those of a worker with as many threads as this process.
+    The rates hold for a worker with as many threads as this process.
     """
     steps = [Program(engine.network, "sgd", size) for size in batch_sizes]
     rows = []

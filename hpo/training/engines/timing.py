@@ -19,7 +19,7 @@ LEAST_ROUNDS = 2
 """The first round includes one-time costs, so a second one is always measured."""
 
 MEASURE_SECONDS = 2.0
-"""No round begins later than this after the first one, except the least rounds."""
+"""No round starts after this time, except the first `LEAST_ROUNDS`."""
 
 Measure = Callable[[Program, Mapping[str, Engine]], dict[str, float]]
 """Returns the seconds of a program for each named engine."""
