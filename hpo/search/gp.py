@@ -2,11 +2,12 @@
 
 Three things let the process learn more from few trials than a general-purpose model does:
 
-- Every learning curve counts, however short. `hpo.search.learning_curves` extrapolates the curve of an
-  unfinished trial to the last epoch; the standard error of the extrapolation becomes observation noise.
+- Every learning curve counts, however short. `hpo.search.learning_curves` extrapolates each curve to the last
+  epoch of the longest curve: a sampler is not given the epochs of the budget. A completed trial has all of
+  them. The standard error of the extrapolation becomes observation noise.
 - Learning rate, momentum and batch size enter as the effective learning rate (`hpo.search.effective_lr`),
   which replaces the learning rate as a coordinate.
-- Losses are clipped from above: how bad a bad point is says nothing about where good ones are.
+- Log losses are clipped from above: how bad a bad point is says nothing about where good ones are.
 """
 
 import math
@@ -34,12 +35,12 @@ MAX_OBSERVATIONS = 300
 """The best observations are used, up to this number: the time of a fit grows with its third power."""
 
 SPREAD = 2.0
-"""Losses are clipped at `median + SPREAD * (median - best)`."""
+"""Log losses are clipped at `median + SPREAD * (median - best)`; median and best are log losses too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Points with their log losses (N,) at the last epoch and the standard errors (N,) of the losses."""
+    """Points with the log losses (N,) of `final_losses` and their standard errors (N,)."""
 
     points: Sequence[Point]
     losses: Array
@@ -47,8 +48,7 @@ class Observations:
 
 
 def observations(trials: Sequence[Observation]) -> Observations:
-    """Return the final losses of the best `MAX_OBSERVATIONS` trials, predicted where a curve is
-    unfinished."""
+    """Return the `final_losses` of the best `MAX_OBSERVATIONS` trials."""
     losses, errors = final_losses(trials)
     if len(trials) > MAX_OBSERVATIONS:
         best = np.argsort(losses, kind="stable")[:MAX_OBSERVATIONS]
@@ -60,7 +60,7 @@ def final_losses(trials: Sequence[Observation]) -> tuple[Array, Array]:
     """Return the log losses (N,) predicted for the last epoch of the longest curve, and their standard errors
     (N,).
 
-    A failed trial gets the worst current loss of all trials. Losses are clipped, see `SPREAD`.
+    A failed trial gets the worst current log loss of all trials. Log losses are clipped, see `SPREAD`.
     """
     curves = [log_losses(trial.curve or {}) for trial in trials]
     usable = [

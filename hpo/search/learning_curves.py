@@ -1,4 +1,4 @@
-"""Extrapolate learning curves to the last epoch.
+"""Extrapolate learning curves to a later epoch.
 
 The model is fitted to the curves of one study alone and knows no other study.
 """
@@ -34,9 +34,10 @@ def predict_final_losses(
     `curves` holds log losses from the first epoch on, at least one epoch each. `learning_rates` are effective
     learning rates (`hpo.search.effective_lr`).
 
-    A loss falls as a power of the epoch, and a high learning rate has fallen sooner. Per unit of log epoch,
-    log loss falls by a - b x, where x is the centred log effective learning rate. Bayesian linear regression
-    over the falls of all curves gives a and b (Bishop 2006, section 3.3).
+    The loss falls as a power of the epoch. At a high learning rate the loss falls earlier, and more slowly
+    afterwards. Per unit of log epoch, log loss falls by a - b x, where x is the centred log effective
+    learning rate. Bayesian linear regression over the falls of all curves gives a and b (Bishop 2006, section
+    3.3).
     """
     x = np.log(np.asarray(learning_rates)) - np.mean(np.log(learning_rates))
     observed = [

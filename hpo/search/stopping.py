@@ -91,7 +91,7 @@ def expected_remaining_epochs(ended: Sequence[int], running: Sequence[int], max_
 def _trials_without_improvement(trials: Sequence[EndedTrial]) -> int:
     """Return the number of trials since the last new best.
 
-    Inherited trials can be the best but are not counted: a fork has not tried anything yet.
+    Inherited trials can be the best but are not counted, because the fork did not train them.
     """
     best, count = inf, 0
     for trial in trials:

@@ -36,8 +36,7 @@ class Pruner(ABC):
     key."""
 
     compares_curves: ClassVar[bool] = True
-    """Whether `should_prune` reads curves. The reporter does not query them for a pruner that never
-    prunes."""
+    """False if `should_prune` never prunes. The worker then neither calls it nor reads the curves."""
 
     @classmethod
     @abstractmethod
@@ -55,7 +54,7 @@ class Pruner(ABC):
         return ()
 
     def resumable(self, _reached: Sequence[int], _predicted: Sequence[float]) -> Iterator[list[int]]:
-        """Yield, per rung from the highest, the indices of the trials that may train beyond it, best first.
+        """Yield one list per rung, highest first: the indices of trials that may train beyond it, best first.
 
         `reached` holds the epochs of each trial, `predicted` the predicted final loss of each trial.
         """

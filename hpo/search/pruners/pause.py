@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from hpo.search.pruners.section import PrunerSection
 
 RUNG_SPACING = 2
-"""The epochs of a rung over the epochs of the rung below."""
+"""Ratio of the epochs of neighbouring rungs."""
 
 
 @dataclass(frozen=True)
 class PausePruner(Pruner):
     """Pause every trial at each rung; resume a trial once it is among the best 1/reduction at its rung.
 
-    The promotion of asynchronous successive halving (Li et al. 2018, arXiv 1810.05934, algorithm 2), by
-    predicted final losses instead of current losses.
+    This is the rule of asynchronous successive halving (ASHA, Li et al. 2018, arXiv 1810.05934, algorithm 2),
+    applied to predicted final losses instead of current losses.
     """
 
     min_epochs: int
@@ -42,10 +42,10 @@ class PausePruner(Pruner):
         return tuple(rung_epochs(self.min_epochs, RUNG_SPACING, self.epochs))
 
     def resumable(self, reached: Sequence[int], predicted: Sequence[float]) -> Iterator[list[int]]:
-        """Yield, per rung from the highest, the indices of the trials that may train beyond it, best first.
+        """Yield one list per rung, highest first: the indices of trials that may train beyond it, best first.
 
         Of the n trials that reached a rung, the best max(1, n // reduction) may train on. Trials that have
-        already trained beyond the rung count towards n and are not yielded.
+        reached the next rung count towards n and are not yielded.
         """
         next_rung = math.inf
         for rung in sorted(self.pause_epochs, reverse=True):
