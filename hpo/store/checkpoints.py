@@ -76,7 +76,7 @@ PAUSE_TRIALS = Statement("""
 PREPARE pause_trials (integer[], integer[], text[]) AS
 -- Do the same as save_checkpoints, queue the trials and delete their leases.
 -- $1: trial ids, $2: epochs, $3: file names.
--- A trial that was ended by other means stays ended.
+-- A trial that was ended by something else, such as the dashboard, stays ended.
 WITH written AS (
     INSERT INTO hpo.checkpoint (trial_id, epoch, file)
     SELECT * FROM unnest($1, $2, $3)

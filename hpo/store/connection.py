@@ -52,10 +52,10 @@ class Limits:
     """The server ends a transaction after this much idle time. TPE needs a second or two to suggest."""
 
     rest: float = 1.0
-    """A connection that rested for less is taken to be alive. After a longer rest it is asked first."""
+    """A connection that was idle for less counts as alive. After a longer idle time it is pinged first."""
 
     lock: float = 0.0
-    """A transaction that waits longer for a lock counts as unavailable. 0 means for ever."""
+    """A transaction that waits longer for a lock raises `UnavailableError`. 0: no limit."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def _set_up(url: URL, limits: Limits) -> None:
 def _may_pass(error: BaseException) -> bool:
     """Return whether another try may succeed.
 
-    It may after connections that were refused, cut or used up, after deadlocks, and while a server shuts
-    down, recovers, stands by, or has no room left.
+    True if a connection was refused, cut, or not free, after a deadlock, and while a server shuts down,
+    recovers, is a standby, or has no room left.
     """
     if isinstance(error, NoFreeConnection):
         return True
@@ -201,7 +201,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _one_line(url: URL, error: BaseException) -> str:
-    """Return the URL and the driver's message. What SQLAlchemy and Optuna say around it does not help."""
+    """Return the URL and the driver's message, without the text that SQLAlchemy and Optuna add."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{url.render_as_string()}: {' '.join(str(error).split()) or type(error).__name__}"

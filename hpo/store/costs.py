@@ -1,4 +1,4 @@
-"""Device seconds: of each trial, and of a study's workers apart from its trials.
+"""Device seconds: of each trial, and of a study for worker time that belongs to no trial.
 
 Every function is one step of the caller's transaction. None commits.
 """
@@ -14,7 +14,7 @@ def record_delivery(connection: Connection, worker: str, number: int) -> bool:
     """Record the number of a worker's report, and return whether it is new. The numbers of a worker rise.
 
     A connection may die after a commit and before the answer. The worker then sends the whole report again.
-    Whatever adds to a sum must ask here first.
+    Call this before any write that adds to a sum, and skip the write if the report is not new.
     """
     return RECORD_DELIVERY(connection, worker, number).first() is not None
 
@@ -80,7 +80,7 @@ ON CONFLICT (study_id, activity) DO UPDATE SET seconds = overhead.seconds + excl
 
 
 def device_seconds(connection: Connection, study_id: int) -> dict[str, float]:
-    """Return the device seconds of a study by activity, those of its trials and those of no trial."""
+    """Return the device seconds of a study by activity, including seconds that belong to no trial."""
     rows = connection.execute(_DEVICE_SECONDS, {"study": study_id})
     return {row.activity: row.seconds for row in rows}
 

@@ -70,7 +70,7 @@ FROM leased LEFT JOIN hpo.checkpoint USING (trial_id)
 def hold(connection: Connection, leases: Iterable[Lease]) -> set[int]:
     """Renew the leases and lock their rows. Return the ids of the trials that are still held.
 
-    A trial that was ended by other means, as the dashboard can, is not held any more.
+    A trial that was ended by something else, such as the dashboard, is not held any more.
     """
     tokens = [(lease.trial_id, lease.token) for lease in leases]
     if not tokens:
@@ -104,9 +104,9 @@ RETURNING lease.trial_id
 def reap(connection: Connection, study_id: int) -> list[int]:
     """Put the study's trials with an expired lease back into the queue, and return their ids.
 
-    The former holders lose them. A holder that is writing at this moment is alive: the row is locked, and the
-    trial is passed over. After a start of the server every lease gets its full time once more, because nobody
-    could renew while the server was away.
+    The former holders lose the trials. A holder that is writing at this moment is alive: its row is locked,
+    and the trial is skipped. After a start of the server every lease gets its full time once more, because
+    nobody could renew while the server was away.
     """
     lost = list(LOCK_EXPIRED_LEASES(connection, study_id).scalars())
     if lost:
@@ -118,7 +118,7 @@ def reap(connection: Connection, study_id: int) -> list[int]:
 LOCK_EXPIRED_LEASES = Statement("""
 PREPARE lock_expired_leases (integer) AS
 -- Lock the expired leases of the running trials of study $1.
--- Also delete leases and checkpoints of trials that were ended by other means, as the dashboard can.
+-- Also delete leases and checkpoints of trials that were ended by something else, such as the dashboard.
 WITH stale_checkpoints AS (
     DELETE FROM hpo.checkpoint USING trials
     WHERE trials.trial_id = checkpoint.trial_id
@@ -142,7 +142,7 @@ FOR UPDATE OF lease SKIP LOCKED
 """)
 
 _COUNT_LOSSES = text("""
--- Count a loss, from 1 again if the trial has a newer checkpoint than when it was leased.
+-- Add one loss; restart at 1 if the trial has a newer checkpoint than when it was leased.
 UPDATE hpo.lease SET losses =
     CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
     THEN 1 ELSE losses + 1 END
@@ -151,7 +151,7 @@ WHERE trial_id = ANY (:ids)
 
 
 def any_lost(connection: Connection, study_id: int, losses: int) -> bool:
-    """Whether a trial of the study was begun and has no worker, or one whose lease has expired.
+    """Return whether a begun trial of the study has no worker, or an expired lease.
 
     Only trials with fewer than `losses` losses in a row count.
     """
@@ -174,7 +174,7 @@ SELECT EXISTS (
 def _put_back(connection: Connection, trial_ids: Collection[int]) -> None:
     """Put trials back into the queue. Their leases must be locked."""
     ids = {"ids": list(trial_ids)}
-    # A trial that was ended by other means stays ended.
+    # A trial that was ended by something else, such as the dashboard, stays ended.
     connection.execute(_QUEUE, ids)
     connection.execute(_TAKE_AWAY, ids)
 
@@ -191,7 +191,7 @@ def release(connection: Connection, leases: Iterable[Lease]) -> None:
 
 
 _RESET_LOSSES = text("""
--- Only of trials with a newer checkpoint than when they were leased.
+-- Reset the losses of trials with a newer checkpoint than when they were leased.
 UPDATE hpo.lease SET losses = 0
 WHERE trial_id = ANY (:ids)
     AND coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
@@ -230,7 +230,7 @@ _EXPIRE = text("UPDATE hpo.lease SET expires = to_timestamp(0) WHERE trial_id = 
 
 
 def losses(connection: Connection, trial_ids: Iterable[int]) -> dict[int, int]:
-    """Return by trial id how often in a row each trial lost its worker without a new checkpoint.
+    """Return, by trial id, how many times in a row a trial lost its worker without a new checkpoint.
 
     Trials that were never leased are left out.
     """

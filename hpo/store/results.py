@@ -27,8 +27,8 @@ class EpochMetrics:
 class TrialOutcome:
     """How a trial ends: its final state, its objective if it has one, and the attributes to set.
 
-    With `epochs` the records of later epochs are deleted. A former attempt may have got further before it was
-    lost.
+    If `epochs` is set, the records of later epochs are deleted: an earlier attempt may have trained further
+    before its worker was lost.
     """
 
     state: TrialState
@@ -97,7 +97,8 @@ GROUP BY trials.trial_id
 def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, EpochMetrics]:
     """Return the metrics of one epoch of each trial, by trial id.
 
-    Where that epoch is not on record, the best recorded one takes its place. Trials without any are left out.
+    If that epoch is not recorded, the best recorded epoch takes its place. Trials without a recorded epoch
+    are left out.
     """
     values = {"ids": list(epochs), "epochs": list(epochs.values())}
     rows = connection.execute(_EPOCH_METRICS, values)
@@ -130,7 +131,7 @@ WHERE trials.study_id = $1
 def curves_at(
     connection: Connection, study_id: int, epochs: Collection[int], whole: Collection[int]
 ) -> dict[int, TrialCurve]:
-    """Return learning curves by trial id: of the trials `whole` all epochs, of the others only `epochs`."""
+    """Return learning curves by trial id: all epochs of the trials `whole`, only `epochs` of the others."""
     return _trial_curves(READ_CURVES_AT(connection, study_id, list(epochs), list(whole)))
 
 

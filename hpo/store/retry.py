@@ -36,19 +36,19 @@ BACKOFF = Backoff()
 
 
 class _Outage:
-    """Whether this process knows the storage to be away. The threads of a process log an outage once."""
+    """Whether this process has found the storage away. The threads of a process log an outage once."""
 
     def __init__(self) -> None:
         self._lock, self._is_on = threading.Lock(), False
 
     def begin(self) -> bool:
-        """Return whether the outage is news."""
+        """Note an outage; return whether it is new."""
         with self._lock:
             was_on, self._is_on = self._is_on, True
         return not was_on
 
     def end(self) -> bool:
-        """Return whether there was an outage."""
+        """Note the end of an outage; return whether there was one."""
         with self._lock:
             was_on, self._is_on = self._is_on, False
         return was_on
@@ -65,7 +65,7 @@ def until_available(
 ) -> T:
     """Return the result of `call`, retried for as long as the storage cannot be reached.
 
-    The first failure in this process is logged, and the success that ends the outage. Raises the last
+    Of an outage, this process logs the first failure and the success that ends it. Raises the last
     `UnavailableError` once `stop` is set. Any other exception of `call` is raised at once.
     """
 

@@ -1,9 +1,9 @@
 """The tables, for statements that are built in Python: Optuna's, and those of hpo in the schema `hpo`.
 
-hpo writes the life of a trial (queued, leased, reported, finished) straight into Optuna's tables. Only so can
-a trial, its lease and its results change in one transaction. The revision of Optuna's tables is checked when
-the storage is opened. Everything that Optuna offers reads the same rows: samplers, the dashboard, importance,
-`optuna.load_study`.
+hpo writes each change of a trial (queued, leased, reported, finished) straight into Optuna's tables. Only
+then can a trial, its lease and its results change in one transaction. The revision of Optuna's tables is
+checked when the storage is opened. All tools of Optuna read the same rows: samplers, the dashboard,
+importance, `optuna.load_study`.
 
 The migrations make the tables of hpo. A test compares them with the definitions here.
 """

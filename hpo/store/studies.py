@@ -79,7 +79,7 @@ _UNSET_ATTRIBUTE = text("DELETE FROM study_user_attributes WHERE study_id = :stu
 def lock(connection: Connection, study_id: int) -> None:
     """Wait for the right to lease or add trials of a study, and hold it until the transaction ends.
 
-    Optuna takes the same lock to number a new trial, so whatever adds trials through Optuna waits as well.
+    Optuna takes the same lock to number a new trial, so programs that add trials through Optuna wait too.
     Raises `NotFoundError` if the study has been deleted.
     """
     if LOCK_STUDY(connection, study_id).scalar() is None:
@@ -94,7 +94,7 @@ SELECT study_id FROM studies WHERE study_id = $1 FOR UPDATE
 
 
 def delete(connection: Connection, study_id: int) -> None:
-    """Delete a study, its trials and everything of theirs. It must be locked, and its leases revoked."""
+    """Delete a study and its trials with all their rows. It must be locked, and its leases revoked."""
     trial_ids = sa.select(schema.trials.c.trial_id).where(schema.trials.c.study_id == study_id)
     for table in reversed(schema.optuna_metadata.sorted_tables):  # references go before their targets
         if "study_id" in table.c:

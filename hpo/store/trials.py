@@ -24,7 +24,7 @@ BATCH_ROWS = 500
 """The most rows that one statement inserts."""
 
 TRAINED = frozenset({"seed", "accuracy"})
-"""The attributes that every trial has which hpo trained to its end."""
+"""The attributes of every trial that hpo trained to its end."""
 
 PAUSED = "hpo:paused"
 """The attribute of a paused trial: the epoch after which it was paused. Statements spell it out."""
@@ -132,7 +132,7 @@ def read(connection: Connection, study_id: int, states: Collection[TrialState] =
 READ_TRIALS = Statement("""
 PREPARE read_trials (integer, trialstate[]) AS
 -- Read the trials of study $1 that are in a state of $2.
--- Parameters and attributes come along: a statement of their own would take as long as they do.
+-- Parameters and attributes are read here, since a second statement would take as long as reading them.
 SELECT trials.trial_id, trials.number, trials.state, trial_values.value,
     (
         SELECT json_agg(json_build_array(param_name, param_value, distribution_json) ORDER BY param_id)
@@ -185,10 +185,10 @@ WHERE trial_id = ANY (:ids) AND key = 'fixed_params'
 
 
 def claimable(connection: Connection, study_id: int) -> list[TrialRow]:
-    """Return the trials that may be leased: those that were begun first, then the others, each by number.
+    """Return the trials that may be leased: begun trials first, then the others, both in order of number.
 
-    Running trials without a lease count as well. They were started by other means, and nothing tells whether
-    anyone still works on them. Paused trials do not count.
+    Running trials without a lease count as well. They were started by something else, such as Optuna, and
+    nothing shows whether anyone still works on them. Paused trials do not count.
     """
     return [_trial_row(*row) for row in READ_CLAIMABLE_TRIALS(connection, study_id)]
 
