@@ -1,6 +1,6 @@
 """Bundles: folders with a trained network and the facts needed to use it elsewhere.
 
-A bundle has five files, each for another reader, and none is a pickle:
+A bundle has five files, each for a different reader, and none is a pickle:
 
 params.json           the best hyperparameters, for other programs
 model.json            the `ModelSpec`: how to rebuild the network and prepare its input

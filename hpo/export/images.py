@@ -23,8 +23,9 @@ def read_image(path: Path, spec: ModelSpec) -> InputImage:
     """Read an image file in the form that the network of `spec` takes.
 
     A white on black image of the right size keeps its pixels. Other sizes are scaled without distortion and
-    padded with black. If the network knows grey images on dark ground, an image with a mostly bright border,
-    such as a scan, is inverted. Raises `InputError` if the file is missing or not an image.
+    padded with black. If the network was trained on grey images with a dark background, an image with a
+    mostly bright border, such as a scan, is inverted. Raises `InputError` if the file is missing or not an
+    image.
     """
     try:
         with Image.open(path) as file:

@@ -49,7 +49,7 @@ def _visible_gpus(gpus: str) -> list[str]:
     if gpus == "cpu":
         return []
     count, visible = _gpu_count(), visible_devices()
-    # torch counts the visible devices that work. CUDA ignores all devices after one that does not, as -1.
+    # torch counts the visible devices that work. CUDA ignores devices after one that does not, such as -1.
     present = [str(ordinal) for ordinal in range(count)] if visible is None else visible[:count]
     if gpus == "all":
         return present

@@ -39,7 +39,7 @@ class _SlotState:
 class Launcher:
     """Worker processes of one study, and a standby that replaces the first worker that dies.
 
-    Only threads of their own wait for the storage, so that workers are watched while it is away.
+    Separate threads wait for the storage, so that workers are watched while it is away.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class Launcher:
     ) -> None:
         """Make a launcher.
 
-        `command` starts a worker, device and name are added. `reclaim` takes the name of a worker that has
-        ended, frees its trials, and returns whether the study has an open trial. `write` takes a line.
+        `command` starts a worker; the launcher appends its name and device. `reclaim` takes the name of a
+        worker that has ended, frees its trials, and returns whether the study has an open trial. `write`
+        takes a line.
         """
         self._command, self._reclaim, self._write = list(command), reclaim, write
         self._timing, self._clock = timing, timing.clock
@@ -143,14 +144,14 @@ class Launcher:
         return self._start(state)
 
     def _keep_standby(self) -> None:
-        """Start a standby if there is none and the workers can spare the time that its start takes."""
+        """Start a standby if there is none and all workers have started."""
         if self._standby is not None and self._standby.code is not None:
             self._lose_standby(self._standby, self._standby.code)
         if self._standby is None and self._standby_restarts is not None and self._workers_have_started():
             self._standby = self._spawn("standby", self._environment, "--standby")
 
     def _workers_have_started(self) -> bool:
-        """Whether `standby_seconds` are over and no worker is starting."""
+        """Return whether `standby_seconds` have passed and no worker is starting."""
         now = self._clock()
         running = [state.process for state in self._states if state.process is not None]
         started = (
@@ -202,7 +203,7 @@ class Launcher:
 
 
 def _is_open(process: WorkerProcess, reclaim: Future[bool]) -> bool:
-    """Whether the study has an open trial. If that cannot be known, a worker will find out."""
+    """Return whether the study has an open trial. True if this is unknown: a new worker will find out."""
     try:
         return reclaim.result()
     except HpoError as error:

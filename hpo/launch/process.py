@@ -61,7 +61,8 @@ class WorkerProcess:
     def assign(self, assignment: Assignment, label: str, started_at: float) -> bool:
         """Give a standby the slot of a worker; return whether the standby received it.
 
-        The standby may have ended since. It had the slot then, and its claims are to be reclaimed.
+        If True, the standby holds the slot even if it has ended meanwhile. Its trials are then reclaimed like
+        those of any worker.
         """
         assert self._process.stdin is not None
         if self.code is not None:

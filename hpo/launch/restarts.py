@@ -6,8 +6,8 @@ from hpo.errors import InputError
 
 MAX_FAILURES = 3
 MAX_KILLS = 20
-"""Ends in a row, without a long life in between. A process's own error is likely to come back. A kill from
-outside, as when memory runs out, may not."""
+"""The most restarts after failures, and after kills, until a process lives for `LONG_LIFE`. A process's own
+error is likely to come back. A kill from outside, such as for lack of memory, may not."""
 
 LONG_LIFE = 60.0
 """Seconds after which a process counts as having worked."""
@@ -21,7 +21,7 @@ class Restarts:
     kills: int = 0
 
     def after(self, code: int, seconds: float) -> str | None:
-        """Count an end; return which restart follows, as "2 of 3", or None if none does.
+        """Count an end; return the restart that follows, such as "2 of 3", or None if there is no restart.
 
         `code`: the exit code, minus the signal's number for a process that was killed. A process that ended
         early with 0 was told to stop, which counts as a kill. `seconds`: how long the process has lived.

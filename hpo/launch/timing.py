@@ -27,8 +27,8 @@ class Timing:
     """How long a stopped launcher waits for the last lines of each process."""
 
     start_seconds: float = 20.0
-    """After this time a silent worker has started, and has found nothing to train."""
+    """After this time a worker without output counts as started: it has found nothing to train."""
 
     standby_seconds: float = 20.0
-    """How long there is no standby at first. Its start takes three seconds of a core from the workers, and a
-    search that is over by then rarely loses a worker."""
+    """The launcher starts no standby before this time. The start takes three seconds of a core from the
+    workers, and a search that is over by then rarely loses a worker."""

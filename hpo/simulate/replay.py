@@ -32,7 +32,7 @@ from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
 
 LEASE_SECONDS = 3600.0
-"""By the real clock, long enough that no lease runs out during a replay."""
+"""By the real clock, long enough that no lease expires during a replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def replay_search(
 
 
 class _ImmediateOutbox(Outbox):
-    """An outbox that delivers at once: no training runs meanwhile that could be delayed."""
+    """An outbox that delivers at once, because a replay has no training to delay."""
 
     def post(self, delivery: Callable[[], None]) -> None:
         delivery()
@@ -155,7 +155,7 @@ class _Search:
     def _serve(self, name: str, workers: int) -> Iterator[float | None]:
         """Claim and train packs as `Worker.run` does.
 
-        Without a claimable trial the pause is None: no lease runs out here, so a claim can only succeed after
+        Without a claimable trial the pause is None: no lease expires here, so a claim can only succeed after
         a trial has left its pack.
         """
         LeaseRenewal(self.storage, WorkerEntry(name, self.study.name, "table"), LEASE_SECONDS).renew()
@@ -211,7 +211,7 @@ class _Search:
         reporter.close()
 
     def _finish(self, result: EpochResult, point: Point) -> None:
-        """Update the best trial by the rule of `promote.best_of`."""
+        """Update the best trial by the rule of `promote.best_trials`."""
         candidate = (result.validation_loss, result.member, point)
         if self._best is None or candidate[:2] < self._best[:2]:
             self._best = candidate
