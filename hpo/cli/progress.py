@@ -7,16 +7,24 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from hpo.errors import HpoError
 from hpo.store.retry import until_available
 from hpo.study.status import StageStatus, Status
+from hpo.values.wording import counted
 
 log = logging.getLogger("hpo.progress")
 
 POLL_SECONDS = 1.0
 """Time between two reads of the status."""
+
+FIGURES_WIDTH = 74
+"""Columns of a terminal that names, figures and time take. The bar gets the rest."""
+
+BAR_WIDTHS = (4, 40)
+"""Narrowest and widest bar."""
 
 
 class StudyProgress:
@@ -36,11 +44,7 @@ class StudyProgress:
         self._bars: dict[str, TaskID] = {}
         self._lines: dict[str, str] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[best]}"),
-            TimeElapsedColumn(),
+            *columns(self._console.width),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -88,18 +92,36 @@ class StudyProgress:
     def _show(self, status: Status) -> None:
         self._show_stage("search", status.search)
         if any(status.full.states.values()):
-            self._show_stage("full training", status.full)
+            self._show_stage("full", status.full)
 
     def _show_stage(self, name: str, stage: StageStatus) -> None:
-        best = "" if stage.best is None else f"best loss {stage.best.value:.4f} (trial {stage.best.trial})"
         if self._console.is_terminal:
             if name not in self._bars:
-                self._bars[name] = self._progress.add_task(name, total=stage.budget, best="")
-            self._progress.update(self._bars[name], completed=stage.finished + stage.paused, best=best)
+                self._bars[name] = self._progress.add_task(name, total=stage.budget, figures="")
+            figures = progress_text(stage, str(stage.budget))
+            # A paused trial counts in the bar: until the end of the search, nearly all trials may be paused.
+            completed = stage.finished + stage.paused
+            self._progress.update(self._bars[name], completed=completed, figures=figures)
             return
-        paused = f"{stage.paused} paused" if stage.paused else ""
-        parts = (f"{name}: {stage.finished} of {stage.budget} trials finished", paused, best)
-        line = ", ".join(part for part in parts if part)
+        line = f"{name}: {progress_text(stage, counted(stage.budget, 'trial'))}"
         if line != self._lines.get(name):
             self._lines[name] = line
             self.write(line)
+
+
+def progress_text(stage: StageStatus, total: str) -> str:
+    """Return the figures of a stage, such as "2 of 16 trials finished, 9 paused". `total`: "16 trials"."""
+    paused = [f"{stage.paused} paused"] if stage.paused else []
+    best = [] if stage.best is None else [f"best loss {stage.best.value:.4f} (trial {stage.best.trial})"]
+    return ", ".join([f"{stage.finished} of {total} finished", *paused, *best])
+
+
+def columns(width: int) -> list[ProgressColumn]:
+    """Return the columns of a terminal. A narrow terminal has no bar. Long figures break into lines."""
+    name = TextColumn("{task.description}")
+    figures = TextColumn("{task.fields[figures]}", table_column=Column(overflow="fold"))
+    narrowest, widest = BAR_WIDTHS
+    bar_width = min(widest, width - FIGURES_WIDTH)
+    if bar_width < narrowest:
+        return [name, figures]
+    return [name, BarColumn(bar_width), figures, TimeElapsedColumn()]
