@@ -17,6 +17,7 @@ from hpo.study.completion import is_finished
 from hpo.study.promote import promote
 from hpo.study.status import Status, status
 from hpo.study.study import Study
+from hpo.values.wording import counted
 
 log = logging.getLogger("hpo.launch")
 
@@ -67,7 +68,7 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
 
     def is_open() -> bool:
         # A study file that asks for more promotions adds full trainings to a finished study.
-        return not finished() or (fleet.promotes and promote(storage, study).added > 0)
+        return not finished() or (fleet.promotes and _promotes(storage, study))
 
     def reclaim(worker: str) -> bool:
         with storage.transaction() as connection:
@@ -77,8 +78,8 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
     if not is_open():
         return False
     labels = ", ".join(sorted({slot.label for slot in fleet.slots}))
-    count = len(fleet.slots)
-    log.info("%d worker%s on %s; stop with Ctrl-C, nothing is lost", count, "s" * (count > 1), labels)
+    workers = counted(len(fleet.slots), "worker")
+    log.info("%s on %s; stop with Ctrl-C, nothing is lost", workers, labels)
     with show_progress(lambda: status(storage, study)) as progress:
         Launcher(fleet.command(study.name), fleet.slots, reclaim, progress.write).run()
     if not until_storage_answers(finished):
@@ -86,3 +87,11 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
             f"study {study.name!r}: its workers ended before all trials were finished; their log says why"
         )
     return True
+
+
+def _promotes(storage: Storage, study: Study) -> bool:
+    """Queue full trainings; return whether there are new ones."""
+    promotion = promote(storage, study)
+    if promotion.added:
+        log.info(promotion.announcement)
+    return promotion.added > 0

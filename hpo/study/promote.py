@@ -26,6 +26,12 @@ class Promotion:
     chosen: tuple[TrialRow, ...]
     added: int
 
+    @property
+    def announcement(self) -> str:
+        """Return a line that names the promoted trials, best first."""
+        numbers = ", ".join(str(row.number) for row in self.chosen)
+        return f"search finished; promoting trial{'s' * (len(self.chosen) != 1)} {numbers}"
+
 
 def best_trials(rows: Iterable[TrialRow], k: int) -> list[TrialRow]:
     """Return the k completed trials with the lowest validation loss, best first; ties go to the earlier
@@ -88,7 +94,9 @@ def _check_finished(connection: Connection, study: Study, rows: Sequence[TrialRo
                 f"not finished; finish them first: hpo workers {study.name}"
             )
     elif (missing := study.trials - sum(row.state.is_finished() for row in rows)) > 0:
+        state = f"{missing} of {study.trials} search trials are not finished"
+        if missing == study.trials:
+            state = f"no search trial is finished yet (0 of {study.trials})"
         raise ConflictError(
-            f"study {study.name!r}: {missing} of {study.trials} search trials are not finished; "
-            f"finish the search first: hpo workers {study.name}"
+            f"study {study.name!r}: {state}; finish the search first: hpo workers {study.name}"
         )

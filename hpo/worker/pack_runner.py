@@ -150,8 +150,8 @@ class PackRunner:
         if self._clock() < self._next_log:
             return
         self._next_log = self._clock() + self._limits.log_seconds
-        losses = (f"{r.member} epoch {r.epoch} loss {r.validation_loss:.4f}" for r in results)
-        log.info("%s: %s", stage, ", ".join(losses))
+        losses = (f"trial {r.member}, epoch {r.epoch}: loss {r.validation_loss:.4f}" for r in results)
+        log.info("%s: %s", stage, "; ".join(losses))
 
 
 def _title(trial: LeasedTrial) -> str:

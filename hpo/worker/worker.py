@@ -1,5 +1,6 @@
 """One process on one device that serves a study until no trial is open."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePath
@@ -23,6 +24,8 @@ from hpo.worker.pack_runner import PackRunner
 from hpo.worker.runtime import Runtime
 from hpo.worker.storage_calls import StorageCalls
 from hpo.worker.trainers import TrainerFactory
+
+log = logging.getLogger("hpo.worker")
 
 
 class Worker:
@@ -49,8 +52,8 @@ class Worker:
         trainers = TrainerFactory(context, workload, self._interruption)
         self._packs = PackRunner(context, self._claims, trainers, self._outbox, self._overhead)
 
-    def run(self) -> None:
-        """Work until no trial of the study is open, or `stop` is set.
+    def run(self) -> bool:
+        """Work until no trial of the study is open, or `stop` is set. Return whether it had nothing to do.
 
         Waits while the storage cannot be reached. Raises `TrainingError` after `max_failures` packs in a row
         that raised.
@@ -62,12 +65,13 @@ class Worker:
             self._call(renewal.renew)
             with renewal, self._outbox:
                 try:
-                    self._serve(renewal)
+                    return self._serve(renewal)
                 finally:
                     self._outbox.wait(self._limits.deliver_seconds)
         except UnavailableError:
             if not self._stop.is_set():
                 raise  # otherwise the worker had to stop while it waited
+        return False
 
     def listen_to_signals(self) -> None:
         """Stop on SIGTERM and SIGINT."""
@@ -77,8 +81,9 @@ class Worker:
         """Stop as on a signal: break off an epoch that is under way, let anything else run to its end."""
         self._interruption.stop_now()
 
-    def _serve(self, renewal: LeaseRenewal) -> None:
-        swept = False
+    def _serve(self, renewal: LeaseRenewal) -> bool:
+        """Train packs. Return whether the study ended without a pack for this worker."""
+        swept, trained = False, False
         while not self._stop.is_set():
             # Asked before the claims: a search that finishes after them is checked again in the next round.
             search_finished = self._is_finished("search")
@@ -89,14 +94,16 @@ class Worker:
                 continue
             stage, trials = self._claim()
             if trials:
+                trained = True
                 self._packs.run(stage, trials, renewal)
             elif search_finished and self._is_finished("full"):
                 self._sweep()
                 self._charge_overhead("full")
-                return
+                return not trained
             else:
                 self._stop.wait(self._limits.idle_seconds)
             self._charge_overhead("full" if search_finished else "search")
+        return False
 
     def _is_finished(self, stage: Stage) -> bool:
         return self._call(lambda: is_finished(self.storage, self.study, stage))
@@ -112,11 +119,13 @@ class Worker:
     def _promote(self) -> bool:
         """Queue full trainings; return False if a user has resumed the search meanwhile."""
         try:
-            self._call(lambda: promote(self.storage, self.study))
+            promotion = self._call(lambda: promote(self.storage, self.study))
         except ConflictError:
             if self._is_finished("search"):
                 raise
             return False
+        if promotion.added:
+            log.info(promotion.announcement)
         return True
 
     def _sweep(self) -> None:

@@ -98,20 +98,30 @@ def loss(row: TrialRow) -> float:
     return row.value
 
 
-def test_worker_trains_promotes_and_saves_weights(storage: Storage, work: Callable[..., Worker]) -> None:
+def test_worker_trains_promotes_and_saves_weights(
+    storage: Storage, work: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
     worker = work(promotes=True)
-    worker.run()
+    with caplog.at_level("INFO", logger="hpo.worker"):
+        assert worker.run() is False
     search, full = trials(storage, worker.study), trials(storage, worker.study, "full")
     assert [row.state for row in search] == [TrialState.COMPLETE] * 4
     (trained,) = full
     assert trained.state == TrialState.COMPLETE
-    assert trained.attributes["promoted_from"] == min(search, key=loss).number
+    best = min(search, key=loss).number
+    assert trained.attributes["promoted_from"] == best
+    assert caplog.messages.count(f"search finished; promoting trial {best}") == 1
     assert trained.attributes["epochs"] == 3
     weights = load_file(worker.study.artifacts(worker.settings.artifacts) / trained.attributes["weights"])
     models.build("lenet", 10).load_state_dict(weights, strict=True)
     shown = storage.study(worker.study.spec.full_name).best_trial
     assert len(shown.intermediate_values) == 3
     assert shown.value == min(shown.intermediate_values.values())
+
+
+def test_worker_of_a_finished_study_has_nothing_to_do(works: WorkerFactory) -> None:
+    assert works(search={"trials": 2, "epochs": 1}).run() is False
+    assert works(search={"trials": 2, "epochs": 1}, worker="late").run() is True
 
 
 @pytest.mark.parametrize(("fills", "packs"), [(False, 3), (True, 2)])
