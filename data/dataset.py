@@ -12,8 +12,24 @@ class DataError(Exception):
     """Data that cannot be used. The message is one line with the file, folder or name, and the rule."""
 
 
-class UnknownDataset(DataError):  # noqa: N818 - the name says what is wrong
+class DataInputError(DataError):
+    """A mistake of the user's. `key` is the key of the section `data` that names what is wrong."""
+
+    key = "name"
+
+
+class UnknownDataset(DataInputError):  # noqa: N818 - the name says what is wrong
     """No data set has the given name."""
+
+
+class OwnDataError(DataInputError):
+    """A user's own function cannot be called, or breaks the rules of `hpo.data.own`."""
+
+
+class SplitError(DataInputError):
+    """A class has too few images for the splits."""
+
+    key = "mini"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo.data.dataset import DataError, Dataset, Labelled
+from hpo.data.dataset import DataError, Dataset, Labelled, OwnDataError
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 RULE = "(train_images, train_labels, test_images, test_labels, class_names)"
@@ -20,8 +20,18 @@ def open_own(reference: str) -> Dataset:
 
     The function returns the five values of `RULE`. Images are uint8 `(N, H, W)` or `(N, C, H, W)`, labels
     integers from 0, `(N,)`. It is called here and not when a part is loaded, because only the function knows
-    the classes. Raises DataError if it cannot be imported, raises, or returns anything else.
+    the classes. Raises OwnDataError if it cannot be imported, raises, or returns anything else.
     """
+    try:
+        dataset = _open(reference)
+        dataset.load_train()  # both parts are here already, so their labels are checked at once
+        dataset.load_test()
+    except DataError as error:
+        raise OwnDataError(str(error)) from error
+    return dataset
+
+
+def _open(reference: str) -> Dataset:
     function = _import(reference)
     try:
         returned = function()
@@ -50,6 +60,9 @@ def _import(reference: str) -> Callable[[], Any]:
         function = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise DataError(f"{reference}: {error}; {module} has to be installed or in {folder}") from error
+    except Exception as error:  # the import runs the user's code, which may raise anything
+        reason = " ".join(str(error).split())
+        raise DataError(f"{reference}: importing {module} raised {type(error).__name__}: {reason}") from error
     if not callable(function):
         raise DataError(f"{reference}: {module} has no function {name}")
     return function  # type: ignore[no-any-return]

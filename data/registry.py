@@ -27,9 +27,11 @@ def check(name: str) -> None:
     """Raise UnknownDataset unless `name` is registered or has the form "package.module:function"."""
     if name in names() or REFERENCE.fullmatch(name):
         return
-    nearest = get_close_matches(name, names()) or names()
+    near = get_close_matches(name, names())
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UnknownDataset(
-        f"no data set {name!r}: {' or '.join(nearest)}, or your own as package.module:function"
+        f"no data set {name!r}: {hint}it must be one of {', '.join(names())}, "
+        "or your own as package.module:function"
     )
 
 

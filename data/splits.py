@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from hpo.data.dataset import DataError
+from hpo.data.dataset import DataError, SplitError
 
 Index = npt.NDArray[np.int64]
 
@@ -51,15 +51,16 @@ class Splits:
 def split(labels: Index, fractions: Fractions, seed: int) -> Splits:
     """Split a training set with `labels` `(N,)`, stratified by label. The same seed gives the same split.
 
-    Each part has its share of every class, to within one image. Raises DataError if a class has too few
+    Each part has its share of every class, to within one image. Raises SplitError if a class has too few
     images for every part to get one.
     """
     classes, counts = np.unique(labels, return_counts=True)
     smallest = counts.argmin()
     if counts[smallest] < fractions.fewest:
-        raise DataError(
+        raise SplitError(
             f"class {classes[smallest]} has {counts[smallest]} images: with mini = {fractions.mini} and "
-            f"validation = {fractions.validation} each class needs {fractions.fewest}, one for every part"
+            f"validation = {fractions.validation} each class needs {fractions.fewest}, one for every part; "
+            "raise mini or add images"
         )
     train, mini = _split_off(np.arange(len(labels)), labels, fractions.mini, seed)
     mini_train, mini_validation = _split_off(mini, labels, fractions.validation, seed)

@@ -79,10 +79,10 @@ def exit_code(error: Exception) -> int:
     """Return the exit code of an error: 2 for invalid input, 1 for a failure while the command runs."""
     if isinstance(error, HpoError):
         return error.exit_code
-    from hpo.data import UnknownDataset
+    from hpo.data import DataInputError
     from hpo.models import ModelError
 
-    return InputError.exit_code if isinstance(error, ModelError | UnknownDataset) else 1
+    return InputError.exit_code if isinstance(error, ModelError | DataInputError) else 1
 
 
 def _is_expected(error: Exception) -> bool:

@@ -9,6 +9,7 @@ import click
 
 from hpo.cli.command import ExampleGroup, as_json, study_name
 from hpo.cli.output import json_result, message, result
+from hpo.values.wording import counted
 
 if TYPE_CHECKING:
     from hpo.settings import Settings
@@ -39,7 +40,7 @@ def create(file: Path) -> None:
 
     storage = open_storage(settings)
     creation = create_study(storage, spec, str(file))
-    change = f"{creation.did}, {creation.added} trials queued"
+    change = f"{creation.did}, {counted(creation.added, 'trial')} queued"
     message(f"study {spec.name}: {change}; {_next_step(storage, creation.study)}")
 
 
@@ -62,10 +63,11 @@ def fork(old: str, file: Path) -> None:
     origin = load(storage, old)
     outcome = forks.fork(storage, origin, spec, str(file))
     creation = outcome.creation
-    inherited = f"{creation.study.inherited} finished trials of {origin.name} fit"
+    count = creation.study.inherited
+    inherited = f"{counted(count, 'finished trial')} of {origin.name} fit{'s' * (count == 1)}"
     if creation.did == "created":
-        inherited += f", {outcome.left_out} do not"
-    queued = f"{creation.added} trials queued; {_next_step(storage, creation.study)}"
+        inherited += f", {outcome.left_out} do{'es' * (outcome.left_out == 1)} not"
+    queued = f"{counted(creation.added, 'trial')} queued; {_next_step(storage, creation.study)}"
     message(f"study {spec.name}: {creation.did}; {inherited}; {queued}")
 
 
@@ -124,7 +126,7 @@ def show(name: str, as_json: bool) -> None:
 
     result(f"# fingerprint {study.spec.fingerprint}")
     if origin is not None:
-        result(f"# forked from {origin}, {study.inherited} trials inherited")
+        result(f"# forked from {origin}, {counted(study.inherited, 'trial')} inherited")
     for stage, mark in marks.items():
         result(f"# {stage} stopped: {mark.reason}")
     result(tomli_w.dumps(study.spec.to_json()))
@@ -183,11 +185,14 @@ def delete(name: str, yes: bool) -> None:
     settings, storage, study = open_study(name)
     figures = status(storage, study)
     if figures.workers:
-        message(f"{len(figures.workers)} workers are serving {study.name}; they will end with errors")
+        workers = counted(len(figures.workers), "worker")
+        message(f"study {study.name} is served by {workers}, which will end with errors")
     if not yes:
         trials = sum(figures.search.states.values()) + sum(figures.full.states.values())
         click.confirm(
-            f"Delete study {study.name} with {trials} trials and its weights?", abort=True, err=True
+            f"Delete study {study.name} with {counted(trials, 'trial')} and its weights?",
+            abort=True,
+            err=True,
         )
     remove(storage, study, settings.artifacts_path)
     message(f"study {study.name} deleted")
@@ -203,9 +208,9 @@ def _checked(file: Path) -> tuple[StudySpec, Settings]:
 
     settings = Settings.from_environment()
     parse_url(settings)
-    from hpo.training.workload import Workload
+    from hpo.training.workload import checked_workload
 
-    Workload(spec, settings.data_path).check()
+    checked_workload(spec, settings.data_path, str(file))
     return spec, settings
 
 
@@ -219,7 +224,7 @@ def _next_step(storage: Storage, study: Study) -> str:
 
 
 def _open_trials(outcome: LifecycleChange) -> str:
-    return f"{outcome.running} trials begun and to be finished, {outcome.waiting} waiting"
+    return f"{counted(outcome.running, 'trial')} begun and to be finished, {outcome.waiting} waiting"
 
 
 __all__ = ["study"]

@@ -18,7 +18,8 @@ from hpo.study.create import create
 from hpo.study.lifecycle import Stopped, stopped
 from hpo.study.promote import promote
 from hpo.study.study import Study
-from hpo.training.workload import Workload
+from hpo.training.workload import checked_workload
+from hpo.values.wording import counted
 
 log = logging.getLogger("hpo.run")
 
@@ -52,12 +53,11 @@ def run_study(
     `source` names the study file in messages. `bundle` is the folder of the exported model; by default it is
     below the artifacts of the study. Raises `HpoError`.
     """
-    workload = Workload(spec, settings.data_path)
-    workload.check()
+    workload = checked_workload(spec, settings.data_path, source)
     storage = open_storage(settings)
     creation = create(storage, spec, source)
     study = creation.study
-    queued = f", {creation.added} trials queued" if creation.added else ""
+    queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
     trained = train(storage, study)
     mark = until_storage_answers(lambda: stopped(storage, study, "full"))

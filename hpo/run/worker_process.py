@@ -1,13 +1,23 @@
 """One worker as this process: started by hand, or by a launcher on a lifeline."""
 
+from __future__ import annotations
+
 import gc
+import logging
 import os
 import signal
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hpo.errors import InputError, TrainingError
 from hpo.run.lifeline import follow_launcher
+
+if TYPE_CHECKING:
+    from hpo.store.connection import Storage
+    from hpo.study.study import Study
+
+log = logging.getLogger("hpo.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ def run_worker(options: WorkerOptions) -> None:
     gc.disable()  # collections during the imports would take a tenth of the start
     import socket
 
+    from hpo.data.dataset import OwnDataError
     from hpo.launch.standby import Assignment
     from hpo.run.environment import open_study
     from hpo.run.retry import until_storage_answers
@@ -59,7 +70,12 @@ def run_worker(options: WorkerOptions) -> None:
         if options.lifeline
         else open_study(options.study)
     )
-    workload = Workload(study.spec, settings.data_path)
+    try:
+        workload = Workload(study.spec, settings.data_path)
+    except OwnDataError as error:
+        if not options.lifeline:
+            raise
+        raise TrainingError(str(error)) from error  # a file that the user's function reads may come back
     device = options.device
     if options.standby and lines is not None:
         workload.check()
@@ -88,7 +104,17 @@ def run_worker(options: WorkerOptions) -> None:
     )
     keep_freed_memory()
     worker.listen_to_signals()
-    worker.run()
+    if worker.run() and not options.lifeline:  # under a launcher, the launcher says so
+        log.info(_nothing_to_do(storage, study))
+
+
+def _nothing_to_do(storage: Storage, study: Study) -> str:
+    from hpo.study.lifecycle import stopped
+
+    mark = stopped(storage, study, "full")
+    if mark is None:
+        return f"nothing to do: study {study.name} has no open trial"
+    return f"nothing to do: study {study.name}: {mark.reason}; to go on: hpo study resume {study.name}"
 
 
 def _usable_device(name: str, launched: bool) -> str:

@@ -96,6 +96,8 @@ class StudySpec(Section):
         key = PRUNERS[self.pruner.name].first_epoch_key
         if key is not None and (value := getattr(self.pruner, key)) >= self.search.epochs:
             rule = f"{value} is not below search.epochs ({self.search.epochs}), so nothing would be pruned"
+            if self.search.epochs == 1:
+                rule += '; for one epoch set pruner.name = "none"'
             mistakes[f"pruner.{key}"] = rule
         if mistakes:
             raise section_error(mistakes)

@@ -1,5 +1,6 @@
 """A study's network and images, loaded and ready for training on one device."""
 
+import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from hpo import models
-from hpo.data.dataset import Dataset, Labelled
+from hpo.data.dataset import DataInputError, Dataset, Labelled
 from hpo.data.device import DeviceImages
 from hpo.data.registry import open_dataset
 from hpo.data.splits import Fractions, Index, Splits, split
@@ -89,6 +90,24 @@ class Workload:
         _ = self.splits
         shape = self.train.channels, *self.train.size
         check_network(self.spec.model.name, self.factory, shape, len(self.dataset.classes))
+
+
+def checked_workload(spec: StudySpec, data_path: Path, source: str) -> Workload:
+    """Return the workload of a study file, once its network can learn its images.
+
+    `source` names the file in messages. Raises InputError for a mistake in the file, in the user's network or
+    in the user's data, and DataError if the files of a data set are missing or damaged.
+    """
+    try:
+        workload = Workload(spec, data_path)
+        workload.check()
+    except DataInputError as error:
+        key, value = f"data.{error.key}", getattr(spec.data, error.key)
+        rule = str(error).removeprefix(f"{value}: ")
+        raise InputError(f"{source}: {key} = {json.dumps(value)}: {rule}") from error
+    except (InputError, models.ModelError) as error:
+        raise InputError(f"{source}: model.name = {json.dumps(spec.model.name)}: {error}") from error
+    return workload
 
 
 def check_network(name: str, factory: Callable[[], nn.Module], shape: tuple[int, ...], classes: int) -> None:

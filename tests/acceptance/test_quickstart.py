@@ -69,6 +69,11 @@ def test_second_run_does_nothing(user: Shell, bundle: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in bundle.iterdir()} == before
 
 
+def test_worker_of_a_finished_study_says_that_it_has_nothing_to_do(user: Shell, bundle: Path) -> None:
+    done = user.hpo("worker", "quickstart")
+    assert done.stderr == "nothing to do: study quickstart has no open trial\n"
+
+
 def test_status_counts_every_trial(user: Shell, bundle: Path) -> None:
     status = json.loads(user.hpo("status", "quickstart", "--json").stdout)
     search, full = status["search"], status["full"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpo.data.dataset import DataError
+from hpo.data.dataset import DataInputError
 from hpo.data.registry import fetch, open_dataset
 
 SOURCE = """
@@ -53,24 +53,26 @@ def test_function_in_the_current_folder_is_a_data_set() -> None:
         ("four", r"returned 4 things: it has to return \(train_images"),
         ("nothing", "returned a NoneType: it has to return"),
         ("broken", "raised ValueError: no such folder"),
+        ("beyond", "label 2 in the train part: 2 classes have labels 0 to 1"),
         ("absent", "has no function absent"),
         ("not_a_function", "has no function not_a_function"),
     ],
 )
 def test_wrong_function_is_refused_in_one_line(function: str, message: str) -> None:
-    with pytest.raises(DataError, match=message) as error:
+    with pytest.raises(DataInputError, match=message) as error:
         open_dataset(f"pets.own_pets:{function}", Path("nowhere"))
     assert str(error.value).startswith(f"pets.own_pets:{function}")
     assert "\n" not in str(error.value)
 
 
-def test_labels_without_a_class_are_refused() -> None:
-    with pytest.raises(DataError, match="label 2 in the train part: 2 classes have labels 0 to 1"):
-        open_dataset("pets.own_pets:beyond", Path("nowhere")).load_train()
+def test_module_that_raises_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torn.py").write_text("def load(:")
+    with pytest.raises(DataInputError, match="torn:load: importing torn raised SyntaxError: "):
+        open_dataset("torn:load", Path("nowhere"))
 
 
 def test_missing_module_is_named() -> None:
-    with pytest.raises(DataError, match="No module named 'birds'; birds has to be installed or in"):
+    with pytest.raises(DataInputError, match="No module named 'birds'; birds has to be installed or in"):
         open_dataset("birds:load", Path("nowhere"))
 
 

@@ -40,7 +40,7 @@ def test_malformed_name_is_refused(name: str, refuse: object) -> None:
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(DataError, match="no data set 'emnist-byclas': emnist-byclass or "):
+    with pytest.raises(DataError, match=r"no data set 'emnist-byclas': did you mean emnist-byclass or "):
         data.check("emnist-byclas")
-    with pytest.raises(DataError, match=r"no data set 'zzz': emnist-byclass or .* or digits, or your own"):
+    with pytest.raises(DataError, match=r"'zzz': it must be one of emnist-byclass, .*digits, or your own"):
         data.check("zzz")

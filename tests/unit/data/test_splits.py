@@ -74,7 +74,8 @@ def test_too_small_class_is_named_with_the_rule() -> None:
     with pytest.raises(DataError) as error:
         split(labels, Fractions(), 0)
     assert str(error.value) == (
-        "class 3 has 49 images: with mini = 0.1 and validation = 0.2 each class needs 50, one for every part"
+        "class 3 has 49 images: with mini = 0.1 and validation = 0.2 "
+        "each class needs 50, one for every part; raise mini or add images"
     )
     split(np.repeat([0, 3, 5], [80, 50, 60]), Fractions(), 0)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from support.study_file import TEXT
 
-from hpo import models
+from hpo import data, models
 from hpo.errors import SpecError
 from hpo.spec.study_spec import StudySpec
 
@@ -75,7 +75,8 @@ MISTAKES = {
     "data unknown": (
         '"digits"',
         '"digit"',
-        "data.name = \"digit\": no data set 'digit': digits, or your own as package.module:function",
+        "data.name = \"digit\": no data set 'digit': did you mean digits? it must be one of "
+        f"{', '.join(data.names())}, or your own as package.module:function",
     ),
     "mini is zero": ("mini = 0.5", "mini = 0.0", "data.mini = 0.0: must be above 0.0"),
     "mini is too much": ("mini = 0.5", "mini = 0.6", "data.mini = 0.6: must be at most 0.5"),
@@ -95,6 +96,12 @@ MISTAKES = {
         'name = "asha"',
         'name = "asha"\nmin_epochs = 3',
         "pruner.min_epochs: 3 is not below search.epochs (3), so nothing would be pruned",
+    ),
+    "one epoch": (
+        "epochs = 3",
+        "epochs = 1",
+        "pruner.min_epochs: 1 is not below search.epochs (1), so nothing would be pruned; "
+        'for one epoch set pruner.name = "none"',
     ),
     "more promotions than trials": (
         "trials = 12",
