@@ -89,8 +89,7 @@ class Bundle:
     def model(self) -> nn.Module:
         """Return the network, in eval mode on the CPU. The first access reads it.
 
-        A bundle may name a class of the user's own, which is imported: open only bundles you trust. Raises
-        `InputError` if the network cannot be built, or the weights are damaged or do not fit.
+        Raises `InputError` if the network cannot be built, or the weights are damaged or do not fit.
         """
         return _network(self.spec, self.directory)
 
@@ -166,8 +165,9 @@ def write_bundle(directory: Path, contents: BundleContents) -> None:
 def load_bundle(directory: Path | str) -> Bundle:
     """Open a bundle. Its weights are read on first use.
 
-    Raises `NotFoundError` if the folder does not exist, and `InputError` if a file is missing or differs from
-    the format of `write_bundle`.
+    A bundle may name a class of the user's own, which is imported: open only bundles you trust. Raises
+    `NotFoundError` if the folder does not exist, and `InputError` if a file is missing or differs from the
+    format of `write_bundle`, or if the class cannot be imported.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -175,13 +175,27 @@ def load_bundle(directory: Path | str) -> Bundle:
     for name in sorted(FILES):
         if not (directory / name).is_file():
             raise InputError(f"{directory / name}: no such file; a bundle has {', '.join(sorted(FILES))}")
+    spec = _read(directory / MODEL, ModelSpec)
+    _check_model(spec.name, directory / MODEL)
     return Bundle(
         directory,
-        _read(directory / MODEL, ModelSpec),
+        spec,
         _read(directory / PARAMS, dict[str, int | float]),
         _read(directory / METRICS, Metrics),
         _read(directory / PROVENANCE, dict[str, Any]),
     )
+
+
+def _check_model(name: str, file: Path) -> None:
+    """Raise `InputError` for an unknown network, or a user's own that cannot be imported."""
+    try:
+        models.check(name)
+        if name not in models.names():
+            models.resolve(name)
+    except models.ModelError as error:
+        own = name not in models.names() and ":" in name
+        way_out = f"; {name.partition(':')[0]} has to be installed or in {Path.cwd()}" if own else ""
+        raise InputError(f"{file}: {error}{way_out}") from error
 
 
 def _occupied(directory: Path) -> bool:
