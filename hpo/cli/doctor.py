@@ -13,6 +13,7 @@ from hpo.data.registry import names
 from hpo.errors import HpoError, InputError
 from hpo.settings import Settings
 from hpo.store.connection import open_storage
+from hpo.values.wording import counted
 
 PACKAGES = (
     "torch",
@@ -101,7 +102,8 @@ def _data(settings: Settings) -> Finding:
         except DataError:
             continue
         present.append(name)
-    advice = "" if len(present) == len(names()) else "hpo data fetch NAME brings others"
+    only = f"only {present[0]} is here; " if len(present) == 1 else ""
+    advice = "" if len(present) == len(names()) else f"{only}more: `hpo data fetch NAME`"
     return Finding("data", True, f"in {settings.data_path}: {', '.join(present)}", advice)
 
 
@@ -109,7 +111,7 @@ def _devices(_settings: Settings) -> Finding:
     import torch
 
     count = torch.cuda.device_count()
-    cores = f"CPU with {torch.get_num_threads()} threads"
+    cores = f"CPU with {counted(torch.get_num_threads(), 'thread')}"
     if count:
         gpus = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
         return Finding("devices", True, f"{gpus}; {cores}")

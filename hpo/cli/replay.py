@@ -6,6 +6,7 @@ import click
 
 from hpo.cli.command import as_json, command, width
 from hpo.cli.output import json_result, result
+from hpo.values.wording import counted
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the budget at which the table shows the regret."""
@@ -65,5 +66,6 @@ def replay(  # noqa: PLR0913
             }
         )
         return
-    title = f"{spec.name} on {table}: {seeds} replays, {workers} workers; mean and standard error"
+    simulated = f"{counted(seeds, 'replay')}, {counted(workers, 'worker')}"
+    title = f"{spec.name} on {table}: {simulated}; mean and standard error"
     result(replay_table(title, means))

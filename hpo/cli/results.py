@@ -6,6 +6,7 @@ import click
 
 from hpo.cli.command import as_json, command, study_name
 from hpo.cli.output import json_result, message, result, say_stopped
+from hpo.values.wording import counted
 
 
 @command("hpo promote lenet && hpo workers lenet")
@@ -29,7 +30,7 @@ def promote(name: str) -> None:
     chosen = ", ".join(f"{row.number} (loss {row.value:.4f})" for row in promotion.chosen)
     message(f"best of the search: {chosen}")
     if promotion.added:
-        message(f"{promotion.added} full trainings queued; next: hpo workers {study.name}")
+        message(f"{counted(promotion.added, 'full training')} queued; next: hpo workers {study.name}")
     else:
         message("nothing to do: all of them are queued or trained already")
 
@@ -60,8 +61,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     best = best_params(storage, study)
     if bundle is None or form is not None:
         message(
-            f"trial {best.trial} of the {best.stage} stage: validation loss {best.value:.4f}, "
-            f"accuracy {best.accuracy:.2%}"
+            f"{best.stage} trial {best.trial}: validation loss {best.value:.4f}, accuracy {best.accuracy:.2%}"
         )
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
