@@ -154,7 +154,7 @@ class Comparison:
         ]
         names = ("cost", "against", "default", "target")
         rows_of_targets = [dict(zip(names, target, strict=True)) for target in targets]
-        title = "The default against the paper's random search"
+        title = "The default against the published random search"
         table = self._result.table(title, search_page.TARGET_HEADS, first=22, others=16)
         for row in rows_of_targets:
             table.add(*search_page.target_cells(row))

@@ -1,10 +1,12 @@
 """The page of all results."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.page import (
+    OTHER_PAGES,
     PAGE,
     RESULTS,
     SECTIONS,
@@ -36,10 +38,21 @@ def test_result_has_its_tables_and_its_origin() -> None:
     assert "`python -m benchmarks.search`, 2030-01-31; 2 cores; hpo 1.0." in text
 
 
-def test_section_without_a_result_says_so() -> None:
+def test_benchmarks_without_a_result_are_one_sentence() -> None:
     text = page([RESULT], [])
-    assert text.count("Not measured on this version") == len(SECTIONS) - 1
-    assert "Not measured on this version (`python -m benchmarks.search`)" not in text
+    assert text.count("\n## ") == 1
+    sentence = next(line for line in text.splitlines() if line.startswith("Not measured"))
+    assert {*re.findall(r"`(\w+)`", sentence)} == SECTIONS.keys() - OTHER_PAGES.keys() - {"search"}
+
+
+def test_page_of_another_benchmark_is_linked() -> None:
+    assert "`ideas` in [ideas.md](ideas.md)" in page([RESULT], [])
+
+
+def test_results_come_in_the_order_of_the_sections() -> None:
+    same = replace(OTHER, origin=ORIGIN)
+    text = page([same, RESULT], [])
+    assert text.index("## A whole search") < text.index("## Bookkeeping") < text.index("Not measured")
 
 
 def test_results_of_different_versions_are_refused() -> None:
