@@ -19,8 +19,10 @@ from sqlalchemy import make_url
 
 from benchmarks.command import LENET_FILE
 from hpo.search import effective_lr
+from hpo.search.pruners.registry import PRUNERS
 from hpo.search.pruners.section import PrunerSection
 from hpo.search.samplers.distributions import distributions
+from hpo.search.samplers.registry import SAMPLERS
 from hpo.simulate.curve_table import CurveTable, read
 from hpo.simulate.replay import Replay, replay_search, scratch_storage
 from hpo.spec.study_spec import StudySpec
@@ -32,9 +34,8 @@ COST = TRIALS * EPOCHS
 """Candidate-epochs of the paper's search."""
 
 REDUCTION = PrunerSection().reduction
-SAMPLERS, PRUNERS = ("random", "tpe", "gp"), ("none", "median", "asha", "hyperband", "pause")
-OPTUNA_SAMPLERS, OPTUNA_PRUNERS = SAMPLERS[:-1], PRUNERS[:-1]
-"""Samplers and pruners that Optuna has too."""
+OPTUNA_SAMPLERS, OPTUNA_PRUNERS = ("random", "tpe"), ("none", "median", "asha", "hyperband")
+"""Samplers and pruners that Optuna has too. `_optuna_replay` makes them."""
 
 CHUNK = 5
 """Seeds that one process replays in a row, on a table that it reads once."""
@@ -75,7 +76,8 @@ class Policy:
 
 
 def policy(sampler: str, pruner: str, cost: int = COST) -> Policy:
-    """Return a policy of a cost. Without a pruner, the budget is a number of trials, as in the paper."""
+    """Return a policy of a cost. Without a pruner, the budget is a number of trials, as in the published
+    study."""
     return Policy(sampler, pruner, cost, trials=cost // EPOCHS if pruner == "none" else None)
 
 

@@ -1,5 +1,7 @@
 """Learning curves for tests of pruners, and a comparison with Optuna's pruners."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import optuna
 from hypothesis import strategies as st
@@ -63,7 +65,7 @@ def count_pruned(ours: Pruner, theirs: BasePruner, epochs: int, seed: int, at_on
 
 
 def assert_agrees_with_optuna(
-    ours: Pruner, theirs: type[BasePruner], options: dict[str, int], epochs: int
+    ours: Pruner, theirs: type[BasePruner], options: Mapping[str, float], epochs: int
 ) -> None:
     pruned = [
         count_pruned(ours, theirs(**options), epochs, seed, at_once)
