@@ -132,7 +132,7 @@ class AugmentSection(Section):
 
 
 class FullSection(Section):
-    """Full training in the paper's two phases: SGD with the promoted parameters, then Adam."""
+    """Full training in two phases: SGD with the promoted parameters, then Adam."""
 
     pretrain: PhaseSection = Field(description="The phase with SGD.")
     finetune: AdamSection = Field(description="The phase with Adam.")

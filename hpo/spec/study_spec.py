@@ -61,8 +61,7 @@ def _space(raw: object) -> SearchSpace:
 
 
 class StudySpec(Section):
-    """A parsed study file. The fingerprint covers every key that makes trials comparable; the other keys may
-    change."""
+    """A parsed study file. Keys that make trials comparable cannot change; the others may."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
