@@ -27,16 +27,16 @@ def study(storage: Storage, spec: SpecOf) -> Study:
 
 
 def test_a_checkpoint_replaces_the_one_before(storage: Storage, study: Study) -> None:
-    one, two, three = claim(storage, study, "search", "one", 3)
-    assert save(storage, one, 1) == []
-    assert save(storage, two, 1) == []
-    assert save(storage, one, 2) == [f"{one.number}-1"]
-    ids = [trial.lease.trial_id for trial in (one, two, three)]
+    first_trial, second_trial, third_trial = claim(storage, study, "search", "one", 3)
+    assert save(storage, first_trial, 1) == []
+    assert save(storage, second_trial, 1) == []
+    assert save(storage, first_trial, 2) == [f"{first_trial.number}-1"]
+    ids = [trial.lease.trial_id for trial in (first_trial, second_trial, third_trial)]
     with storage.transaction() as connection:
         assert checkpoints.save(connection, {}) == []
         assert checkpoints.read(connection, ids) == {
-            ids[0]: Checkpoint(2, f"{one.number}-2"),
-            ids[1]: Checkpoint(1, f"{two.number}-1"),
+            ids[0]: Checkpoint(2, f"{first_trial.number}-2"),
+            ids[1]: Checkpoint(1, f"{second_trial.number}-1"),
         }
         assert checkpoints.read(connection, []) == {}
 

@@ -23,21 +23,21 @@ def study(storage: Storage, spec: SpecOf) -> Study:
 
 
 def test_costs_add_up(storage: Storage, study: Study, spec: SpecOf) -> None:
-    one, two, _ = claim(storage, study, "search", "one", 3)
-    other = create(storage, spec(name="other"), "test").study
-    (theirs,) = claim(storage, other, "search", "two", 1)
+    first_trial, second_trial, _ = claim(storage, study, "search", "one", 3)
+    other_study = create(storage, spec(name="other"), "test").study
+    (other_trial,) = claim(storage, other_study, "search", "two", 1)
     with storage.transaction() as connection:
         for _ in range(3):
             costs.charge(
                 connection,
                 {
-                    one.lease.trial_id: {"training": 1.5, "evaluation": 0.25},
-                    two.lease.trial_id: {"training": 0.5},
+                    first_trial.lease.trial_id: {"training": 1.5, "evaluation": 0.25},
+                    second_trial.lease.trial_id: {"training": 0.5},
                 },
             )
             costs.charge_study(connection, study.search_id, {"idle": 2.0, "training": 0.25})
-        costs.charge(connection, {theirs.lease.trial_id: {"training": 100.0}})
-        costs.charge_study(connection, other.search_id, {"idle": 100.0})
+        costs.charge(connection, {other_trial.lease.trial_id: {"training": 100.0}})
+        costs.charge_study(connection, other_study.search_id, {"idle": 100.0})
         costs.charge(connection, {})
         costs.charge_study(connection, study.search_id, {})
         spent = costs.device_seconds(connection, study.search_id)

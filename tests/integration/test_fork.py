@@ -118,16 +118,16 @@ def test_trials_in_the_space_are_finished_in_the_fork(storage: Storage, spec: Sp
     assert load(storage, "wide") == study
     assert origin_of(storage, study) == "small"
     assert origin_of(storage, old) is None
-    found = rows(storage, study.search_id)
-    assert [row.number for row in found] == list(range(len(found)))
-    copies = found[: study.inherited]
+    trial_rows = rows(storage, study.search_id)
+    assert [row.number for row in trial_rows] == list(range(len(trial_rows)))
+    copies = trial_rows[: study.inherited]
     assert [(row.state, row.point, row.value) for row in copies] == [
         (row.state, row.point, row.value) for row in expected
     ]
     assert [row.attributes for row in copies] == [
         {**row.attributes, "forked_from": row.number} for row in expected
     ]
-    assert {row.state for row in found[study.inherited :]} == {TrialState.WAITING}
+    assert {row.state for row in trial_rows[study.inherited :]} == {TrialState.WAITING}
     assert rows(storage, study.full_id) == []
 
 
@@ -198,10 +198,10 @@ def test_inherited_point_uses_the_floats_of_the_new_space() -> None:
             "weight_decay": {"low": 0, "high": 1},
         }
     )
-    found = trials_in_space(
+    inherited = trials_in_space(
         [row(0, lr=0.3), row(1, lr=0.35), row(2, batch_size=11), row(3, weight_decay=0.123)], space
     )
-    assert [(r.number, point) for r, point in found] == [
+    assert [(r.number, point) for r, point in inherited] == [
         (0, row(0, lr=0.1 + 2 * 0.1).point),
         (2, row(2, batch_size=11).point),
         (3, row(3, weight_decay=0.123).point),
@@ -210,8 +210,8 @@ def test_inherited_point_uses_the_floats_of_the_new_space() -> None:
 
 def test_first_trial_of_a_cell_is_inherited() -> None:
     space = parse_space({"lr": [0.1, 0.2], "batch_size": 16, "momentum": 0.5, "weight_decay": 0})
-    found = trials_in_space([row(0), row(1, lr=0.2), row(2), row(3, lr=0.2)], space)
-    assert [r.number for r, _ in found] == [0, 1]
+    inherited = trials_in_space([row(0), row(1, lr=0.2), row(2), row(3, lr=0.2)], space)
+    assert [r.number for r, _ in inherited] == [0, 1]
 
 
 # New trials
@@ -313,8 +313,10 @@ def test_fork_can_be_forked(storage: Storage, spec: SpecOf, old: Study) -> None:
     run_trials(storage, first)
     second = fork(storage, first, spec(name="third", space=SPACE), "test").creation.study
     assert second.inherited == first.inherited + 4
-    found = rows(storage, second.search_id)
-    assert [r.attributes["forked_from"] for r in found[: second.inherited]] == list(range(second.inherited))
+    trial_rows = rows(storage, second.search_id)
+    assert [r.attributes["forked_from"] for r in trial_rows[: second.inherited]] == list(
+        range(second.inherited)
+    )
     assert origin_of(storage, second) == "wide"
 
 

@@ -48,14 +48,14 @@ def test_a_lease_starts_the_trial(storage: Storage, study: Study) -> None:
 
 
 def test_hold_renews_a_lease_by_the_seconds_of_its_grant(storage: Storage, study: Study) -> None:
-    (one,) = claim(storage, study, "search", "one", 1, lease_seconds=1000)
-    (two,) = claim(storage, study, "search", "two", 1)
+    (first_trial,) = claim(storage, study, "search", "one", 1, lease_seconds=1000)
+    (second_trial,) = claim(storage, study, "search", "two", 1)
     with storage.transaction() as connection:
         connection.execute(text("UPDATE hpo.lease SET expires = now() + interval '1 second'"))
-    assert hold(storage, one) == {one.lease.trial_id}
+    assert hold(storage, first_trial) == {first_trial.lease.trial_id}
     remaining = {trial_id: row.remaining.total_seconds() for trial_id, row in lease_rows(storage).items()}
-    assert 900 < remaining[one.lease.trial_id] <= 1000
-    assert remaining[two.lease.trial_id] <= 1
+    assert 900 < remaining[first_trial.lease.trial_id] <= 1000
+    assert remaining[second_trial.lease.trial_id] <= 1
 
 
 def test_hold_of_no_or_unknown_leases_holds_nothing(storage: Storage, study: Study) -> None:
@@ -131,13 +131,13 @@ def test_a_takeover_waits_for_a_write_in_progress(
         with storage.transaction() as connection:
             leases.grant(connection, [old.lease.trial_id], "new", 30)
 
-    other = threading.Thread(target=take)
+    taker = threading.Thread(target=take)
     with storage.transaction() as connection:
         assert leases.hold(connection, [old.lease])
-        other.start()
+        taker.start()
         until_blocked()
         results.report(connection, {old.lease.trial_id: result(1, 0.5)})
-    other.join(20)
+    taker.join(20)
     assert curve(storage, study, old) == {1: 0.5}
     assert hold(storage, old) == set()
 
@@ -191,8 +191,8 @@ def test_trials_of_a_forgotten_worker_are_claimable_at_once(storage: Storage, st
 def test_reap_queues_expired_trials_of_its_study_alone(storage: Storage, study: Study, spec: SpecOf) -> None:
     lost = claim(storage, study, "search", "dead", 2)
     (kept,) = claim(storage, study, "search", "alive", 1)
-    other = create(storage, spec(name="other"), "test").study
-    claim(storage, other, "search", "dead", 1)
+    other_study = create(storage, spec(name="other"), "test").study
+    claim(storage, other_study, "search", "dead", 1)
     assert reap(storage, study) == []
     expire_leases(storage, "dead")
     assert reap(storage, study) == sorted(trial.lease.trial_id for trial in lost)
@@ -200,7 +200,7 @@ def test_reap_queues_expired_trials_of_its_study_alone(storage: Storage, study: 
     workers = {trial_id: row.worker for trial_id, row in lease_rows(storage).items()}
     assert [workers[trial.lease.trial_id] for trial in (*lost, kept)] == [None, None, "alive"]
     assert reap(storage, study) == []
-    assert len(reap(storage, other)) == 1
+    assert len(reap(storage, other_study)) == 1
 
 
 def test_a_reaped_worker_holds_nothing_before_a_takeover(storage: Storage, study: Study) -> None:
@@ -267,15 +267,15 @@ def test_a_worker_forgotten_too_early_renews_its_lease(storage: Storage, study: 
 
 
 def test_losses_in_a_row_end_with_a_new_checkpoint(storage: Storage, study: Study) -> None:
-    found = []
+    loss_counts = []
     for epoch in (None, None, 3, None, 5, 6):
         (trial,) = claim(storage, study, "search", "victim", 1)
         if epoch is not None:
             save(storage, trial, epoch)
         expire_leases(storage)
         assert reap(storage, study) == [trial.lease.trial_id]
-        found.append(losses(storage, trial))
-    assert found == [1, 2, 1, 2, 1, 1]
+        loss_counts.append(losses(storage, trial))
+    assert loss_counts == [1, 2, 1, 2, 1, 1]
 
 
 def test_a_released_trial_is_not_a_loss(storage: Storage, study: Study) -> None:

@@ -329,6 +329,6 @@ def test_no_trial_begins_after_stop_returns(
     served = sum(len(pack) for share in shares if isinstance(share, Claims) for pack in share.packs)
     assert served == begun
     study = load(storage, "small")
-    found = states(storage, study)
-    assert found.count("COMPLETE") == begun < 400
-    assert found.count("RUNNING") == 0
+    trial_states = states(storage, study)
+    assert trial_states.count("COMPLETE") == begun < 400
+    assert trial_states.count("RUNNING") == 0

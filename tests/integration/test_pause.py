@@ -84,7 +84,7 @@ class Trainer:
     def losses(self) -> dict[int, dict[int, float]]:
         with self.storage.transaction() as connection:
             curves = results.curves(connection, self.study.search_id)
-        return {one.number: one.losses for one in curves.values()}
+        return {curve.number: curve.losses for curve in curves.values()}
 
 
 def result(number: int, ends: float, epoch: int) -> EpochResult:
@@ -110,34 +110,34 @@ def pauses(storage: Storage, spec: SpecOf, outbox: Outbox) -> Callable[..., Trai
 def test_trials_pause_until_startup_trials_reach_the_rung(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one = pauses()
-    assert one.train(one.claim()) == {0: 1, 1: 1, 2: 1, 3: 1}
-    assert one.paused() == {0: 1, 1: 1, 2: 1, 3: 1}
-    assert {row.state for row in one.rows()} == {TrialState.WAITING}
+    trainer = pauses()
+    assert trainer.train(trainer.claim()) == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert trainer.paused() == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert {row.state for row in trainer.rows()} == {TrialState.WAITING}
     # Six trials must have trained an epoch. So new trials come next, and then the best two of eight.
-    assert one.train(one.claim()) == {4: 1, 5: 1, 6: 1, 7: 1}
-    first = one.claim()
-    points = {row.number: row.point for row in one.rows()}
+    assert trainer.train(trainer.claim()) == {4: 1, 5: 1, 6: 1, 7: 1}
+    first = trainer.claim()
+    points = {row.number: row.point for row in trainer.rows()}
     assert [t.number for t in first] == sorted(range(8), key=lambda number: loss(points[number]))[:2]
     assert [t.checkpoint for t in first] == [Checkpoint(1, f"file-{t.number}") for t in first]
-    assert set(one.paused()) == set(range(8)) - {t.number for t in first}
-    assert status(storage, one.study).search.states["RUNNING"] == 2
-    assert one.train(first) == dict.fromkeys((t.number for t in first), 2)
-    (best,) = one.claim()  # one of two
+    assert set(trainer.paused()) == set(range(8)) - {t.number for t in first}
+    assert status(storage, trainer.study).search.states["RUNNING"] == 2
+    assert trainer.train(first) == dict.fromkeys((t.number for t in first), 2)
+    (best,) = trainer.claim()  # one of two
     assert best.number == first[0].number
-    assert one.train([best]) == {best.number: 4}
+    assert trainer.train([best]) == {best.number: 4}
 
 
 def test_search_ends_with_every_trial_complete_or_pruned(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one = pauses()
-    while trials := one.claim():
-        assert not is_finished(storage, one.study, "search")
-        one.train(trials)
-    assert is_finished(storage, one.study, "search")
-    assert one.paused() == {}
-    rows, losses = one.rows(), one.losses()
+    trainer = pauses()
+    while trials := trainer.claim():
+        assert not is_finished(storage, trainer.study, "search")
+        trainer.train(trials)
+    assert is_finished(storage, trainer.study, "search")
+    assert trainer.paused() == {}
+    rows, losses = trainer.rows(), trainer.losses()
     assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
     best = min(rows, key=lambda row: loss(row.point))
     assert best.state == TrialState.COMPLETE
@@ -149,128 +149,128 @@ def test_search_ends_with_every_trial_complete_or_pruned(
         assert epochs in (1, 2, 4, 5)
         assert row.attributes["accuracy"] == 0.5
         assert row.attributes["worker"] == "one"
-    assert promote(storage, one.study).chosen[0].number == best.number
+    assert promote(storage, trainer.study).chosen[0].number == best.number
     with storage.transaction() as connection:
         assert checkpoints.read(connection, [row.trial_id for row in rows]) == {}
 
 
 def test_enough_trials_complete_for_promotion(pauses: Callable[..., Trainer], storage: Storage) -> None:
-    one = pauses(search={"trials": 7, "epochs": EPOCHS}, promotion={"top": 3})
-    while trials := one.claim():
-        one.train(trials)
-    assert is_finished(storage, one.study, "search")
-    states = [row.state for row in one.rows()]
+    trainer = pauses(search={"trials": 7, "epochs": EPOCHS}, promotion={"top": 3})
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert is_finished(storage, trainer.study, "search")
+    states = [row.state for row in trainer.rows()]
     assert states.count(TrialState.COMPLETE) == 3
     assert states.count(TrialState.PRUNED) == 4
-    assert len(promote(storage, one.study).chosen) == 3
+    assert len(promote(storage, trainer.study).chosen) == 3
 
 
 def test_paused_trials_are_not_pruned_while_another_runs(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
     """The result of the running trial might let a paused trial resume."""
-    one = pauses(search={"trials": 8, "epochs": EPOCHS})
-    one.train(one.claim())
-    late = one.claim()
-    while trials := one.claim():
-        one.train(trials)
-    assert one.paused()
-    assert not is_finished(storage, one.study, "search")
-    one.train(late)
-    assert one.claim()
+    trainer = pauses(search={"trials": 8, "epochs": EPOCHS})
+    trainer.train(trainer.claim())
+    late = trainer.claim()
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert trainer.paused()
+    assert not is_finished(storage, trainer.study, "search")
+    trainer.train(late)
+    assert trainer.claim()
 
 
 def test_epoch_budget_ends_the_search(pauses: Callable[..., Trainer], storage: Storage) -> None:
-    one = pauses(stop={"epochs": 14})
-    while trials := one.claim():
-        one.train(trials)
-    assert stopped(storage, one.study, "search") == Stopped("rule", "15 epochs trained of 14")
-    assert is_finished(storage, one.study, "search")
-    assert one.paused() == {}
-    states = [row.state for row in one.rows()]
+    trainer = pauses(stop={"epochs": 14})
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert stopped(storage, trainer.study, "search") == Stopped("rule", "15 epochs trained of 14")
+    assert is_finished(storage, trainer.study, "search")
+    assert trainer.paused() == {}
+    states = [row.state for row in trainer.rows()]
     assert states.count(TrialState.WAITING) == 4  # no worker ever began them
     assert states.count(TrialState.PRUNED) == 7
 
 
 def test_trial_that_pauses_after_the_end_is_pruned(pauses: Callable[..., Trainer], storage: Storage) -> None:
-    one, two = pauses(stop={"target": 2.0}), pauses("two", stop={"target": 2.0})
-    late = two.claim(2)
-    while trials := one.claim():
-        one.train(trials)
-    assert stopped(storage, one.study, "search") is not None
-    two.train(late)
-    assert not is_finished(storage, one.study, "search")
-    assert two.claim() == []
-    assert is_finished(storage, one.study, "search")
-    assert one.paused() == {}
+    trainer, second_trainer = pauses(stop={"target": 2.0}), pauses("two", stop={"target": 2.0})
+    late = second_trainer.claim(2)
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert stopped(storage, trainer.study, "search") is not None
+    second_trainer.train(late)
+    assert not is_finished(storage, trainer.study, "search")
+    assert second_trainer.claim() == []
+    assert is_finished(storage, trainer.study, "search")
+    assert trainer.paused() == {}
 
 
 def test_search_stopped_by_a_user_can_resume(pauses: Callable[..., Trainer], storage: Storage) -> None:
-    one = pauses()
-    one.train(one.claim())
-    before = one.paused()
-    assert stop(storage, one.study).waiting == 12
-    assert one.claim() == []
-    assert is_finished(storage, one.study, "search")
-    assert one.paused() == before
-    resume(storage, one.study)
-    while trials := one.claim():
-        one.train(trials)
-    assert {row.state for row in one.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
+    trainer = pauses()
+    trainer.train(trainer.claim())
+    before = trainer.paused()
+    assert stop(storage, trainer.study).waiting == 12
+    assert trainer.claim() == []
+    assert is_finished(storage, trainer.study, "search")
+    assert trainer.paused() == before
+    resume(storage, trainer.study)
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert {row.state for row in trainer.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 def test_trial_lost_after_a_pause_continues_from_its_checkpoint(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one, two = pauses(), pauses("two")
+    trainer, second_trainer = pauses(), pauses("two")
     for _ in range(2):
-        one.train(one.claim())
-    lost = one.claim()
+        trainer.train(trainer.claim())
+    lost = trainer.claim()
     expire_leases(storage)
-    again = two.claim()
+    again = second_trainer.claim()
     assert [t.number for t in again[:2]] == sorted(t.number for t in lost)
     assert all(t.checkpoint == Checkpoint(1, f"file-{t.number}") for t in again[:2])
-    reached = two.train(again)
+    reached = second_trainer.train(again)
     assert all(reached[t.number] == 2 for t in lost)
 
 
 def test_old_owner_cannot_pause_a_trial(
     pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox
 ) -> None:
-    one = pauses()
-    trials = one.claim()
+    trainer = pauses()
+    trials = trainer.claim()
     replaced = list[str]()
     cleanup = FileCleanup(replaced=replaced.extend)
-    old = reporter(target(storage, one.study), trials, outbox, cleanup=cleanup)
+    old = reporter(target(storage, trainer.study), trials, outbox, cleanup=cleanup)
     expire_leases(storage)
     new = pauses("two").claim()
     old.pause({t.number: Checkpoint(1, f"old-{t.number}") for t in trials})
     assert old.wait(30)
     assert sorted(replaced) == sorted(f"old-{t.number}" for t in trials)  # no longer needed
-    assert one.paused() == {}
+    assert trainer.paused() == {}
     assert pauses("two").train(new) == {t.number: 1 for t in new}
 
 
 def test_trial_pauses_once_at_a_rung(pauses: Callable[..., Trainer], storage: Storage) -> None:
     """A trial without its checkpoint repeats epochs that are on record, where it has paused already."""
-    one = pauses()
+    trainer = pauses()
     for _ in range(2):
-        one.train(one.claim())
-    trials = one.claim()
+        trainer.train(trainer.claim())
+    trials = trainer.claim()
     over = [LeasedTrial(t.number, t.lease, t.point, t.seed) for t in trials]
-    assert one.train(over) == dict.fromkeys((t.number for t in trials), 2)
+    assert trainer.train(over) == dict.fromkeys((t.number for t in trials), 2)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_samplers_learn_from_paused_trials(sampler: str, pauses: Callable[..., Trainer]) -> None:
-    one = pauses(
+    trainer = pauses(
         sampler={"name": sampler, "startup": 4},
         space={"batch_size": 16, "momentum": {"low": 0.0, "high": 0.9}},
         search={"trials": 20, "epochs": EPOCHS},
     )
-    while trials := one.claim():
-        one.train(trials)
-    rows = one.rows()
+    while trials := trainer.claim():
+        trainer.train(trials)
+    rows = trainer.rows()
     assert len(rows) == 20
     assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
 
@@ -278,28 +278,28 @@ def test_samplers_learn_from_paused_trials(sampler: str, pauses: Callable[..., T
 def test_fork_inherits_paused_trials_once_they_are_pruned(
     pauses: Callable[..., Trainer], storage: Storage, spec: SpecOf
 ) -> None:
-    one = pauses(stop={"epochs": 14})
-    while trials := one.claim():
-        one.train(trials)
-    forked = fork(storage, one.study, spec(**{**PAUSES, "name": "other"}), "test")
-    assert forked.creation.study.inherited == sum(row.state.is_finished() for row in one.rows())
+    trainer = pauses(stop={"epochs": 14})
+    while trials := trainer.claim():
+        trainer.train(trials)
+    forked = fork(storage, trainer.study, spec(**{**PAUSES, "name": "other"}), "test")
+    assert forked.creation.study.inherited == sum(row.state.is_finished() for row in trainer.rows())
 
 
 def test_trial_beyond_a_rung_is_ranked_at_its_last_rung(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one = pauses()
+    trainer = pauses()
     for _ in range(2):
-        one.train(one.claim())
-    one.train(one.claim(), late=True)
-    assert sorted(one.paused().values()) == [1] * 6 + [3] * 2
-    (best,) = one.claim()
+        trainer.train(trainer.claim())
+    trainer.train(trainer.claim(), late=True)
+    assert sorted(trainer.paused().values()) == [1] * 6 + [3] * 2
+    (best,) = trainer.claim()
     assert best.checkpoint is not None
     assert best.checkpoint.epoch == 3
-    assert one.train([best]) == {best.number: 4}
-    while trials := one.claim():
-        one.train(trials)
-    rows = one.rows()
+    assert trainer.train([best]) == {best.number: 4}
+    while trials := trainer.claim():
+        trainer.train(trials)
+    rows = trainer.rows()
     assert min(rows, key=lambda row: loss(row.point)).state == TrialState.COMPLETE
     assert {row.state for row in rows} == {TrialState.COMPLETE, TrialState.PRUNED}
 
@@ -307,71 +307,71 @@ def test_trial_beyond_a_rung_is_ranked_at_its_last_rung(
 def test_paused_trial_taken_through_optuna_continues(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one = pauses()
+    trainer = pauses()
     for _ in range(2):
-        one.train(one.claim())
+        trainer.train(trainer.claim())
     taken = storage.study("small").ask()  # and never reports
-    assert taken.number in one.paused()
-    again = one.claim()
+    assert taken.number in trainer.paused()
+    again = trainer.claim()
     assert again[0].number == taken.number
     assert again[0].checkpoint == Checkpoint(1, f"file-{taken.number}")
-    one.train(again)
-    while trials := one.claim():
-        one.train(trials)
-    assert is_finished(storage, one.study, "search")
-    assert {row.state for row in one.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
+    trainer.train(again)
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert is_finished(storage, trainer.study, "search")
+    assert {row.state for row in trainer.rows()} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 def test_paused_trial_ended_through_optuna_stays_ended(
     pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one = pauses()
+    trainer = pauses()
     for _ in range(2):
-        one.train(one.claim())
-    points = {row.number: row for row in one.rows()}
-    best = min(one.paused(), key=lambda number: loss(points[number].point))
+        trainer.train(trainer.claim())
+    points = {row.number: row for row in trainer.rows()}
+    best = min(trainer.paused(), key=lambda number: loss(points[number].point))
     storage.backend.set_trial_state_values(points[best].trial_id, TrialState.FAIL)
-    assert best not in [trial.number for trial in one.claim()]
-    assert status(storage, one.study).search.paused == 5
+    assert best not in [trial.number for trial in trainer.claim()]
+    assert status(storage, trainer.study).search.paused == 5
 
 
 def test_patience_counts_completed_trials_where_trials_pause(
     pauses: Callable[..., Trainer], storage: Storage, spec: SpecOf
 ) -> None:
-    one = pauses(stop={"patience": 8}, search={"trials": 10, "epochs": EPOCHS})
-    while trials := one.claim():
-        one.train(trials)
-    assert stopped(storage, one.study, "search") is None
-    assert len([row for row in one.rows() if row.state == TrialState.PRUNED]) >= 6
+    trainer = pauses(stop={"patience": 8}, search={"trials": 10, "epochs": EPOCHS})
+    while trials := trainer.claim():
+        trainer.train(trials)
+    assert stopped(storage, trainer.study, "search") is None
+    assert len([row for row in trainer.rows() if row.state == TrialState.PRUNED]) >= 6
     more = {**PAUSES, "stop": {"patience": 8}, "search": {"trials": 12, "epochs": EPOCHS}}
     create(storage, spec(**more), "test")
-    assert one.claim()
+    assert trainer.claim()
 
 
 @pytest.mark.parametrize("budget", [8, 12, 20])
 def test_small_epoch_budget_suffices_to_complete_a_trial(
     budget: int, pauses: Callable[..., Trainer], storage: Storage
 ) -> None:
-    one = pauses(stop={"epochs": budget}, sampler={"name": "random", "startup": 12})
-    while trials := one.claim(2):
-        one.train(trials)
-    assert TrialState.COMPLETE in [row.state for row in one.rows()]
-    assert sum(map(len, one.losses().values())) < budget + EPOCHS
+    trainer = pauses(stop={"epochs": budget}, sampler={"name": "random", "startup": 12})
+    while trials := trainer.claim(2):
+        trainer.train(trials)
+    assert TrialState.COMPLETE in [row.state for row in trainer.rows()]
+    assert sum(map(len, trainer.losses().values())) < budget + EPOCHS
 
 
 def test_report_delivered_twice_still_pauses_the_trial(
     pauses: Callable[..., Trainer], storage: Storage, outbox: Outbox
 ) -> None:
     """The connection died after the commit."""
-    one, attempts = pauses(), list[int]()
+    trainer, attempts = pauses(), list[int]()
 
     def die_once(_numbers: Iterable[int]) -> None:
         attempts.append(1)
         if len(attempts) == 1:
             raise UnavailableError("the connection died")
 
-    trials = one.claim()
-    pack = reporter(target(storage, one.study), trials, outbox, cleanup=FileCleanup(ended=die_once))
+    trials = trainer.claim()
+    pack = reporter(target(storage, trainer.study), trials, outbox, cleanup=FileCleanup(ended=die_once))
     pack.report([result(trial.number, loss(trial.point), 1) for trial in trials])
     assert pack.wait(30)
     assert len(attempts) == 2

@@ -51,17 +51,17 @@ def test_best_trials_are_queued_with_each_seed(storage: Storage, spec: SpecOf) -
     promotion = promote(storage, study)
     assert [row.number for row in promotion.chosen] == [1, 4, 5]  # ties go to the earlier trial
     assert promotion.added == 6
-    found = full_trials(storage, study)
-    assert {row.state for row in found} == {TrialState.WAITING}
-    assert [row.point for row in found] == [row.point for row in promotion.chosen for _ in range(2)]
-    assert [row.attributes for row in found] == [
-        {"promoted_from": number, "seed": full_seed(study.spec, place)}
+    trainings = full_trials(storage, study)
+    assert {row.state for row in trainings} == {TrialState.WAITING}
+    assert [row.point for row in trainings] == [row.point for row in promotion.chosen for _ in range(2)]
+    assert [row.attributes for row in trainings] == [
+        {"promoted_from": number, "seed": full_seed(study.spec, index)}
         for number in (1, 4, 5)
-        for place in range(2)
+        for index in range(2)
     ]
     seen = storage.study("small-full").trials[0]
     assert seen.user_attrs["promoted_from"] == 1
-    assert seen.params == found[0].point
+    assert seen.params == trainings[0].point
 
 
 def test_repeated_promotion_adds_nothing(storage: Storage, spec: SpecOf) -> None:
@@ -127,7 +127,7 @@ def test_more_promotions_and_seeds_add_the_missing_trainings(storage: Storage, s
     wider = create(storage, spec(search={"trials": 6}, promotion={"top": 2, "seeds": 3}), "test").study
     assert promote(storage, wider).added == 5
     pairs = [(row.attributes["promoted_from"], row.attributes["seed"]) for row in full_trials(storage, study)]
-    seeds = [full_seed(study.spec, place) for place in range(3)]
+    seeds = [full_seed(study.spec, index) for index in range(3)]
     assert sorted(pairs) == sorted((number, seed) for number in (1, 4) for seed in seeds)
     assert pairs[0] == (1, seeds[0])
     assert promote(storage, study).added == 0  # called with an outdated spec

@@ -38,7 +38,7 @@ def table_of(spec: StudySpec, diverging: Point | None = None) -> CurveTable:
         return tuple(Measured(1.0, ends + 1 / epoch, 0.5, 2.0, 0.5) for epoch in range(1, EPOCHS + 1))
 
     cells = spec.space.cells or 0
-    points = [spec.space.point_at(place) for place in range(cells)]
+    points = [spec.space.point_at(index) for index in range(cells)]
     return CurveTable(tuple(spec.space.domains), {cell(p): (run(p, 0), run(p, 1)) for p in points})
 
 
@@ -67,10 +67,10 @@ def test_random_search_is_the_same_with_any_number_of_workers(
 
 def test_more_workers_take_less_time(scratch: Storage, spec: SpecOf) -> None:
     study = spec()
-    one, four = (
+    one_worker_seconds, four_worker_seconds = (
         replay_search(scratch, study, table_of(study), workers).moments[-1].seconds for workers in (1, 4)
     )
-    assert four < one / 2
+    assert four_worker_seconds < one_worker_seconds / 2
 
 
 def test_time_and_spent_budgets_only_grow(scratch: Storage, spec: SpecOf) -> None:
@@ -93,9 +93,9 @@ def test_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> Non
 def test_replay_with_one_worker_is_reproducible(sampler: str, scratch: Storage, spec: SpecOf) -> None:
     pruner = {"name": "median", "startup_trials": 2} if sampler == "tpe" else {"name": "pause"}
     study = spec(sampler={"name": sampler, "startup": 4}, pruner=pruner)
-    one, two = (replay_search(scratch, study, table_of(study), width=2) for _ in range(2))
-    assert one == two
-    assert last(one)[1] == study.search.trials
+    first_replay, second_replay = (replay_search(scratch, study, table_of(study), width=2) for _ in range(2))
+    assert first_replay == second_replay
+    assert last(first_replay)[1] == study.search.trials
 
 
 def test_concurrent_replays_are_reproducible(scratch: Storage, spec: SpecOf) -> None:
@@ -105,8 +105,8 @@ def test_concurrent_replays_are_reproducible(scratch: Storage, spec: SpecOf) -> 
         return replay_search(scratch, study, table_of(study), workers=4)
 
     with ThreadPoolExecutor(2) as side_by_side:
-        one, two = side_by_side.map(again, range(2))
-    assert one == two == again(2)
+        first_replay, second_replay = side_by_side.map(again, range(2))
+    assert first_replay == second_replay == again(2)
 
 
 @pytest.mark.parametrize("workers", [1, 4])

@@ -117,14 +117,16 @@ def test_eight_processes_share_a_search(
         assert len({trial.point["batch_size"] for trial in pack}) == 1
     assert len({trial.lease.token for pack in packs for trial in pack}) == budget
 
-    found = rows(storage, study.search_id)
-    assert [row.number for row in found] == list(range(budget))
-    assert {row.state for row in found} == {TrialState.COMPLETE}
-    assert len({cell(row.point) for row in found}) == budget
-    assert all(row.point in study.spec.space for row in found)
-    assert [row.attributes["seed"] for row in found] == [search_seed(study.spec, n) for n in range(budget)]
+    trial_rows = rows(storage, study.search_id)
+    assert [row.number for row in trial_rows] == list(range(budget))
+    assert {row.state for row in trial_rows} == {TrialState.COMPLETE}
+    assert len({cell(row.point) for row in trial_rows}) == budget
+    assert all(row.point in study.spec.space for row in trial_rows)
+    assert [row.attributes["seed"] for row in trial_rows] == [
+        search_seed(study.spec, n) for n in range(budget)
+    ]
     planned = study.planned
-    assert [row.point for row in found[:planned]] == plan(study.spec.space, planned, 1)
+    assert [row.point for row in trial_rows[:planned]] == plan(study.spec.space, planned, 1)
     assert is_finished(storage, study, "search")
     assert claim(storage, study, "search", "late", 3) == []
 
@@ -144,8 +146,8 @@ def test_tpe_search_of_one_worker_can_be_replayed(storage: Storage, spec: SpecOf
         wanted = spec(name=name, sampler=TPE, space=CONTINUOUS, search={"trials": 16})
         searches.append(serve_alone(storage, create(storage, wanted, "test").study, 2))
     assert searches[0] == searches[1]
-    other = spec(name="other", seed=2, sampler=TPE, space=CONTINUOUS, search={"trials": 16})
-    assert serve_alone(storage, create(storage, other, "test").study, 2) != searches[0]
+    other_spec = spec(name="other", seed=2, sampler=TPE, space=CONTINUOUS, search={"trials": 16})
+    assert serve_alone(storage, create(storage, other_spec, "test").study, 2) != searches[0]
 
 
 def test_random_search_does_not_depend_on_its_workers(storage: Storage, spec: SpecOf) -> None:
@@ -164,13 +166,13 @@ def test_killed_claim_leaves_no_trace_and_blocks_no_worker(
     process.start()
     assert inside.wait(30)
     claimed: list[LeasedTrial] = []
-    other = threading.Thread(target=lambda: claimed.extend(claim(storage, study, "search", "alive", 8)))
-    other.start()
+    claimer = threading.Thread(target=lambda: claimed.extend(claim(storage, study, "search", "alive", 8)))
+    claimer.start()
     until_blocked()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    other.join(20)
+    claimer.join(20)
     assert claimed[0].number == 0
     with storage.transaction() as connection:
         owners = connection.execute(text("SELECT worker, takeovers, losses FROM hpo.lease")).all()
@@ -247,10 +249,10 @@ def test_trial_cannot_end_while_it_is_reclaimed(
     owner, look = threading.Thread(target=finish_late), trials.claimable
 
     def look_and_let_the_owner_go_on(*arguments: Any) -> list[TrialRow]:
-        found = look(*arguments)
+        trial_rows = look(*arguments)
         owner.start()
         until_blocked()
-        return found
+        return trial_rows
 
     with monkeypatch.context() as patch:
         patch.setattr(trials, "claimable", look_and_let_the_owner_go_on)
@@ -490,13 +492,13 @@ def test_enqueued_point_of_the_space_runs(storage: Storage, spec: SpecOf, sample
         {"weight_decay": 0, "momentum": 0.9, "batch_size": 32, "lr": 0.01}, user_attrs={"by": "me"}
     )
     serve_alone(storage, study, 1)
-    found = rows(storage, study.search_id)
+    trial_rows = rows(storage, study.search_id)
     # A random plan is kept; for TPE the added trial counts as part of the budget.
-    assert len(found) == (9 if sampler == "random" else 8)
-    assert {row.state for row in found} == {TrialState.COMPLETE}
-    assert found[planned].point == POINT
+    assert len(trial_rows) == (9 if sampler == "random" else 8)
+    assert {row.state for row in trial_rows} == {TrialState.COMPLETE}
+    assert trial_rows[planned].point == POINT
     seed = search_seed(study.spec, planned)
-    assert found[planned].attributes == {"by": "me", "seed": seed, "accuracy": 0.5}
+    assert trial_rows[planned].attributes == {"by": "me", "seed": seed, "accuracy": 0.5}
     seen = storage.study("small").trials[planned]
     assert (seen.params, seen.distributions) == (POINT, distributions(study.spec.space))
     assert is_finished(storage, study, "search")
@@ -521,9 +523,9 @@ def test_enqueued_trial_outside_the_space_fails(
     study = create(storage, spec(sampler=TPE, space=space, search={"trials": 8}), "test").study
     storage.study("small").enqueue_trial(params)
     serve_alone(storage, study, 2)
-    found = rows(storage, study.search_id)
-    assert [row.state.name for row in found] == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
-    assert found[6].attributes["reason"] == (
+    trial_rows = rows(storage, study.search_id)
+    assert [row.state.name for row in trial_rows] == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
+    assert trial_rows[6].attributes["reason"] == (
         "was not added by this service and gives no point of the search space"
     )
     assert is_finished(storage, study, "search")
@@ -567,17 +569,17 @@ def test_finished_foreign_trial_only_counts(
 def test_foreign_result_is_history_for_tpe(storage: Storage, spec: SpecOf, value: float) -> None:
     study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
     kinds = distributions(study.spec.space)
-    theirs = study.spec.space.point_at(23) if POINT in plan(study.spec.space, 6, 1) else POINT
-    storage.study("small").add_trial(create_trial(value=value, params=theirs, distributions=kinds))
-    assert theirs not in serve_alone(storage, study, 2)
+    point = study.spec.space.point_at(23) if POINT in plan(study.spec.space, 6, 1) else POINT
+    storage.study("small").add_trial(create_trial(value=value, params=point, distributions=kinds))
+    assert point not in serve_alone(storage, study, 2)
     assert len(rows(storage, study.search_id)) == 24
 
 
 def test_trial_taken_through_optuna_is_reclaimed(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 2}), "test").study
-    theirs = storage.study("small").ask()
+    asked_trial = storage.study("small").ask()
     (trial,) = claim(storage, study, "search", "one", 1)
-    assert (theirs.number, trial.number) == (0, 0)
+    assert (asked_trial.number, trial.number) == (0, 0)
     # The other process was faster: its result stands, and our worker has lost the trial.
     storage.study("small").tell(0, 0.125)
     with storage.transaction() as connection:
@@ -585,16 +587,16 @@ def test_trial_taken_through_optuna_is_reclaimed(storage: Storage, spec: SpecOf)
         results.finish(
             connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"late": True})}
         )
-    found = rows(storage, study.search_id)[0]
-    assert (found.state, found.value) == (TrialState.COMPLETE, 0.125)
-    assert "late" not in found.attributes
+    row = rows(storage, study.search_id)[0]
+    assert (row.state, row.value) == (TrialState.COMPLETE, 0.125)
+    assert "late" not in row.attributes
 
 
 def test_trial_asked_through_optuna_beyond_the_queue_fails(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(search={"trials": 1}), "test").study
     (trial,) = claim(storage, study, "search", "one", 1)
-    theirs = storage.study("small").ask()
-    assert theirs.number == 1
+    asked_trial = storage.study("small").ask()
+    assert asked_trial.number == 1
     assert claim(storage, study, "search", "two", 1) == []
     assert rows(storage, study.search_id)[1].state == TrialState.FAIL
     finish(storage, [trial])

@@ -171,8 +171,9 @@ def experimental() -> Iterator[None]:
 
 
 @pytest.fixture
-def theirs(storage: Storage) -> Iterator[Callable[..., RDBStorage]]:
-    """`theirs(heartbeat_interval=60)`: Optuna's storage with its own defaults, on the same database."""
+def optuna_storage(storage: Storage) -> Iterator[Callable[..., RDBStorage]]:
+    """`optuna_storage(heartbeat_interval=60)`: Optuna's storage with its own defaults, on the same
+    database."""
     made = []
 
     def opened(**options: Any) -> RDBStorage:
@@ -182,8 +183,8 @@ def theirs(storage: Storage) -> Iterator[Callable[..., RDBStorage]]:
         return made[-1]
 
     yield opened
-    for one in made:
-        one.engine.dispose()
+    for backend in made:
+        backend.engine.dispose()
 
 
 # 1
@@ -241,12 +242,12 @@ def test_optuna_retry_passes_a_rung_with_the_worst_loss() -> None:
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used with")
 def test_running_trial_without_a_lease_is_reclaimed(
-    storage: Storage, spec: SpecOf, theirs: Callable[..., RDBStorage]
+    storage: Storage, spec: SpecOf, optuna_storage: Callable[..., RDBStorage]
 ) -> None:
     """Optuna's `ask` records no heartbeat, and what has none is never found stale. A claim of ours takes such
     a trial over if it is a point of the space, and fails it with the reason if it is none."""
     study = create(storage, spec(search={"trials": 2}), "test").study
-    their_study = optuna.load_study(study_name="small", storage=theirs(heartbeat_interval=60))
+    their_study = optuna.load_study(study_name="small", storage=optuna_storage(heartbeat_interval=60))
     planned = [their_study.ask() for _ in range(2)]
     invented = their_study.ask()
     with storage.transaction() as connection:
@@ -297,11 +298,11 @@ def test_epoch_reported_twice_keeps_the_first_report(
     storage: Storage, spec: SpecOf, reporter: ReporterOf
 ) -> None:
     """As in Optuna, where the second report of a step is ignored with a warning."""
-    theirs = optuna.create_study().ask()
-    theirs.report(1.0, 1)
+    optuna_trial = optuna.create_study().ask()
+    optuna_trial.report(1.0, 1)
     with pytest.warns(UserWarning, match="already reported"):
-        theirs.report(0.5, 1)
-    assert theirs.study.trials[0].intermediate_values == {1: 1.0}
+        optuna_trial.report(0.5, 1)
+    assert optuna_trial.study.trials[0].intermediate_values == {1: 1.0}
 
     study = create(storage, spec(search={"trials": 1}), "test").study
     pack = reporter(study, claim(storage, study, "search", "one", 1))
@@ -309,19 +310,19 @@ def test_epoch_reported_twice_keeps_the_first_report(
         pack.report(losses(1, {0: loss}))
     assert curve(storage, study, 0) == {1: 1.0}
     with storage.transaction() as connection:
-        told = connection.execute(text("SELECT epoch, validation_loss FROM hpo.epoch")).all()
-    assert told == [(1, 1.0)]
+        epochs = connection.execute(text("SELECT epoch, validation_loss FROM hpo.epoch")).all()
+    assert epochs == [(1, 1.0)]
 
 
 def test_no_epoch_is_reported_twice_after_a_handover(
     storage: Storage, worker: WorkerOf, before_epoch: BeforeEpoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trial goes on after its last checkpoint, which a worker that is to stop writes before it ends."""
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     report = results.report
 
     def spy(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
-        told.extend((trial_id, result.epoch) for trial_id, result in results.items())
+        reports.extend((trial_id, result.epoch) for trial_id, result in results.items())
         return report(connection, results)
 
     monkeypatch.setattr(results, "report", spy)
@@ -332,7 +333,7 @@ def test_no_epoch_is_reported_twice_after_a_handover(
     worker(search={"trials": 2, "epochs": 4}).run()
     assert states(storage, serving.study) == ["COMPLETE", "COMPLETE"]
     ids = [row.trial_id for row in rows(storage, serving.study)]
-    assert sorted(told) == [(trial_id, epoch) for trial_id in ids for epoch in (1, 2, 3, 4)]
+    assert sorted(reports) == [(trial_id, epoch) for trial_id in ids for epoch in (1, 2, 3, 4)]
 
 
 # 5
@@ -352,12 +353,12 @@ def test_renewal_outlives_errors_of_the_storage(
 
     @contextmanager
     def flaky(of: Storage) -> Iterator[Connection]:
-        mine = threading.current_thread().name == "renewal"
-        if mine and next(failures, None) is not None:
+        is_renewal = threading.current_thread().name == "renewal"
+        if is_renewal and next(failures, None) is not None:
             raise kind("the server restarts")
         with transaction(of) as connection:
             yield connection
-        if mine:
+        if is_renewal:
             renewed.set()
 
     monkeypatch.setattr(Storage, "transaction", flaky)
@@ -373,13 +374,13 @@ def test_renewal_outlives_errors_of_the_storage(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_optuna_heartbeat_ends_with_the_first_error(
-    theirs: Callable[..., RDBStorage], monkeypatch: pytest.MonkeyPatch
+    optuna_storage: Callable[..., RDBStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_storage: RDBStorage, _trial_id: int) -> NoReturn:
         raise StorageInternalError("the server restarts")
 
     monkeypatch.setattr(RDBStorage, "record_heartbeat", fail)
-    heartbeat = HeartbeatThread(0, theirs(heartbeat_interval=1))
+    heartbeat = HeartbeatThread(0, optuna_storage(heartbeat_interval=1))
     heartbeat.start()
     assert heartbeat._thread is not None
     heartbeat._thread.join(20)  # nobody told it to stop
@@ -409,10 +410,10 @@ def test_training_that_raises_fails_with_its_traceback(
 
 
 def test_optuna_does_not_retry_an_objective_that_raises(
-    theirs: Callable[..., RDBStorage],
+    optuna_storage: Callable[..., RDBStorage],
 ) -> None:
     retried: list[int] = []
-    storage = theirs(
+    storage = optuna_storage(
         heartbeat_interval=60,
         heartbeat_stale_trial_callback=lambda _study, trial: retried.append(trial.number),
     )
@@ -473,7 +474,7 @@ def test_finished_study_runs_no_further_trial(
 
     with ThreadPoolExecutor(8) as pool:
         late = [pool.submit(claim, storage, study, "search", f"late-{n}", 4) for n in range(16)]
-    assert [one.result() for one in late] == [[]] * 16
+    assert [future.result() for future in late] == [[]] * 16
     assert states(storage, study) == ["COMPLETE"] * 5
 
 
@@ -494,8 +495,8 @@ def test_search_of_24_cells_ends_after_24_trials(
     """Optuna spends a budget of 60 on the 24 cells, one and the same again and again."""
     study = create(storage, spec(sampler=sampler, search={"trials": 60}), "test").study
     run_trials(storage.url, "small", 16, 0)
-    found = rows(storage, study)
-    assert len(found) == len({cell(row.point) for row in found}) == 24
+    trial_rows = rows(storage, study)
+    assert len(trial_rows) == len({cell(row.point) for row in trial_rows}) == 24
     assert is_finished(storage, study, "search")
 
 
@@ -504,9 +505,9 @@ def test_200_tpe_trials_are_200_of_768_cells(storage: Storage, spec: SpecOf) -> 
     study = create(storage, spec(space=CELLS_768, sampler=TPE, search={"trials": 200}), "test").study
     assert study.spec.space.cells == 768
     run_trials(storage.url, "small", 16, 0)
-    found = rows(storage, study)
-    assert len(found) == len({cell(row.point) for row in found}) == 200
-    assert {row.state for row in found} == {TrialState.COMPLETE}
+    trial_rows = rows(storage, study)
+    assert len(trial_rows) == len({cell(row.point) for row in trial_rows}) == 200
+    assert {row.state for row in trial_rows} == {TrialState.COMPLETE}
 
 
 def test_200_trials_of_optuna_repeat_some_of_768_cells() -> None:
@@ -675,9 +676,9 @@ def test_worker_completes_a_trial_after_its_connections_are_cut(
 
 
 def test_optuna_stops_at_a_connection_cut_during_a_trial(
-    storage: Storage, theirs: Callable[..., RDBStorage]
+    storage: Storage, optuna_storage: Callable[..., RDBStorage]
 ) -> None:
-    study = optuna.create_study(study_name="theirs", storage=theirs())
+    study = optuna.create_study(study_name="theirs", storage=optuna_storage())
 
     def objective(trial: optuna.Trial) -> float:
         cut_connections(storage)

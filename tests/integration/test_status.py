@@ -81,14 +81,14 @@ def test_status_of_a_running_study(storage: Storage, spec: SpecOf) -> None:
     assert now.search.activities == spent
     assert tuple(now.search.activities) == ACTIVITIES
     assert now.search.trial_seconds == {n: {"training": 2.0, "evaluation": 0.5} for n in range(5)}
-    found = json.loads(json.dumps(now.to_json()))
-    assert found["search"]["best"] == {
+    output = json.loads(json.dumps(now.to_json()))
+    assert output["search"]["best"] == {
         "trial": 1,
         "value": 0.25,
         "params": trials[1].point,
         "accuracy": 0.75,
     }
-    assert found["workers"] == [{"name": "one", "device": "cpu", "running": 1}]
+    assert output["workers"] == [{"name": "one", "device": "cpu", "running": 1}]
 
 
 def test_status_of_a_study_in_full_training(storage: Storage, spec: SpecOf) -> None:
@@ -118,11 +118,11 @@ def test_budget_counts_trials_not_suggested_yet(storage: Storage, spec: SpecOf) 
 
 def test_status_counts_one_study_only(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
-    other = create(storage, spec(name="other"), "test").study
-    finish(storage, next_trial(storage, other), 0.5)
+    other_study = create(storage, spec(name="other"), "test").study
+    finish(storage, next_trial(storage, other_study), 0.5)
     with storage.transaction() as connection:
-        costs.charge_study(connection, other.search_id, {"idle": 100.0})
-    LeaseRenewal(storage, WorkerEntry("theirs", other.name, "cpu")).renew()
+        costs.charge_study(connection, other_study.search_id, {"idle": 100.0})
+    LeaseRenewal(storage, WorkerEntry("theirs", other_study.name, "cpu")).renew()
     now = status(storage, study)
     assert now.workers == ()
     assert now.search.best is None

@@ -48,12 +48,12 @@ def execute(url: URL, *statements: str) -> None:
 
 
 def test_tables_of_optuna_are_shared_with_the_studies_in_them(database: URL) -> None:
-    other = RDBStorage(database.render_as_string(hide_password=False))
-    optuna.create_study(study_name="theirs", storage=other)
+    optuna_storage = RDBStorage(database.render_as_string(hide_password=False))
+    optuna.create_study(study_name="theirs", storage=optuna_storage)
     storage = open_url(database)
     assert storage.study("theirs").study_name == "theirs"
     storage.engine.dispose()
-    other.engine.dispose()
+    optuna_storage.engine.dispose()
 
 
 # Addresses
@@ -349,8 +349,8 @@ def test_how_long_a_transaction_waits_for_a_lock_is_set_once_for_each_connection
         "before_cursor_execute",
         lambda _connection, _cursor, statement, *_: statements.append(statement),
     )
-    for one, expected in ((hurried, "3s"), (hurried, "3s"), (storage, "0")):
-        with one.transaction() as connection:
+    for each_storage, expected in ((hurried, "3s"), (hurried, "3s"), (storage, "0")):
+        with each_storage.transaction() as connection:
             assert connection.execute(setting).scalar_one() == expected
     assert [s for s in statements if s.startswith("SET")] == [
         "SET lock_timeout = 3000",

@@ -58,12 +58,12 @@ def counts(storage: Storage) -> dict[str, int]:
     """Return the number of rows of each table that has rows."""
     tables = [*schema.optuna_metadata.sorted_tables, *schema.metadata.sorted_tables]
     with storage.transaction() as connection:
-        found = {
+        row_counts = {
             table.fullname: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in tables
             if table.name != "version_info"
         }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in row_counts.items() if count}
 
 
 # Creation
@@ -73,12 +73,12 @@ def test_new_random_study_queues_its_whole_plan(storage: Storage, spec: SpecOf) 
     wanted = spec()
     creation = create(storage, wanted, "test")
     assert (creation.did, creation.added) == ("created", 12)
-    found = rows(storage, creation.study.search_id)
-    assert [row.point for row in found] == plan(wanted.space, 12, wanted.seed)
-    assert [row.number for row in found] == list(range(12))
-    assert {row.state for row in found} == {TrialState.WAITING}
-    assert [row.attributes for row in found] == [{"seed": search_seed(wanted, n)} for n in range(12)]
-    assert len({row.attributes["seed"] for row in found}) == 12
+    trial_rows = rows(storage, creation.study.search_id)
+    assert [row.point for row in trial_rows] == plan(wanted.space, 12, wanted.seed)
+    assert [row.number for row in trial_rows] == list(range(12))
+    assert {row.state for row in trial_rows} == {TrialState.WAITING}
+    assert [row.attributes for row in trial_rows] == [{"seed": search_seed(wanted, n)} for n in range(12)]
+    assert len({row.attributes["seed"] for row in trial_rows}) == 12
     assert rows(storage, creation.study.full_id) == []
 
 
@@ -410,9 +410,9 @@ def test_removal_leaves_no_trace(storage: Storage, spec: SpecOf, tmp_path: Path)
     before = counts(storage)
     study = create(storage, spec(), "test").study
     served(storage, study)
-    for one in (study, kept):
-        (one.artifacts(tmp_path)).mkdir()
-        (one.artifacts(tmp_path) / "weights").touch()
+    for each_study in (study, kept):
+        (each_study.artifacts(tmp_path)).mkdir()
+        (each_study.artifacts(tmp_path) / "weights").touch()
     remove(storage, study, tmp_path)
     assert counts(storage) == before
     assert names(storage) == ["kept"]
@@ -491,10 +491,10 @@ def test_search_survives_deletion_of_its_full_training(storage: Storage, spec: S
     study = create(storage, spec(), "test").study
     served(storage, study)
     optuna.delete_study(study_name="small-full", storage=storage.backend)
-    found = load(storage, "small")
-    assert found == replace(study, full_id=found.full_id)
-    assert found.full_id != study.full_id
-    now = status(storage, found)
+    loaded_study = load(storage, "small")
+    assert loaded_study == replace(study, full_id=loaded_study.full_id)
+    assert loaded_study.full_id != study.full_id
+    now = status(storage, loaded_study)
     assert (now.search.finished, now.full.finished) == (12, 0)
-    assert promote(storage, found).added == 1
+    assert promote(storage, loaded_study).added == 1
     assert create(storage, spec(), "test").did == "unchanged"

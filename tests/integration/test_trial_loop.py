@@ -74,14 +74,14 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("place", "limit", "evaluator"),
+    ("method", "limit", "evaluator"),
     [("gradients", 30, None), ("score", 4, None), ("gradients", 33, DelayedEvaluation(9))],
 )
 def test_interrupted_trials_have_the_results_of_uninterrupted_ones(
     works: WorkerFactory,
     storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
-    place: str,
+    method: str,
     limit: int,
     evaluator: AsyncEvaluator | None,
 ) -> None:
@@ -89,7 +89,7 @@ def test_interrupted_trials_have_the_results_of_uninterrupted_ones(
     steps in the search and 23 in full training, and two batches of validation."""
     calm = works("calm", promotes=True, full=FULL)
     calm.run()
-    cuts, calls, original = 0, 0, getattr(Pack, place)
+    cuts, calls, original = 0, 0, getattr(Pack, method)
 
     def cut(pack: Pack, *arguments: Any) -> Any:
         nonlocal calls, cuts
@@ -99,7 +99,7 @@ def test_interrupted_trials_have_the_results_of_uninterrupted_ones(
             worker.stop_now()
         return original(pack, *arguments)
 
-    monkeypatch.setattr(Pack, place, cut)
+    monkeypatch.setattr(Pack, method, cut)
     monkeypatch.setattr(TrainerFactory, "_evaluator", evaluator)
     while True:
         worker, calls, before = works(promotes=True, full=FULL), 0, cuts

@@ -22,7 +22,7 @@ def peers(*losses: float, epochs: int = 1, complete: bool = True) -> list[Peer]:
     return [Peer(100 + i, flat(loss, epochs), complete) for i, loss in enumerate(losses)]
 
 
-def count_pruned(ours: Pruner, theirs: BasePruner, epochs: int, seed: int, at_once: int) -> int:
+def count_pruned(pruner: Pruner, optuna_pruner: BasePruner, epochs: int, seed: int, at_once: int) -> int:
     """Replay random curves in both pruners, `at_once` trials side by side; return the number of pruned
     trials.
 
@@ -30,7 +30,7 @@ def count_pruned(ours: Pruner, theirs: BasePruner, epochs: int, seed: int, at_on
     epoch, where pruning saves nothing; it is not asked there.
     """
     rng = np.random.default_rng(seed)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=theirs)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=optuna_pruner)
     levels = [float(level) / 8 for level in rng.integers(16, size=24)]
     curves: dict[int, dict[int, float]] = {}
     running: dict[int, optuna.Trial] = {}
@@ -55,7 +55,7 @@ def count_pruned(ours: Pruner, theirs: BasePruner, epochs: int, seed: int, at_on
             del running[number]
         else:
             others = [Peer(n, c, n in complete) for n, c in curves.items() if n != number]
-            prune = ours.should_prune(number, dict(curve), others)
+            prune = pruner.should_prune(number, dict(curve), others)
             assert prune == trial.should_prune(), (number, curve, others)
             if prune:
                 study.tell(trial, state=TrialState.PRUNED)
@@ -65,10 +65,10 @@ def count_pruned(ours: Pruner, theirs: BasePruner, epochs: int, seed: int, at_on
 
 
 def assert_agrees_with_optuna(
-    ours: Pruner, theirs: type[BasePruner], options: Mapping[str, float], epochs: int
+    pruner: Pruner, optuna_class: type[BasePruner], options: Mapping[str, float], epochs: int
 ) -> None:
     pruned = [
-        count_pruned(ours, theirs(**options), epochs, seed, at_once)
+        count_pruned(pruner, optuna_class(**options), epochs, seed, at_once)
         for seed, at_once in [(0, 1), (1, 1), (2, 4), (3, 24)]
     ]
     assert sum(pruned) > 0

@@ -12,7 +12,7 @@ def documented() -> dict[str, tuple[str | None, int]]:
     """By name, the class above it and its exit code, as the tree in the docstring has them."""
     assert errors.__doc__ is not None
     tree = errors.__doc__.split("\n\n", 1)[1]
-    found: dict[str, tuple[str | None, int]] = {}
+    classes: dict[str, tuple[str | None, int]] = {}
     path: list[str] = []
     for line in tree.strip().splitlines():
         match = LINE.match(line)
@@ -21,9 +21,9 @@ def documented() -> dict[str, tuple[str | None, int]]:
         depth = len(bars) // 4 + ("── " in line)
         del path[depth:]
         above = path[-1] if path else None
-        found[name] = (above, int(code) if code else found[above or name][1])
+        classes[name] = (above, int(code) if code else classes[above or name][1])
         path.append(name)
-    return found
+    return classes
 
 
 def defined() -> dict[str, tuple[str | None, int]]:

@@ -17,9 +17,9 @@ from hpo.models.profile import Profile, profile
     ],
 )
 def test_parameters_and_flops_at_62_classes(name: str, parameters: int, megaflops: float) -> None:
-    found = profile(name)
-    assert (found.name, found.parameters) == (name, parameters)
-    assert found.forward_flops / 1e6 == pytest.approx(megaflops, rel=0.01)
+    model_profile = profile(name)
+    assert (model_profile.name, model_profile.parameters) == (name, parameters)
+    assert model_profile.forward_flops / 1e6 == pytest.approx(megaflops, rel=0.01)
 
 
 def test_multiply_add_counts_as_two_flops() -> None:

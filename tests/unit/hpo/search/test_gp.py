@@ -67,10 +67,10 @@ def test_coordinates_lie_in_the_unit_interval(space: SearchSpace, seed: int) -> 
 
 def test_equal_effective_lrs_share_a_coordinate() -> None:
     at = unit_coordinates(PAPER)
-    one = {"lr": 1e-2, "batch_size": 32, "momentum": 0.0, "weight_decay": 0.0}
-    other = {"lr": 1e-3, "batch_size": 32, "momentum": 0.9, "weight_decay": 0.0}
-    assert at(one)[0] == pytest.approx(at(other)[0])
-    assert at(one)[2] != at(other)[2]
+    point = {"lr": 1e-2, "batch_size": 32, "momentum": 0.0, "weight_decay": 0.0}
+    momentum_point = {"lr": 1e-3, "batch_size": 32, "momentum": 0.9, "weight_decay": 0.0}
+    assert at(point)[0] == pytest.approx(at(momentum_point)[0])
+    assert at(point)[2] != at(momentum_point)[2]
 
 
 def test_constant_parameter_has_no_coordinate() -> None:

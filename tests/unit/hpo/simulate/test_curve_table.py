@@ -20,10 +20,10 @@ def run(*losses: float) -> Run:
 
 def table(**runs: list[Run]) -> CurveTable:
     """Four cells: two as `slow` and `fast` say, two with a loss of 3 and 4 in their last epoch."""
-    points = [SPACE.point_at(place) for place in range(4)]
+    points = [SPACE.point_at(index) for index in range(4)]
     default = {0: [run(6.0, 5.0)], 1: [run(5.0, 4.0)], 2: [run(4.0, 1.0)], 3: [run(4.0, 3.0)]}
-    default |= {{"slow": 0, "fast": 2}[name]: its for name, its in runs.items()}
-    count = max(len(its) for its in default.values())
+    default |= {{"slow": 0, "fast": 2}[name]: cell_runs for name, cell_runs in runs.items()}
+    count = max(len(cell_runs) for cell_runs in default.values())
     return CurveTable(
         ("lr", "batch_size"), {cell(p): tuple((default[i] * count)[:count]) for i, p in enumerate(points)}
     )

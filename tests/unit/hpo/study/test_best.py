@@ -60,10 +60,10 @@ READERS: Mapping[str, Callable[[str], Point]] = {
 @given(POINTS)
 def test_parameters_are_read_back_exactly(form: str, point: Point) -> None:
     text = best(point).render(form)
-    found = READERS[form](text)
-    assert found == point
-    assert list(found) == list(point)
-    assert [type(value) for value in found.values()] == [float, int, float, float]
+    parameters = READERS[form](text)
+    assert parameters == point
+    assert list(parameters) == list(point)
+    assert [type(value) for value in parameters.values()] == [float, int, float, float]
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
 

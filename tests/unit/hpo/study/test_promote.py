@@ -19,7 +19,7 @@ ROWS = st.lists(
 
 def test_the_best_first_and_of_a_tie_the_earlier() -> None:
     rows = [row(0, 0.5), row(1, 0.2), row(2, 0.9), row(3, 0.2)]
-    assert [found.number for found in best_trials(reversed(rows), 3)] == [1, 3, 0]
+    assert [trial_row.number for trial_row in best_trials(reversed(rows), 3)] == [1, 3, 0]
 
 
 def test_only_trials_that_completed_with_a_value_count() -> None:
@@ -31,8 +31,8 @@ def test_only_trials_that_completed_with_a_value_count() -> None:
 
 def test_what_others_added_finished_does_not_count() -> None:
     added = TrialRow(1, 1, TrialState.COMPLETE, {"lr": 0.1}, {}, 0.1)
-    told = TrialRow(3, 3, TrialState.COMPLETE, {"lr": 0.1}, {"seed": 3}, 0.1)
-    assert best_trials([added, row(2, 0.5), told], 3) == [row(2, 0.5)]
+    told_trial = TrialRow(3, 3, TrialState.COMPLETE, {"lr": 0.1}, {"seed": 3}, 0.1)
+    assert best_trials([added, row(2, 0.5), told_trial], 3) == [row(2, 0.5)]
 
 
 def test_of_nothing_nothing() -> None:

@@ -135,11 +135,11 @@ def test_other_error_ends_the_outbox_and_is_raised_by_every_call(
 def test_delivery_may_post_another_delivery(outbox: Outbox) -> None:
     record: list[str] = []
 
-    def one() -> None:
+    def post_another() -> None:
         record.append("one")
         outbox.post(Delivery(record, "two"))
 
-    outbox.post(one)
+    outbox.post(post_another)
     assert outbox.wait(LONG)
     assert record == ["one", "two"]
 

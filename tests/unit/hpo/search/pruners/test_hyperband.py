@@ -42,9 +42,9 @@ class _HyperbandByNumber(optuna.pruners.HyperbandPruner):
     def _get_bracket_id(self, _study: optuna.Study, trial: optuna.trial.FrozenTrial) -> int:
         if not self._trial_allocation_budgets:  # before the first decision
             return 0
-        place = zlib.crc32(str(trial.number).encode()) % self._total_trial_allocation_budget
+        position = zlib.crc32(str(trial.number).encode()) % self._total_trial_allocation_budget
         ends = np.cumsum(self._trial_allocation_budgets)
-        return int(np.searchsorted(ends, place, side="right"))
+        return int(np.searchsorted(ends, position, side="right"))
 
 
 @pytest.mark.parametrize(("least", "reduction", "epochs"), [(1, 3, 9), (1, 2, 8), (2, 2, 9), (1, 3, 5)])

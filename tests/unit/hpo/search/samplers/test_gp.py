@@ -91,8 +91,8 @@ def test_suggestions_are_distinct_new_points_of_the_space(
     points = plan(space, known, seed)
     states = [FAIL, WAITING, RUNNING]
     history = [
-        observed(point, epochs=1 + place % 3) if place % 4 else Observation(point, states[place % 3])
-        for place, point in enumerate(points)
+        observed(point, epochs=1 + index % 3) if index % 4 else Observation(point, states[index % 3])
+        for index, point in enumerate(points)
     ]
     suggested = GpSampler().suggest(space, history, count, seed ^ 1, STARTUP)
     assert len(suggested) == count
@@ -102,7 +102,7 @@ def test_suggestions_are_distinct_new_points_of_the_space(
 
 
 def test_suggestions_end_when_no_cell_is_left() -> None:
-    points = [PAPER.point_at(place) for place in range(144)]
+    points = [PAPER.point_at(index) for index in range(144)]
     history = [observed(point) for point in points]
     left = GpSampler().suggest(PAPER, history[:-2], 4, 0, STARTUP)
     assert {cell(point) for point in left} == {cell(point) for point in points[-2:]}
@@ -131,9 +131,11 @@ def test_search_beats_random_search(space: SearchSpace) -> None:
 def test_short_curves_are_as_informative_as_long_ones() -> None:
     points = plan(PAPER, 24, 0)
     whole = [observed(point) for point in points]
-    short = [observed(point, epochs=3 if place % 4 == 0 else 1) for place, point in enumerate(points)]
-    (one,), (other,) = (GpSampler().suggest(PAPER, history, 1, 0, STARTUP) for history in (short, whole))
-    assert bowl(one) <= bowl(other) + 0.02
+    short = [observed(point, epochs=3 if index % 4 == 0 else 1) for index, point in enumerate(points)]
+    (point_after_short,), (point_after_whole,) = (
+        GpSampler().suggest(PAPER, history, 1, 0, STARTUP) for history in (short, whole)
+    )
+    assert bowl(point_after_short) <= bowl(point_after_whole) + 0.02
 
 
 def test_running_trial_counts_like_a_suggestion_of_the_same_call() -> None:

@@ -11,8 +11,10 @@ from hpo.values.space import Choices, Range, SearchSpace, cell
 
 @settings(max_examples=30)
 @given(st.sampled_from(SPACES), SEED, st.integers(0, 60), st.integers(0, 60))
-def test_longer_plan_begins_with_the_shorter(space: SearchSpace, seed: int, one: int, other: int) -> None:
-    shorter, longer = sorted((one, other))
+def test_longer_plan_begins_with_the_shorter(
+    space: SearchSpace, seed: int, count: int, other_count: int
+) -> None:
+    shorter, longer = sorted((count, other_count))
     assert plan(space, longer, seed)[:shorter] == plan(space, shorter, seed)
 
 
@@ -45,8 +47,8 @@ def test_plan_is_uniform_over_cells() -> None:
 
 
 def test_plan_draws_log_ranges_of_a_finite_space_by_the_logarithm() -> None:
-    one = {name: Choices((0.5,)) for name in ("lr", "momentum", "weight_decay")}
-    space = SearchSpace({**one, "batch_size": Range(4, 4096, log=True, integer=True)})
+    constants = {name: Choices((0.5,)) for name in ("lr", "momentum", "weight_decay")}
+    space = SearchSpace({**constants, "batch_size": Range(4, 4096, log=True, integer=True)})
     assert space.cells == 4093
     sizes = [plan(space, 1, seed)[0]["batch_size"] for seed in range(200)]
     assert 64 < median(sizes) < 256  # 128 is the middle of the logarithms, 2050 that of the numbers
