@@ -5,32 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from support.gp_spaces import SPACES, WIDE
+from support.spaces import PAPER
 
 from hpo.search.gp import SPREAD, final_losses, unit_coordinates
 from hpo.search.samplers.base import Observation
 from hpo.search.samplers.points import plan
-from hpo.values.space import Choices, Range, SearchSpace
+from hpo.values.space import SearchSpace
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
-PAPER = SearchSpace(
-    {
-        "lr": Choices((1e-3, 1e-2, 1e-1)),
-        "batch_size": Choices((16, 32, 64)),
-        "momentum": Choices((0.0, 0.85, 0.9, 0.95)),
-        "weight_decay": Choices((0.0, 1e-2, 1e-3, 1e-4)),
-    }
-)
-WIDE = SearchSpace(
-    {
-        "lr": Range(1e-4, 1.0, log=True),
-        "batch_size": Range(16, 64, integer=True),
-        "momentum": Range(0.0, 0.95),
-        "weight_decay": Choices((0.0,)),
-    }
-)
-LOGARITHMIC = SearchSpace({**WIDE.domains, "weight_decay": Range(1e-6, 1e-2, log=True)})
-SPACES = [PAPER, WIDE, LOGARITHMIC]
 POINT = PAPER.point_at(0)
 
 
