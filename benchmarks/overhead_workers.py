@@ -18,7 +18,7 @@ from hpo.store.connection import open_storage
 from hpo.study.completion import is_finished
 from hpo.study.schedule import ClaimRequest, claim
 from hpo.study.stored import load
-from hpo.values.epoch import EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
 from hpo.worker.report_target import ReportTarget
@@ -101,10 +101,11 @@ def epoch_result(number: int, epoch: int, epochs: int) -> EpochResult:
     return EpochResult(
         member=number,
         epoch=epoch,
-        phase=0,
-        train_loss=loss(number, epoch),
-        validation_loss=loss(number, epoch),
-        validation_accuracy=0.5,
+        metrics={
+            TRAIN_LOSS: loss(number, epoch),
+            VALIDATION_LOSS: loss(number, epoch),
+            VALIDATION_ACCURACY: 0.5,
+        },
         seconds=0.0,
         evaluation_seconds=0.0,
         status="finished" if epoch == epochs else "training",

@@ -83,9 +83,9 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
     }
     session, losses = trainer.start(candidates), dict.fromkeys(candidates, DIVERGED)
     while session.members:
-        for metrics in session.epoch():
-            finite = metrics.status != "diverged"
-            losses[metrics.member] = metrics.validation_loss if finite else DIVERGED
+        for result in session.epoch():
+            finite = result.status != "diverged"
+            losses[result.member] = result.objective if finite else DIVERGED
     return losses
 
 

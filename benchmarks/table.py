@@ -31,7 +31,7 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 from hpo.values.space import Cell, Point, cell
 from hpo.values.stage import Stage
 
@@ -54,7 +54,7 @@ def train(
     compiles = spec.engine.compile != "never" and spec.autotunes(stage, len(images))
     trainer = Trainer(
         Task(workload.factory, images, validation),
-        Recipe(budget, int(cells[0][1]["batch_size"]), seed=derive_seed(spec.seed, 5, seed)),
+        Recipe(budget, int(cells[0][1]["batch_size"]), seed=Purpose.TABLE_TRAINING.derive(spec.seed, seed)),
         AutotunedEngine(
             workload.network, settings.programs_path, TuningOptions(spec.precisions(stage), compiles)
         ),
@@ -64,21 +64,20 @@ def train(
     session = trainer.start(
         {
             number: Candidate(
-                point["lr"], point["momentum"], point["weight_decay"], derive_seed(spec.seed, 6, seed, number)
+                point["lr"],
+                point["momentum"],
+                point["weight_decay"],
+                Purpose.TABLE_WEIGHTS.derive(spec.seed, seed, number),
             )
             for number, point in cells
         }
     )
     curves: dict[int, list[Measured]] = defaultdict(list)
     while session.members:
-        for metrics in session.epoch():
-            curves[metrics.member].append(
+        for result in session.epoch():
+            curves[result.member].append(
                 Measured(
-                    metrics.train_loss,
-                    metrics.validation_loss,
-                    metrics.validation_accuracy,
-                    metrics.seconds,
-                    metrics.evaluation_seconds,
+                    **result.metrics, seconds=result.seconds, evaluation_seconds=result.evaluation_seconds
                 )
             )
     return [tuple(curves[number]) for number, _ in cells]

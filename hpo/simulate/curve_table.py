@@ -16,9 +16,12 @@ from pathlib import Path
 from statistics import fmean
 
 from hpo.errors import InputError
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, Metrics, are_finite
 from hpo.values.space import Cell, Point, SearchSpace, cell
 
 NOT_PARAMETERS = ("seed", "epoch")
+
+METRICS = (TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,13 @@ class Measured:
 
     @property
     def is_finite(self) -> bool:
-        """Return whether both losses are finite."""
-        return math.isfinite(self.train_loss) and math.isfinite(self.validation_loss)
+        """Return whether all metrics are finite."""
+        return are_finite(self.metrics)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Return the metrics by name."""
+        return {name: getattr(self, name) for name in METRICS}
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))

@@ -212,7 +212,7 @@ class _Search:
 
     def _finish(self, result: EpochResult, point: Point) -> None:
         """Update the best trial by the rule of `promote.best_trials`."""
-        candidate = (result.validation_loss, result.member, point)
+        candidate = (result.objective, result.member, point)
         if self._best is None or candidate[:2] < self._best[:2]:
             self._best = candidate
 
@@ -222,10 +222,7 @@ class _Search:
         return EpochResult(
             member=number,
             epoch=epoch,
-            phase=0,
-            train_loss=measured.train_loss,
-            validation_loss=measured.validation_loss,
-            validation_accuracy=measured.validation_accuracy,
+            metrics=measured.metrics,
             seconds=measured.seconds,
             evaluation_seconds=measured.evaluation_seconds,
             status="diverged" if not measured.is_finite else "finished" if last else "training",

@@ -12,7 +12,10 @@ from sqlalchemy import Connection, text
 
 from hpo.store.statements import Statement, columns
 from hpo.store.trials import set_attributes
-from hpo.values.epoch import EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+
+METRICS = (TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY)
+"""The metrics that have a column, in the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
     if not results:
         return set()
     rows = (
-        (trial_id, result.epoch, result.train_loss, result.validation_loss, result.validation_accuracy)
+        (trial_id, result.epoch, *(result.metrics[name] for name in METRICS))
         for trial_id, result in results.items()
     )
     return set(REPORT_EPOCHS(connection, *columns(rows, 5)).scalars())

@@ -16,7 +16,7 @@ from hpo.store.connection import Storage
 from hpo.study import lifecycle
 from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage
 from hpo.study.study import Study, search_seed
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 from hpo.values.space import Point, cell
 
 
@@ -102,7 +102,7 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
         return sampler.initial(spec.space, study.planned, spec.seed)
     rows = trials.read(connection, study.search_id)
     taken = {cell(row.point) for row in rows if row.number < inherited}
-    count, seed = study.planned - inherited, derive_seed(spec.seed, 4, inherited)
+    count, seed = study.planned - inherited, Purpose.FORK_PLAN.derive(spec.seed, inherited)
     return sampler.initial(spec.space, count, seed, taken)
 
 

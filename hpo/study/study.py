@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hpo.search.samplers.base import make_sampler
 from hpo.spec.study_spec import StudySpec
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
 
 
@@ -53,9 +53,9 @@ class Study:
 
 def search_seed(spec: StudySpec, number: int) -> int:
     """Return the seed of the initial weights of search trial `number`."""
-    return derive_seed(spec.seed, 0, number)
+    return Purpose.SEARCH_WEIGHTS.derive(spec.seed, number)
 
 
 def full_seed(spec: StudySpec, index: int) -> int:
     """Return the seed of the initial weights of the full training `index` of a promoted trial."""
-    return derive_seed(spec.seed, 1, index)
+    return Purpose.FULL_WEIGHTS.derive(spec.seed, index)

@@ -11,7 +11,7 @@ from hpo.store.results import TrialCurve
 from hpo.store.trials import TrialRow
 from hpo.study.pause import is_paused
 from hpo.study.study import Study, search_seed
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 from hpo.values.space import Point
 
 
@@ -34,7 +34,7 @@ def suggest(
     # Trials that others added through Optuna may lie outside the space.
     history = [_observation(row, curves[row.trial_id].losses) for row in rows if row.point in spec.space]
     # The seed depends on the trial number alone, so no two suggestions share a seed, whichever worker asks.
-    seed = derive_seed(spec.seed, 2, len(rows))
+    seed = Purpose.SUGGESTION.derive(spec.seed, len(rows))
     points = sampler.suggest(spec.space, history, count, seed, spec.sampler.startup)
     suggested: list[tuple[Point, Mapping[str, int]]] = [
         (point, {"seed": search_seed(spec, len(rows) + index)}) for index, point in enumerate(points)

@@ -16,7 +16,7 @@ from hpo.training.member import Member, MemberState
 from hpo.training.optimizers import Optimizer, create_optimizer
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class ActivePack:
         epochs = [member.progress.phase_epochs + later for member in self.members]
         self._pack.seed_dropout(
             [
-                derive_seed(member.candidate.seed, phase, epoch)
+                Purpose.DROPOUT.derive(member.candidate.seed, phase, epoch)
                 for member, epoch in zip(self.members, epochs, strict=True)
             ]
         )
@@ -192,7 +192,7 @@ class ActivePack:
             partial(self._engine.step, self._pack, self._optimizer, rule.clip),
             self._pack,
             batches.members(epochs),
-            seed=derive_seed(recipe.seed, phase, min(epochs), 2),
+            seed=Purpose.EPOCH_GENERATORS.derive(recipe.seed, phase, min(epochs)),
         )
         optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
         return _BegunEpoch(loop, self._pack.weights.copy(), optimizer)

@@ -11,7 +11,7 @@ from hpo.data.augment import affine
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import send
 from hpo.values.budget import Augmentation
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 
 Batch = tuple[Tensor, Tensor]
 
@@ -38,8 +38,8 @@ class PhaseBatches:
         """
         device = self.images.labels.device
         # With one seed, the augmentation would begin with the draws that made the order.
-        order_seed = derive_seed(self.seed, self.phase, epoch, 0)
-        augmentation_seed = derive_seed(self.seed, self.phase, epoch, 1)
+        order_seed = Purpose.EPOCH_ORDER.derive(self.seed, self.phase, epoch)
+        augmentation_seed = Purpose.EPOCH_AUGMENTATION.derive(self.seed, self.phase, epoch)
         generator = torch.Generator().manual_seed(order_seed)
         order = send(torch.randperm(len(self.images), generator=generator), device)
         transform = None

@@ -31,7 +31,7 @@ from hpo.training.networks import (
     score,
 )
 from hpo.training.weights import Tensors, Weights
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 
 
 class Pack:
@@ -83,7 +83,7 @@ class Pack:
         self._may_vectorise = not is_on_cpu if vectorised is None else vectorised
         if not is_on_cpu:
             normalise_in_float32(first)
-        self.seed_dropout([derive_seed(seed) for seed in seeds])
+        self.seed_dropout([Purpose.DROPOUT.derive(seed) for seed in seeds])
 
     def __len__(self) -> int:
         return len(self.weights.parameters)

@@ -13,7 +13,7 @@ from hpo.training.engines.base import Engine
 from hpo.training.member import Candidate, Member, MemberState, Progress, WaitingMember
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Weights
-from hpo.values.epoch import EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
 
 
 class PackSession:
@@ -125,14 +125,16 @@ class PackSession:
         return EpochResult(
             member=member.key,
             epoch=progress.epochs,
-            phase=progress.phase,
-            train_loss=train_loss,
-            validation_loss=loss,
-            validation_accuracy=outcome.accuracies[index],
+            metrics={
+                TRAIN_LOSS: train_loss,
+                VALIDATION_LOSS: loss,
+                VALIDATION_ACCURACY: outcome.accuracies[index],
+            },
             seconds=outcome.seconds * share,
             evaluation_seconds=outcome.evaluation_seconds * share,
             status=self._status(progress, train_loss, loss),
             kept_epoch=progress.epochs if self._budget.keep == "last" else progress.best_epoch,
+            phase=progress.phase,
         )
 
     def _status(self, progress: Progress, *losses: float) -> Literal["training", "finished", "diverged"]:

@@ -2,6 +2,7 @@ from .budget import Augmentation as Augmentation
 from .budget import Budget as Budget
 from .budget import Phase as Phase
 from .epoch import EpochResult as EpochResult
+from .epoch import Metrics as Metrics
 from .parameters import PARAMETERS as PARAMETERS
 from .parameters import Parameter as Parameter
 from .parameters import SpaceError as SpaceError
@@ -10,7 +11,7 @@ from .parameters import space_to_json as space_to_json
 from .precision import Precision as Precision
 from .precision import search_precisions as search_precisions
 from .section import Section as Section
-from .seeds import derive_seed as derive_seed
+from .seeds import Purpose as Purpose
 from .space import Cell as Cell
 from .space import Choices as Choices
 from .space import Domain as Domain

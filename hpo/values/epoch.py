@@ -1,27 +1,45 @@
 """The result of one epoch of one trial."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY = "train_loss", "validation_loss", "validation_accuracy"
+"""The metrics of the built-in training. Losses are means per example, the accuracy is a share."""
+
+OBJECTIVE = VALIDATION_LOSS
+"""The metric that a search minimises."""
+
+Metrics = Mapping[str, float]
+"""The metrics of one epoch by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
     """The result of one epoch for one member of a pack.
 
-    `epoch` counts from 1 over all phases of the budget, `phase` from 0. Losses are means per example,
-    accuracy is a share. `seconds` and `evaluation_seconds` are the member's share of the device time that the
-    pack took to train and to evaluate. Evaluation that overlaps with steps of the next epoch counts as
-    training. `kept_epoch` is the epoch whose weights are the result so far. `status`: the member trains on,
-    has used up the budget, or has a loss that is not finite.
+    `epoch` counts from 1 over all phases of the budget, `phase` from 0. `seconds` and `evaluation_seconds`
+    are the member's share of the device time that the pack took to train and to evaluate. Evaluation that
+    overlaps with steps of the next epoch counts as training. `kept_epoch` is the epoch whose weights are the
+    result so far. `status`: the member trains on, has used up the budget, or has a metric that is not finite.
     """
 
     member: int
     epoch: int
-    phase: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
+    metrics: Metrics
     seconds: float
     evaluation_seconds: float
     status: Literal["training", "finished", "diverged"]
     kept_epoch: int
+    phase: int = 0
+
+    @property
+    def objective(self) -> float:
+        """The metric that the search minimises."""
+        return self.metrics[OBJECTIVE]
+
+
+def are_finite(metrics: Metrics) -> bool:
+    """Return whether all metrics are finite numbers."""
+    return all(map(math.isfinite, metrics.values()))

@@ -10,7 +10,7 @@ from hpo.search.pruners.base import Peer, Pruner
 from hpo.search.pruners.none import NoPruner
 from hpo.store import results
 from hpo.store.results import TrialOutcome
-from hpo.values.epoch import EpochResult
+from hpo.values.epoch import VALIDATION_ACCURACY, EpochResult
 from hpo.worker.pack_trials import PackTrials
 from hpo.worker.report_target import Attributes, ReportTarget
 
@@ -83,8 +83,8 @@ class Outcomes:
         return TrialOutcome(TrialState.FAIL, None, attributes, result.epoch - 1)
 
     def _pruned(self, result: EpochResult) -> TrialOutcome:
-        attributes = self._attributes(result.validation_accuracy, result.epoch, result.epoch)
-        return TrialOutcome(TrialState.PRUNED, result.validation_loss, attributes, result.epoch)
+        attributes = self._attributes(result.metrics[VALIDATION_ACCURACY], result.epoch, result.epoch)
+        return TrialOutcome(TrialState.PRUNED, result.objective, attributes, result.epoch)
 
     def _attributes(self, accuracy: float, kept_epoch: int, epochs: int) -> dict[str, Any]:
         return {

@@ -150,7 +150,7 @@ class PackRunner:
         if self._clock() < self._next_log:
             return
         self._next_log = self._clock() + self._limits.log_seconds
-        losses = (f"trial {r.member}, epoch {r.epoch}: loss {r.validation_loss:.4f}" for r in results)
+        losses = (f"trial {r.member}, epoch {r.epoch}: loss {r.objective:.4f}" for r in results)
         log.info("%s: %s", stage, "; ".join(losses))
 
 

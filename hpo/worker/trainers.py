@@ -14,7 +14,7 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.precision import Precision
-from hpo.values.seeds import derive_seed
+from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
 from hpo.worker.context import WorkerContext
 from hpo.worker.interruption import Interruption
@@ -37,7 +37,7 @@ class TrainerFactory:
         train, validation = self._images[stage]
         return Trainer(
             Task(self._workload.factory, train, validation),
-            Recipe(self._spec.budget(stage), batch_size, seed=derive_seed(self._spec.seed, 3)),
+            Recipe(self._spec.budget(stage), batch_size, seed=Purpose.TRAINING.derive(self._spec.seed)),
             self._engine(stage, len(train)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),
         )

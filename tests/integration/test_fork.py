@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from sqlalchemy import func, select
 from support.claims import claim
 from support.clients import Claims, at_once, fork_or_run_trials, fork_study, loss
+from support.epochs import epoch_result
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.base import Observation
@@ -31,7 +32,6 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
-from hpo.values.epoch import EpochResult
 from hpo.values.parameters import parse_space
 from hpo.values.space import cell
 
@@ -61,8 +61,14 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
         for trial in trials:
             value, trial_id = loss(trial.point), trial.lease.trial_id
             for epoch in (1, 2):
-                result = EpochResult(
-                    trial.number, epoch, 0, 2.0, value + 2 - epoch, 0.25, 1.0, 0.5, "training", kept_epoch=2
+                result = epoch_result(
+                    trial.number,
+                    epoch,
+                    value + 2 - epoch,
+                    train_loss=2.0,
+                    validation_accuracy=0.25,
+                    evaluation_seconds=0.5,
+                    kept_epoch=2,
                 )
                 results.report(connection, {trial_id: result})
             costs.charge(connection, {trial_id: {"training": 2.0}})

@@ -19,6 +19,7 @@ import torch
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from support.claims import claim, claim_lost
+from support.epochs import epoch_result
 from support.processes import until, wait_for_line
 from support.reporters import patient_runtime, reporter, target
 from support.shell import SMALL_STUDY, Shell
@@ -451,7 +452,7 @@ def test_frozen_worker_that_lost_its_trial_writes_nothing_of_it(shell: Shell, st
     until("the end of the two others", lambda: len(execute(storage, complete)) == 2 or None)
     assert epochs(storage, trial.lease.trial_id) == known
     last = len(known) + 1
-    result = EpochResult(trial.number, last, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "finished", kept_epoch=last)
+    result = epoch_result(trial.number, last, 0.5, train_loss=0.5, status="finished")
     with Outbox() as outbox:
         pack = reporter(target(storage, study, worker="another"), [trial], outbox)
         assert pack.report([result]) == {trial.number}
@@ -552,7 +553,7 @@ def test_lost_answer_to_a_commit_charges_an_epoch_once(storage: Storage, spec: S
     cut = UnreliableStorage.over(storage, Link(lost_commits=1))
     with Outbox() as outbox:
         pack = reporter(target(cut, study), trials, outbox)
-        pack.report([EpochResult(0, 1, 0, 0.5, 0.5, 0.5, 1.0, 0.25, "training", kept_epoch=1)])
+        pack.report([epoch_result(0, 1, 0.5, train_loss=0.5)])
         assert outbox.wait(PATIENCE)
     assert epochs(storage, trials[0].lease.trial_id) == [1]
     with storage.transaction() as opened:

@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from support.claims import claim
 from support.clients import expire_leases, loss
+from support.epochs import epoch_result
 from support.reporters import reporter, target
 
 from hpo.errors import UnavailableError
@@ -90,7 +91,7 @@ class Trainer:
 def result(number: int, ends: float, epoch: int) -> EpochResult:
     falling = ends * (1 + 1 / epoch)
     state = "finished" if epoch == EPOCHS else "training"
-    return EpochResult(number, epoch, 0, falling, falling, 0.5, 1.0, 0.25, state, epoch)  # type: ignore[arg-type]
+    return epoch_result(number, epoch, falling, train_loss=falling, status=state)
 
 
 @pytest.fixture

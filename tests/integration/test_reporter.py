@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 from support.claims import claim
+from support.epochs import epoch_result
 from support.reporters import reporter, target
 from support.unreliable_storage import Link, UnreliableStorage
 
@@ -49,7 +50,9 @@ def epoch(
     kept: int | None = None,
     accuracy: float = 0.5,
 ) -> EpochResult:
-    return EpochResult(member, number, 0, 2 * loss, loss, accuracy, 1.0, 0.25, state, kept or number)
+    return epoch_result(
+        member, number, loss, validation_accuracy=accuracy, status=state, kept_epoch=kept or number
+    )
 
 
 @pytest.fixture

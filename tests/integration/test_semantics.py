@@ -30,6 +30,7 @@ from sqlalchemy import Connection, create_engine, text
 from support import reporters
 from support.claims import claim
 from support.clients import at_once, create_study, run_trials
+from support.epochs import epoch_result
 from support.reporters import patient_runtime, target
 
 from hpo.errors import InputError, StorageError, UnavailableError
@@ -119,10 +120,7 @@ def cut_connections(storage: Storage) -> None:
 
 
 def losses(epoch: int, by_number: Mapping[int, float]) -> list[EpochResult]:
-    return [
-        EpochResult(number, epoch, 0, loss, loss, 0.5, 1.0, 0.25, "training", kept_epoch=epoch)
-        for number, loss in by_number.items()
-    ]
+    return [epoch_result(number, epoch, loss, train_loss=loss) for number, loss in by_number.items()]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from sqlalchemy import func, select
 from support.claims import claim
 from support.clients import at_once, create_study
+from support.epochs import epoch_result
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.points import plan
@@ -310,7 +311,7 @@ def test_foreign_study_is_not_found(storage: Storage) -> None:
 
 
 def report(number: int, epoch: int, loss: float) -> EpochResult:
-    return EpochResult(number, epoch, 0, 2 * loss, loss, 0.9, 1.0, 0.5, "training", kept_epoch=epoch)
+    return epoch_result(number, epoch, loss, validation_accuracy=0.9, evaluation_seconds=0.5)
 
 
 @pytest.fixture

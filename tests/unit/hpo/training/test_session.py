@@ -33,7 +33,7 @@ from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Augmentation, Budget, Phase
-from hpo.values.epoch import EpochResult
+from hpo.values.epoch import VALIDATION_ACCURACY, EpochResult
 
 HASTY = Candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
 """Soon stopped early."""
@@ -47,7 +47,7 @@ def loss_of(weights: dict[str, Tensor], factory: Callable[[], nn.Module], valida
 
 
 def validation_losses(results: list[EpochResult]) -> list[float]:
-    return [result.validation_loss for result in results]
+    return [result.objective for result in results]
 
 
 def test_members_learn_and_have_a_result_for_each_epoch() -> None:
@@ -56,16 +56,16 @@ def test_members_learn_and_have_a_result_for_each_epoch() -> None:
     for curve in results.values():
         assert [result.epoch for result in curve] == [1, 2, 3]
         assert [result.status for result in curve] == ["training", "training", "finished"]
-    assert results[7][-1].validation_accuracy > 0.9
-    assert results[7][-1].validation_loss < results[7][0].validation_loss
-    assert results[3][-1].validation_loss > results[7][-1].validation_loss
+    assert results[7][-1].metrics[VALIDATION_ACCURACY] > 0.9
+    assert results[7][-1].objective < results[7][0].objective
+    assert results[3][-1].objective > results[7][-1].objective
 
 
 def test_losses_are_means_per_example_though_the_last_batch_is_smaller() -> None:
     session = small_trainer(Budget("mini", (Phase("sgd", 1),), "last"), batch_size=30).start({0: SLOW})
     (result,) = session.epoch()
     weights = session.weights(0)
-    assert result.validation_loss == pytest.approx(loss_of(weights, linear, images(1, 70)), abs=1e-6)
+    assert result.objective == pytest.approx(loss_of(weights, linear, images(1, 70)), abs=1e-6)
 
 
 def test_a_single_last_image_is_left_out_for_batch_normalisation() -> None:
