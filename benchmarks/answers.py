@@ -68,7 +68,7 @@ def main() -> None:
         lenet_spec("answers", arguments.quick, pruner={"name": "asha"}),
         Settings.from_environment(),
     )
-    setup = Setup(open_storage(settings), spec, Workload(spec, settings.data_path), settings)
+    setup = Setup(open_storage(settings), spec, Workload.open(spec, settings), settings)
     result = Result.begin(
         "answers", f"{describe(spec)}; ASHA, one worker", 1 if arguments.quick else arguments.runs
     )

@@ -131,7 +131,7 @@ def train_cell(
 def main() -> None:
     loop, file, *names = sys.argv[1:]
     spec = StudySpec.load(Path(file))
-    workload = Workload(spec, Settings.from_environment().data_path)
+    workload = Workload.open(spec, Settings.from_environment())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     print(paper_loop(spec, workload) if loop == "paper" else optuna_loop(spec, workload, *names))
 

@@ -66,7 +66,7 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
     precision, seed = VARIANTS[variant].precision, VARIANTS[variant].seed_offset
     raw = StudySpec.load(LENET_FILE).to_json()
     spec = StudySpec.parse(raw | {"model": {"name": model}, "pruner": {"name": "none"}}, "benchmark")
-    workload = Workload(spec, Settings.from_environment().data_path)
+    workload = Workload.open(spec, Settings.from_environment())
     train, validation = workload.images("search", "cpu")
     trainer = Trainer(
         Task(workload.factory, train.subset(torch.arange(options.images)), validation),

@@ -49,7 +49,7 @@ def train(
     torch.set_num_threads(1)
     keep_freed_memory()
     settings = Settings.from_environment()
-    workload = Workload(spec, settings.data_path)
+    workload = Workload.open(spec, settings)
     images, validation = workload.images(stage, "cpu")
     compiles = spec.engine.compile != "never" and spec.autotunes(stage, len(images))
     trainer = Trainer(

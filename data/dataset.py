@@ -80,18 +80,35 @@ class Labelled:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayFacts:
+    """Facts about the arrays of a data set, computed when they were written.
+
+    `train` and `test` are `Labelled.sha256` of the two parts. `content` is the hash of both and of the
+    classes. `mean` and `std` are those of the training pixels / 255, one per channel.
+    """
+
+    content: str
+    train: str
+    test: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A named data set. Label i means `classes[i]`.
 
     Each part is read when it is loaded. The parts are read separately, so that a study can leave the test
-    part untouched until its last step.
+    part untouched until its last step. `facts` is None for a data set that is not mapped, see
+    `hpo.data.arrays`.
     """
 
     name: str
     classes: tuple[str, ...]
     read_train: Callable[[], Labelled]
     read_test: Callable[[], Labelled]
+    facts: ArrayFacts | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
@@ -102,7 +119,7 @@ class Dataset:
         return self._within_classes("train", self.read_train())
 
     def load_test(self) -> Labelled:
-        """Read the test part. Only for the last step of a study. Raises DataError as `load_train` does."""
+        """Read the test part, to score or to hash it. Raises DataError as `load_train` does."""
         return self._within_classes("test", self.read_test())
 
     def _within_classes(self, part: str, labelled: Labelled) -> Labelled:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,15 +13,17 @@ from hpo.data.dataset import DataError, Labelled
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceImages:
-    """`images` `(N, C, H, W)` uint8 and `labels` `(N,)` int64 on one device.
+    """N images and their `labels` `(N,)` int64 on one device.
 
-    `mean` and `std` `(C, 1, 1)` are those of pixels / 255. Their dtype is that of batches.
+    Image i is row `rows[i]` of `images` `(M, C, H, W)` uint8, or row i if `rows` is None. `mean` and `std`
+    `(C, 1, 1)` are those of pixels / 255. Their dtype is that of batches.
     """
 
     images: Tensor
     labels: Tensor
     mean: Tensor
     std: Tensor
+    rows: Tensor | None = None
 
     @classmethod
     def from_labelled(
@@ -30,7 +34,9 @@ class DeviceImages:
         std: Sequence[float],
         dtype: torch.dtype = torch.float32,
     ) -> "DeviceImages":
-        """Copy `labelled` to `device`. `mean` and `std` have one number per channel.
+        """Return all images of `labelled` on `device`. `mean` and `std` have one number per channel.
+
+        On a CPU they are the arrays of `labelled`, not copies.
 
         Raises DataError for another count of numbers, and for a std that is not above 0.
         """
@@ -47,14 +53,33 @@ class DeviceImages:
             torch.tensor(std, dtype=dtype, device=device).view(-1, 1, 1),
         )
 
+    @classmethod
+    def from_rows(
+        cls,
+        labelled: Labelled,
+        rows: npt.NDArray[np.int64],
+        device: torch.device | str,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> "DeviceImages":
+        """Return the images of `labelled` at `rows` `(N,)` on `device`.
+
+        On a CPU they stay in the array of `labelled`, so that processes which map it share one copy. Another
+        device gets the chosen rows alone. Raises DataError as `from_labelled` does.
+        """
+        if torch.device(device).type != "cpu":
+            chosen = Labelled(labelled.images[rows], labelled.labels[rows])
+            return cls.from_labelled(chosen, device, mean, std)
+        whole, index = cls.from_labelled(labelled, device, mean, std), torch.from_numpy(rows)
+        return replace(whole, labels=whole.labels.index_select(0, index), rows=index)
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> "DeviceImages":
         """Return a copy of the images at `index`, int64 on the same device."""
-        return replace(
-            self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
-        )
+        images = self.images.index_select(0, self._rows_at(index))
+        return replace(self, images=images, labels=self.labels.index_select(0, index), rows=None)
 
     def batch(
         self, index: Tensor, transform: Callable[[Tensor], Tensor] | None = None
@@ -65,7 +90,10 @@ class DeviceImages:
         1, before normalisation.
         """
         # For bytes on a CPU, index_select is ten times as fast as images[index].
-        images = self.images.index_select(0, index).to(self.mean.dtype).div_(255)
+        images = self.images.index_select(0, self._rows_at(index)).to(self.mean.dtype).div_(255)
         if transform is not None:
             images = transform(images)
         return (images - self.mean) / self.std, self.labels.index_select(0, index)
+
+    def _rows_at(self, index: Tensor) -> Tensor:
+        return index if self.rows is None else self.rows.index_select(0, index)

@@ -5,6 +5,8 @@ They are part of scikit-learn and need neither a download nor a folder.
 
 import string
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,12 +15,20 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from hpo.data.dataset import Dataset, Labelled
+from hpo.data.signature import file_signature
 
 SIDE, MARGIN = 20, 4  # MNIST centres its digits, 20 pixels high, in 28x28
 
 
 def open_digits() -> Dataset:
     return Dataset("digits", tuple(string.digits), partial(_read, train=True), partial(_read, train=False))
+
+
+def digits_signature() -> str | None:
+    """Return the signature of the packages that hold, split and resize the scans."""
+    return file_signature(
+        [Path(__file__)], *(f"{name} {version(name)}" for name in ("scikit-learn", "pillow"))
+    )
 
 
 def _read(train: bool) -> Labelled:

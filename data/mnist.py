@@ -13,6 +13,7 @@ import numpy as np
 
 from hpo.data import idx
 from hpo.data.dataset import DataError, Dataset, Labelled
+from hpo.data.signature import file_signature
 
 BY_CLASS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MERGED = "cijklmopsuvwxyz"
@@ -50,6 +51,12 @@ def fetch_mnist(name: str, root: Path) -> None:
             reason = " ".join(str(error).split())
             raise DataError(f"{name} could not be downloaded to {_raw(name, root)}: {reason}") from error
         _check(name, root, train)
+
+
+def mnist_signature(name: str, root: Path) -> str | None:
+    """Return the signature of the files of `name` under `root`, None if one is missing."""
+    readers = (Path(__file__), Path(idx.__file__))
+    return file_signature([*_files(name, root, True), *_files(name, root, False), *readers], name)
 
 
 def _read(name: str, root: Path, train: bool) -> Labelled:

@@ -53,6 +53,23 @@ def open_dataset(name: str, root: Path) -> Dataset:
     return open_own(name)
 
 
+def signature(name: str, root: Path) -> str | None:
+    """Return a digest of the names, sizes and times of the files that the data set `name` is read from.
+
+    An equal signature means an unchanged data set. None: only reading it tells, because a file is missing or
+    a user's own function makes the data set.
+    """
+    if name == "digits":
+        from hpo.data.digits import digits_signature
+
+        return digits_signature()
+    if name in _MNIST:
+        from hpo.data.mnist import mnist_signature
+
+        return mnist_signature(name, root)
+    return None
+
+
 def fetch(name: str, root: Path) -> None:
     """Download the data set `name` to `root`, from torchvision's mirrors and with its checksums.
 

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     )
     home: Path = Field(
         default=user_data_path("hpo", appauthor=False),
-        description="Folder of the embedded server and of compiled programs. "
+        description="Folder of the embedded server, of compiled programs and of mapped images. "
         "Unset: `hpo` in the platform's folder for user data.",
     )
     data_dir: Path | None = Field(
@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     def data_path(self) -> Path:
         """Return the folder of the image data sets."""
         return (self.data_dir or self.home / "data").expanduser().absolute()
+
+    @cached_property
+    def arrays_path(self) -> Path:
+        """Return the folder of the images that the processes of this machine map."""
+        return (self.home / "arrays").expanduser().absolute()
 
     @cached_property
     def artifacts_path(self) -> Path:

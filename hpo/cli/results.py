@@ -68,7 +68,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         from hpo.export.export import export_bundle
         from hpo.training.workload import Workload
 
-        workload = Workload(study.spec, settings.data_path)
+        workload = Workload.open(study.spec, settings)
         metrics = export_bundle(storage, study, workload, settings.artifacts_path, bundle)
         low, high = metrics.accuracy_interval
         message(

@@ -210,7 +210,7 @@ def _checked(file: Path) -> tuple[StudySpec, Settings]:
     parse_url(settings)
     from hpo.training.workload import checked_workload
 
-    checked_workload(spec, settings.data_path, str(file))
+    checked_workload(spec, settings, str(file))
     return spec, settings
 
 

@@ -53,7 +53,7 @@ def run_study(
     `source` names the study file in messages. `bundle` is the folder of the exported model; by default it is
     below the artifacts of the study. Raises `HpoError`.
     """
-    workload = checked_workload(spec, settings.data_path, source)
+    workload = checked_workload(spec, settings, source)
     storage = open_storage(settings)
     creation = create(storage, spec, source)
     study = creation.study

@@ -71,7 +71,7 @@ def run_worker(options: WorkerOptions) -> None:
         else open_study(options.study)
     )
     try:
-        workload = Workload(study.spec, settings.data_path)
+        workload = Workload.open(study.spec, settings)
     except OwnDataError as error:
         if not options.lifeline:
             raise

@@ -3,18 +3,18 @@
 import json
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from hpo import models
+from hpo.data.arrays import open_mapped
 from hpo.data.dataset import DataInputError, Dataset, Labelled
 from hpo.data.device import DeviceImages
-from hpo.data.registry import open_dataset
-from hpo.data.splits import Fractions, Index, Splits, split
+from hpo.data.splits import Fractions, Splits, split
 from hpo.data.statistics import statistics
 from hpo.errors import InputError
+from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.program import NetworkSpec
 from hpo.values.stage import Stage
@@ -27,10 +27,14 @@ class Workload:
     the data are missing or damaged.
     """
 
-    def __init__(self, spec: StudySpec, data_path: Path) -> None:
-        self.spec = spec
-        self.dataset: Dataset = open_dataset(spec.data.name, data_path)
-        self.train: Labelled = self.dataset.load_train()
+    def __init__(self, spec: StudySpec, dataset: Dataset) -> None:
+        self.spec, self.dataset = spec, dataset
+        self.train: Labelled = dataset.load_train()
+
+    @classmethod
+    def open(cls, spec: StudySpec, settings: Settings, content: str | None = None) -> "Workload":
+        """Return the workload of a spec with the mapped arrays of its data set, see `open_mapped`."""
+        return cls(spec, open_mapped(spec.data.name, settings.data_path, settings.arrays_path, content))
 
     @cached_property
     def splits(self) -> Splits:
@@ -52,7 +56,7 @@ class Workload:
 
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        computed = statistics(self.train, self.dataset.classes)
+        computed = self.dataset.facts or statistics(self.train, self.dataset.classes)
         return computed.mean, computed.std
 
     @property
@@ -78,12 +82,9 @@ class Workload:
         else:
             parts = (self.splits.train, self.splits.mini)
         train, validation = (
-            DeviceImages.from_labelled(self._part(index), device, self.mean, self.std) for index in parts
+            DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
         )
         return train, validation
-
-    def _part(self, index: Index) -> Labelled:
-        return Labelled(self.train.images[index], self.train.labels[index])
 
     def check(self) -> None:
         """Raise InputError, ModelError or DataError if the network cannot learn these images."""
@@ -92,14 +93,14 @@ class Workload:
         check_network(self.spec.model.name, self.factory, shape, len(self.dataset.classes))
 
 
-def checked_workload(spec: StudySpec, data_path: Path, source: str) -> Workload:
+def checked_workload(spec: StudySpec, settings: Settings, source: str) -> Workload:
     """Return the workload of a study file, once its network can learn its images.
 
     `source` names the file in messages. Raises InputError for a mistake in the file, in the user's network or
     in the user's data, and DataError if the files of a data set are missing or damaged.
     """
     try:
-        workload = Workload(spec, data_path)
+        workload = Workload.open(spec, settings)
         workload.check()
     except DataInputError as error:
         key, value = f"data.{error.key}", getattr(spec.data, error.key)

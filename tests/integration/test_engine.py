@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.engines import ProgramOnlyPack
+from support.workloads import digits_workload
 from torch import Tensor
 
 from hpo.artifacts.folder import ArtifactFolder
@@ -28,7 +29,6 @@ from hpo.training.pack import Pack
 from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
 from hpo.training.weights import Weights
-from hpo.training.workload import Workload
 from hpo.values.budget import Phase
 from hpo.values.epoch import TRAIN_LOSS, EpochResult
 from hpo.worker.trial_files import TrialFiles
@@ -129,7 +129,7 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
     programs: Path, tmp_path: Path, spec: Callable[..., StudySpec]
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
-    workload, files = Workload(digits, tmp_path), TrialFiles(ArtifactFolder(tmp_path / "study"))
+    workload, files = digits_workload(digits), TrialFiles(ArtifactFolder(tmp_path / "study"))
     task = Task(workload.factory, *workload.images("search", "cpu"))
     trainer = Trainer(task, Recipe(digits.budget("search"), 16, 3), compiled_engine(programs))
     session = trainer.start(dict(enumerate(CANDIDATES)))

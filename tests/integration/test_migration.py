@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from support.claims import claim
 from support.clients import at_once, table_names
+from support.workloads import digits_workload
 
 from hpo.errors import StorageError
 from hpo.spec.study_spec import StudySpec
@@ -32,7 +33,6 @@ from hpo.study.pause import is_paused
 from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
-from hpo.training.workload import Workload
 from hpo.worker.context import WorkerSettings
 from hpo.worker.worker import Worker
 
@@ -281,7 +281,7 @@ def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp
     with restored.transaction() as connection:
         old = results.curves(connection, study.search_id)
     ended = {row.number: row for row in rows(restored, study) if row.state.is_finished()}
-    Worker(restored, study, Workload(study.spec, tmp_path), WorkerSettings("w", "cpu", tmp_path)).run()
+    Worker(restored, study, digits_workload(study.spec), WorkerSettings("w", "cpu", tmp_path)).run()
     after = rows(restored, study)
     assert [row.number for row in after] == list(range(24))
     assert {row.state for row in after} == {TrialState.COMPLETE, TrialState.PRUNED}

@@ -24,6 +24,7 @@ from support.processes import until, wait_for_line
 from support.reporters import patient_runtime, reporter, target
 from support.shell import SMALL_STUDY, Shell
 from support.unreliable_storage import Link, UnreliableStorage
+from support.workloads import digits_workload
 
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.errors import UnavailableError
@@ -36,7 +37,6 @@ from hpo.study.schedule import WIDTH, LeasedTrial
 from hpo.study.stored import load
 from hpo.study.study import Study
 from hpo.training.session import PackSession
-from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
 from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerSettings
@@ -95,7 +95,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         small = {"data": DIGITS, "space": {"batch_size": 16}, "search": {"trials": 2, "epochs": EPOCHS}}
         study = create(storage, spec(**{**small, **changes}), "test").study
         options = WorkerSettings("w", "cpu", tmp_path, width=width, promotes=promotes)
-        return Worker(storage, study, Workload(study.spec, tmp_path), options, patient_runtime())
+        return Worker(storage, study, digits_workload(study.spec), options, patient_runtime())
 
     return made
 
@@ -388,7 +388,7 @@ def test_worker_stopped_in_an_outage_ends_in_time(shell: Shell, storage: Storage
     # The next one carries on; of what could not be told, nothing stands in its way.
     execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
     artifacts = shell.folder / "home" / "artifacts"
-    Worker(storage, study, Workload(study.spec, shell.folder), WorkerSettings("next", "cpu", artifacts)).run()
+    Worker(storage, study, digits_workload(study.spec), WorkerSettings("next", "cpu", artifacts)).run()
     for row in rows(storage, study):
         assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "next")
         assert epochs(storage, row.trial_id) == list(range(1, 21))

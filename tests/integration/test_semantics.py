@@ -32,6 +32,7 @@ from support.claims import claim
 from support.clients import at_once, create_study, run_trials
 from support.epochs import epoch_result
 from support.reporters import patient_runtime, target
+from support.workloads import digits_workload
 
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.search.samplers.tpe import TpeSampler
@@ -49,7 +50,6 @@ from hpo.study.stored import load
 from hpo.study.study import Study
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
-from hpo.training.workload import Workload
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point, cell
 from hpo.worker.context import WorkerSettings
@@ -138,7 +138,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         small = {"data": DIGITS, "space": ONE_PACK, "search": {"trials": 3, "epochs": 3}, **changes}
         study = create(storage, spec(**small), "test").study
         settings = WorkerSettings("w", "cpu", tmp_path)
-        return Worker(storage, study, Workload(study.spec, tmp_path), settings, patient_runtime())
+        return Worker(storage, study, digits_workload(study.spec), settings, patient_runtime())
 
     return made
 

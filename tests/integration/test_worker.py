@@ -29,6 +29,7 @@ from support.small_worker import (
     use_small_network,
 )
 from support.unreliable_storage import Link, UnreliableStorage
+from support.workloads import digits_workload
 from torch import nn
 
 from hpo import models
@@ -42,7 +43,6 @@ from hpo.study.schedule import WIDTH
 from hpo.study.status import status
 from hpo.study.stored import remove
 from hpo.training.pack import Pack
-from hpo.training.workload import Workload
 from hpo.worker.context import WorkerSettings
 from hpo.worker.runtime import Runtime
 from hpo.worker.worker import Worker
@@ -72,7 +72,7 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
         torch.set_num_threads(1)
         small = {"data": DIGITS, "search": {"trials": 4, "epochs": 1}, **changes}
         study = create(storage, spec(**small), "test").study
-        workload = Workload(study.spec, tmp_path)
+        workload = digits_workload(study.spec)
         options = WorkerSettings("w", "cpu", tmp_path, promotes=promotes, width=width, fills=fills)
         return Worker(storage, study, workload, options, patient_runtime())
 

@@ -28,6 +28,7 @@ from hpo.values.stage import Stage
 from hpo.worker.context import WorkerSettings
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
+from support.workloads import digits_workload
 
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
 
@@ -108,7 +109,7 @@ class WorkerFactory:
         }
         study = create(self.storage, self.spec(**small), "test").study
         if self._workload is None:
-            self._workload = Workload(study.spec, self.folder)
+            self._workload = digits_workload(study.spec)
         return Worker(
             self.storage,
             study,

@@ -51,6 +51,27 @@ def test_subset_is_indexed_from_zero(labelled: Labelled) -> None:
         assert torch.equal(got, expected)
 
 
+def test_rows_on_a_cpu_are_read_from_the_array_itself(labelled: Labelled) -> None:
+    rows = np.array([3, 7, 11, 29])
+    images = DeviceImages.from_rows(labelled, rows, "cpu", MEAN, STD)
+    assert len(images) == 4
+    assert np.shares_memory(images.images.numpy(), labelled.images)
+    copied = DeviceImages.from_labelled(
+        Labelled(labelled.images[rows], labelled.labels[rows]), "cpu", MEAN, STD
+    )
+    index = torch.tensor([2, 0, 3])
+    for part in (images, images.subset(torch.arange(4))):
+        for got, expected in zip(part.batch(index), copied.batch(index), strict=True):
+            assert torch.equal(got, expected)
+
+
+def test_rows_on_another_device_are_copied_there(labelled: Labelled) -> None:
+    images = DeviceImages.from_rows(labelled, np.array([3, 7]), "meta", MEAN, STD)
+    assert images.rows is None
+    assert images.images.shape == (2, 1, 4, 6)
+    assert images.images.device.type == "meta"
+
+
 def test_transform_gets_pixels_between_zero_and_one(labelled: Labelled) -> None:
     images = DeviceImages.from_labelled(labelled, "cpu", MEAN, STD)
     seen = []

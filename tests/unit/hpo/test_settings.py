@@ -29,6 +29,7 @@ def test_defaults_lie_in_one_folder_of_the_user() -> None:
     assert settings.home.is_absolute()
     assert settings.home.name == "hpo"
     assert settings.data_path == settings.home / "data"
+    assert settings.arrays_path == settings.home / "arrays"
     assert settings.artifacts_path == settings.home / "artifacts"
     assert settings.server_path == settings.home / "postgres"
 
@@ -40,6 +41,7 @@ def test_home_moves_all_folders_and_each_folder_has_a_variable(
     monkeypatch.setenv("HPO_DATA_DIR", str(tmp_path / "images"))
     settings = Settings.from_environment()
     assert settings.data_path == tmp_path / "images"
+    assert settings.arrays_path == tmp_path / "arrays"
     assert settings.artifacts_path == tmp_path / "artifacts"
     assert settings.server_path == tmp_path / "postgres"
     monkeypatch.setenv("HPO_ARTIFACTS", "/weights")

@@ -2,11 +2,16 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from support import study_file
+from support.workloads import digits_workload
 
 from hpo.errors import InputError
-from hpo.training.workload import checked_workload
+from hpo.settings import Settings
+from hpo.training.workload import Workload, checked_workload
+from hpo.values.stage import STAGES
 
 OWN = """
 import numpy as np
@@ -58,4 +63,25 @@ def test_mistake_names_file_key_and_value(
     monkeypatch.delitem(sys.modules, "own_workload", raising=False)
     spec = study_file.load(study_file.TEXT.replace(right, wrong))
     with pytest.raises(InputError, match=f"^{re.escape(f'my.toml: {message}')}"):
-        checked_workload(spec, tmp_path, "my.toml")
+        checked_workload(spec, Settings(home=tmp_path), "my.toml")
+
+
+def test_search_and_full_training_share_the_mapped_images(tmp_path: Path) -> None:
+    spec = study_file.load()
+    mapped = Workload.open(spec, Settings(home=tmp_path))
+    pixels = mapped.train.images
+    for stage in STAGES:
+        for images in mapped.images(stage, "cpu"):
+            assert np.shares_memory(images.images.numpy(), pixels)
+
+
+def test_mapped_and_read_images_make_the_same_batches(tmp_path: Path) -> None:
+    spec = study_file.load()
+    mapped, read = Workload.open(spec, Settings(home=tmp_path)), digits_workload(spec)
+    assert (mapped.mean, mapped.std) == (read.mean, read.std)
+    for stage in STAGES:
+        for shared, own in zip(mapped.images(stage, "cpu"), read.images(stage, "cpu"), strict=True):
+            copied = own.subset(torch.arange(len(own)))
+            index = torch.randperm(len(shared))[:64]
+            for got, expected in zip(shared.batch(index), copied.batch(index), strict=True):
+                assert torch.equal(got, expected)

@@ -1,0 +1,198 @@
+"""The arrays of data sets on one machine: written once, and mapped by every process.
+
+A folder of arrays is named by the hash of its content, so it never changes and may be deleted at any time:
+a process that maps it keeps its pages, and the next one writes it again.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+
+from hpo.data.dataset import ArrayFacts, DataError, Dataset, Labelled
+from hpo.data.registry import check, open_dataset, signature
+from hpo.data.statistics import statistics
+
+META, INDEX = "meta.json", "index"
+HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def open_mapped(name: str, data_path: Path, arrays_path: Path, content: str | None = None) -> Dataset:
+    """Return the data set `name`, mapped from `arrays_path` and written there first if it is missing.
+
+    `content` is the hash of the arrays to map. Without it a registered data set is looked up by its files
+    under `data_path`, and a user's own function is called. Any number of processes may call this at once.
+    If `content` is not on this machine, the data set is read or made, and its hash may be another one.
+    Raises DataError as `open_dataset` and `ArrayStore.write` do.
+    """
+    check(name)
+    store = ArrayStore(arrays_path)
+    dataset = find_mapped(name, data_path, arrays_path, content)
+    if dataset is not None:
+        return dataset
+    with store.lock(name):
+        dataset = find_mapped(name, data_path, arrays_path, content)  # another process may have written it
+        if dataset is not None:
+            return dataset
+        before = signature(name, data_path)
+        written = store.write(open_dataset(name, data_path))
+        if before is not None and signature(name, data_path) == before:
+            store.index(before, written)
+    dataset = store.find(name, written)
+    if dataset is None:
+        raise DataError(f"{store.root / written}: was deleted while it was being written")
+    return dataset
+
+
+def find_mapped(name: str, data_path: Path, arrays_path: Path, content: str | None = None) -> Dataset | None:
+    """Return what `open_mapped` would without reading or making the data set, None if that is impossible."""
+    store = ArrayStore(arrays_path)
+    if content is None:
+        files = signature(name, data_path)
+        content = None if files is None else store.indexed(files)
+    return None if content is None else store.find(name, content)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayStore:
+    """Folders of arrays under `root`, by the hash of their content.
+
+    The folder `index` has a file for each signature of a data set's own files, with the hash of its arrays.
+    """
+
+    root: Path
+
+    def find(self, name: str, content: str) -> Dataset | None:
+        """Return the data set with these arrays under the name `name`, None if they are not here.
+
+        Raises DataError if `content` is no hash, or its folder is damaged.
+        """
+        if not HASH.fullmatch(content):
+            raise DataError(f"{name}: {content!r} is not the hash of a data set")
+        folder = self.root / content
+        try:
+            meta = json.loads((folder / META).read_bytes())
+            hashes = (meta[key] for key in ("content", "train", "test"))
+            facts = ArrayFacts(*hashes, *(tuple(meta[key]) for key in ("mean", "std")))
+            classes = tuple(meta["classes"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(folder, error) from error
+        return Dataset(name, classes, partial(_map, folder, "train"), partial(_map, folder, "test"), facts)
+
+    def indexed(self, files: str) -> str | None:
+        """Return the hash of the arrays that files of the signature `files` were written to."""
+        try:
+            return (self.root / INDEX / files).read_text()
+        except OSError:
+            return None
+
+    def index(self, files: str, content: str) -> None:
+        """Note that files of the signature `files` are written to the arrays `content`."""
+        with self._writing():
+            path = self.root / INDEX / files
+            path.parent.mkdir(exist_ok=True)
+            part = path.with_name(f".{files}")
+            part.write_text(content)
+            part.replace(path)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Wait until no other process writes the data set `name`, and keep others from it meanwhile."""
+        with self._writing():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(self.root / f".{_key(name)}.lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write(self, dataset: Dataset) -> str:
+        """Write the arrays of a data set, unless they are here. Return the hash of their content.
+
+        The caller holds the lock of the name. Raises DataError if the data set breaks a rule, or the arrays
+        cannot be written.
+        """
+        parts = {"train": dataset.load_train(), "test": dataset.load_test()}
+        hashes = {part: labelled.sha256() for part, labelled in parts.items()}
+        content = hashlib.sha256(json.dumps([hashes, dataset.classes]).encode()).hexdigest()
+        if self.find(dataset.name, content) is not None:
+            return content
+        moments = statistics(parts["train"], dataset.classes)
+        facts = ArrayFacts(content, **hashes, mean=moments.mean, std=moments.std)
+        meta = {"name": dataset.name, "classes": dataset.classes, **asdict(facts)}
+        with self._writing():
+            self._write_folder(_key(dataset.name), parts, meta)
+        return content
+
+    def _write_folder(self, key: str, parts: Mapping[str, Labelled], meta: Mapping[str, Any]) -> None:
+        for abandoned in self.root.glob(f".{key}-*"):  # of a writer that was killed: this one has the lock
+            shutil.rmtree(abandoned, ignore_errors=True)
+        with TemporaryDirectory(prefix=f".{key}-", dir=self.root, ignore_cleanup_errors=True) as beside:
+            new = Path(beside, "new")
+            new.mkdir()
+            for part, labelled in parts.items():
+                _write_file(new / f"{part}_images.npy", partial(np.save, arr=labelled.images))
+                _write_file(new / f"{part}_labels.npy", partial(np.save, arr=labelled.labels))
+            text = json.dumps(meta, indent=2, ensure_ascii=False)
+            _write_file(new / META, lambda file: file.write(text.encode()))
+            self._rename(new, self.root / meta["content"])
+
+    def _rename(self, new: Path, folder: Path) -> None:
+        try:
+            new.rename(folder)
+        except OSError:
+            if (folder / META).is_file():
+                return  # a data set of another name and the same content was faster
+            shutil.rmtree(folder)  # somebody deleted a part of it
+            new.rename(folder)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self.root}: cannot write arrays there: {error.strerror}; "
+                "make room, or set HPO_HOME to another folder"
+            ) from error
+
+
+def _map(folder: Path, part: str) -> Labelled:
+    """Map the arrays of a part copy-on-write: torch warns of arrays that cannot be written to."""
+    try:
+        images, labels = (
+            np.load(folder / f"{part}_{kind}.npy", mmap_mode="c") for kind in ("images", "labels")
+        )
+        return Labelled(images, labels)
+    except (OSError, ValueError, DataError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())
+    return DataError(f"{folder}: is damaged ({reason}); delete it, and it is written again")
+
+
+def _write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    with path.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())  # the rename must not survive a power cut that the content does not
+
+
+def _key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
