@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from hpo.data.dataset import ArrayFacts, DataError, Dataset, Labelled
+from hpo.data.dataset import ArrayFacts, DataError, DataHashes, Dataset, Labelled
 from hpo.data.registry import check, open_dataset, signature
 from hpo.data.statistics import statistics
 
@@ -83,8 +83,8 @@ class ArrayStore:
         folder = self.root / content
         try:
             meta = json.loads((folder / META).read_bytes())
-            hashes = (meta[key] for key in ("content", "train", "test"))
-            facts = ArrayFacts(*hashes, *(tuple(meta[key]) for key in ("mean", "std")))
+            hashes = DataHashes(**meta["hashes"])
+            facts = ArrayFacts(hashes, tuple(meta["mean"]), tuple(meta["std"]))
             classes = tuple(meta["classes"])
         except FileNotFoundError:
             return None
@@ -132,7 +132,7 @@ class ArrayStore:
         if self.find(dataset.name, content) is not None:
             return content
         moments = statistics(parts["train"], dataset.classes)
-        facts = ArrayFacts(content, **hashes, mean=moments.mean, std=moments.std)
+        facts = ArrayFacts(DataHashes(content, **hashes), moments.mean, moments.std)
         meta = {"name": dataset.name, "classes": dataset.classes, **asdict(facts)}
         with self._writing():
             self._write_folder(_key(dataset.name), parts, meta)
@@ -149,7 +149,7 @@ class ArrayStore:
                 _write_file(new / f"{part}_labels.npy", partial(np.save, arr=labelled.labels))
             text = json.dumps(meta, indent=2, ensure_ascii=False)
             _write_file(new / META, lambda file: file.write(text.encode()))
-            self._rename(new, self.root / meta["content"])
+            self._rename(new, self.root / meta["hashes"]["content"])
 
     def _rename(self, new: Path, folder: Path) -> None:
         try:

@@ -81,16 +81,25 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayFacts:
-    """Facts about the arrays of a data set, computed when they were written.
+class DataHashes:
+    """SHA-256 digests of a data set.
 
-    `train` and `test` are `Labelled.sha256` of the two parts. `content` is the hash of both and of the
-    classes. `mean` and `std` are those of the training pixels / 255, one per channel.
+    `train` and `test` are `Labelled.sha256` of the two parts. `content` covers both and the classes.
     """
 
     content: str
     train: str
     test: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFacts:
+    """Facts about the arrays of a data set, computed when they were written.
+
+    `mean` and `std` are those of the training pixels / 255, one per channel.
+    """
+
+    hashes: DataHashes
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

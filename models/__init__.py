@@ -13,5 +13,6 @@ Importing this package imports no torch.
 """
 
 from hpo.models.registry import ModelError, build, check, names, resolve
+from hpo.models.source import code_hash
 
-__all__ = ["ModelError", "build", "check", "names", "resolve"]
+__all__ = ["ModelError", "build", "check", "code_hash", "names", "resolve"]

@@ -66,9 +66,9 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
         from hpo.export.export import export_bundle
-        from hpo.training.workload import Workload
+        from hpo.run.workload import study_workload
 
-        workload = Workload.open(study.spec, settings)
+        workload = study_workload(study, settings)
         metrics = export_bundle(storage, study, workload, settings.artifacts_path, bundle)
         low, high = metrics.accuracy_interval
         message(

@@ -13,6 +13,7 @@ from hpo.values.wording import counted
 
 if TYPE_CHECKING:
     from hpo.settings import Settings
+    from hpo.spec.identity import Identity
     from hpo.spec.study_spec import StudySpec
     from hpo.store.connection import Storage
     from hpo.study.lifecycle import LifecycleChange
@@ -34,12 +35,12 @@ def create(file: Path) -> None:
     If a study of that name is stored, the command updates it: a file may ask for more trials or promotions,
     or change its rules for stopping.
     """
-    spec, settings = _checked(file)
+    spec, settings, identity = _checked(file)
     from hpo.store.connection import open_storage
     from hpo.study.create import create as create_study
 
     storage = open_storage(settings)
-    creation = create_study(storage, spec, str(file))
+    creation = create_study(storage, spec, str(file), identity)
     change = f"{creation.did}, {counted(creation.added, 'trial')} queued"
     message(f"study {spec.name}: {change}; {_next_step(storage, creation.study)}")
 
@@ -54,14 +55,14 @@ def fork(old: str, file: Path) -> None:
     know the inherited trials, they can be promoted, and they cost no budget. Model, data, seed and
     search.epochs must be those of OLD.
     """
-    spec, settings = _checked(file)
+    spec, settings, identity = _checked(file)
     from hpo.store.connection import open_storage
     from hpo.study import fork as forks
     from hpo.study.stored import load
 
     storage = open_storage(settings)
     origin = load(storage, old)
-    outcome = forks.fork(storage, origin, spec, str(file))
+    outcome = forks.fork(storage, origin, spec, str(file), identity)
     creation = outcome.creation
     count = creation.study.inherited
     inherited = f"{counted(count, 'finished trial')} of {origin.name} fit{'s' * (count == 1)}"
@@ -198,8 +199,8 @@ def delete(name: str, yes: bool) -> None:
     message(f"study {study.name} deleted")
 
 
-def _checked(file: Path) -> tuple[StudySpec, Settings]:
-    """Return the spec of a file and the settings, once the spec can be trained with them."""
+def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:
+    """Return the spec of a file, the settings, and the identity, once the spec can be trained with them."""
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
 
@@ -210,8 +211,7 @@ def _checked(file: Path) -> tuple[StudySpec, Settings]:
     parse_url(settings)
     from hpo.training.workload import checked_workload
 
-    checked_workload(spec, settings, str(file))
-    return spec, settings
+    return spec, settings, checked_workload(spec, settings, str(file)).identity
 
 
 def _next_step(storage: Storage, study: Study) -> str:

@@ -55,7 +55,7 @@ def run_study(
     """
     workload = checked_workload(spec, settings, source)
     storage = open_storage(settings)
-    creation = create(storage, spec, source)
+    creation = create(storage, spec, source, workload.identity)
     study = creation.study
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)

@@ -43,7 +43,8 @@ def run_worker(options: WorkerOptions) -> None:
     """Train trials of a study until none is open, or until SIGTERM.
 
     Raises `InputError` for a device that torch cannot use, and `TrainingError` instead if a launcher chose
-    the device: another process is then worth a try.
+    the device: another process is then worth a try. Raises `ConflictError` if the data or the network on this
+    machine are not those of the study.
     """
     if options.standby:
         signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
@@ -53,11 +54,12 @@ def run_worker(options: WorkerOptions) -> None:
 
     from hpo.data.dataset import OwnDataError
     from hpo.launch.standby import Assignment
+    from hpo.models import ModelError
     from hpo.run.environment import open_study
     from hpo.run.retry import until_storage_answers
+    from hpo.run.workload import study_workload
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed_memory
-    from hpo.training.workload import Workload
     from hpo.worker.context import WorkerSettings
     from hpo.worker.worker import Worker
 
@@ -71,11 +73,11 @@ def run_worker(options: WorkerOptions) -> None:
         else open_study(options.study)
     )
     try:
-        workload = Workload.open(study.spec, settings)
-    except OwnDataError as error:
+        workload = study_workload(study, settings)
+    except (OwnDataError, ModelError) as error:
         if not options.lifeline:
             raise
-        raise TrainingError(str(error)) from error  # a file that the user's function reads may come back
+        raise TrainingError(str(error)) from error  # a file that the user's code reads may come back
     device = options.device
     if options.standby and lines is not None:
         workload.check()

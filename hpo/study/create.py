@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
 from hpo.search.samplers.base import make_sampler
+from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.store import studies, trials
 from hpo.store.connection import Storage
@@ -29,27 +30,31 @@ class Creation:
     added: int = 0
 
 
-def create(storage: Storage, spec: StudySpec, source: str) -> Creation:
+def create(storage: Storage, spec: StudySpec, source: str, identity: Identity = UNKNOWN) -> Creation:
     """Store a study with its random plan, or update the stored study of that name to the spec.
 
     Runs in one transaction and is idempotent, also when several processes call it at once. `source` names the
-    study file in messages. Raises `ConflictError` if the stored trials would not be comparable with trials of
-    the spec, or if the spec asks for fewer trials than the stored study.
+    study file in messages. A new study keeps `identity`, see `Workload.identity`. Raises `ConflictError` if
+    the stored trials would not be comparable with trials of the spec and the identity, or if the spec asks
+    for fewer trials than the stored study.
     """
     with storage.transaction() as connection:
         stored = find(connection, spec.name)
         if stored is not None:
-            return update(connection, stored, spec, source)
-        study = insert(connection, spec, source)
+            return update(connection, stored, spec, source, identity)
+        study = insert(connection, spec, source, identity)
         return Creation(study, "created", queue_plan(connection, study))
 
 
-def update(connection: Connection, stored: Study, spec: StudySpec, source: str) -> Creation:
+def update(
+    connection: Connection, stored: Study, spec: StudySpec, source: str, identity: Identity = UNKNOWN
+) -> Creation:
     """Give a stored study a new spec; `stored` must have been found in this transaction.
 
     If the stop rules change, a search that the old rules stopped resumes until the new rules are evaluated.
     """
     _check_compatible(stored.spec, spec, source)
+    stored.check(identity, source)
     if stored.spec == spec:
         return Creation(stored, "unchanged")
     study = replace(stored, spec=spec)
@@ -64,7 +69,11 @@ def update(connection: Connection, stored: Study, spec: StudySpec, source: str) 
 
 
 def insert(
-    connection: Connection, spec: StudySpec, source: str, search_attributes: Mapping[str, Any] | None = None
+    connection: Connection,
+    spec: StudySpec,
+    source: str,
+    identity: Identity = UNKNOWN,
+    search_attributes: Mapping[str, Any] | None = None,
 ) -> Study:
     """Insert a study without trials; the caller must have looked up its name in this transaction.
 
@@ -78,10 +87,15 @@ def insert(
             )
     search_attributes = search_attributes or {}
     key = uuid4().hex[:8]
-    attributes = {SPEC: spec.to_json(), FINGERPRINT: spec.fingerprint, KEY: key}
+    attributes = {
+        SPEC: spec.to_json(),
+        FINGERPRINT: spec.fingerprint,
+        KEY: key,
+        **identity.to_attributes(),
+    }
     search_id = insert_stage(connection, spec.name, "search", {**attributes, **search_attributes})
     full_id = insert_stage(connection, spec.full_name, "full", attributes)
-    return Study(spec, search_id, full_id, key, search_attributes.get(INHERITED, 0))
+    return Study(spec, search_id, full_id, key, search_attributes.get(INHERITED, 0), identity)
 
 
 def queue_plan(connection: Connection, study: Study) -> int:

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
+from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.store import copies, studies, trials
 from hpo.store.connection import Storage
@@ -33,14 +34,16 @@ class Fork:
     left_out: int = 0
 
 
-def fork(storage: Storage, old: Study, spec: StudySpec, source: str) -> Fork:
+def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: Identity = UNKNOWN) -> Fork:
     """Create a study whose first search trials are the finished trials of `old` that lie in its space.
 
     Runs in one transaction and is idempotent. `old` may still be running: the trials that have ended are
-    copied. `source` names the study file in messages. Raises `ConflictError` if the losses of the two studies
-    would not be comparable, or if the stored study of that name is not this fork.
+    copied. `source` names the study file in messages, `identity` is that of the new study. Raises
+    `ConflictError` if the losses of the two studies would not be comparable, or if the stored study of that
+    name is not this fork.
     """
     _check_comparable(old, spec, source)
+    _check_same_data(old, identity, source)
     origin = {"study": old.name, "key": old.key}
     with storage.transaction() as connection:
         stored = find(connection, spec.name)
@@ -50,13 +53,14 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str) -> Fork:
                     f"{source}: name = {spec.name!r}: the stored study of that name is not a fork of "
                     f"{old.name!r}; give the file another name, or delete it: hpo study delete {spec.name}"
                 )
-            return Fork(update(connection, stored, spec, source))
+            return Fork(update(connection, stored, spec, source, identity))
         # The lock keeps the origin from being removed between the reads below. It is taken only while no
         # study of the new name exists, so two forks in opposite directions cannot deadlock.
         studies.lock(connection, old.search_id)
         ended = _ended_trials(connection, old)
         inherited = trials_in_space(ended, spec.space)
-        study = insert(connection, spec, source, {ORIGIN: origin, INHERITED: len(inherited)})
+        attributes = {ORIGIN: origin, INHERITED: len(inherited)}
+        study = insert(connection, spec, source, identity, attributes)
         copies.copy_ended(connection, study.search_id, spec.space, inherited)
         return Fork(Creation(study, "created", queue_plan(connection, study)), len(ended) - len(inherited))
 
@@ -105,3 +109,14 @@ def _check_comparable(old: Study, spec: StudySpec, source: str) -> None:
                 f"{dumps(before.get(key))}, and the values of their trials would not be comparable; "
                 "give the file that value, or create a study of its own: hpo study create"
             )
+
+
+def _check_same_data(old: Study, identity: Identity, source: str) -> None:
+    """Refuse other data. Other code of a network may compute the same, so its author decides."""
+    difference = Identity(old.identity.data).difference(Identity(identity.data))
+    if difference is not None:
+        raise ConflictError(
+            f"{source}: {difference.key} = {dumps(old.spec.data.name)}: {difference.describe(old.name)}, "
+            "and the values of their trials would not be comparable; restore what it was, "
+            "or create a study of its own: hpo study create"
+        )

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select
 
 from hpo.errors import NotFoundError
+from hpo.spec.identity import DATA, NETWORK, Identity
 from hpo.spec.study_spec import FULL_SUFFIX, StudySpec
 from hpo.store import leases, schema, studies
 from hpo.store.connection import Storage
@@ -19,6 +20,7 @@ from hpo.values.stage import Stage
 
 SPEC, FINGERPRINT, STAGE, KEY = "hpo:spec", "hpo:fingerprint", "hpo:stage", "hpo:key"
 INHERITED = "hpo:inherited"
+IDENTITY = (DATA, NETWORK)
 
 
 def load(storage: Storage, name: str) -> Study:
@@ -48,12 +50,13 @@ def find(connection: Connection, name: str) -> Study | None:
     if full is None:
         # The dashboard can delete one of the two Optuna studies. The search is worth keeping without the
         # other.
-        kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY)}
+        kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY, *IDENTITY) if key in attributes}
         full_id = insert_stage(connection, name + FULL_SUFFIX, "full", kept)
     else:
         full_id = full[0]
     spec = StudySpec.parse(attributes[SPEC], source=f"stored study {name!r}")
-    return Study(spec, search_id, full_id, attributes[KEY], attributes.get(INHERITED, 0))
+    inherited, identity = attributes.get(INHERITED, 0), Identity.from_attributes(attributes)
+    return Study(spec, search_id, full_id, attributes[KEY], inherited, identity)
 
 
 def refresh(connection: Connection, study: Study) -> Study:

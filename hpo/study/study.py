@@ -1,9 +1,12 @@
 """The value `Study`: a spec and the two Optuna studies that hold the trials."""
 
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 
+from hpo.errors import ConflictError
 from hpo.search.samplers.base import make_sampler
+from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
@@ -14,7 +17,7 @@ class Study:
     """A stored study: one Optuna study for the search, one for full training.
 
     `key` is unique: a later study with the same name has another key. The first `inherited` search trials
-    come from the study that this study was forked from.
+    come from the study that this study was forked from. `identity`: the hashes stored at creation.
     """
 
     spec: StudySpec
@@ -22,6 +25,7 @@ class Study:
     full_id: int
     key: str
     inherited: int = 0
+    identity: Identity = UNKNOWN
 
     @property
     def name(self) -> str:
@@ -41,6 +45,20 @@ class Study:
         if make_sampler(self.spec.sampler.name).plans_all:
             return self.trials
         return min(self.trials, max(self.inherited, self.spec.sampler.startup))
+
+    def check(self, present: Identity, place: str) -> None:
+        """Raise `ConflictError` if `present` is another identity than the stored one.
+
+        `place` says where it was seen. A study of a version that stored no hashes is not checked.
+        """
+        difference = self.identity.difference(present)
+        if difference is not None:
+            raise ConflictError(
+                f"{place}: {difference.key} = {dumps(self.spec.identity()[difference.key])}: "
+                f"{difference.describe(self.name)}, and trials of both would not be comparable; "
+                "restore what it was, give the study file another name, or delete the stored study: "
+                f"hpo study delete {self.name}"
+            )
 
     def study_id(self, stage: Stage) -> int:
         """Return the id of the Optuna study of the stage."""

@@ -15,6 +15,7 @@ from hpo.data.splits import Fractions, Splits, split
 from hpo.data.statistics import statistics
 from hpo.errors import InputError
 from hpo.settings import Settings
+from hpo.spec.identity import Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.program import NetworkSpec
 from hpo.values.stage import Stage
@@ -35,6 +36,15 @@ class Workload:
     def open(cls, spec: StudySpec, settings: Settings, content: str | None = None) -> "Workload":
         """Return the workload of a spec with the mapped arrays of its data set, see `open_mapped`."""
         return cls(spec, open_mapped(spec.data.name, settings.data_path, settings.arrays_path, content))
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The hashes of the data set, unknown if it is not mapped, and of the code of a user's own network.
+
+        Raises ModelError if the network cannot be imported.
+        """
+        facts = self.dataset.facts
+        return Identity(None if facts is None else facts.hashes, models.code_hash(self.spec.model.name))
 
     @cached_property
     def splits(self) -> Splits:

@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from hpo.data.arrays import open_mapped
 content = sys.argv[1] if len(sys.argv) > 1 else None
-print(open_mapped("own_arrays:load", Path("data"), Path("arrays"), content).facts.content)
+print(open_mapped("own_arrays:load", Path("data"), Path("arrays"), content).facts.hashes.content)
 """
 
 KILLED = """

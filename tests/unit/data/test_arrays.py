@@ -8,6 +8,7 @@ import pytest
 
 from hpo.data import DataError, Dataset, Labelled, arrays, open_dataset
 from hpo.data.arrays import ArrayStore, find_mapped, open_mapped
+from hpo.data.dataset import DataHashes
 from hpo.data.statistics import statistics
 
 PREFIX = "emnist-digits"
@@ -61,8 +62,8 @@ def test_written_arrays_are_mapped_with_their_facts(store: ArrayStore, dataset: 
         assert isinstance(part.images, np.memmap)
     facts, expected = mapped.facts, statistics(dataset.load_train(), dataset.classes)
     assert facts is not None
-    assert (facts.content, facts.mean, facts.std) == (content, expected.mean, expected.std)
-    assert (facts.train, facts.test) == (dataset.load_train().sha256(), dataset.load_test().sha256())
+    assert (facts.mean, facts.std) == (expected.mean, expected.std)
+    assert facts.hashes == DataHashes(content, dataset.load_train().sha256(), dataset.load_test().sha256())
 
 
 def test_writing_to_a_mapped_array_changes_no_file(store: ArrayStore, dataset: Dataset) -> None:
@@ -160,16 +161,16 @@ def test_changed_files_are_read_again(files: Path, store: ArrayStore, write_idx:
     new = open_mapped(PREFIX, files, store.root).facts
     assert old is not None
     assert new is not None
-    assert (old.train, old.mean) == (new.train, new.mean)
-    assert old.test != new.test
-    assert old.content != new.content
+    assert (old.hashes.train, old.mean) == (new.hashes.train, new.mean)
+    assert old.hashes.test != new.hashes.test
+    assert old.hashes.content != new.hashes.content
 
 
 def test_known_content_needs_no_files(files: Path, store: ArrayStore, tmp_path: Path) -> None:
     facts = open_mapped(PREFIX, files, store.root).facts
     assert facts is not None
     elsewhere = tmp_path / "elsewhere"
-    assert open_mapped(PREFIX, elsewhere, store.root, facts.content).facts == facts
+    assert open_mapped(PREFIX, elsewhere, store.root, facts.hashes.content).facts == facts
     assert find_mapped(PREFIX, elsewhere, store.root) is None
     with pytest.raises(DataError, match="hpo data fetch"):
         open_mapped(PREFIX, elsewhere, store.root)
@@ -190,11 +191,11 @@ def test_files_that_change_while_they_are_read_are_not_indexed(
     new = open_mapped(PREFIX, files, store.root).facts
     assert old is not None
     assert new is not None
-    assert old.train != new.train
+    assert old.hashes.train != new.hashes.train
 
 
 def test_meta_file_names_the_data_set_for_people(files: Path, store: ArrayStore) -> None:
     facts = open_mapped(PREFIX, files, store.root).facts
     assert facts is not None
-    meta = json.loads((store.root / facts.content / "meta.json").read_text())
+    meta = json.loads((store.root / facts.hashes.content / "meta.json").read_text())
     assert (meta["name"], meta["classes"]) == (PREFIX, list("0123456789"))
