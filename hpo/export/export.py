@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from hpo.errors import AwayError, HpoError
 from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, write_bundle
-from hpo.export.metrics import Metrics, Normalization, test_metrics
+from hpo.export.metrics import Metrics, Normalization
+from hpo.export.scoring import test_metrics
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
