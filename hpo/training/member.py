@@ -1,7 +1,9 @@
 """A member of a pack: its hyperparameters, its progress, and the state it resumes from."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -10,11 +12,9 @@ from hpo.training.weights import Tensors, Weights
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The hyperparameters of a member; `seed` initialises its weights and its dropout."""
+    """The hyperparameters of a member with their defaults; `seed` initialises its weights and its dropout."""
 
-    lr: float
-    momentum: float
-    weight_decay: float
+    params: Mapping[str, Any]
     seed: int
 
 

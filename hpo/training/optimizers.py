@@ -50,7 +50,7 @@ class Sgd(_Optimizer):
 
     def __init__(self, candidates: Sequence[Candidate], parameters: Tensor) -> None:
         settings = {
-            name: parameters.new_tensor([[getattr(candidate, name)] for candidate in candidates])
+            name: parameters.new_tensor([[candidate.params[name]] for candidate in candidates])
             for name in ("lr", "momentum", "weight_decay")
         }
         # torch initialises the momentum buffer with the first gradient. Zeros give the same first step.

@@ -10,6 +10,7 @@ from hpo.training.member import Candidate, MemberState
 from hpo.training.session import PackSession
 from hpo.training.trainer import Trainer
 from hpo.values.epoch import EpochResult
+from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.interruption import StopRequested
@@ -214,9 +215,4 @@ class TrialLoop:
 
 
 def _candidates(trials: Iterable[LeasedTrial]) -> dict[int, Candidate]:
-    return {
-        trial.number: Candidate(
-            trial.point["lr"], trial.point["momentum"], trial.point["weight_decay"], trial.seed
-        )
-        for trial in trials
-    }
+    return {trial.number: Candidate(with_defaults(trial.point), trial.seed) for trial in trials}

@@ -32,8 +32,8 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
-from hpo.values.parameters import parse_space
 from hpo.values.space import cell
+from hpo.values.space_section import parse_space
 
 SpecOf = Callable[..., StudySpec]
 

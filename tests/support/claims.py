@@ -21,5 +21,7 @@ def claim_lost(
     storage: Storage, study: Study, stage: Stage, worker: str, width: int, batch_size: int, **options: Any
 ) -> list[LeasedTrial]:
     """Claim up to `width` lost trials of the batch size; `options` are further fields of `ClaimRequest`."""
-    request = ClaimRequest(stage=stage, worker=worker, width=width, batch_size=batch_size, **options)
+    request = ClaimRequest(
+        stage=stage, worker=worker, width=width, key=(("batch_size", batch_size),), **options
+    )
     return schedule.claim_lost(storage, study, request)
