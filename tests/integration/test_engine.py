@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.artifacts import MemoryStore
 from support.candidates import candidate
 from support.engines import ProgramOnlyPack
 from support.workloads import digits_workload
 from torch import Tensor
 
-from hpo.artifacts.folder import ArtifactFolder
 from hpo.spec.study_spec import StudySpec
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
@@ -130,7 +130,7 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
     programs: Path, tmp_path: Path, spec: Callable[..., StudySpec]
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
-    workload, files = digits_workload(digits), TrialFiles(ArtifactFolder(tmp_path / "study"))
+    workload, files = digits_workload(digits), TrialFiles(MemoryStore())
     task = Task(workload.factory, *workload.images("search", "cpu"))
     trainer = Trainer(task, Recipe(digits.budget("search"), 16, 3), compiled_engine(programs))
     session = trainer.start(dict(enumerate(CANDIDATES)))
