@@ -12,7 +12,15 @@ from hpo.values.stage import Stage
 def claim(
     storage: Storage, study: Study, stage: Stage, worker: str, width: int, **options: Any
 ) -> list[LeasedTrial]:
-    """Claim up to `width` trials; `options` are further fields of `ClaimRequest`."""
+    """Claim up to `width` trials; `options` are further fields of `ClaimRequest`.
+
+    `batch_size` and the keys of `width_limits` are batch sizes in place of pack keys.
+    """
+    if "batch_size" in options:
+        options["key"] = (("batch_size", options.pop("batch_size")),)
+    if "width_limits" in options:
+        limits = options["width_limits"].items()
+        options["width_limits"] = {(("batch_size", size),): limit for size, limit in limits}
     request = ClaimRequest(stage=stage, worker=worker, width=width, **options)
     return schedule.claim(storage, study, request)
 
