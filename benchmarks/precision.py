@@ -29,11 +29,11 @@ from hpo.search.samplers.points import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import Candidate
 from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
+from hpo.values.candidate import Candidate
 from hpo.values.parameters import with_defaults
 from hpo.values.precision import Precision
 

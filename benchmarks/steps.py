@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hpo import models
 from hpo.data.dataset import Labelled
-from hpo.training.member import Candidate
+from hpo.values.candidate import Candidate
 from hpo.values.parameters import with_defaults
 
 CLASSES, SIDE = 62, 28

@@ -26,11 +26,11 @@ from hpo.simulate.curve_table import CurveTable, Measured, Run, read, write
 from hpo.spec.study_spec import StudySpec
 from hpo.training.allocator import keep_freed_memory
 from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
-from hpo.training.member import Candidate
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
+from hpo.values.candidate import Candidate
 from hpo.values.parameters import PackKey, pack_key, with_defaults
 from hpo.values.seeds import Purpose
 from hpo.values.space import Cell, Point, cell

@@ -1,21 +1,12 @@
 """A member of a pack: its hyperparameters, its progress, and the state it resumes from."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from hpo.training.weights import Tensors, Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """The hyperparameters of a member with their defaults; `seed` initialises its weights and its dropout."""
-
-    params: Mapping[str, Any]
-    seed: int
+from hpo.values.candidate import Candidate
 
 
 @dataclass(slots=True)

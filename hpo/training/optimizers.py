@@ -6,9 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpo.training.member import Candidate
 from hpo.training.weights import Tensors
 from hpo.values.budget import Phase
+from hpo.values.candidate import Candidate
 
 
 class Optimizer(Protocol):

@@ -1,6 +1,7 @@
 from .budget import Augmentation as Augmentation
 from .budget import Budget as Budget
 from .budget import Phase as Phase
+from .candidate import Candidate as Candidate
 from .epoch import EpochResult as EpochResult
 from .epoch import Metrics as Metrics
 from .parameters import PARAMETERS as PARAMETERS

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import Candidate, MemberState
+from hpo.training.member import MemberState
 from hpo.training.session import PackSession
 from hpo.training.trainer import Trainer
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage

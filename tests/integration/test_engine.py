@@ -24,13 +24,13 @@ from hpo.training.engines.compiler import CompileError, obtain
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import NetworkSpec, Program
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
 from hpo.training.weights import Weights
 from hpo.values.budget import Phase
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import TRAIN_LOSS, EpochResult
 from hpo.worker.trial_files import TrialFiles
 

@@ -1,6 +1,6 @@
 """Members of packs for tests."""
 
-from hpo.training.member import Candidate
+from hpo.values.candidate import Candidate
 from hpo.values.parameters import with_defaults
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpo import models
-from hpo.training.member import Candidate
 from hpo.training.networks import Factory
 from hpo.training.optimizers import Optimizer, clip
 from hpo.training.pack import Pack
+from hpo.values.candidate import Candidate
 from support.candidates import candidate
 
 CANDIDATES = (

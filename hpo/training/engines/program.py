@@ -20,10 +20,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from hpo import models
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd, clip
 from hpo.training.pack import Pack
 from hpo.training.weights import Tensors, Weights
+from hpo.values.candidate import Candidate
 from hpo.values.parameters import with_defaults
 from hpo.values.precision import Precision
 

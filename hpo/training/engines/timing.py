@@ -8,9 +8,9 @@ import torch
 
 from hpo.training.engines.base import Engine
 from hpo.training.engines.program import Program
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd
 from hpo.training.pack import Pack
+from hpo.values.candidate import Candidate
 from hpo.values.parameters import with_defaults
 
 ROUNDS = 20

@@ -29,11 +29,11 @@ from torch.nn import functional as F
 
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
-from hpo.training.member import Candidate
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Augmentation, Budget, Phase
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import VALIDATION_ACCURACY, EpochResult
 
 HASTY = candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
