@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -32,7 +31,7 @@ from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_storage
 from hpo.training.workload import Workload
-from hpo.values.space import Choices, Point, Range
+from hpo.values.space import Choices, Point, Range, Value
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Return the batches of one epoch."""
@@ -92,9 +91,10 @@ def optuna_loop(spec: StudySpec, workload: Workload, name: str) -> float:
     return study.best_value
 
 
-def suggest(trial: optuna.Trial, name: str, domain: Choices | Range) -> Any:
+def suggest(trial: optuna.Trial, name: str, domain: Choices | Range) -> Value:
     assert isinstance(domain, Choices), "the studies of this benchmark have finite spaces"
-    return trial.suggest_categorical(name, domain.values)
+    value: Value = trial.suggest_categorical(name, domain.values)
+    return value
 
 
 def to_device(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:

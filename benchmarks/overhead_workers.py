@@ -82,9 +82,7 @@ def hpo_worker(name: str, epochs: int, barrier: Barrier) -> int:
                     return statements.count
                 threading.Event().wait(0.1)
                 continue
-            reporter = Reporter(
-                ReportTarget(storage, study, "search", {"worker": worker, "device": "cpu"}), outbox
-            )
+            reporter = Reporter(ReportTarget(storage, study, "search", worker, "cpu"), outbox)
             reporter.add(trials)
             staying = {trial.number for trial in trials}
             with renewal.renewing(lambda: reporter.leases):  # noqa: B023

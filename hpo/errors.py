@@ -7,9 +7,7 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 ├── NotFoundError        2   no study, trial or bundle of that name
 ├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
 │   └── UnavailableError     Postgres cannot be reached right now; a retry may succeed
-├── ArtifactError        1   a file of a study cannot be read or written
-│   ├── AwayError            the artifact store cannot be reached, or lacks the file; a retry may succeed
-│   └── ArtifactNameError    a name that could lead out of the artifact store
+├── AwayError            1   the files of a trial cannot be read right now
 └── TrainingError        1   this worker cannot train a trial; the study goes on
 """
 
@@ -48,16 +46,8 @@ class UnavailableError(StorageError):
     """Postgres cannot be reached right now; a retry may succeed."""
 
 
-class ArtifactError(HpoError):
-    """A file of a study cannot be read or written."""
-
-
-class AwayError(ArtifactError):
-    """The artifact store cannot be reached, or lacks the file; a retry may succeed."""
-
-
-class ArtifactNameError(ArtifactError):
-    """A name that could lead out of the artifact store."""
+class AwayError(HpoError):
+    """The files of a trial cannot be read right now."""
 
 
 class TrainingError(HpoError):

@@ -63,9 +63,9 @@ class EndState:
 
 
 def read_end_state(
-    connection: Connection, study: Study, folder: Path, processes: Sequence[str] = ()
+    connection: Connection, study: Study, artifacts: Path, processes: Sequence[str] = ()
 ) -> EndState:
-    """Read the end state of a study. `folder` has its artifacts."""
+    """Read the end state of a study. `artifacts` is the artifact folder of all studies."""
     leases = connection.execute(select(schema.leases).order_by(schema.leases.c.trial_id)).all()
     checkpoints = connection.execute(select(schema.checkpoints).order_by(schema.checkpoints.c.trial_id)).all()
     workers = connection.execute(select(schema.workers).order_by(schema.workers.c.name)).all()
@@ -73,6 +73,7 @@ def read_end_state(
         "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'"
     )
+    folder = study.artifacts(artifacts)
     return EndState(
         study=study,
         trials=[trial for stage in STAGES for trial in _trials(connection, study, stage)],
@@ -91,7 +92,7 @@ def read_end_state(
 def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Trial]:
     study_id = study.study_id(stage)
     curves, table = results.curves(connection, study_id), schema.epochs
-    for row in trials.read(connection, study_id):
+    for row in trials.read(connection, study_id).ours:
         query = select(table.c.epoch, table.c.validation_loss).where(table.c.trial_id == row.trial_id)
         losses = {epoch.epoch: epoch.validation_loss for epoch in connection.execute(query)}
         yield Trial(stage, row, losses, curves[row.trial_id].losses)
@@ -113,7 +114,7 @@ def all_complete(state: EndState) -> Iterator[str]:
         may_be_pruned = pauses and trial.stage == "search"
         ended = {TrialState.COMPLETE, TrialState.PRUNED} if may_be_pruned else {TrialState.COMPLETE}
         if trial.row.state not in ended or trial.row.value is None:
-            reason = trial.row.attributes.get("reason", "no reason given")
+            reason = trial.row.record.reason or "no reason given"
             yield f"{trial.name} is {trial.row.state.name} with value {trial.row.value}: {reason}"
 
 
@@ -121,8 +122,7 @@ def no_cell_twice(state: EndState) -> Iterator[str]:
     """Check that each cell is searched once, and each promoted trial trained once with each seed."""
     cells = Counter(str(sorted(trial.row.point.items())) for trial in state.of("search"))
     trainings = Counter(
-        f"of search trial {trial.row.attributes.get('promoted_from')} "
-        f"with seed {trial.row.attributes.get('seed')}"
+        f"of search trial {trial.row.record.promoted_from} with seed {trial.row.record.seed}"
         for trial in state.of("full")
     )
     for kind, counts in (("cell", cells), ("full training", trainings)):
@@ -135,7 +135,7 @@ def whole_curves(state: EndState) -> Iterator[str]:
     n is the number of epochs noted on the trial.
     """
     for trial in state.trials:
-        epochs = trial.row.attributes.get("epochs")
+        epochs = trial.row.record.epochs
         if epochs is None:
             yield f"{trial.name}: its number of epochs is not noted"
             continue
@@ -173,7 +173,7 @@ def no_open_transaction(state: EndState) -> Iterator[str]:
 def weights_load(state: EndState) -> Iterator[str]:
     """Check that the weights of each full training can be loaded."""
     for trial in state.of("full"):
-        name = trial.row.attributes.get("weights")
+        name = trial.row.record.weights
         try:
             if not load_file(state.folder / str(name)):
                 yield f"{trial.name}: {name} holds no tensor"
@@ -183,7 +183,7 @@ def weights_load(state: EndState) -> Iterator[str]:
 
 def no_stray_file(state: EndState) -> Iterator[str]:
     """Check that only weights, their metrics and the bundle are left, no checkpoint or partial file."""
-    weights = [Path(str(trial.row.attributes.get("weights"))) for trial in state.of("full")]
+    weights = [Path(str(trial.row.record.weights)) for trial in state.of("full")]
     expected = {str(file) for file in weights} | {str(file.with_suffix(".metrics.json")) for file in weights}
     for name in state.files:
         if name not in expected and Path(name).parts[0] != EXPORTED:

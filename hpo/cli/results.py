@@ -54,24 +54,22 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     The best trial of full training. Before any full training has completed, the parameters of the best search
     trial.
     """
+    from hpo.cli.tables import percent
     from hpo.run.environment import open_study
     from hpo.study.best import best_params
 
     settings, storage, study = open_study(name)
     best = best_params(storage, study)
     if bundle is None or form is not None:
-        message(
-            f"{best.stage} trial {best.trial}: validation loss {best.value:.4f}, accuracy {best.accuracy:.2%}"
-        )
+        accuracy = percent(best.accuracy)
+        message(f"{best.stage} trial {best.trial}: validation loss {best.value:.4f}, accuracy {accuracy}")
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
-        from hpo.artifacts.registry import open_artifacts
         from hpo.export.export import export_bundle
         from hpo.run.workload import study_workload
 
         workload = study_workload(study, settings)
-        artifacts = open_artifacts(settings, study.artifacts_name)
-        metrics = export_bundle(storage, study, workload, artifacts, bundle)
+        metrics = export_bundle(storage, study, workload, settings.artifacts_path, bundle)
         low, high = metrics.accuracy_interval
         message(
             f"test accuracy {metrics.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}, n = {metrics.n})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from hpo.data import Labelled
 from hpo.data.statistics import Statistics
 from hpo.store import trials
 from hpo.store.connection import Storage
-from hpo.store.trials import TrialRow
+from hpo.store.records import TrialRecord
+from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study.best import best_params
 from hpo.study.promote import best_trials
 from hpo.study.status import ACTIVITIES, StageStatus, Status
@@ -31,8 +33,11 @@ if TYPE_CHECKING:  # these modules import torch, and no table needs it
 ROWS = 10
 """Most rows in a table of the best trials."""
 
-ORIGINS = {"promoted_from": "search trial", "forked_from": "forked from"}
-"""The columns for the trial that a trial comes from, by attribute."""
+ORIGINS: Mapping[str, Callable[[TrialRecord], int | None]] = {
+    "search trial": lambda record: record.promoted_from,
+    "forked from": lambda record: record.forked_from,
+}
+"""The columns for the trial that a trial comes from."""
 
 
 def _seconds_of(activity: str) -> Callable[[StageStatus], str]:
@@ -45,7 +50,7 @@ STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "distinct cells": lambda stage: str(stage.distinct_cells),
     "best trial": lambda stage: "-" if stage.best is None else str(stage.best.trial),
     "best loss": lambda stage: "-" if stage.best is None else f"{stage.best.value:.4f}",
-    "its accuracy": lambda stage: _percent(None if stage.best is None else stage.best.accuracy),
+    "its accuracy": lambda stage: percent(None if stage.best is None else stage.best.accuracy),
     "device seconds": lambda stage: f"{stage.device_seconds:.1f}",
     **{f"  {activity}": _seconds_of(activity) for activity in ACTIVITIES},
     "stopped": lambda stage: "-" if stage.stopped is None else stage.stopped.reason,
@@ -57,7 +62,7 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
     best, screen = best_params(storage, study, "full"), Screen.of_stdout()
     low, high = metrics.accuracy_interval
     interval = f"95% interval {low:.2%} to {high:.2%}"
-    parameters = [f"{name} {_value(value)}" for name, value in best.params.items()]
+    parameters = [f"{name} {_number(value)}" for name, value in best.params.items()]
     return "\n".join(
         [
             screen.show(
@@ -77,9 +82,16 @@ def trial_table(storage: Storage, study: Study) -> str:
     """Return a table of all trials for each stage that has trials."""
     with storage.transaction() as connection:
         stages = {stage: trials.read(connection, study.study_id(stage)) for stage in STAGES}
-    return "\n\n".join(
-        _show(trials_of(rows, stage, with_state=True)) for stage, rows in stages.items() if rows
-    )
+    return "\n\n".join(part for stage, rows in stages.items() for part in _stage_trials(rows, stage))
+
+
+def _stage_trials(rows: StudyTrials, stage: Stage) -> Iterator[str]:
+    """Yield the table of a stage's trials, and a line with the trials that hpo did not add."""
+    if rows.ours:
+        yield _show(trials_of(rows.ours, stage, with_state=True))
+    if rows.foreign:
+        foreign = ", ".join(f"{trial.number} ({trial.state.name})" for trial in rows.foreign)
+        yield f"{stage}: trials of other programs: {foreign}"
 
 
 def status_table(status: Status) -> str:
@@ -154,24 +166,24 @@ def replay_table(title: str, means: Mapping[str, Mapping[str, Mean]]) -> str:
 
 def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) -> Table:
     """Return a table with a row for each trial."""
-    parameters = list(dict.fromkeys(name for row in rows for name in row.point))
-    origins = [key for key in ORIGINS if any(key in row.attributes for row in rows)]
+    parameters = list(rows[0].point) if rows else []
+    origins = {label: of for label, of in ORIGINS.items() if any(of(row.record) is not None for row in rows)}
     columns = [
         "trial",
         *(["state"] if with_state else []),
         *(name.replace("_", " ") for name in parameters),
-        *(ORIGINS[key] for key in origins),
+        *origins,
         *("loss", "accuracy", "epochs"),
     ]
     lines = [
         [
             str(row.number),
             *([row.state.name] if with_state else []),
-            *(_value(row.point.get(name, "-")) for name in parameters),
-            *(str(row.attributes.get(key, "-")) for key in origins),
+            *(_number(row.point[name]) for name in parameters),
+            *(_or_dash(of(row.record)) for of in origins.values()),
             "-" if row.value is None else f"{row.value:.4f}",
-            _percent(row.attributes.get("accuracy")),
-            str(row.attributes.get("epochs", "-")),
+            percent(row.record.accuracy),
+            _or_dash(row.record.epochs),
         ]
         for row in rows
     ]
@@ -181,24 +193,26 @@ def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) ->
 def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> Table:
     with storage.transaction() as connection:
         rows = trials.read(connection, study.study_id(stage))
-    states = ", ".join(
-        f"{count} {state.name.lower()}"
-        for state in TrialState
-        if (count := sum(row.state == state for row in rows))
-    )
-    return trials_of(best_trials(rows, ROWS), f"{title} ({states})")
+    counts = Counter(rows.states)
+    states = ", ".join(f"{counts[state]} {state.name.lower()}" for state in TrialState if counts[state])
+    return trials_of(best_trials(rows.ours, ROWS), f"{title} ({states})")
 
 
 def _progress(stage: StageStatus) -> str:
     return f"{stage.finished} of {stage.budget}"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """Return a share as a percentage, `-` for None."""
     return "-" if share is None else f"{share:.2%}"
 
 
-def _value(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _or_dash(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _number(value: Value) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _show(table: Table) -> str:

@@ -28,8 +28,7 @@ from torch import Tensor, nn
 
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
-from hpo.export.metrics import Metrics, Normalization
-from hpo.export.scoring import probabilities
+from hpo.export.metrics import Metrics, Normalization, probabilities
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"

@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load_file
 
-from hpo.artifacts.base import ArtifactStore
 from hpo.errors import AwayError, HpoError
 from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, write_bundle
-from hpo.export.metrics import Metrics, Normalization
-from hpo.export.scoring import test_metrics
+from hpo.export.metrics import Metrics, Normalization, test_metrics
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
@@ -24,26 +22,26 @@ PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 
 
 def export_bundle(
-    storage: Storage, study: Study, workload: Workload, artifacts: ArtifactStore, directory: Path
+    storage: Storage, study: Study, workload: Workload, artifacts: Path, directory: Path
 ) -> Metrics:
     """Write the best fully trained model of the study to `directory`. Return its test metrics.
 
     A model is tested once: its metrics are stored beside its weights, and later exports read them. Raises
-    `NotFoundError` before any full training has completed, and `AwayError` if the weights cannot be read or
-    the metrics cannot be stored.
+    `NotFoundError` before any full training has completed, and `AwayError` if the weights cannot be read.
     """
     best = best_params(storage, study, "full")
-    name = str(best.attributes["weights"])
+    folder = study.artifacts(artifacts)
+    file = folder / str(best.record.weights)
     try:
-        weights = load(artifacts.get(name))
-    except (AwayError, SafetensorError) as error:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
         raise AwayError(
-            f"cannot read the weights of trial {best.trial} of {study.spec.full_name!r}: {error}; "
+            f"{file}: cannot read the weights of trial {best.trial} of {study.spec.full_name!r} ({error}); "
             "is HPO_ARTIFACTS the folder that its worker wrote to?"
         ) from error
     network = workload.factory()
     network.load_state_dict(weights)
-    metrics = _test_once(artifacts, f"{name.removesuffix('.safetensors')}.metrics.json", workload, network)
+    metrics = _test_once(file.with_suffix(".metrics.json"), workload, network)
     spec = ModelSpec(
         name=study.spec.model.name,
         classes=workload.dataset.classes,
@@ -74,24 +72,26 @@ def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, 
         "fingerprint": study.spec.fingerprint,
         "spec": study.spec.to_json(),
         "trial": best.trial,
-        "promoted_from": best.attributes["promoted_from"],
-        "seed": best.attributes["seed"],
+        "promoted_from": best.record.promoted_from,
+        "seed": best.record.seed,
         "validation_loss": best.value,
         "validation_accuracy": best.accuracy,
-        "epochs": best.attributes["epochs"],
-        "kept_epoch": best.attributes["kept_epoch"],
-        "device": best.attributes["device"],
+        "epochs": best.record.epochs,
+        "kept_epoch": best.record.kept_epoch,
+        "device": best.record.device,
         "data": workload.dataset.name,
         "data_sha256": workload.train.sha256(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
 
-def _test_once(artifacts: ArtifactStore, name: str, workload: Workload, network: torch.nn.Module) -> Metrics:
-    """Return the test metrics in the artifact `name`, computed and stored on the first call."""
-    if name in artifacts.list(name):
-        return TypeAdapter(Metrics).validate_json(artifacts.get(name))
+def _test_once(file: Path, workload: Workload, network: torch.nn.Module) -> Metrics:
+    """Return the test metrics stored in `file`, computed and stored on the first call."""
+    if file.exists():
+        return TypeAdapter(Metrics).validate_json(file.read_bytes())
     normalization = Normalization(workload.mean, workload.std)
     metrics = test_metrics(workload.dataset, network, normalization, "cpu")
-    artifacts.put(name, TypeAdapter(Metrics).dump_json(metrics))
+    partial = file.with_suffix(".partial")
+    partial.write_bytes(TypeAdapter(Metrics).dump_json(metrics))
+    partial.replace(file)  # an interrupted write must not leave a damaged file for later exports
     return metrics

@@ -173,9 +173,8 @@ class _Search:
 
     def _train(self, name: str, trials: list[LeasedTrial]) -> Iterator[float]:
         """Train a pack as `TrialLoop.run` does."""
-        attributes = {"worker": name, "device": "table"}
         reporter = Reporter(
-            ReportTarget(self.storage, self.study, "search", attributes),
+            ReportTarget(self.storage, self.study, "search", name, "table"),
             _ImmediateOutbox(),
             clock=lambda: self._clock,
         )

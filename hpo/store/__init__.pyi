@@ -4,7 +4,7 @@ from .connection import Storage as Storage
 from .connection import open_storage as open_storage
 from .connection import open_url as open_url
 from .leases import Lease as Lease
-from .results import EpochMetrics as EpochMetrics
+from .records import TrialRecord as TrialRecord
 from .results import TrialCurve as TrialCurve
 from .results import TrialOutcome as TrialOutcome
 from .retry import Backoff as Backoff
@@ -12,5 +12,7 @@ from .retry import until_available as until_available
 from .server import start_server as start_server
 from .server import stop_server as stop_server
 from .statements import Statement as Statement
+from .trials import Foreign as Foreign
+from .trials import StudyTrials as StudyTrials
 from .trials import TrialRow as TrialRow
 from .url import parse_url as parse_url

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, select
 
 from hpo.store import schema
 from hpo.store.statements import Statement, columns
-from hpo.store.trials import PAUSED, set_attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +53,21 @@ SELECT file FROM hpo.checkpoint WHERE trial_id = ANY ($1)
 """)
 
 
-def pause(
-    connection: Connection, saved: Mapping[int, Checkpoint], attributes: Mapping[str, Any]
-) -> list[str]:
+def pause(connection: Connection, saved: Mapping[int, Checkpoint], worker: str, device: str) -> list[str]:
     """Set trials aside at a checkpoint, and return the names of the files that the checkpoints replace.
 
     The caller must hold the leases of the trials. A paused trial waits without a lease, like a new one, so
-    resuming it does not count as a takeover. `attributes` are set on each trial.
+    resuming it does not count as a takeover. `worker` and `device` go into the records of the trials.
     """
     if not saved:
         return []
-    replaced = list(PAUSE_TRIALS(connection, *_columns(saved)).scalars())
-    set_attributes(
-        connection,
-        {trial_id: {**attributes, PAUSED: checkpoint.epoch} for trial_id, checkpoint in saved.items()},
-    )
-    return replaced
+    return list(PAUSE_TRIALS(connection, *_columns(saved), worker, device).scalars())
 
 
 PAUSE_TRIALS = Statement("""
-PREPARE pause_trials (integer[], integer[], text[]) AS
+PREPARE pause_trials (integer[], integer[], text[], text, text) AS
 -- Do the same as save_checkpoints, queue the trials and delete their leases.
--- $1: trial ids, $2: epochs, $3: file names.
+-- $1: trial ids, $2: epochs, $3: file names, $4: worker, $5: device.
 -- A trial that was ended by something else, such as the dashboard, stays ended.
 WITH written AS (
     INSERT INTO hpo.checkpoint (trial_id, epoch, file)
@@ -83,6 +75,10 @@ WITH written AS (
     ON CONFLICT (trial_id) DO UPDATE SET epoch = excluded.epoch, file = excluded.file
 ), waiting AS (
     UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY ($1) AND state = 'RUNNING'
+), recorded AS (
+    UPDATE hpo.trial AS record SET paused = given.epoch, worker = $4, device = $5
+    FROM unnest($1, $2) AS given (trial_id, epoch)
+    WHERE record.trial_id = given.trial_id
 ), released AS (
     DELETE FROM hpo.lease WHERE trial_id = ANY ($1)
 )

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Integer, column, insert, literal, select, values
+from sqlalchemy import Connection, Integer, column, insert, literal, select, text, values
 
-from hpo.store import schema
-from hpo.store.trials import TrialRow, set_attributes, set_points
+from hpo.store import records, schema
+from hpo.store.trials import TrialRow, set_points
 from hpo.values.space import Point, SearchSpace
 
 
 def copy_ended(
     connection: Connection, study_id: int, space: SearchSpace, trials: Sequence[tuple[TrialRow, Point]]
 ) -> None:
-    """Copy ended trials, at points of `space`, with their values, curves, epochs and attributes.
+    """Copy ended trials, at points of `space`, with their values, curves, epochs, records and attributes.
 
-    The study must be new: the copies are its first trials, numbered in the order given. The attribute
-    `forked_from` of a copy is the number of the original. This is one step of the caller's transaction.
+    The study must be new: the copies are its first trials, numbered in the order given. The record of a copy
+    has the number of the original as `forked_from`. This is one step of the caller's transaction.
     """
     if not trials:
         return
@@ -38,6 +38,7 @@ def copy_ended(
     copy = table.alias("copy")
     is_copy = (copy.c.study_id == study_id) & (copy.c.number == origins.c.number)
     for results in (
+        schema.records,
         schema.trial_attributes,
         schema.trial_values,
         schema.intermediate_values,
@@ -50,6 +51,13 @@ def copy_ended(
             .join(results, results.c.trial_id == origins.c.origin_id)
         )
         connection.execute(insert(results).from_select(["trial_id", *(c.name for c in copied)], rows))
-    # Set last, because the original has this attribute too if its study is a fork.
-    origin_numbers = {i: {"forked_from": row.number} for i, (row, _) in zip(trial_ids, trials, strict=True)}
-    set_attributes(connection, origin_numbers)
+    numbers = {"ids": trial_ids, "numbers": [row.number for row, _ in trials]}
+    connection.execute(_SET_ORIGINS, numbers)
+    records.mirror(connection, trial_ids)
+
+
+_SET_ORIGINS = text("""
+UPDATE hpo.trial AS record SET forked_from = origin.number
+FROM unnest(CAST(:ids AS integer[]), CAST(:numbers AS integer[])) AS origin (trial_id, number)
+WHERE record.trial_id = origin.trial_id
+""")

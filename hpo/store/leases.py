@@ -49,9 +49,12 @@ WITH given AS (
     UPDATE trials
     SET state = 'RUNNING', datetime_start = coalesce(datetime_start, timezone('utc', now()))
     WHERE trial_id IN (SELECT trial_id FROM given) AND state = 'WAITING'
-), resumed AS (
-    DELETE FROM trial_user_attributes
-    WHERE trial_id IN (SELECT trial_id FROM given) AND key = 'hpo:paused'
+), recorded AS (
+    -- A trial that has a lease already is taken over.
+    UPDATE hpo.trial AS record
+    SET paused = NULL, takeovers = takeovers + CASE WHEN lease.trial_id IS NULL THEN 0 ELSE 1 END
+    FROM given LEFT JOIN hpo.lease USING (trial_id)
+    WHERE record.trial_id = given.trial_id AND (paused IS NOT NULL OR lease.trial_id IS NOT NULL)
 ), leased AS (
     INSERT INTO hpo.lease (trial_id, worker, token, seconds, expires, durable)
     SELECT trial_id, $2, nextval('hpo.token'), $3, now() + make_interval(secs => $3), coalesce(epoch, 0)
@@ -59,7 +62,7 @@ WITH given AS (
     ORDER BY trial_id
     ON CONFLICT (trial_id) DO UPDATE SET
         worker = excluded.worker, token = excluded.token, seconds = excluded.seconds,
-        expires = excluded.expires, durable = excluded.durable, takeovers = lease.takeovers + 1
+        expires = excluded.expires, durable = excluded.durable
     RETURNING trial_id, token
 )
 SELECT trial_id, token, epoch, file

@@ -4,40 +4,38 @@ Every function is one step of the caller's transaction. None commits.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection, text
 
+from hpo.store import records
+from hpo.store.records import encode_metrics
 from hpo.store.statements import Statement, columns
-from hpo.store.trials import set_attributes
-from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult, Metrics
 
 METRICS = (TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY)
 """The metrics that have a column, in the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
-class EpochMetrics:
-    """The recorded validation metrics of one epoch."""
-
-    validation_loss: float
-    validation_accuracy: float
-
-
-@dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """How a trial ends: its final state, its objective if it has one, and the attributes to set.
+    """How a trial ends: its final state, its objective if it has one, and what is recorded of it.
 
-    If `epochs` is set, the records of later epochs are deleted: an earlier attempt may have trained further
-    before its worker was lost.
+    The fields after `value` are those of `TrialRecord`. If `epochs` is set, the records of later epochs are
+    deleted: an earlier attempt may have trained further before its worker was lost.
     """
 
     state: TrialState
-    value: float | None
-    attributes: Mapping[str, Any]
+    value: float | None = None
+    _: KW_ONLY
     epochs: int | None = None
+    kept_epoch: int | None = None
+    metrics: Metrics | None = None
+    weights: str | None = None
+    reason: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +95,20 @@ GROUP BY trials.trial_id
 """)
 
 
-def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, EpochMetrics]:
-    """Return the metrics of one epoch of each trial, by trial id.
+def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, Metrics]:
+    """Return the metrics of one epoch of each trial, by trial id and name.
 
     If that epoch is not recorded, the best recorded epoch takes its place. Trials without a recorded epoch
     are left out.
     """
     values = {"ids": list(epochs), "epochs": list(epochs.values())}
     rows = connection.execute(_EPOCH_METRICS, values)
-    return {row.trial_id: EpochMetrics(row.validation_loss, row.validation_accuracy) for row in rows}
+    return {trial_id: dict(zip(METRICS, figures, strict=True)) for trial_id, *figures in rows}
 
 
 _EPOCH_METRICS = text("""
-SELECT DISTINCT ON (epoch.trial_id) epoch.trial_id, epoch.validation_loss, epoch.validation_accuracy
+SELECT DISTINCT ON (epoch.trial_id)
+    epoch.trial_id, epoch.train_loss, epoch.validation_loss, epoch.validation_accuracy
 FROM unnest(CAST(:ids AS integer[]), CAST(:epochs AS integer[])) AS wanted (trial_id, epoch)
 JOIN hpo.epoch USING (trial_id)
 ORDER BY epoch.trial_id, epoch.epoch <> wanted.epoch, epoch.validation_loss
@@ -159,45 +158,76 @@ def _trial_curves(rows: Iterable[Sequence[Any]]) -> dict[int, TrialCurve]:
     return by_id
 
 
-def finish(connection: Connection, outcomes: Mapping[int, TrialOutcome]) -> None:
+def finish(
+    connection: Connection,
+    outcomes: Mapping[int, TrialOutcome],
+    worker: str | None = None,
+    device: str | None = None,
+) -> None:
     """End trials, by trial id, and delete their leases and checkpoints. The caller must hold the leases.
 
-    A trial that has ended already stays as it is.
+    A trial that has ended already stays as it is. `worker` and `device` are those that ended the trials; None
+    keeps those of the last pause.
     """
     if not outcomes:
         return
-    states = columns(((trial_id, outcome.state.name) for trial_id, outcome in outcomes.items()), 2)
-    ended = set(END_TRIALS(connection, *states).scalars())
-    takeovers = {row.trial_id: row.takeovers for row in DELETE_LEASES(connection, list(outcomes))}
-    new = {trial_id: outcome for trial_id, outcome in outcomes.items() if trial_id in ended}
-    attributes = {trial_id: dict(outcome.attributes) for trial_id, outcome in new.items()}
-    for trial_id, pairs in attributes.items():
-        if takeovers.get(trial_id):
-            pairs["takeovers"] = takeovers[trial_id]
-    set_attributes(connection, attributes)
-    values = ((trial_id, outcome.value, outcome.epochs) for trial_id, outcome in new.items())
+    rows = (
+        (
+            trial_id,
+            outcome.state.name,
+            outcome.epochs,
+            outcome.kept_epoch,
+            None if outcome.metrics is None else encode_metrics(outcome.metrics),
+            outcome.weights,
+            _storable(outcome.reason),
+            _storable(outcome.traceback),
+        )
+        for trial_id, outcome in outcomes.items()
+    )
+    ended = set(END_TRIALS(connection, *columns(rows, 8), worker, device).scalars())
+    if not ended:
+        return
+    values = ((i, outcome.value, outcome.epochs) for i, outcome in outcomes.items() if i in ended)
     RECORD_OBJECTIVES(connection, *columns(values, 3))
+    records.mirror(connection, ended)
+
+
+def _storable(message: str | None) -> str | None:
+    """Return the message of an exception without characters that Postgres refuses."""
+    if message is None:
+        return None
+    return message.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 END_TRIALS = Statement("""
-PREPARE end_trials (integer[], trialstate[]) AS
--- Set the final state of trials that are open, and return their ids.
--- $1: trial ids, $2: states.
-UPDATE trials
-SET state = given.state, datetime_complete = timezone('utc', now())
-FROM unnest($1, $2) AS given (trial_id, state)
-WHERE trials.trial_id = given.trial_id AND trials.state IN ('WAITING', 'RUNNING')
-RETURNING trials.trial_id
-""")
-
-DELETE_LEASES = Statement("""
-PREPARE delete_leases (integer[]) AS
--- Delete the leases and checkpoints of the trials $1. Return how often each lease was taken over.
-WITH checkpoints AS (
+PREPARE end_trials (
+    integer[], trialstate[], integer[], integer[], jsonb[], text[], text[], text[], text, text
+) AS
+-- Set the final state of trials that are open, and return their ids. Delete leases and checkpoints.
+-- $1: trial ids, $2: states, $3: epochs, $4: kept epochs, $5: metrics, $6: weights, $7: reasons,
+-- $8: tracebacks, $9: worker, $10: device.
+WITH given AS (
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+        AS given (trial_id, state, epochs, kept_epoch, metrics, weights, reason, traceback)
+), ended AS (
+    UPDATE trials
+    SET state = given.state, datetime_complete = timezone('utc', now())
+    FROM given
+    WHERE trials.trial_id = given.trial_id AND trials.state IN ('WAITING', 'RUNNING')
+    RETURNING trials.trial_id
+), recorded AS (
+    UPDATE hpo.trial AS record
+    SET paused = NULL, worker = coalesce($9, worker), device = coalesce($10, device),
+        epochs = given.epochs, kept_epoch = given.kept_epoch, metrics = given.metrics,
+        weights = given.weights, reason = given.reason, traceback = given.traceback
+    FROM given JOIN ended USING (trial_id)
+    WHERE record.trial_id = given.trial_id
+), checkpoints AS (
     DELETE FROM hpo.checkpoint WHERE trial_id = ANY ($1)
+), leases AS (
+    DELETE FROM hpo.lease WHERE trial_id = ANY ($1)
 )
-DELETE FROM hpo.lease WHERE trial_id = ANY ($1)
-RETURNING trial_id, takeovers
+SELECT trial_id FROM ended
 """)
 
 RECORD_OBJECTIVES = Statement("""

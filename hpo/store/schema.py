@@ -12,6 +12,7 @@ from typing import cast
 
 from optuna.storages._rdb import models
 from sqlalchemy import BigInteger, Column, DateTime, Float, ForeignKey, Integer, MetaData, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 OPTUNA_REVISION = "v3.2.0.a"
 """The revision of Optuna's tables that the statements of hpo are written for."""
@@ -41,6 +42,25 @@ def _trial_id() -> Column[int]:
     return Column("trial_id", Integer, key, primary_key=True, nullable=False)
 
 
+records = Table(
+    "trial",
+    metadata,
+    _trial_id(),
+    Column("seed", BigInteger, nullable=False),
+    Column("promoted_from", Integer),  # number of the search trial that a full training repeats
+    Column("forked_from", Integer),  # number of the original in the study that was forked
+    Column("paused", Integer),  # epoch of the pause, null unless the trial is paused
+    Column("takeovers", Integer, nullable=False, server_default="0"),
+    Column("worker", Text),  # the worker that paused or ended the trial last
+    Column("device", Text),
+    Column("epochs", Integer),
+    Column("kept_epoch", Integer),
+    Column("metrics", JSONB),  # of the kept epoch; null unless hpo trained the trial to its end
+    Column("weights", Text),
+    Column("reason", Text),
+    Column("traceback", Text),
+)
+
 leases = Table(
     "lease",
     metadata,
@@ -49,7 +69,6 @@ leases = Table(
     Column("token", BigInteger, nullable=False),
     Column("seconds", Float(53), nullable=False),  # to expiry after a renewal
     Column("expires", DateTime(timezone=True), nullable=False),
-    Column("takeovers", Integer, nullable=False, server_default="0"),
     Column("losses", Integer, nullable=False, server_default="0"),  # in a row without a new checkpoint
     Column("durable", Integer, nullable=False, server_default="0"),  # epoch of the checkpoint at the grant
 )

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.store import results, trials
+from hpo.store import records, results, trials
+from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
-from hpo.store.trials import TrialRow
+from hpo.store.trials import Foreign, TrialRow
 from hpo.study.study import Study, search_seed
 from hpo.values.stage import Stage
 
@@ -16,27 +17,23 @@ MAX_LOSSES = 8
 workers."""
 
 
-def adopt_foreign(connection: Connection, study: Study, stage: Stage, rows: Sequence[TrialRow]) -> bool:
-    """Adopt trials that others added through Optuna (`enqueue_trial`, dashboard); return whether there were
-    any.
+def adopt_foreign(connection: Connection, study: Study, stage: Stage, foreign: Sequence[Foreign]) -> None:
+    """Adopt open trials that others added through Optuna (`enqueue_trial`, dashboard).
 
     A search trial whose parameters form a point of the space becomes a trial like any other. All other
     foreign trials fail.
     """
-    foreign = [row for row in rows if "seed" not in row.attributes]
-    fixed = trials.fixed_params(connection, [row.trial_id for row in foreign])
-    for row in foreign:
-        point = {**fixed.get(row.trial_id, {}), **row.point}
-        if stage == "search" and point in study.spec.space:
-            trials.set_points(connection, study.spec.space, {row.trial_id: point})
-            seed = search_seed(study.spec, row.number)
-            trials.set_attributes(connection, {row.trial_id: {"seed": seed}})
+    fixed = trials.fixed_params(connection, [trial.trial_id for trial in foreign])
+    for trial in foreign:
+        point = trial.point_in(study.spec.space, fixed.get(trial.trial_id, {}))
+        if stage == "full":
+            _refuse(connection, trial, "was not added by promotion, as every full training is")
+        elif point is None:
+            _refuse(connection, trial, "was not added by this service and gives no point of the search space")
         else:
-            reason = "was not added by this service and gives no point of the search space"
-            if stage == "full":
-                reason = "was not added by promotion, as every full training is"
-            _fail(connection, row, reason)
-    return bool(foreign)
+            trials.set_points(connection, study.spec.space, {trial.trial_id: point})
+            record = TrialRecord(search_seed(study.spec, trial.number))
+            records.insert(connection, {trial.trial_id: record})
 
 
 def fail_repeatedly_lost(
@@ -45,9 +42,12 @@ def fail_repeatedly_lost(
     """Fail the trials with `MAX_LOSSES` consecutive worker losses; return the others."""
     failed = [row for row in rows if losses.get(row.trial_id, 0) >= MAX_LOSSES]
     for row in failed:
-        _fail(connection, row, f"its worker was lost {losses[row.trial_id]} times in a row")
+        reason = f"its worker was lost {losses[row.trial_id]} times in a row"
+        results.finish(connection, {row.trial_id: TrialOutcome(TrialState.FAIL, reason=reason)})
     return [row for row in rows if row not in failed]
 
 
-def _fail(connection: Connection, row: TrialRow, reason: str) -> None:
-    results.finish(connection, {row.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": reason})})
+def _refuse(connection: Connection, trial: Foreign, reason: str) -> None:
+    """Fail a trial that stays foreign. It has no record, so Optuna's attribute alone says why."""
+    results.finish(connection, {trial.trial_id: TrialOutcome(TrialState.FAIL, reason=reason)})
+    records.note_refusal(connection, trial.trial_id, reason)

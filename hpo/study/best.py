@@ -4,7 +4,6 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import tomli_w
 import yaml
@@ -12,6 +11,7 @@ import yaml
 from hpo.errors import NotFoundError
 from hpo.store import trials
 from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
 from hpo.values.space import Point
@@ -22,7 +22,7 @@ from hpo.values.stage import Stage
 class BestParams:
     """The best trial of a study.
 
-    `value` is the validation loss per example. `attributes` are the user attributes of the Optuna trial.
+    `value` is the validation loss per example.
     """
 
     study: str
@@ -30,13 +30,12 @@ class BestParams:
     trial: int
     value: float
     params: Point
-    attributes: Mapping[str, Any]
+    record: TrialRecord
 
     @property
-    def accuracy(self) -> float:
-        """Return the validation accuracy at the kept epoch, as a share."""
-        accuracy: float = self.attributes["accuracy"]
-        return accuracy
+    def accuracy(self) -> float | None:
+        """Return the validation accuracy at the kept epoch, as a share. None if it was not measured."""
+        return self.record.accuracy
 
     def render(self, form: str) -> str:
         """Return the parameters in one of `FORMATS`, with a newline at the end."""
@@ -52,7 +51,7 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
     stages: tuple[Stage, ...] = ("full", "search") if stage is None else (stage,)
     with storage.transaction() as connection:
         for candidate in stages:
-            for row in best_trials(trials.read(connection, study.study_id(candidate)), 1):
+            for row in best_trials(trials.read(connection, study.study_id(candidate)).ours, 1):
                 assert row.value is not None
                 return BestParams(
                     study=study.name,
@@ -60,7 +59,7 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
                     trial=row.number,
                     value=row.value,
                     params=row.point,
-                    attributes=row.attributes,
+                    record=row.record,
                 )
     raise NotFoundError(
         f"study {study.name!r}: no trial has completed yet; run it first: hpo workers {study.name}"

@@ -37,7 +37,7 @@ def files_in_use(storage: Storage, study: Study) -> set[str] | None:
             studies.lock(connection, study.study_id(stage))
             if trials.count_begun(connection, study.study_id(stage)):
                 return None
-        rows = trials.read(connection, study.full_id)
+        rows = trials.read(connection, study.full_id).ours
         paused = checkpoints.read(connection, trials.paused(connection, study.search_id))
-    weights = {row.attributes["weights"] for row in rows if "weights" in row.attributes}
+    weights = {row.record.weights for row in rows if row.record.weights is not None}
     return weights | {checkpoint.file for checkpoint in paused.values()}

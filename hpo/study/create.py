@@ -14,6 +14,7 @@ from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.store import studies, trials
 from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
 from hpo.study import lifecycle
 from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage
 from hpo.study.study import Study, search_seed
@@ -103,7 +104,7 @@ def queue_plan(connection: Connection, study: Study) -> int:
     spec = study.spec
     present = trials.count(connection, study.search_id)
     points = _plan(connection, study)[present - study.inherited :]
-    planned = [(point, {"seed": search_seed(spec, present + i)}) for i, point in enumerate(points)]
+    planned = [(point, TrialRecord(search_seed(spec, present + i))) for i, point in enumerate(points)]
     trials.enqueue(connection, study.search_id, spec.space, planned)
     return len(planned)
 
@@ -114,7 +115,7 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
     sampler = make_sampler(spec.sampler.name)
     if not inherited:
         return sampler.initial(spec.space, study.planned, spec.seed)
-    rows = trials.read(connection, study.search_id)
+    rows = trials.read(connection, study.search_id).ours
     taken = {cell(row.point) for row in rows if row.number < inherited}
     count, seed = study.planned - inherited, Purpose.FORK_PLAN.derive(spec.seed, inherited)
     return sampler.initial(spec.space, count, seed, taken)

@@ -12,7 +12,7 @@ from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.store import copies, studies, trials
 from hpo.store.connection import Storage
-from hpo.store.trials import TRAINED, TrialRow
+from hpo.store.trials import TrialRow
 from hpo.study.create import Creation, insert, queue_plan, update
 from hpo.study.stored import INHERITED, find
 from hpo.study.study import Study
@@ -87,13 +87,12 @@ def _on_grid(point: Point, space: SearchSpace) -> Point:
         if isinstance(domain, Range) and domain.size is not None
         else point[name]
         for name, domain in space.domains.items()
-        if name in point
     }
 
 
 def _ended_trials(connection: Connection, old: Study) -> list[TrialRow]:
-    rows = trials.read(connection, old.search_id, (TrialState.COMPLETE, TrialState.PRUNED))
-    return [row for row in rows if row.attributes.keys() >= TRAINED]
+    ended = trials.read(connection, old.search_id, (TrialState.COMPLETE, TrialState.PRUNED))
+    return [row for row in ended.ours if row.record.is_trained]
 
 
 def _check_comparable(old: Study, spec: StudySpec, source: str) -> None:

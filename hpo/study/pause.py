@@ -16,13 +16,9 @@ from hpo.search.effective_lr import effective_lr
 from hpo.search.learning_curves import log_losses, predict_final_losses
 from hpo.store import results, trials
 from hpo.store.results import TrialCurve, TrialOutcome
-from hpo.store.trials import PAUSED, TrialRow
+from hpo.store.trials import TrialRow
 from hpo.study.study import Study
-
-
-def is_paused(row: TrialRow) -> bool:
-    """Return whether the trial is paused. A trial that the dashboard ended while paused is not paused."""
-    return row.state == TrialState.WAITING and PAUSED in row.attributes
+from hpo.values.epoch import OBJECTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ def resumable(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, Trial
     known = predictions(study, rows, curves)
     reached, losses = [trial.epochs for trial in known], [trial.log_loss for trial in known]
     for indices in pruner.resumable(reached, losses):
-        if paused := [known[index].row for index in indices if is_paused(known[index].row)]:
+        if paused := [known[index].row for index in indices if known[index].row.is_paused]:
             return paused
     return []
 
@@ -84,7 +80,7 @@ def resumable_for_promotion(
     Their number is at most `promotion.top` minus the number of completed trials.
     """
     completed = sum(row.state == TrialState.COMPLETE for row in rows)
-    paused = [trial for trial in predictions(study, rows, curves) if is_paused(trial.row)]
+    paused = [trial for trial in predictions(study, rows, curves) if trial.row.is_paused]
     paused.sort(key=lambda trial: trial.log_loss)
     return [trial.row for trial in paused[: max(0, study.spec.promotion.top - completed)]]
 
@@ -97,7 +93,13 @@ def prune_paused(connection: Connection, study: Study) -> None:
     outcomes = {}
     for trial_id, metrics in results.epoch_metrics(connection, paused).items():
         epoch = paused[trial_id]
-        attributes = {"accuracy": metrics.validation_accuracy, "kept_epoch": epoch, "epochs": epoch}
-        outcomes[trial_id] = TrialOutcome(TrialState.PRUNED, metrics.validation_loss, attributes, epoch)
+        outcomes[trial_id] = TrialOutcome(
+            state=TrialState.PRUNED,
+            value=metrics[OBJECTIVE],
+            epochs=epoch,
+            kept_epoch=epoch,
+            metrics=metrics,
+        )
     results.finish(connection, outcomes)
-    trials.unset_attribute(connection, list(paused), PAUSED)
+    # A trial without a recorded epoch starts over.
+    trials.unpause(connection, paused.keys() - outcomes.keys())

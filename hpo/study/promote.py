@@ -1,6 +1,6 @@
 """Promote the best search trials to full training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from optuna.trial import TrialState
@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from hpo.errors import ConflictError
 from hpo.store import studies, trials
 from hpo.store.connection import Storage
-from hpo.store.trials import TRAINED, TrialRow
+from hpo.store.records import TrialRecord
+from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study import lifecycle
 from hpo.study.stored import refresh
 from hpo.study.study import Study, full_seed
@@ -37,13 +38,12 @@ def best_trials(rows: Iterable[TrialRow], k: int) -> list[TrialRow]:
     """Return the k completed trials with the lowest validation loss, best first; ties go to the earlier
     trial.
 
-    Only trials that hpo trained count. Trials that others added or ended through Optuna lack the seed or the
-    accuracy.
+    Only trials that hpo trained count, not those that others ended through Optuna.
     """
     complete = [
         row
         for row in rows
-        if row.state == TrialState.COMPLETE and row.value is not None and row.attributes.keys() >= TRAINED
+        if row.state == TrialState.COMPLETE and row.value is not None and row.record.is_trained
     ]
     return sorted(complete, key=lambda row: (row.value, row.number))[:k]
 
@@ -65,35 +65,32 @@ def promote(storage: Storage, study: Study) -> Promotion:
             return Promotion((), 0)
         rows = trials.read(connection, study.search_id)
         _check_finished(connection, study, rows)
-        chosen = best_trials(rows, spec.promotion.top)
+        chosen = best_trials(rows.ours, spec.promotion.top)
         if not chosen:
             raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
         present = {
-            (row.attributes.get("promoted_from"), row.attributes.get("seed"))
-            for row in trials.read(connection, study.full_id)
+            (row.record.promoted_from, row.record.seed) for row in trials.read(connection, study.full_id).ours
         }
         wanted = [
-            (row.point, {"promoted_from": row.number, "seed": full_seed(spec, index)})
+            (row.point, TrialRecord(full_seed(spec, index), promoted_from=row.number))
             for row in chosen
             for index in range(spec.promotion.seeds)
         ]
         new = [
-            (point, attributes)
-            for point, attributes in wanted
-            if (attributes["promoted_from"], attributes["seed"]) not in present
+            (point, record) for point, record in wanted if (record.promoted_from, record.seed) not in present
         ]
         trials.enqueue(connection, study.full_id, spec.space, new)
     return Promotion(tuple(chosen), len(new))
 
 
-def _check_finished(connection: Connection, study: Study, rows: Sequence[TrialRow]) -> None:
+def _check_finished(connection: Connection, study: Study, rows: StudyTrials) -> None:
     if lifecycle.read_stopped(connection, study, "search") is not None:
         if begun := trials.count_begun(connection, study.search_id):
             raise ConflictError(
                 f"study {study.name!r}: the search is stopped, but {begun} of its trials have begun and are "
                 f"not finished; finish them first: hpo workers {study.name}"
             )
-    elif (missing := study.trials - sum(row.state.is_finished() for row in rows)) > 0:
+    elif (missing := study.trials - sum(state.is_finished() for state in rows.states)) > 0:
         state = f"{missing} of {study.trials} search trials are not finished"
         if missing == study.trials:
             state = f"no search trial is finished yet (0 of {study.trials})"

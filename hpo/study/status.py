@@ -12,7 +12,6 @@ from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
 from hpo.study.lifecycle import Stopped
-from hpo.study.pause import is_paused
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
 from hpo.values.space import Point, cell
@@ -100,14 +99,14 @@ def status(storage: Storage, study: Study) -> Status:
 
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
     rows = trials.read(connection, study.study_id(stage))
-    counts = Counter(row.state for row in rows)
+    counts = Counter(rows.states)
     activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
     return StageStatus(
         budget=budget,
         states={state.name: counts[state] for state in TrialState},
-        paused=sum(map(is_paused, rows)),
-        distinct_cells=len({cell(row.point) for row in rows}),
-        best=_best(rows),
+        paused=sum(row.is_paused for row in rows.ours),
+        distinct_cells=len({cell(row.point) for row in rows.ours}),
+        best=_best(rows.ours),
         device_seconds=sum(activities.values()),
         activities=activities,
         trial_seconds=costs.trial_seconds(connection, study.study_id(stage)),
@@ -118,7 +117,7 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
 def _best(rows: list[TrialRow]) -> Best | None:
     for row in best_trials(rows, 1):
         assert row.value is not None
-        return Best(row.number, row.value, row.point, row.attributes.get("accuracy"))
+        return Best(row.number, row.value, row.point, row.record.accuracy)
     return None
 
 

@@ -1,7 +1,6 @@
 """Decide which members of a pack end with an epoch, and how."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection
@@ -10,9 +9,9 @@ from hpo.search.pruners.base import Peer, Pruner
 from hpo.search.pruners.none import NoPruner
 from hpo.store import results
 from hpo.store.results import TrialOutcome
-from hpo.values.epoch import VALIDATION_ACCURACY, EpochResult
+from hpo.values.epoch import OBJECTIVE, EpochResult
 from hpo.worker.pack_trials import PackTrials
-from hpo.worker.report_target import Attributes, ReportTarget
+from hpo.worker.report_target import ReportTarget
 
 
 class Outcomes:
@@ -30,13 +29,13 @@ class Outcomes:
         return self._pruner.pause_epochs
 
     def of_ended(
-        self, connection: Connection, epochs: Sequence[EpochResult], weights: Mapping[int, Attributes]
+        self, connection: Connection, epochs: Sequence[EpochResult], weights: Mapping[int, str]
     ) -> dict[int, TrialOutcome]:
         """Return the outcomes of members that diverged or finished.
 
-        `weights`: by number, the attributes that name the weights of finished members.
+        `weights`: by number, the files with the weights of finished members.
         """
-        outcomes = {result.member: self._diverged(result) for result in epochs if result.status == "diverged"}
+        outcomes = {result.member: _diverged(result) for result in epochs if result.status == "diverged"}
         finished = {self._trials.trial_id(r.member): r for r in epochs if r.status == "finished"}
         if not finished:
             return outcomes
@@ -44,12 +43,13 @@ class Outcomes:
         kept = results.epoch_metrics(connection, {i: r.kept_epoch for i, r in finished.items()})
         for trial_id, metrics in kept.items():
             result = finished[trial_id]
-            attributes = {
-                **self._attributes(metrics.validation_accuracy, result.kept_epoch, result.epoch),
-                **weights.get(result.member, {}),
-            }
             outcomes[result.member] = TrialOutcome(
-                TrialState.COMPLETE, metrics.validation_loss, attributes, result.epoch
+                state=TrialState.COMPLETE,
+                value=metrics[OBJECTIVE],
+                epochs=result.epoch,
+                kept_epoch=result.kept_epoch,
+                metrics=metrics,
+                weights=weights.get(result.member),
             )
         return outcomes
 
@@ -74,22 +74,20 @@ class Outcomes:
             losses = curves[self._trials.trial_id(result.member)].losses
             others = [peer for peer in peers if peer.number != result.member]
             if self._pruner.should_prune(result.member, losses, others):
-                outcomes[result.member] = self._pruned(result)
+                outcomes[result.member] = _pruned(result)
         return outcomes
 
-    def _diverged(self, result: EpochResult) -> TrialOutcome:
-        reason = f"its loss was not finite in epoch {result.epoch}"
-        attributes = {"reason": reason, **self._target.attributes}
-        return TrialOutcome(TrialState.FAIL, None, attributes, result.epoch - 1)
 
-    def _pruned(self, result: EpochResult) -> TrialOutcome:
-        attributes = self._attributes(result.metrics[VALIDATION_ACCURACY], result.epoch, result.epoch)
-        return TrialOutcome(TrialState.PRUNED, result.objective, attributes, result.epoch)
+def _diverged(result: EpochResult) -> TrialOutcome:
+    reason = f"its loss was not finite in epoch {result.epoch}"
+    return TrialOutcome(TrialState.FAIL, epochs=result.epoch - 1, reason=reason)
 
-    def _attributes(self, accuracy: float, kept_epoch: int, epochs: int) -> dict[str, Any]:
-        return {
-            "accuracy": accuracy,
-            "kept_epoch": kept_epoch,
-            "epochs": epochs,
-            **self._target.attributes,
-        }
+
+def _pruned(result: EpochResult) -> TrialOutcome:
+    return TrialOutcome(
+        state=TrialState.PRUNED,
+        value=result.objective,
+        epochs=result.epoch,
+        kept_epoch=result.epoch,
+        metrics=result.metrics,
+    )

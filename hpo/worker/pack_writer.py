@@ -6,9 +6,7 @@ beginning, so every write must tolerate a second attempt.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo.store import checkpoints, costs, leases, results
@@ -17,7 +15,7 @@ from hpo.store.results import TrialOutcome
 from hpo.values.epoch import EpochResult
 from hpo.worker.outcomes import Outcomes
 from hpo.worker.pack_trials import PackTrials
-from hpo.worker.report_target import Attributes, ReportTarget
+from hpo.worker.report_target import ReportTarget
 
 Seconds = Mapping[int, Mapping[str, float]]
 """Device seconds by trial id and activity."""
@@ -47,13 +45,13 @@ class EpochReport:
     """An epoch of a pack.
 
     `delivery`: the number by which the database recognises `seconds` that are charged already. `weights`: by
-    number, the attributes that name the weights of finished members. `written`: the ids of the trials whose
+    number, the files with the weights of finished members. `written`: the ids of the trials whose
     epoch this delivery has written, at any of its attempts.
     """
 
     delivery: int
     results: Sequence[EpochResult]
-    weights: Mapping[int, Attributes]
+    weights: Mapping[int, str]
     seconds: Seconds
     written: set[int] = field(default_factory=set)
 
@@ -85,7 +83,7 @@ class PackWriter:
                 if result.member not in outcomes and trial_id(result.member) in report.written
             ]
             outcomes |= self._outcomes.of_pruned(connection, undecided)
-            results.finish(connection, {trial_id(number): outcome for number, outcome in outcomes.items()})
+            self._finish(connection, {trial_id(number): outcome for number, outcome in outcomes.items()})
         self._remove(lost, outcomes)
         self._trials.pause(
             result.member
@@ -99,16 +97,18 @@ class PackWriter:
 
     def write_pause(self, saved: Mapping[int, Checkpoint]) -> None:
         """Record checkpoints, and pause their trials."""
-        self._write_checkpoints(saved, partial(checkpoints.pause, attributes=self._target.attributes))
+        target = self._target
+        self._write_checkpoints(
+            saved, lambda connection, held: checkpoints.pause(connection, held, target.worker, target.device)
+        )
         self._remove(saved, ())
 
-    def write_failure(self, numbers: Collection[int], attributes: Attributes) -> None:
-        """End these trials as failed, if the pack still holds their leases."""
+    def write_failure(self, numbers: Collection[int], failure: TrialOutcome) -> None:
+        """End these trials with this outcome, if the pack still holds their leases."""
         failing = self._trials.leases_of(numbers)
         with self._storage.transaction() as connection:
             held = leases.hold(connection, failing.values())
-            outcome = TrialOutcome(TrialState.FAIL, None, attributes)
-            results.finish(connection, dict.fromkeys(held, outcome))
+            self._finish(connection, dict.fromkeys(held, failure))
         ended = [number for number, lease in failing.items() if lease.trial_id in held]
         self._remove(failing.keys() - ended, ended)
 
@@ -143,6 +143,9 @@ class PackWriter:
                 recorded = checkpoints.read(connection, [trial_id(number) for number in saved])
         in_use = {checkpoint.file for checkpoint in recorded.values()}
         self._cleanup.replaced([name for name in unused if name not in in_use])
+
+    def _finish(self, connection: Connection, outcomes: Mapping[int, TrialOutcome]) -> None:
+        results.finish(connection, outcomes, self._target.worker, self._target.device)
 
     def _charge(self, connection: Connection, delivery: int, seconds: Seconds) -> None:
         if seconds and costs.record_delivery(connection, self._target.worker, delivery):

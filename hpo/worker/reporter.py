@@ -5,14 +5,17 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
+from optuna.trial import TrialState
+
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
+from hpo.store.results import TrialOutcome
 from hpo.study.schedule import LeasedTrial
 from hpo.values.epoch import EpochResult
 from hpo.worker.outbox import Outbox
 from hpo.worker.pack_trials import PackTrials
 from hpo.worker.pack_writer import NO_CLEANUP, EpochReport, FileCleanup, PackWriter
-from hpo.worker.report_target import Attributes, ReportTarget
+from hpo.worker.report_target import ReportTarget
 
 ANSWER_SECONDS = 2.0
 """How long training waits for the answer to an epoch. Most answers come within milliseconds. Without the wait
@@ -33,7 +36,7 @@ class Reporter:
         clock: Callable[[], float] = time.perf_counter,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._attributes, self._outbox, self._clock = target.attributes, outbox, clock
+        self._outbox, self._clock = outbox, clock
         self._answer_seconds = answer_seconds
         self._trials = PackTrials()
         self._writer = PackWriter(target, self._trials, cleanup)
@@ -63,14 +66,12 @@ class Reporter:
         """
         self._trials.add(trials)
 
-    def report(
-        self, results: Sequence[EpochResult], weights: Mapping[int, Attributes] | None = None
-    ) -> set[int]:
+    def report(self, results: Sequence[EpochResult], weights: Mapping[int, str] | None = None) -> set[int]:
         """Report an epoch, and return the numbers of the members that have to leave the pack.
 
         A member leaves when its trial has ended or paused, or its lease is lost. Finished, diverged and
-        pruned trials end with this report. Nothing is written for a lost trial. `weights` are the attributes
-        that name the weights of finished members.
+        pruned trials end with this report. Nothing is written for a lost trial. `weights` are the files with
+        the weights of finished members, by number.
         """
         for result in results:
             self.spend("training", result.seconds, [result.member])
@@ -103,12 +104,12 @@ class Reporter:
 
     def fail(self, error: BaseException, numbers: Collection[int], reason: str | None = None) -> None:
         """End these trials as failed, with the traceback, and release the other open trials."""
-        attributes = {
-            "reason": reason or f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(error)),
-            **self._attributes,
-        }
-        self._outbox.post(partial(self._writer.write_failure, frozenset(numbers), attributes))
+        failure = TrialOutcome(
+            state=TrialState.FAIL,
+            reason=reason or f"{type(error).__name__}: {error}",
+            traceback="".join(traceback.format_exception(error)),
+        )
+        self._outbox.post(partial(self._writer.write_failure, frozenset(numbers), failure))
         self.release()
 
     def release(self) -> None:

@@ -10,100 +10,89 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hpo.artifacts.base import ArtifactStore
-from hpo.errors import ArtifactError
+from hpo.artifacts.folder import ArtifactFolder
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
 from hpo.training.weights import Weights
 from hpo.values.stage import Stage
-from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors
+from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors, one_line
 
 CHECKPOINTS = "checkpoints"
-"""The first part of the names of checkpoints. `Checkpoint.file` omits it, also in the database."""
+"""The subfolder of checkpoints. Names of checkpoints, also those in the database, omit it."""
 
-SUFFIX, DAMAGED = ".safetensors", ".damaged"
+DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class TrialFiles:
-    """The checkpoints and weights of one study. A method that saves or loads raises `ArtifactError`.
+    """The checkpoints and weights of one study in `folder`. A method that saves raises OSError."""
 
-    A method that deletes leaves what it cannot delete. `Worker` tries again at the end of a stage.
-    """
-
-    store: ArtifactStore
+    folder: ArtifactFolder
 
     def save_weights(self, trial: LeasedTrial, weights: Mapping[str, Tensor]) -> str:
         """Write the state dict of a fully trained model, and return the name of the file."""
-        name = f"trial-{trial.number:04d}-{trial.lease.token}{SUFFIX}"
-        self.store.put(name, encode_tensors(weights))
+        name = f"trial-{trial.number:04d}-{trial.lease.token}.safetensors"
+        self.folder.put(name, encode_tensors(weights))
         return name
 
     def save_checkpoint(self, stage: Stage, trial: LeasedTrial, state: MemberState) -> str:
         """Write a member state, and return the name of the checkpoint."""
         epochs = state.progress.epochs
-        name = f"{stage}-{trial.number:04d}-{trial.lease.token}-{epochs:04d}{SUFFIX}"
-        self.store.put(_artifact(name), encode_state(state))
+        name = f"{stage}-{trial.number:04d}-{trial.lease.token}-{epochs:04d}.safetensors"
+        self.folder.put(_in_subfolder(name), encode_state(state))
         return name
 
     def load_checkpoint(self, name: str, like: Weights) -> MemberState:
         """Return the member state in a checkpoint of the network with weights `like`.
 
-        Raises `CheckpointError` if the checkpoint was read and does not decode.
+        Raises `CheckpointError`, from an OSError if the file cannot be read.
         """
-        data = self.store.get(_artifact(name))
+        path = self.folder.path(_in_subfolder(name))
         try:
-            return decode_state(data, like)
+            return decode_state(self.folder.get(_in_subfolder(name)), like)
+        except OSError as error:
+            raise CheckpointError(f"{path}: {one_line(error)}") from error
         except CheckpointError as error:
-            raise CheckpointError(f"{_artifact(name)}: {error}") from error
+            raise CheckpointError(f"{path}: {error}") from error
 
-    def set_aside(self, name: str) -> None:
-        """Give a checkpoint that does not decode another name: it stays for inspection and is not read again.
-
-        Without room for the copy, the checkpoint keeps its name.
-        """
-        with suppress(ArtifactError):
-            self.store.put(_artifact(name + DAMAGED), self.store.get(_artifact(name)))
-            self.store.delete(_artifact(name))
+    def mark_damaged(self, name: str) -> None:
+        """Rename a checkpoint that does not load, so that it stays for inspection and is not read again."""
+        with suppress(OSError):
+            self.folder.rename(_in_subfolder(name), _in_subfolder(name + DAMAGED))
 
     def delete_checkpoints(self, names: Iterable[str]) -> None:
-        """Delete checkpoints that no trial resumes from."""
+        """Delete checkpoints that no trial resumes from. A file that stays is deleted with the study."""
         for name in names:
-            with suppress(ArtifactError):
-                self.store.delete(_artifact(name))
+            with suppress(OSError):
+                self.folder.delete(_in_subfolder(name))
 
     def delete_checkpoints_of(self, stage: Stage, numbers: Iterable[int]) -> None:
         """Delete all checkpoints of trials that have ended."""
         for number in numbers:
-            with suppress(ArtifactError):
-                for artifact in self.store.list(_artifact(f"{stage}-{number:04d}-")):
-                    if artifact.endswith(SUFFIX):
-                        self.store.delete(artifact)
+            with suppress(OSError):
+                for path in self.folder.list(_in_subfolder(f"{stage}-{number:04d}-*.safetensors")):
+                    self.folder.delete(path)
 
     def leftovers(self) -> list[str]:
-        """Return the artifacts to delete unless a trial still needs them; none if the store is away.
+        """Return the files to delete unless a trial still needs them.
 
         These are weights, checkpoints except damaged ones, and the partial files of killed workers.
         """
-        try:
-            artifacts = self.store.list()
-        except ArtifactError:
-            return []
-        return [artifact for artifact in artifacts if _is_leftover(artifact)]
+        checkpoints = self.folder.list(_in_subfolder("*"))
+        return [
+            *self.folder.list("*.safetensors"),
+            *self.folder.list(".trial-*"),
+            *(path for path in checkpoints if not path.endswith(DAMAGED)),
+        ]
 
     def sweep(self, leftovers: Iterable[str]) -> None:
-        """Delete these artifacts."""
-        for artifact in leftovers:
-            with suppress(ArtifactError):
-                self.store.delete(artifact)
+        """Delete these files, and the folder of checkpoints once it is empty."""
+        for path in leftovers:
+            with suppress(OSError):
+                self.folder.delete(path)
+        with suppress(OSError):
+            self.folder.delete_empty(CHECKPOINTS)
 
 
-def _artifact(name: str) -> str:
+def _in_subfolder(name: str) -> str:
     return f"{CHECKPOINTS}/{name}"
-
-
-def _is_leftover(artifact: str) -> bool:
-    folder, _, name = artifact.rpartition("/")
-    if folder == CHECKPOINTS:
-        return not name.endswith(DAMAGED)
-    return not folder and (name.endswith(SUFFIX) or name.startswith(".trial-"))

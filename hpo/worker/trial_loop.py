@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState
+from hpo.training.member import Candidate, MemberState
 from hpo.training.session import PackSession
 from hpo.training.trainer import Trainer
-from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
-from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.interruption import StopRequested
@@ -135,15 +133,15 @@ class TrialLoop:
         if pausing := self._reporter.pop_pausing() & set(self.members):
             self._pause(pausing)
 
-    def _save_weights(self) -> dict[int, dict[str, str]]:
-        """Write the weights of finished trials; return the attributes that name them, by number."""
+    def _save_weights(self) -> dict[int, str]:
+        """Write the weights of finished trials; return the names of the files, by number."""
         saved, start = {}, self._clock()
         for number in self._unsaved:
             trial = self._joining.trials[number]
             name = self._checkpointer.save_weights(trial, self._session.weights(number))
             if name is None:
                 break
-            saved[number] = {"weights": name}
+            saved[number] = name
         if self._unsaved:
             self._reporter.spend("checkpoints", self._clock() - start, list(self._unsaved))
         return saved
@@ -216,4 +214,9 @@ class TrialLoop:
 
 
 def _candidates(trials: Iterable[LeasedTrial]) -> dict[int, Candidate]:
-    return {trial.number: Candidate(with_defaults(trial.point), trial.seed) for trial in trials}
+    return {
+        trial.number: Candidate(
+            trial.point["lr"], trial.point["momentum"], trial.point["weight_decay"], trial.seed
+        )
+        for trial in trials
+    }

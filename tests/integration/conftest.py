@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
+from support.old_database import restore
 from support.processes import until
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store.connection import Storage
+from hpo.store.connection import Storage, open_url
 
 RAW: Mapping[str, Any] = {
     "name": "small",
@@ -50,6 +51,15 @@ def raw() -> Callable[..., dict[str, Any]]:
 def spec(raw: Callable[..., dict[str, Any]]) -> Callable[..., StudySpec]:
     """Return the spec of a small study with some values changed: `spec(search={"trials": 5})`."""
     return lambda **changes: StudySpec.parse(raw(**changes), "test")
+
+
+@pytest.fixture
+def restored(database: URL) -> Iterator[Storage]:
+    """The storage of a database of version 0.1, opened by this version."""
+    restore(database)
+    storage = open_url(database)
+    yield storage
+    storage.engine.dispose()
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 from support.claims import claim
+from support.outcomes import trained
 
 from hpo.errors import NotFoundError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results
 from hpo.store.connection import Storage
-from hpo.store.results import TrialOutcome
+from hpo.store.records import TrialRecord
 from hpo.study.best import FORMATS, BestParams, best_params
 from hpo.study.create import create
 from hpo.study.promote import promote
@@ -37,9 +38,7 @@ def run(storage: Storage, study: Study, stage: Stage, *losses: float | None) -> 
         (trial,) = claim(storage, study, stage, "one", 1)
         state = TrialState.FAIL if loss is None else TrialState.COMPLETE
         with storage.transaction() as connection:
-            results.finish(
-                connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.75, "epochs": 3})}
-            )
+            results.finish(connection, {trial.lease.trial_id: trained(loss, state, 0.75, epochs=3)})
 
 
 def test_no_best_trial_before_a_trial_completes(storage: Storage, study: Study) -> None:
@@ -69,7 +68,7 @@ def test_best_of_the_search_until_a_full_training_completes(storage: Storage, st
     run(storage, study, "full", 0.9, 0.8)  # losses on other images: not comparable with the search's
     full = best_params(storage, study)
     assert (full.stage, full.trial, full.value) == ("full", 1, 0.8)
-    assert full.attributes["promoted_from"] == 1
+    assert full.record.promoted_from == 1
     assert best_params(storage, study, "search") == best
 
 
@@ -95,11 +94,14 @@ READERS: dict[str, Callable[[str], dict[str, float]]] = {
 }
 
 
+BEST = BestParams(
+    study="small", stage="search", trial=0, value=0.5, params=dict(POINT), record=TrialRecord(seed=1)
+)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_can_be_read_back(form: str) -> None:
-    text = BestParams(
-        study="small", stage="search", trial=0, value=0.5, params=dict(POINT), attributes={}
-    ).render(form)
+    text = BEST.render(form)
     assert text.endswith("\n")
     read = READERS[form](text)
     assert read == POINT
@@ -107,6 +109,5 @@ def test_every_format_can_be_read_back(form: str) -> None:
 
 
 def test_formats_for_a_shell() -> None:
-    best = BestParams(study="small", stage="search", trial=0, value=0.5, params=dict(POINT), attributes={})
-    assert best.render("args") == "--lr 0.001 --batch-size 16 --momentum 0.0 --weight-decay 0.0001\n"
-    assert best.render("env") == "LR=0.001\nBATCH_SIZE=16\nMOMENTUM=0.0\nWEIGHT_DECAY=0.0001\n"
+    assert BEST.render("args") == "--lr 0.001 --batch-size 16 --momentum 0.0 --weight-decay 0.0001\n"
+    assert BEST.render("env") == "LR=0.001\nBATCH_SIZE=16\nMOMENTUM=0.0\nWEIGHT_DECAY=0.0001\n"

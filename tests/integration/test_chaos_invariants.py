@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ import pytest
 from optuna.trial import TrialState
 from safetensors.numpy import save_file
 from sqlalchemy import Connection, delete, func, insert, select, update
+from support.outcomes import trained
 from support.shell import SMALL_STUDY
 
 from benchmarks.chaos.invariants import INVARIANTS, EndState, read_end_state, violations
 from hpo.spec.study_spec import StudySpec
-from hpo.store import schema, trials
+from hpo.store import results, schema, trials
 from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.study import Study
@@ -34,11 +36,11 @@ class FinishedStudy:
 
     storage: Storage
     study: Study
-    folder: Path
+    artifacts: Path
 
     def end_state(self, processes: Sequence[str] = ()) -> EndState:
         with self.storage.transaction() as connection:
-            return read_end_state(connection, self.study, self.folder, processes)
+            return read_end_state(connection, self.study, self.artifacts, processes)
 
     def ids(self, stage: Stage) -> list[int]:
         table = schema.trials
@@ -62,27 +64,17 @@ def complete(finished: FinishedStudy, stage: Stage) -> None:
 
     Trials of full training get weights.
     """
-    folder = finished.folder
+    folder = finished.study.artifacts(finished.artifacts)
     folder.mkdir(exist_ok=True)
     for number, trial_id in enumerate(finished.ids(stage)):
-        attributes: dict[str, object] = {"epochs": EPOCHS, "accuracy": 0.5}
+        outcome = trained(number + 1 / EPOCHS, epochs=EPOCHS)
         if stage == "full":
-            attributes["weights"] = WEIGHTS.format(number)
+            outcome = replace(outcome, weights=WEIGHTS.format(number))
             save_file({"weight": np.zeros(3, np.float32)}, folder / WEIGHTS.format(number))
         with finished.storage.transaction() as connection:
             for epoch in range(1, EPOCHS + 1):
                 add_step(connection, trial_id, epoch, number + 1 / epoch)
-            connection.execute(
-                update(schema.trials)
-                .where(schema.trials.c.trial_id == trial_id)
-                .values(state=TrialState.COMPLETE)
-            )
-            connection.execute(
-                insert(schema.trial_values).values(
-                    trial_id=trial_id, objective=0, value=number + 1 / EPOCHS, value_type=schema.FINITE_VALUE
-                )
-            )
-            trials.set_attributes(connection, {trial_id: attributes})
+            results.finish(connection, {trial_id: outcome})
 
 
 def add_step(connection: Connection, trial_id: int, epoch: int, loss: float) -> None:
@@ -101,6 +93,11 @@ def add_step(connection: Connection, trial_id: int, epoch: int, loss: float) -> 
     )
 
 
+def set_record(connection: Connection, trial_id: int, **values: object) -> None:
+    table = schema.records
+    connection.execute(update(table).where(table.c.trial_id == trial_id).values(values))
+
+
 def lose_a_trial(connection: Connection, finished: FinishedStudy) -> None:
     tables = reversed(schema.optuna_metadata.sorted_tables)
     lost = finished.ids("search")[-1]
@@ -111,7 +108,7 @@ def lose_a_trial(connection: Connection, finished: FinishedStudy) -> None:
 
 def add_a_trial(connection: Connection, finished: FinishedStudy) -> None:
     point = finished.end_state().of("search")[0].row.point
-    trials.enqueue(connection, finished.study.search_id, finished.study.spec.space, [(point, {"seed": 1})])
+    trials.enqueue(connection, finished.study.search_id, finished.study.spec.space, [(point, TrialRecord(1))])
 
 
 def leave_one_running(connection: Connection, finished: FinishedStudy) -> None:
@@ -123,7 +120,7 @@ def fail_one(connection: Connection, finished: FinishedStudy) -> None:
     failed = finished.ids("search")[3]
     trial = schema.trials.c.trial_id == failed
     connection.execute(update(schema.trials).where(trial).values(state=TrialState.FAIL))
-    trials.set_attributes(connection, {failed: {"reason": "its worker was lost 4 times"}})
+    set_record(connection, failed, reason="its worker was lost 4 times")
 
 
 def search_a_cell_again(connection: Connection, finished: FinishedStudy) -> None:
@@ -136,7 +133,7 @@ def search_a_cell_again(connection: Connection, finished: FinishedStudy) -> None
 
 def train_a_seed_again(connection: Connection, finished: FinishedStudy) -> None:
     first, second = (trial.row for trial in finished.end_state().of("full"))
-    trials.set_attributes(connection, {second.trial_id: {"seed": first.attributes["seed"]}})
+    set_record(connection, second.trial_id, seed=first.record.seed)
 
 
 def leave_a_gap(connection: Connection, finished: FinishedStudy) -> None:
@@ -162,9 +159,7 @@ def report_two_losses(connection: Connection, finished: FinishedStudy) -> None:
 
 
 def drop_the_number_of_epochs(connection: Connection, finished: FinishedStudy) -> None:
-    table = schema.trial_attributes
-    trial = table.c.trial_id == finished.ids("search")[2]
-    connection.execute(delete(table).where(trial, table.c.key == "epochs"))
+    set_record(connection, finished.ids("search")[2], epochs=None)
 
 
 def leave_a_lease(connection: Connection, finished: FinishedStudy) -> None:

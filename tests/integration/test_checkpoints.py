@@ -49,5 +49,5 @@ def test_a_checkpoint_is_deleted_when_its_trial_ends(storage: Storage, study: St
     (again,) = claim(storage, study, "search", "two", 1)
     assert again.checkpoint == Checkpoint(1, "0-1")
     with storage.transaction() as connection:
-        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
+        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5)})
         assert checkpoints.read(connection, [trial.lease.trial_id]) == {}

@@ -12,10 +12,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import func, select
-from support.artifacts import MemoryStore
 from support.claims import claim
-from support.clients import Claims, at_once, fork_or_run_trials, fork_study, loss
+from support.clients import Claims, at_once, fork_or_run_trials, fork_study
 from support.epochs import epoch_result
+from support.outcomes import loss, trained
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.base import Observation
@@ -23,6 +23,7 @@ from hpo.search.samplers.tpe import TpeSampler
 from hpo.spec.study_spec import StudySpec
 from hpo.store import copies, costs, results, schema, studies, trials
 from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
 from hpo.study.completion import is_finished
@@ -33,8 +34,8 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
+from hpo.values.parameters import parse_space
 from hpo.values.space import cell
-from hpo.values.space_section import parse_space
 
 SpecOf = Callable[..., StudySpec]
 
@@ -47,7 +48,7 @@ TPE = {"name": "tpe", "startup": 6}
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study_id)
+        return trials.read(connection, study_id).ours
 
 
 def count_all(storage: Storage) -> int:
@@ -73,8 +74,8 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
                 )
                 results.report(connection, {trial_id: result})
             costs.charge(connection, {trial_id: {"training": 2.0}})
-            attributes = {"accuracy": 0.5, "kept_epoch": 2, "epochs": 2, "worker": "one", "device": "cpu"}
-            results.finish(connection, {trial_id: TrialOutcome(state, value, attributes)})
+            outcome = trained(value, state, kept_epoch=2, epochs=2)
+            results.finish(connection, {trial_id: outcome}, "one", "cpu")
 
 
 def run_trials(storage: Storage, study: Study, width: int = 4) -> list[LeasedTrial]:
@@ -95,9 +96,7 @@ def old(storage: Storage, spec: SpecOf) -> Study:
     finish(storage, [t for t in trials if t.number not in (1, 2, 11)])
     finish(storage, [trials[1]], TrialState.PRUNED)
     with storage.transaction() as connection:
-        results.finish(
-            connection, {trials[2].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})}
-        )
+        results.finish(connection, {trials[2].lease.trial_id: TrialOutcome(TrialState.FAIL, reason="why")})
     return study
 
 
@@ -131,9 +130,7 @@ def test_trials_in_the_space_are_finished_in_the_fork(storage: Storage, spec: Sp
     assert [(row.state, row.point, row.value) for row in copies] == [
         (row.state, row.point, row.value) for row in expected
     ]
-    assert [row.attributes for row in copies] == [
-        {**row.attributes, "forked_from": row.number} for row in expected
-    ]
+    assert [row.record for row in copies] == [replace(row.record, forked_from=row.number) for row in expected]
     assert {row.state for row in trial_rows[study.inherited :]} == {TrialState.WAITING}
     assert rows(storage, study.full_id) == []
 
@@ -145,6 +142,7 @@ def test_optuna_reads_inherited_trials(storage: Storage, spec: SpecOf, old: Stud
     for trial in seen.trials[: study.inherited]:
         origin = before[trial.user_attrs["forked_from"]]
         assert (trial.state, trial.value, trial.params) == (origin.state, origin.value, origin.params)
+        assert trial.user_attrs == {**origin.user_attrs, "forked_from": origin.number}
         assert trial.intermediate_values == origin.intermediate_values
         assert len(trial.intermediate_values) == 2
         assert (trial.datetime_start, trial.datetime_complete) == (
@@ -181,7 +179,7 @@ def test_foreign_trials_are_not_inherited(storage: Storage, spec: SpecOf, old: S
         optuna.trial.create_trial(value=-1.0, params=point, distributions=distributions)
     )
     done = fork(storage, old, spec(**WIDE), "test")
-    assert done.creation.study.inherited == len(fitting(storage, old)) - 1
+    assert done.creation.study.inherited == len(fitting(storage, old))
     assert min(row.value or 9 for row in rows(storage, done.creation.study.search_id)) > 0
 
 
@@ -193,7 +191,7 @@ def test_fork_without_a_trial_in_its_space(storage: Storage, spec: SpecOf, old: 
 
 def row(number: int, state: TrialState = TrialState.COMPLETE, **point: float) -> TrialRow:
     whole = {"lr": 0.1, "batch_size": 16, "momentum": 0.5, "weight_decay": 0.0, **point}
-    return TrialRow(100 + number, number, state, whole, {}, 0.5)
+    return TrialRow(100 + number, number, state, whole, TrialRecord(seed=1), 0.5)
 
 
 def test_inherited_point_uses_the_floats_of_the_new_space() -> None:
@@ -271,7 +269,7 @@ def test_best_inherited_trial_is_promoted(storage: Storage, spec: SpecOf, old: S
     run_trials(storage, study)
     (chosen,) = promote(storage, study).chosen
     assert chosen.value == min(r.value for r in fitting(storage, old) if r.value is not None)
-    assert "forked_from" in chosen.attributes
+    assert chosen.record.forked_from is not None
 
 
 def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, old: Study) -> None:
@@ -282,7 +280,7 @@ def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, o
                 wanted = spec(name=name, space=space, search={"trials": count})
                 study = fork(storage, old, wanted, "test").creation.study
             plans.append([r.point for r in rows(storage, study.search_id)])
-            remove(storage, study, MemoryStore())
+            remove(storage, study, Path("nowhere"))
         assert plans[0] == plans[1]
         assert len({cell(point) for point in plans[0]}) == len(plans[0])
 
@@ -321,9 +319,7 @@ def test_fork_can_be_forked(storage: Storage, spec: SpecOf, old: Study) -> None:
     second = fork(storage, first, spec(name="third", space=SPACE), "test").creation.study
     assert second.inherited == first.inherited + 4
     trial_rows = rows(storage, second.search_id)
-    assert [r.attributes["forked_from"] for r in trial_rows[: second.inherited]] == list(
-        range(second.inherited)
-    )
+    assert [r.record.forked_from for r in trial_rows[: second.inherited]] == list(range(second.inherited))
     assert origin_of(storage, second) == "wide"
 
 
@@ -335,7 +331,7 @@ def test_repeated_fork_changes_nothing(storage: Storage, spec: SpecOf, old: Stud
     before = rows(storage, first.study.search_id)
     (left,) = (r for r in rows(storage, old.search_id) if r.state == TrialState.RUNNING)
     with storage.transaction() as connection:
-        results.finish(connection, {left.trial_id: TrialOutcome(TrialState.COMPLETE, 0.1, {"accuracy": 0.9})})
+        results.finish(connection, {left.trial_id: trained(0.1, accuracy=0.9)})
     again = fork(storage, old, spec(**WIDE), "test").creation
     assert (again.did, again.added, again.study) == ("unchanged", 0, first.study)
     assert rows(storage, first.study.search_id) == before
@@ -403,7 +399,7 @@ def test_recreated_study_is_another_origin(
     storage: Storage, spec: SpecOf, old: Study, tmp_path: Path
 ) -> None:
     fork(storage, old, spec(**WIDE), "test")
-    remove(storage, old, MemoryStore())
+    remove(storage, old, tmp_path)
     anew = create(storage, spec(), "test").study
     with pytest.raises(ConflictError, match="is not a fork of 'small'"):
         fork(storage, anew, spec(**WIDE), "test")
@@ -437,7 +433,7 @@ def test_removing_the_origin_keeps_the_fork(
 ) -> None:
     study = fork(storage, old, spec(**WIDE), "test").creation.study
     before = rows(storage, study.search_id)
-    remove(storage, old, MemoryStore())
+    remove(storage, old, tmp_path)
     assert rows(storage, study.search_id) == before
     assert run_trials(storage, study)
 
@@ -468,12 +464,13 @@ def test_fork_of_a_running_study_inherits_only_ended_trials(
     copies = rows(storage, study.search_id)[: study.inherited]
     assert len(copies) == inherited
     for copy in copies:
-        origin = originals[copy.attributes["forked_from"]]
+        assert copy.record.forked_from is not None
+        origin = originals[copy.record.forked_from]
         expected = replace(
             origin,
             trial_id=copy.trial_id,
             number=copy.number,
-            attributes={**origin.attributes, "forked_from": origin.number},
+            record=replace(origin.record, forked_from=origin.number),
         )
         assert copy == expected
         assert copy.value == loss(copy.point)

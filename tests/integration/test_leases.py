@@ -16,6 +16,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import leases, results, studies, workers
 from hpo.store.connection import Storage
 from hpo.store.leases import Lease
+from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
 from hpo.study.create import create
 from hpo.study.packs import SUSPECT_LOSSES
@@ -92,7 +93,7 @@ def test_a_former_owner_can_write_nothing(storage: Storage, study: Study) -> Non
         leases.release(connection, [old.lease])
     row = rows(storage, study)[0]
     assert (row.state, row.value, curve(storage, study, new)) == (TrialState.RUNNING, None, {})
-    assert "by" not in row.attributes
+    assert row.record == TrialRecord(old.seed, takeovers=1)
     assert lease_rows(storage)[new.lease.trial_id].expires == before.expires
 
 
@@ -323,7 +324,7 @@ def test_any_lost_sees_begun_trials_without_a_live_worker(storage: Storage, stud
     assert any_lost()
     (trial,) = claim(storage, study, "search", "three", 1)
     with storage.transaction() as connection:
-        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {})})
+        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5)})
     assert not any_lost()
 
 

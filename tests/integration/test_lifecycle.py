@@ -11,12 +11,12 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 from support.claims import claim
 from support.clients import Claims, at_once, stop_or_run_trials
+from support.outcomes import trained
 
 from hpo.errors import ConflictError, NotFoundError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results, studies, trials
 from hpo.store.connection import Storage
-from hpo.store.results import TrialOutcome
 from hpo.study.completion import is_finished
 from hpo.study.create import create
 from hpo.study.fork import fork
@@ -47,7 +47,7 @@ def finish(
     with storage.transaction() as connection:
         for trial in trials:
             costs.charge(connection, {trial.lease.trial_id: {"training": seconds}})
-            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5})})
+            results.finish(connection, {trial.lease.trial_id: trained(value, state)})
 
 
 def run_trials(storage: Storage, study: Study, values: Iterable[float | None]) -> int:
@@ -74,7 +74,7 @@ def lose(storage: Storage) -> None:
 
 def states(storage: Storage, study: Study) -> list[str]:
     with storage.transaction() as connection:
-        return [row.state.name for row in trials.read(connection, study.search_id)]
+        return [state.name for state in trials.read(connection, study.search_id).states]
 
 
 # By hand
@@ -313,7 +313,7 @@ def test_stop_waits_for_a_running_claim(
         studies.lock(connection, study.search_id)
         stopping.start()
         until_blocked()
-        (first, *_) = trials.claimable(connection, study.search_id)
+        (first, *_) = trials.claimable(connection, study.search_id).ours
         leases.grant(connection, [first.trial_id], "one", 30)
     stopping.join(20)
     assert done == [LifecycleChange(("search", "full"), 1, 11)]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import psycopg2
 import pytest
 import torch
 from alembic.autogenerate import compare_metadata
@@ -21,7 +18,6 @@ from support.claims import claim
 from support.clients import at_once, table_names
 from support.workloads import digits_workload
 
-from hpo.artifacts.folder import FolderStore
 from hpo.errors import StorageError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, leases, results, schema, trials
@@ -30,24 +26,30 @@ from hpo.store.migrate import MIGRATIONS, Migration, migrate
 from hpo.store.trials import TrialRow
 from hpo.study.best import best_params
 from hpo.study.create import create
-from hpo.study.pause import is_paused
 from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
 from hpo.worker.context import WorkerSettings
 from hpo.worker.worker import Worker
 
-DUMP = Path(__file__).parents[1] / "fixtures" / "database-0.1.sql.gz"
-"""A database of version 0.1: the finished study `quickstart`, and `half`, in the middle of its search.
+OURS = {
+    "hpo.trial",
+    "hpo.lease",
+    "hpo.epoch",
+    "hpo.cost",
+    "hpo.worker",
+    "hpo.checkpoint",
+    "hpo.overhead",
+    "hpo.delivery",
+}
 
-The killed worker of `half` is taken to be dead when the dump is restored. The checkpoint files are not there,
-so trials with a checkpoint start over.
-"""
 
-OURS = {"hpo.lease", "hpo.epoch", "hpo.cost", "hpo.worker", "hpo.checkpoint", "hpo.overhead", "hpo.delivery"}
+NEWEST = MIGRATIONS[-1].revision
 
 REVISION_1 = (
-    "DROP TABLE hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
+    "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+    "SELECT trial_id, 'seed', seed FROM hpo.trial",
+    "DROP TABLE hpo.trial, hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
     "CREATE TABLE hpo.lease (trial_id int PRIMARY KEY, worker text, token bigint, expires timestamptz)",
     "CREATE TABLE hpo.worker (name text PRIMARY KEY, study text, device text, started timestamptz)",
     "COMMENT ON SCHEMA hpo IS '1'",
@@ -139,12 +141,12 @@ def test_eight_processes_open_revision_1_at_once(storage: Storage) -> None:
     assert all(other >= OURS for other in names)
 
 
-@pytest.mark.parametrize("comment", ["0", "3", "of somebody else"])
+@pytest.mark.parametrize("comment", ["0", "99", "of somebody else"])
 def test_an_unknown_revision_is_refused_in_one_line(storage: Storage, comment: str) -> None:
     execute(storage.url, f"COMMENT ON SCHEMA hpo IS '{comment}'")
     with pytest.raises(StorageError) as caught:
         open_url(storage.url)
-    reason = f"its schema hpo is of revision {comment}; this version works with 2"
+    reason = f"its schema hpo is of revision {comment}; this version works with {NEWEST}"
     assert str(caught.value) == f"{storage.url.render_as_string()}: {reason}"
 
 
@@ -153,12 +155,12 @@ def test_migrations_are_numbered_without_gaps() -> None:
 
 
 def test_a_migration_that_fails_leaves_the_revision_before_it(storage: Storage) -> None:
-    works = Migration(3, "CREATE TABLE hpo.third (share text DEFAULT '100%')")
-    fails = Migration(4, "CREATE TABLE hpo.fourth (number integer); SELECT nothing")
+    works = Migration(NEWEST + 1, "CREATE TABLE hpo.third (share text DEFAULT '100%')")
+    fails = Migration(NEWEST + 2, "CREATE TABLE hpo.fourth (number integer); SELECT nothing")
     with storage.engine.connect() as connection, pytest.raises(ProgrammingError):
         migrate(connection, storage.url, (*MIGRATIONS, works, fails))
     with storage.engine.connect() as connection:
-        assert revision(connection) == "3"
+        assert revision(connection) == str(NEWEST + 1)
         tables = connection.execute(text("SELECT to_regclass('hpo.third'), to_regclass('hpo.fourth')"))
         assert tables.one() == ("hpo.third", None)
 
@@ -196,23 +198,9 @@ def test_tables_that_are_gone_are_named_by_the_reason(storage: Storage) -> None:
 # A database of version 0.1
 
 
-@pytest.fixture
-def restored(database: URL) -> Any:
-    """The storage of the dump, opened by this version."""
-    connection = psycopg2.connect(database.set(drivername="postgresql").render_as_string(hide_password=False))
-    with connection, connection.cursor() as cursor:
-        cursor.execute(gzip.decompress(DUMP.read_bytes()).decode())
-        cursor.execute("UPDATE hpo.lease SET expires = to_timestamp(0) WHERE worker IS NOT NULL")
-        cursor.execute("UPDATE hpo.worker SET expires = to_timestamp(0)")
-    connection.close()
-    storage = open_url(database)
-    yield storage
-    storage.engine.dispose()
-
-
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study.search_id)
+        return trials.read(connection, study.search_id).ours
 
 
 def test_a_database_of_version_0_1_has_the_current_schema(restored: Storage) -> None:
@@ -238,7 +226,7 @@ def test_a_finished_study_of_version_0_1_reads_the_same(restored: Storage) -> No
     assert search.device_seconds == pytest.approx(8.007806231000131)
     assert search.stopped is None
     with restored.transaction() as connection:
-        values = [row.value for row in trials.read(connection, study.full_id)]
+        values = [row.value for row in trials.read(connection, study.full_id).ours]
     assert values == [0.06977181761644254, 0.11305064280933191, 0.06933527223942174, 0.056674945315245626]
 
 
@@ -246,8 +234,8 @@ def test_the_best_parameters_of_version_0_1_read_the_same(restored: Storage) -> 
     study = load(restored, "quickstart")
     best = best_params(restored, study)
     assert (best.stage, best.trial, best.accuracy) == ("full", 3, 0.9833101529902643)
-    assert best.attributes["kept_epoch"] == 34
-    assert best.attributes["weights"] == "trial-0003-30.safetensors"
+    assert best.record.kept_epoch == 34
+    assert best.record.weights == "trial-0003-30.safetensors"
     assert best.params == {
         "lr": 0.062087716225561224,
         "batch_size": 32,
@@ -272,7 +260,7 @@ def test_a_half_finished_study_of_version_0_1_reads_the_same(restored: Storage) 
         losses = {by_id[i].number: n for i, n in leases.losses(connection, by_id).items()}
     assert saved == {12: 3, 13: 2, 14: 2, 15: 2, 16: 1}
     assert losses == {12: 1, 15: 0, 16: 0, 17: 0}
-    assert [row.number for row in by_id.values() if is_paused(row)] == [13, 14]
+    assert [row.number for row in by_id.values() if row.is_paused] == [13, 14]
 
 
 @pytest.mark.slow
@@ -282,12 +270,7 @@ def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp
     with restored.transaction() as connection:
         old = results.curves(connection, study.search_id)
     ended = {row.number: row for row in rows(restored, study) if row.state.is_finished()}
-    Worker(
-        restored,
-        study,
-        digits_workload(study.spec),
-        WorkerSettings("w", "cpu", FolderStore(tmp_path / "study")),
-    ).run()
+    Worker(restored, study, digits_workload(study.spec), WorkerSettings("w", "cpu", tmp_path)).run()
     after = rows(restored, study)
     assert [row.number for row in after] == list(range(24))
     assert {row.state for row in after} == {TrialState.COMPLETE, TrialState.PRUNED}

@@ -18,7 +18,6 @@ import pytest
 import torch
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from support.artifacts import folder_of
 from support.claims import claim, claim_lost
 from support.epochs import epoch_result
 from support.processes import until, wait_for_line
@@ -28,7 +27,6 @@ from support.unreliable_storage import Link, UnreliableStorage
 from support.workloads import digits_workload
 
 from benchmarks.chaos.server import Server, Shutdown, connection
-from hpo.artifacts.folder import FolderStore
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, studies, trials, workers
@@ -96,7 +94,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "space": {"batch_size": 16}, "search": {"trials": 2, "epochs": EPOCHS}}
         study = create(storage, spec(**{**small, **changes}), "test").study
-        options = WorkerSettings("w", "cpu", FolderStore(tmp_path / "study"), width=width, promotes=promotes)
+        options = WorkerSettings("w", "cpu", tmp_path, width=width, promotes=promotes)
         return Worker(storage, study, digits_workload(study.spec), options, patient_runtime())
 
     return made
@@ -189,7 +187,7 @@ def another(storage: Storage) -> Iterator[Storage]:
 
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as opened:
-        return trials.read(opened, study.search_id)
+        return trials.read(opened, study.search_id).ours
 
 
 def epochs(storage: Storage, trial_id: int) -> list[int]:
@@ -203,8 +201,8 @@ def assert_as_if_nothing_had_happened(worker: Worker) -> None:
     trial_rows = rows(worker.storage, worker.study)
     assert len(trial_rows) == worker.study.trials
     for row in trial_rows:
-        assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "w"), row
-        assert "takeovers" not in row.attributes
+        assert (row.state.name, row.record.worker) == ("COMPLETE", "w"), row
+        assert row.record.takeovers == 0
         everything = list(range(1, worker.study.spec.search.epochs + 1))
         assert epochs(worker.storage, row.trial_id) == everything
         shown = worker.storage.study(worker.study.name).trials[row.number]
@@ -305,11 +303,11 @@ def test_full_training_that_ends_in_an_outage_keeps_its_weights(
     serving.run()
     assert loop.trained == 4
     with serving.storage.transaction() as opened:
-        (full,) = trials.read(opened, serving.study.full_id)
+        (full,) = trials.read(opened, serving.study.full_id).ours
     assert full.state.name == "COMPLETE"
     assert epochs(serving.storage, full.trial_id) == [1, 2, 3]
-    folder = folder_of(serving.settings.artifacts)
-    assert [file.name for file in folder.iterdir()] == [full.attributes["weights"]]
+    folder = serving.study.artifacts(serving.settings.artifacts)
+    assert [file.name for file in folder.iterdir()] == [full.record.weights]
 
 
 def test_trial_pruned_in_an_outage_ends_at_its_rung(worker: WorkerOf, loop: Loop, server: Server) -> None:
@@ -324,7 +322,7 @@ def test_trial_pruned_in_an_outage_ends_at_its_rung(worker: WorkerOf, loop: Loop
     for row in trial_rows:
         last = 3 if row.state.name == "PRUNED" else EPOCHS
         assert epochs(serving.storage, row.trial_id) == list(range(1, last + 1))
-        assert row.attributes["epochs"] == last
+        assert row.record.epochs == last
 
 
 def test_failure_in_an_outage_is_reported_afterwards(worker: WorkerOf, loop: Loop, server: Server) -> None:
@@ -338,7 +336,7 @@ def test_failure_in_an_outage_is_reported_afterwards(worker: WorkerOf, loop: Loo
     with once_it_waits(server.start):
         serving.run()
     for row in rows(serving.storage, serving.study):
-        assert (row.state.name, row.attributes["reason"]) == ("FAIL", "ValueError: a shape is wrong")
+        assert (row.state.name, row.record.reason) == ("FAIL", "ValueError: a shape is wrong")
         assert epochs(serving.storage, row.trial_id) == [1, 2]
 
 
@@ -389,12 +387,12 @@ def test_worker_stopped_in_an_outage_ends_in_time(shell: Shell, storage: Storage
     assert {row.state.name for row in rows(storage, study)} == {"RUNNING"}
     # The next one carries on; of what could not be told, nothing stands in its way.
     execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
-    artifacts = FolderStore(shell.folder / "home" / "artifacts" / study.artifacts_name)
+    artifacts = shell.folder / "home" / "artifacts"
     Worker(storage, study, digits_workload(study.spec), WorkerSettings("next", "cpu", artifacts)).run()
     for row in rows(storage, study):
-        assert (row.state.name, row.attributes["worker"]) == ("COMPLETE", "next")
+        assert (row.state.name, row.record.worker) == ("COMPLETE", "next")
         assert epochs(storage, row.trial_id) == list(range(1, 21))
-    assert not (artifacts.root / "checkpoints").exists()
+    assert not (study.artifacts(artifacts) / "checkpoints").exists()
 
 
 def test_worker_between_packs_stops_while_it_waits_for_the_database(
@@ -463,13 +461,13 @@ def test_frozen_worker_that_lost_its_trial_writes_nothing_of_it(shell: Shell, st
     trial_rows = rows(storage, study)
     assert [row.state.name for row in trial_rows] == ["COMPLETE"] * 3
     lost_row = trial_rows.pop(trial.number)
-    assert (lost_row.attributes["worker"], lost_row.attributes["takeovers"], lost_row.value) == (
+    assert (lost_row.record.worker, lost_row.record.takeovers, lost_row.value) == (
         "another",
         1,
         0.5,
     )
     assert epochs(storage, lost_row.trial_id) == [*known, last]
-    assert [row.attributes["worker"] for row in trial_rows] == ["frozen", "frozen"]
+    assert [row.record.worker for row in trial_rows] == ["frozen", "frozen"]
 
 
 def test_worker_frozen_in_a_transaction_keeps_its_trials_until_the_server_ends_it(

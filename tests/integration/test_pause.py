@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from support.claims import claim
-from support.clients import expire_leases, loss
+from support.clients import expire_leases
 from support.epochs import epoch_result
+from support.outcomes import loss
 from support.reporters import reporter, target
 
 from hpo.errors import UnavailableError
@@ -18,7 +19,7 @@ from hpo.store import checkpoints, results, trials
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
-from hpo.store.trials import PAUSED, TrialRow
+from hpo.store.trials import TrialRow
 from hpo.study.completion import is_finished
 from hpo.study.create import create
 from hpo.study.fork import fork
@@ -76,11 +77,11 @@ class Trainer:
 
     def rows(self) -> list[TrialRow]:
         with self.storage.transaction() as connection:
-            return trials.read(connection, self.study.search_id)
+            return trials.read(connection, self.study.search_id).ours
 
     def paused(self) -> dict[int, int]:
         """Return the epoch of each paused trial, by number."""
-        return {row.number: row.attributes[PAUSED] for row in self.rows() if PAUSED in row.attributes}
+        return {row.number: row.record.paused for row in self.rows() if row.record.paused is not None}
 
     def losses(self) -> dict[int, dict[int, float]]:
         with self.storage.transaction() as connection:
@@ -145,11 +146,11 @@ def test_search_ends_with_every_trial_complete_or_pruned(
     for row in rows:
         epochs = len(losses[row.number])
         assert row.value == losses[row.number][epochs]
-        assert row.attributes["epochs"] == row.attributes["kept_epoch"] == epochs
+        assert row.record.epochs == row.record.kept_epoch == epochs
         assert (row.state == TrialState.COMPLETE) == (epochs == EPOCHS)
         assert epochs in (1, 2, 4, 5)
-        assert row.attributes["accuracy"] == 0.5
-        assert row.attributes["worker"] == "one"
+        assert row.record.accuracy == 0.5
+        assert row.record.worker == "one"
     assert promote(storage, trainer.study).chosen[0].number == best.number
     with storage.transaction() as connection:
         assert checkpoints.read(connection, [row.trial_id for row in rows]) == {}

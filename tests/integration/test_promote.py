@@ -8,12 +8,13 @@ import pytest
 from optuna.trial import TrialState
 from support.claims import claim
 from support.clients import at_once, promote_study
+from support.outcomes import trained
 
 from hpo.errors import ConflictError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results, trials
 from hpo.store.connection import Storage
-from hpo.store.results import TrialOutcome
+from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.study.create import create
 from hpo.study.promote import promote
@@ -27,7 +28,7 @@ LOSSES = [0.5, 0.1, None, 0.3, 0.1, 0.2]
 
 def full_trials(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study.full_id)
+        return trials.read(connection, study.full_id).ours
 
 
 def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
@@ -37,7 +38,7 @@ def search(storage: Storage, study: Study, losses: list[float | None]) -> None:
         for trial in trials:
             loss = losses[trial.number]
             state = TrialState.FAIL if loss is None else TrialState.COMPLETE
-            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, loss, {"accuracy": 0.5})})
+            results.finish(connection, {trial.lease.trial_id: trained(loss, state)})
 
 
 def made(storage: Storage, spec: StudySpec, losses: list[float | None]) -> Study:
@@ -54,14 +55,12 @@ def test_best_trials_are_queued_with_each_seed(storage: Storage, spec: SpecOf) -
     trainings = full_trials(storage, study)
     assert {row.state for row in trainings} == {TrialState.WAITING}
     assert [row.point for row in trainings] == [row.point for row in promotion.chosen for _ in range(2)]
-    assert [row.attributes for row in trainings] == [
-        {"promoted_from": number, "seed": full_seed(study.spec, index)}
+    assert [row.record for row in trainings] == [
+        TrialRecord(full_seed(study.spec, index), promoted_from=number)
         for number in (1, 4, 5)
         for index in range(2)
     ]
-    seen = storage.study("small-full").trials[0]
-    assert seen.user_attrs["promoted_from"] == 1
-    assert seen.params == trainings[0].point
+    assert storage.study("small-full").trials[0].params == trainings[0].point
 
 
 def test_repeated_promotion_adds_nothing(storage: Storage, spec: SpecOf) -> None:
@@ -87,9 +86,7 @@ def test_unfinished_search_is_not_promoted(
     for loss in losses:
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            results.finish(
-                connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {"accuracy": 0.5})}
-            )
+            results.finish(connection, {trial.lease.trial_id: trained(loss)})
     claim(storage, study, "search", "one", 1)  # this trial is running
     with pytest.raises(ConflictError) as caught:
         promote(storage, study)
@@ -103,9 +100,7 @@ def test_search_with_points_to_suggest_is_not_promoted(storage: Storage, spec: S
     for _ in range(2):
         (trial,) = claim(storage, study, "search", "one", 1)
         with storage.transaction() as connection:
-            results.finish(
-                connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
-            )
+            results.finish(connection, {trial.lease.trial_id: trained(0.5)})
     with pytest.raises(ConflictError, match="4 of 6 search trials are not finished"):
         promote(storage, study)
 
@@ -126,7 +121,7 @@ def test_more_promotions_and_seeds_add_the_missing_trainings(storage: Storage, s
     assert promote(storage, study).added == 1
     wider = create(storage, spec(search={"trials": 6}, promotion={"top": 2, "seeds": 3}), "test").study
     assert promote(storage, wider).added == 5
-    pairs = [(row.attributes["promoted_from"], row.attributes["seed"]) for row in full_trials(storage, study)]
+    pairs = [(row.record.promoted_from, row.record.seed) for row in full_trials(storage, study)]
     seeds = [full_seed(study.spec, index) for index in range(3)]
     assert sorted(pairs) == sorted((number, seed) for number in (1, 4) for seed in seeds)
     assert pairs[0] == (1, seeds[0])
@@ -142,4 +137,4 @@ def test_better_trials_of_an_extended_search_are_promoted(storage: Storage, spec
     search(storage, longer, [*LOSSES, 0.05, 0.9])
     promotion = promote(storage, longer)
     assert ([row.number for row in promotion.chosen], promotion.added) == ([6], 1)
-    assert [row.attributes["promoted_from"] for row in full_trials(storage, study)] == [1, 6]
+    assert [row.record.promoted_from for row in full_trials(storage, study)] == [1, 6]

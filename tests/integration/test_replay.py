@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.trial import TrialState
-from support.clients import loss
+from support.outcomes import loss
 
 from hpo.search.samplers.points import plan
 from hpo.simulate.curve_table import CurveTable, Measured

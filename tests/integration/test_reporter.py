@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
-from support.artifacts import MemoryStore
 from support.claims import claim
 from support.epochs import epoch_result
 from support.reporters import reporter, target
@@ -20,6 +19,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, costs, leases, results, trials
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
 from hpo.store.retry import Backoff
 from hpo.store.trials import TrialRow
 from hpo.study.create import create
@@ -83,7 +83,7 @@ def make(storage: Storage, spec: SpecOf, outbox: Outbox, link: Link) -> Make:
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study_id)
+        return trials.read(connection, study_id).ours
 
 
 def states(storage: Storage, study: Study) -> list[str]:
@@ -140,7 +140,7 @@ def test_a_pack_from_its_first_epoch_to_its_last(storage: Storage, make: Make) -
     found_rows = rows(storage, study.search_id)
     assert [row.state for row in found_rows] == [TrialState.COMPLETE] * 3
     assert [row.value for row in found_rows] == [0.25, 0.375, 0.375]
-    assert found_rows[0].attributes == {
+    assert storage.study("small").trials[0].user_attrs == {
         "seed": trials[0].seed,
         "accuracy": 0.75,
         "kept_epoch": 2,
@@ -158,7 +158,7 @@ def test_the_search_keeps_the_last_epoch(storage: Storage, make: Make) -> None:
     pack.report([epoch(0, 1, 0.125)])
     pack.report([epoch(0, 2, 0.5, "finished")])
     (row,) = rows(storage, study.search_id)
-    assert (row.value, row.attributes["kept_epoch"], row.attributes["epochs"]) == (0.5, 2, 2)
+    assert (row.value, row.record.kept_epoch, row.record.epochs) == (0.5, 2, 2)
 
 
 def test_full_training_keeps_the_best_epoch(storage: Storage, make: Make, outbox: Outbox) -> None:
@@ -169,10 +169,10 @@ def test_full_training_keeps_the_best_epoch(storage: Storage, make: Make, outbox
     pack = reporter(target(storage, study, "full"), trials, outbox)
     pack.report([epoch(0, 1, 0.5)])
     pack.report([epoch(0, 2, 0.125, accuracy=0.875)])
-    pack.report([epoch(0, 3, 0.25, "finished", kept=2)], {0: {"weights": "0.safetensors"}})
+    pack.report([epoch(0, 3, 0.25, "finished", kept=2)], {0: "0.safetensors"})
     (row,) = rows(storage, study.full_id)
     assert row.value == 0.125
-    noted = {**row.attributes}
+    noted = storage.study("small-full").trials[0].user_attrs
     assert (noted.pop("promoted_from"), noted.pop("seed")) == (0, trials[0].seed)
     assert noted == {
         "accuracy": 0.875,
@@ -191,8 +191,8 @@ def test_a_diverged_member_fails_and_the_others_go_on(storage: Storage, make: Ma
     pack.report([epoch(1, 3, 0.125, "finished")])
     failed, complete = rows(storage, study.search_id)
     assert (failed.state, failed.value) == (TrialState.FAIL, None)
-    assert failed.attributes["reason"] == "its loss was not finite in epoch 2"
-    assert failed.attributes["worker"] == "one"
+    assert failed.record.reason == "its loss was not finite in epoch 2"
+    assert failed.record.worker == "one"
     assert curves(storage, study)[0] == {1: 0.5}
     assert complete.state == TrialState.COMPLETE
     assert status(storage, study).search.device_seconds == 5 * 1.25  # the lost epoch was paid for, too
@@ -230,8 +230,8 @@ def test_median_prunes_members_worse_than_half_of_the_complete_trials(storage: S
     pack.report([epoch(3, 3, 1.5, "finished")])
     pruned = rows(storage, study.search_id)[4]
     assert (pruned.state, pruned.value) == (TrialState.PRUNED, 4.0)
-    assert pruned.attributes == {
-        "seed": pruned.attributes["seed"],
+    assert storage.study("small").trials[4].user_attrs == {
+        "seed": pruned.record.seed,
         "accuracy": 0.25,
         "kept_epoch": 2,
         "epochs": 2,
@@ -304,7 +304,7 @@ def test_first_metrics_of_an_epoch_stay_and_count(storage: Storage, make: Make, 
     pack.report([epoch(0, 1, 0.51)])
     pack.report([epoch(0, 2, 0.26, "finished", accuracy=0.74)])
     (row,) = rows(storage, study.search_id)
-    assert (row.state, row.value, row.attributes["accuracy"]) == (TrialState.COMPLETE, 0.25, 0.75)
+    assert (row.state, row.value, row.record.accuracy) == (TrialState.COMPLETE, 0.25, 0.75)
     assert curves(storage, study) == {0: {1: 0.5, 2: 0.25}}
 
 
@@ -313,7 +313,7 @@ def test_resumed_trial_reports_only_later_epochs(storage: Storage, make: Make, o
     pack.report([epoch(0, 2, 0.25)])
     pack.report([epoch(0, 3, 0.375, "finished", kept=2)])
     (row,) = rows(storage, study.search_id)
-    assert (row.value, row.attributes["epochs"], row.attributes["takeovers"]) == (0.25, 3, 1)
+    assert (row.value, row.record.epochs, row.record.takeovers) == (0.25, 3, 1)
     assert curves(storage, study) == {0: {1: 0.5, 2: 0.25, 3: 0.375}}
 
 
@@ -328,7 +328,7 @@ def test_an_epoch_is_judged_once(storage: Storage, make: Make) -> None:
     assert pack.report([epoch(2, 2, 0.25)]) == set()
     assert pack.report([epoch(2, 3, 0.25)]) == {2}
     pruned = rows(storage, study.search_id)[2]
-    assert (pruned.state, pruned.value, pruned.attributes["epochs"]) == (TrialState.PRUNED, 0.25, 3)
+    assert (pruned.state, pruned.value, pruned.record.epochs) == (TrialState.PRUNED, 0.25, 3)
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged"])
@@ -368,7 +368,8 @@ def test_lost_member_cannot_end_its_trial(storage: Storage, make: Make, state: S
     take_over(storage, study, "search", 0)
     assert pack.report([epoch(0, 1, 0.5, state)]) == {0}
     (row,) = rows(storage, study.search_id)
-    assert (row.state, row.value, set(row.attributes)) == (TrialState.RUNNING, None, {"seed"})
+    assert (row.state, row.value) == (TrialState.RUNNING, None)
+    assert row.record == TrialRecord(row.record.seed, takeovers=1)
 
 
 def test_empty_report_returns_lost_members(storage: Storage, make: Make) -> None:
@@ -422,11 +423,12 @@ def test_error_fails_the_open_trials_with_its_traceback(storage: Storage, make: 
     assert outbox.wait(LONG)
     complete, *failed = rows(storage, study.search_id)
     assert complete.state == TrialState.COMPLETE
+    seen = storage.study("small").trials
     for row in failed:
         assert (row.state, row.value) == (TrialState.FAIL, None)
-        assert row.attributes["reason"] == "ValueError: a shape is wrong"
-        assert "in explode" in row.attributes["traceback"]
-        assert row.attributes["device"] == "cpu"
+        assert row.record.reason == "ValueError: a shape is wrong"
+        assert "in explode" in seen[row.number].user_attrs["traceback"]
+        assert row.record.device == "cpu"
     assert lease_count(storage) == 0
     assert pack.leases == ()
 
@@ -436,8 +438,8 @@ def test_reason_replaces_the_message_of_the_error(storage: Storage, make: Make, 
     pack.fail(MemoryError("37"), [0], "too large")
     assert outbox.wait(LONG)
     (row,) = rows(storage, study.search_id)
-    assert row.attributes["reason"] == "too large"
-    assert "MemoryError: 37" in row.attributes["traceback"]
+    assert row.record.reason == "too large"
+    assert "MemoryError: 37" in storage.study("small").trials[0].user_attrs["traceback"]
 
 
 def test_trials_without_a_part_in_an_error_are_released(storage: Storage, make: Make, outbox: Outbox) -> None:
@@ -659,7 +661,7 @@ def test_refusal_is_raised_by_the_next_call(
 def test_trials_of_a_deleted_study_leave(storage: Storage, make: Make, tmp_path: Path) -> None:
     study, _, pack = make(search={"trials": 2})
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
-    remove(storage, study, MemoryStore())
+    remove(storage, study, tmp_path)
     assert pack.report([epoch(0, 2, 0.5), epoch(1, 2, 0.5)]) == {0, 1}
     pack.close()
     assert pack.flush(LONG)

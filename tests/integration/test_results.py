@@ -9,14 +9,17 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 from support.claims import claim
 from support.clients import expire_leases
+from support.outcomes import trained
 from support.trial_records import curve, hold, lease_rows, result, rows, write_all
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results
 from hpo.store.connection import Storage
-from hpo.store.results import EpochMetrics, TrialOutcome
+from hpo.store.records import TrialRecord
+from hpo.store.results import TrialOutcome
 from hpo.study.create import create
 from hpo.study.study import Study
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 
 SpecOf = Callable[..., StudySpec]
 
@@ -45,25 +48,34 @@ def test_the_first_report_of_an_epoch_stays(storage: Storage, study: Study) -> N
             ),
             {"trial_id": trial_id},
         ).all()
-        assert results.epoch_metrics(connection, {trial_id: 2}) == {trial_id: EpochMetrics(0.125, 0.875)}
+        assert results.epoch_metrics(connection, {trial_id: 2}) == {
+            trial_id: {TRAIN_LOSS: 0.25, VALIDATION_LOSS: 0.125, VALIDATION_ACCURACY: 0.875}
+        }
     assert figures == [(1, 1.0, 0.5, 0.5), (2, 0.25, 0.125, 0.875)]
 
 
 @pytest.mark.parametrize(
     ("state", "value"), [(TrialState.COMPLETE, 0.5), (TrialState.PRUNED, 0.75), (TrialState.FAIL, None)]
 )
-def test_finish_sets_state_value_and_attributes_and_deletes_the_lease(
+def test_finish_sets_state_value_and_record_and_deletes_the_lease(
     storage: Storage, study: Study, state: TrialState, value: float | None
 ) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     with storage.transaction() as connection:
-        results.finish(
-            connection,
-            {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.5, "text": "a 'quote' é"})},
-        )
+        outcome = trained(value, state, epochs=3, kept_epoch=2, weights="file", reason="a 'quote' é")
+        results.finish(connection, {trial.lease.trial_id: outcome}, "one", "cpu")
     row = rows(storage, study)[0]
     assert (row.state, row.value) == (state, value)
-    assert row.attributes == {"seed": trial.seed, "accuracy": 0.5, "text": "a 'quote' é"}
+    assert row.record == TrialRecord(
+        trial.seed,
+        worker="one",
+        device="cpu",
+        epochs=3,
+        kept_epoch=2,
+        metrics={VALIDATION_ACCURACY: 0.5},
+        weights="file",
+        reason="a 'quote' é",
+    )
     assert lease_rows(storage) == {}
     assert hold(storage, trial) == set()
     assert storage.study("small").trials[0].datetime_complete is not None
@@ -75,10 +87,8 @@ def test_finish_deletes_the_epochs_after_the_last(storage: Storage, study: Study
     with storage.transaction() as connection:
         for epoch in (1, 2, 3, 4):
             results.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
-        results.finish(
-            connection, {pack[0].lease.trial_id: TrialOutcome(TrialState.PRUNED, 0.5, {}, epochs=2)}
-        )
-        results.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL, None, {})})
+        results.finish(connection, {pack[0].lease.trial_id: TrialOutcome(TrialState.PRUNED, 0.5, epochs=2)})
+        results.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL)})
         epochs = connection.execute(text("SELECT trial_id, epoch FROM hpo.epoch ORDER BY 1, 2")).all()
     first, second = (trial.lease.trial_id for trial in pack)
     assert epochs == [(first, 1), (first, 2), *((second, epoch) for epoch in (1, 2, 3, 4))]
@@ -90,19 +100,64 @@ def test_finish_records_the_number_of_takeovers(storage: Storage, study: Study) 
         (trial,) = claim(storage, study, "search", "one", 1)
         expire_leases(storage)
     with storage.transaction() as connection:
-        results.finish(
-            connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
-        )
-    assert rows(storage, study)[0].attributes == {"seed": trial.seed, "accuracy": 0.5, "takeovers": 2}
+        results.finish(connection, {trial.lease.trial_id: trained(0.5)})
+    assert rows(storage, study)[0].record.takeovers == 2
 
 
 def test_a_finished_trial_stays_as_it_is(storage: Storage, study: Study) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
     for state, value in ((TrialState.COMPLETE, 0.5), (TrialState.FAIL, None), (TrialState.COMPLETE, 0.1)):
         with storage.transaction() as connection:
-            results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"value": value})})
+            outcome = TrialOutcome(state, value, reason=str(value))
+            results.finish(connection, {trial.lease.trial_id: outcome})
     row = rows(storage, study)[0]
-    assert (row.state, row.value, row.attributes["value"]) == (TrialState.COMPLETE, 0.5, 0.5)
+    assert (row.state, row.value, row.record.reason) == (TrialState.COMPLETE, 0.5, "0.5")
+    assert storage.study("small").trials[0].user_attrs["reason"] == "0.5"
+
+
+def test_record_is_mirrored_into_the_attributes_when_a_trial_ends(storage: Storage, study: Study) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    expire_leases(storage)
+    claim(storage, study, "search", "two", 1)
+    assert storage.study("small").trials[0].user_attrs == {}
+    outcome = TrialOutcome(
+        TrialState.FAIL,
+        epochs=3,
+        kept_epoch=2,
+        metrics={VALIDATION_ACCURACY: 0.1 + 0.2},
+        weights="file",
+        reason="a 'quote' é",
+        traceback="line\nline",
+    )
+    with storage.transaction() as connection:
+        results.finish(connection, {trial.lease.trial_id: outcome}, "two", "cpu")
+    attributes = {
+        "seed": trial.seed,
+        "takeovers": 1,
+        "worker": "two",
+        "device": "cpu",
+        "epochs": 3,
+        "kept_epoch": 2,
+        "accuracy": 0.1 + 0.2,
+        "weights": "file",
+        "reason": "a 'quote' é",
+        "traceback": "line\nline",
+    }
+    assert storage.study("small").trials[0].user_attrs == attributes
+    before = rows(storage, study)
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE trial_user_attributes SET value_json = '[]'"))
+    assert rows(storage, study) == before
+
+
+def test_message_that_postgres_refuses_is_stored_without_its_odd_characters(
+    storage: Storage, study: Study
+) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    outcome = TrialOutcome(TrialState.FAIL, reason="nul \0, surrogate \udcff")
+    with storage.transaction() as connection:
+        results.finish(connection, {trial.lease.trial_id: outcome})
+    assert rows(storage, study)[0].record.reason == "nul \N{REPLACEMENT CHARACTER}, surrogate ?"
 
 
 def test_a_failed_step_rolls_back_the_whole_transaction(storage: Storage, study: Study) -> None:

@@ -1,4 +1,4 @@
-"""Claims: by many processes at once, of lost trials, and of trials that others added."""
+"""Claims: by many processes at once, and of lost trials."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from sqlalchemy import text
-from support.claims import claim, claim_lost
-from support.clients import PROCESSES, at_once, expire_leases, hang_inside_claim, loss, run_trials
+from support.claims import claim, claim_lost, finish, serve_alone
+from support.clients import PROCESSES, at_once, expire_leases, hang_inside_claim, run_trials
+from support.outcomes import trained
 
-from hpo.search.samplers.distributions import distributions
 from hpo.search.samplers.points import plan
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, leases, results, studies, trials
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage
-from hpo.store.results import TrialOutcome
-from hpo.store.trials import TrialRow
+from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study import lifecycle
 from hpo.study.adoption import MAX_LOSSES
 from hpo.study.completion import is_finished
@@ -33,7 +31,7 @@ from hpo.study.promote import promote
 from hpo.study.schedule import MAX_SUGGESTIONS, LeasedTrial
 from hpo.study.status import status
 from hpo.study.study import Study, search_seed
-from hpo.values.space import Point, cell
+from hpo.values.space import cell
 
 SpecOf = Callable[..., StudySpec]
 
@@ -43,20 +41,7 @@ TPE = {"name": "tpe", "startup": 6}
 
 def rows(storage: Storage, study_id: int) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study_id)
-
-
-def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
-    with storage.transaction() as connection:
-        for trial in trials:
-            results.finish(
-                connection,
-                {
-                    trial.lease.trial_id: TrialOutcome(
-                        TrialState.COMPLETE, loss(trial.point), {"accuracy": 0.5}
-                    )
-                },
-            )
+        return trials.read(connection, study_id).ours
 
 
 def lose(storage: Storage, study: Study, width: int, times: int) -> list[LeasedTrial]:
@@ -77,15 +62,6 @@ def add_workers(storage: Storage, count: int, seconds_ago: float = 0) -> None:
                 ),
                 {"name": f"{number}-{seconds_ago}", "ago": seconds_ago},
             )
-
-
-def serve_alone(storage: Storage, study: Study, width: int) -> list[Point]:
-    """Return the points of a search in the order in which one worker claims them."""
-    points = []
-    while trials := claim(storage, study, "search", "one", width):
-        points += [trial.point for trial in trials]
-        finish(storage, trials)
-    return points
 
 
 # Many processes
@@ -122,9 +98,7 @@ def test_eight_processes_share_a_search(
     assert {row.state for row in trial_rows} == {TrialState.COMPLETE}
     assert len({cell(row.point) for row in trial_rows}) == budget
     assert all(row.point in study.spec.space for row in trial_rows)
-    assert [row.attributes["seed"] for row in trial_rows] == [
-        search_seed(study.spec, n) for n in range(budget)
-    ]
+    assert [row.record.seed for row in trial_rows] == [search_seed(study.spec, n) for n in range(budget)]
     planned = study.planned
     assert [row.point for row in trial_rows[:planned]] == plan(study.spec.space, planned, 1)
     assert is_finished(storage, study, "search")
@@ -174,8 +148,9 @@ def test_killed_claim_leaves_no_trace_and_blocks_no_worker(
     process.join()
     claimer.join(20)
     assert claimed[0].number == 0
+    query = "SELECT lease.worker, takeovers, losses FROM hpo.lease JOIN hpo.trial USING (trial_id)"
     with storage.transaction() as connection:
-        owners = connection.execute(text("SELECT worker, takeovers, losses FROM hpo.lease")).all()
+        owners = connection.execute(text(query)).all()
     assert owners == [("alive", 0, 0)] * len(claimed)
 
 
@@ -242,13 +217,11 @@ def test_trial_cannot_end_while_it_is_reclaimed(
         with storage.transaction() as connection:
             held.append(leases.hold(connection, [trial.lease]))
             for trial_id in held[0]:
-                results.finish(
-                    connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})}
-                )
+                results.finish(connection, {trial_id: trained(0.5)})
 
     owner, look = threading.Thread(target=finish_late), trials.claimable
 
-    def look_and_let_the_owner_go_on(*arguments: Any) -> list[TrialRow]:
+    def look_and_let_the_owner_go_on(*arguments: Any) -> StudyTrials:
         trial_rows = look(*arguments)
         owner.start()
         until_blocked()
@@ -271,7 +244,7 @@ def test_trial_that_is_lost_too_often_fails(storage: Storage, spec: SpecOf) -> N
     assert [t.number for t in claim(storage, study, "search", "next", 2)] == [1]
     failed = rows(storage, study.search_id)[0]
     assert failed.state == TrialState.FAIL
-    assert failed.attributes["reason"] == f"its worker was lost {MAX_LOSSES} times in a row"
+    assert failed.record.reason == f"its worker was lost {MAX_LOSSES} times in a row"
 
 
 def test_trial_with_progress_may_be_lost_any_number_of_times(storage: Storage, spec: SpecOf) -> None:
@@ -476,147 +449,3 @@ def test_full_training_is_claimed_like_the_search(storage: Storage, spec: SpecOf
     assert len({t.seed for t in trials}) == 2
     finish(storage, trials)
     assert is_finished(storage, study, "full")
-
-
-# Trials that others added through Optuna
-
-POINT: Point = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 0.0}
-
-
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_enqueued_point_of_the_space_runs(storage: Storage, spec: SpecOf, sampler: str) -> None:
-    study = create(storage, spec(sampler={"name": sampler, "startup": 3}, search={"trials": 8}), "test").study
-    planned = study.planned
-    # Whole numbers in any order, as people write them.
-    storage.study("small").enqueue_trial(
-        {"weight_decay": 0, "momentum": 0.9, "batch_size": 32, "lr": 0.01}, user_attrs={"by": "me"}
-    )
-    serve_alone(storage, study, 1)
-    trial_rows = rows(storage, study.search_id)
-    # A random plan is kept; for TPE the added trial counts as part of the budget.
-    assert len(trial_rows) == (9 if sampler == "random" else 8)
-    assert {row.state for row in trial_rows} == {TrialState.COMPLETE}
-    assert trial_rows[planned].point == POINT
-    seed = search_seed(study.spec, planned)
-    assert trial_rows[planned].attributes == {"by": "me", "seed": seed, "accuracy": 0.5}
-    seen = storage.study("small").trials[planned]
-    assert (seen.params, seen.distributions) == (POINT, distributions(study.spec.space))
-    assert is_finished(storage, study, "search")
-
-
-@pytest.mark.parametrize(
-    ("params", "space"),
-    [
-        ({}, {}),
-        ({"lr": 0.01}, CONTINUOUS),
-        ({**POINT, "lr": 0.5}, {}),
-        ({**POINT, "lr": 0.7}, CONTINUOUS),
-        ({**POINT, "lr": "0.01"}, CONTINUOUS),
-        ({**POINT, "lr": None}, {}),
-        ({**POINT, "batch_size": True}, {"batch_size": {"low": 2, "high": 64}}),
-        ({**POINT, "dropout": 0.1}, {}),
-    ],
-)
-def test_enqueued_trial_outside_the_space_fails(
-    storage: Storage, spec: SpecOf, params: dict[str, Any], space: dict[str, Any]
-) -> None:
-    study = create(storage, spec(sampler=TPE, space=space, search={"trials": 8}), "test").study
-    storage.study("small").enqueue_trial(params)
-    serve_alone(storage, study, 2)
-    trial_rows = rows(storage, study.search_id)
-    assert [row.state.name for row in trial_rows] == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
-    assert trial_rows[6].attributes["reason"] == (
-        "was not added by this service and gives no point of the search space"
-    )
-    assert is_finished(storage, study, "search")
-    promote(storage, study)
-
-
-def test_added_waiting_trial_runs(storage: Storage, spec: SpecOf) -> None:
-    study = create(storage, spec(search={"trials": 1}), "test").study
-    kinds = distributions(study.spec.space)
-    storage.study("small").add_trial(
-        create_trial(state=TrialState.WAITING, params=POINT, distributions=kinds)
-    )
-    assert serve_alone(storage, study, 1)[1] == POINT
-
-
-@pytest.mark.parametrize(
-    "trial",
-    [
-        create_trial(state=TrialState.COMPLETE, value=0.0),
-        create_trial(state=TrialState.PRUNED),
-        create_trial(state=TrialState.FAIL),
-        create_trial(
-            value=0.0,
-            params={"lr": 5.0},
-            distributions={"lr": optuna.distributions.FloatDistribution(1e-6, 10, log=True)},
-        ),
-    ],
-)
-def test_finished_foreign_trial_only_counts(
-    storage: Storage, spec: SpecOf, trial: optuna.trial.FrozenTrial
-) -> None:
-    study = create(storage, spec(sampler=TPE, space=CONTINUOUS, search={"trials": 10}), "test").study
-    storage.study("small").add_trial(trial)
-    serve_alone(storage, study, 2)
-    assert len(rows(storage, study.search_id)) == 10
-    assert is_finished(storage, study, "search")
-    assert promote(storage, study).chosen[0].number != 6
-
-
-@pytest.mark.parametrize("value", [0.0, float("inf")])
-def test_foreign_result_is_history_for_tpe(storage: Storage, spec: SpecOf, value: float) -> None:
-    study = create(storage, spec(sampler=TPE, search={"trials": 24}), "test").study
-    kinds = distributions(study.spec.space)
-    point = study.spec.space.point_at(23) if POINT in plan(study.spec.space, 6, 1) else POINT
-    storage.study("small").add_trial(create_trial(value=value, params=point, distributions=kinds))
-    assert point not in serve_alone(storage, study, 2)
-    assert len(rows(storage, study.search_id)) == 24
-
-
-def test_trial_taken_through_optuna_is_reclaimed(storage: Storage, spec: SpecOf) -> None:
-    study = create(storage, spec(search={"trials": 2}), "test").study
-    asked_trial = storage.study("small").ask()
-    (trial,) = claim(storage, study, "search", "one", 1)
-    assert (asked_trial.number, trial.number) == (0, 0)
-    # The other process was faster: its result stands, and our worker has lost the trial.
-    storage.study("small").tell(0, 0.125)
-    with storage.transaction() as connection:
-        assert leases.hold(connection, [trial.lease]) == set()
-        results.finish(
-            connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"late": True})}
-        )
-    row = rows(storage, study.search_id)[0]
-    assert (row.state, row.value) == (TrialState.COMPLETE, 0.125)
-    assert "late" not in row.attributes
-
-
-def test_trial_asked_through_optuna_beyond_the_queue_fails(storage: Storage, spec: SpecOf) -> None:
-    study = create(storage, spec(search={"trials": 1}), "test").study
-    (trial,) = claim(storage, study, "search", "one", 1)
-    asked_trial = storage.study("small").ask()
-    assert asked_trial.number == 1
-    assert claim(storage, study, "search", "two", 1) == []
-    assert rows(storage, study.search_id)[1].state == TrialState.FAIL
-    finish(storage, [trial])
-    assert is_finished(storage, study, "search")
-
-
-def test_only_promotion_adds_full_trainings(storage: Storage, spec: SpecOf) -> None:
-    study = create(storage, spec(), "test").study
-    storage.study("small-full").enqueue_trial(POINT)
-    assert claim(storage, study, "full", "one", 1) == []
-    (failed,) = rows(storage, study.full_id)
-    assert failed.state == TrialState.FAIL
-    assert failed.attributes["reason"] == "was not added by promotion, as every full training is"
-    serve_alone(storage, study, 16)
-    assert promote(storage, study).added == 1
-
-
-def test_plan_is_extended_around_foreign_trials(storage: Storage, spec: SpecOf) -> None:
-    study = create(storage, spec(search={"trials": 4}), "test").study
-    storage.study("small").enqueue_trial(POINT)
-    larger = create(storage, spec(search={"trials": 10}), "test").study
-    assert len(serve_alone(storage, larger, 3)) == 10
-    assert is_finished(storage, study, "search")

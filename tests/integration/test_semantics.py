@@ -31,17 +31,17 @@ from support import reporters
 from support.claims import claim
 from support.clients import at_once, create_study, run_trials
 from support.epochs import epoch_result
+from support.outcomes import trained
 from support.reporters import patient_runtime, target
 from support.workloads import digits_workload
 
-from hpo.artifacts.folder import FolderStore
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.search.samplers.tpe import TpeSampler
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases, results, trials
 from hpo.store.connection import Storage, open_url
-from hpo.store.results import TrialOutcome
+from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.store.url import parse_url
 from hpo.study.completion import is_finished
@@ -78,7 +78,7 @@ CELLS_768: Mapping[str, list[float]] = {
 
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study.search_id)
+        return trials.read(connection, study.search_id).ours
 
 
 def states(storage: Storage, study: Study) -> list[str]:
@@ -104,7 +104,7 @@ def lose(storage: Storage, *trials: LeasedTrial) -> None:
 def finish(storage: Storage, trials: list[LeasedTrial]) -> None:
     with storage.transaction() as connection:
         for trial_id in leases.hold(connection, [trial.lease for trial in trials]):
-            results.finish(connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})})
+            results.finish(connection, {trial_id: trained(0.5)})
 
 
 def cut_connections(storage: Storage) -> None:
@@ -138,7 +138,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "space": ONE_PACK, "search": {"trials": 3, "epochs": 3}, **changes}
         study = create(storage, spec(**small), "test").study
-        settings = WorkerSettings("w", "cpu", FolderStore(tmp_path / "study"))
+        settings = WorkerSettings("w", "cpu", tmp_path)
         return Worker(storage, study, digits_workload(study.spec), settings, patient_runtime())
 
     return made
@@ -251,14 +251,14 @@ def test_running_trial_without_a_lease_is_reclaimed(
     invented = their_study.ask()
     with storage.transaction() as connection:
         assert connection.execute(text("SELECT count(*) FROM trial_heartbeats")).scalar_one() == 0
-    assert states(storage, study) == ["RUNNING"] * 3
+    assert [trial.state.name for trial in storage.study("small").trials] == ["RUNNING"] * 3
 
     taken = [trial for name in "ab" for trial in claim(storage, study, "search", name, 1)]
     assert [trial.number for trial in taken] == [trial.number for trial in planned]
     finish(storage, taken)
-    assert states(storage, study) == ["COMPLETE", "COMPLETE", "FAIL"]
-    failed = rows(storage, study)[invented.number]
-    assert failed.attributes["reason"].startswith("was not added by this service")
+    assert [trial.state.name for trial in storage.study("small").trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+    failed = storage.study("small").trials[invented.number]
+    assert failed.user_attrs["reason"].startswith("was not added by this service")
     assert is_finished(storage, study, "search")
 
 
@@ -275,7 +275,8 @@ def test_worker_drops_a_trial_failed_by_others_and_continues(
     serving.run()
     assert states(storage, serving.study) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert set(curve(storage, serving.study, 1)) == {1}
-    assert rows(storage, serving.study)[1].attributes.keys() == {"seed"}
+    record = rows(storage, serving.study)[1].record
+    assert record == TrialRecord(record.seed)
     assert set(curve(storage, serving.study, 2)) == {1, 2, 3}
 
 
@@ -403,8 +404,8 @@ def test_training_that_raises_fails_with_its_traceback(
     serving.run()
     for row in rows(storage, serving.study):
         assert row.state == TrialState.FAIL
-        assert row.attributes["reason"] == "ValueError: a shape is wrong"
-        assert "in break_down" in row.attributes["traceback"]
+        assert row.record.reason == "ValueError: a shape is wrong"
+        assert "in break_down" in storage.study("small").trials[row.number].user_attrs["traceback"]
     assert len(rows(storage, serving.study)) == 3
 
 
@@ -669,8 +670,8 @@ def test_worker_completes_a_trial_after_its_connections_are_cut(
     serving.run()
     assert states(storage, serving.study) == ["COMPLETE"] * 3
     for row in rows(storage, serving.study):
-        assert row.attributes["worker"] == "w"
-        assert "takeovers" not in row.attributes
+        assert row.record.worker == "w"
+        assert row.record.takeovers == 0
         assert set(curve(storage, serving.study, row.number)) == {1, 2, 3}
 
 

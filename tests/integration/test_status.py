@@ -8,11 +8,11 @@ from collections.abc import Callable
 from optuna.trial import TrialState
 from sqlalchemy import text
 from support.claims import claim
+from support.outcomes import trained
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results
 from hpo.store.connection import Storage
-from hpo.store.results import TrialOutcome
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial
@@ -28,7 +28,7 @@ def finish(
 ) -> None:
     with storage.transaction() as connection:
         costs.charge(connection, {trial.lease.trial_id: {"training": 2.0, "evaluation": 0.5}})
-        results.finish(connection, {trial.lease.trial_id: TrialOutcome(state, value, {"accuracy": 0.75})})
+        results.finish(connection, {trial.lease.trial_id: trained(value, state, 0.75)})
 
 
 def next_trial(storage: Storage, study: Study) -> LeasedTrial:

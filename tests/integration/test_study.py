@@ -17,17 +17,17 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
-from support.artifacts import MemoryStore
 from support.claims import claim
 from support.clients import at_once, create_study
 from support.epochs import epoch_result
+from support.outcomes import trained
 
-from hpo.artifacts.folder import FolderStore
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.points import plan
 from hpo.spec.study_spec import StudySpec
-from hpo.store import costs, leases, results, schema, studies, trials
+from hpo.store import costs, leases, records, results, schema, studies, trials
 from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
 from hpo.study.completion import is_finished
 from hpo.study.create import create
@@ -50,7 +50,7 @@ CONTINUOUS = {
 
 def rows(storage: Storage, study_id: int) -> list[trials.TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study_id)
+        return trials.read(connection, study_id).ours
 
 
 def points(storage: Storage, study: Study) -> list[dict[str, float]]:
@@ -80,8 +80,8 @@ def test_new_random_study_queues_its_whole_plan(storage: Storage, spec: SpecOf) 
     assert [row.point for row in trial_rows] == plan(wanted.space, 12, wanted.seed)
     assert [row.number for row in trial_rows] == list(range(12))
     assert {row.state for row in trial_rows} == {TrialState.WAITING}
-    assert [row.attributes for row in trial_rows] == [{"seed": search_seed(wanted, n)} for n in range(12)]
-    assert len({row.attributes["seed"] for row in trial_rows}) == 12
+    assert [row.record for row in trial_rows] == [TrialRecord(search_seed(wanted, n)) for n in range(12)]
+    assert len({row.record.seed for row in trial_rows}) == 12
     assert rows(storage, creation.study.full_id) == []
 
 
@@ -117,7 +117,7 @@ def test_more_trials_extend_the_study(storage: Storage, spec: SpecOf, sampler: s
     after = rows(storage, first.search_id)
     assert after[:6] == before
     assert [row.point for row in after] == plan(larger.space, 20 if sampler == "random" else 8, 1)
-    assert [row.attributes["seed"] for row in after] == [search_seed(larger, n) for n in range(len(after))]
+    assert [row.record.seed for row in after] == [search_seed(larger, n) for n in range(len(after))]
 
 
 def test_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf) -> None:
@@ -244,7 +244,7 @@ def test_foreign_study_is_not_touched(storage: Storage, spec: SpecOf, taken: str
 
 @pytest.mark.parametrize(
     ("module", "step"),
-    [(studies, "insert"), (trials, "enqueue"), (trials, "set_points"), (trials, "set_attributes")],
+    [(studies, "insert"), (trials, "enqueue"), (trials, "set_points"), (records, "insert")],
 )
 def test_failing_creation_leaves_no_trace(
     storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
@@ -335,12 +335,10 @@ def test_optuna_reads_the_stored_study(storage: Storage, spec: SpecOf) -> None:
         leases.hold(connection, [trial.lease for trial in trials])
         for epoch in (1, 2):
             results.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
-        results.finish(
-            connection, {ids[0]: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.8, "device": "cpu"})}
-        )
-        results.finish(connection, {ids[1]: TrialOutcome(TrialState.COMPLETE, 0.25, {"accuracy": 0.9})})
-        results.finish(connection, {ids[2]: TrialOutcome(TrialState.PRUNED, 0.3, {})})
-        results.finish(connection, {ids[3]: TrialOutcome(TrialState.FAIL, None, {"reason": "why"})})
+        results.finish(connection, {ids[0]: trained(0.5, accuracy=0.8)}, device="cpu")
+        results.finish(connection, {ids[1]: trained(0.25, accuracy=0.9)})
+        results.finish(connection, {ids[2]: TrialOutcome(TrialState.PRUNED, 0.3)})
+        results.finish(connection, {ids[3]: TrialOutcome(TrialState.FAIL, reason="why")})
         leases.release(connection, [trials[4].lease])
 
     seen = optuna.load_study(study_name="small", storage=storage.backend)
@@ -382,7 +380,7 @@ def test_optuna_works_on_the_stored_study(storage: Storage, spec: SpecOf) -> Non
     for trial in (t for _ in range(12) for t in claim(storage, study, "search", "one", 1)):
         with storage.transaction() as connection:
             loss = trial.point["lr"]
-            results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss, {})})
+            results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, loss)})
     seen = storage.study("small")
     importance = optuna.importance.get_param_importances(seen)
     assert max(importance, key=lambda name: importance[name]) == "lr"
@@ -402,7 +400,7 @@ def served(storage: Storage, study: Study) -> None:
                 costs.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
                 results.finish(
                     connection,
-                    {trial.lease.trial_id: TrialOutcome(TrialState.COMPLETE, 0.5, {"accuracy": 0.5})},
+                    {trial.lease.trial_id: trained(0.5)},
                 )
     promote(storage, study)
     assert claim(storage, study, "full", "one", 16)
@@ -414,32 +412,31 @@ def test_removal_leaves_no_trace(storage: Storage, spec: SpecOf, tmp_path: Path)
     study = create(storage, spec(), "test").study
     served(storage, study)
     for each_study in (study, kept):
-        store = FolderStore(tmp_path / each_study.artifacts_name)
-        for name in ("weights", "checkpoints/a", "bundle/params.json"):
-            store.put(name, b"")
-    remove(storage, study, FolderStore(tmp_path / study.artifacts_name))
+        (each_study.artifacts(tmp_path)).mkdir()
+        (each_study.artifacts(tmp_path) / "weights").touch()
+    remove(storage, study, tmp_path)
     assert counts(storage) == before
     assert names(storage) == ["kept"]
-    assert list(tmp_path.iterdir()) == [tmp_path / kept.artifacts_name]
+    assert list(tmp_path.iterdir()) == [kept.artifacts(tmp_path)]
     with pytest.raises(NotFoundError):
         load(storage, "small")
 
 
 def test_recreated_study_has_another_key(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     first = create(storage, spec(), "test").study
-    remove(storage, first, MemoryStore())
+    remove(storage, first, tmp_path)
     second = create(storage, spec(), "test").study
     assert second.key != first.key
-    assert second.artifacts_name != first.artifacts_name
+    assert second.artifacts(tmp_path) != first.artifacts(tmp_path)
     with pytest.raises(NotFoundError, match="deleted"):
         claim(storage, first, "search", "late", 4)
 
 
 def test_removing_twice_is_refused(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     study = create(storage, spec(), "test").study
-    remove(storage, study, MemoryStore())
+    remove(storage, study, tmp_path)
     with pytest.raises(NotFoundError, match="the study has been deleted"):
-        remove(storage, study, MemoryStore())
+        remove(storage, study, tmp_path)
 
 
 def test_failing_removal_removes_nothing(
@@ -456,7 +453,7 @@ def test_failing_removal_removes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(studies, "delete", fails_late)
         with pytest.raises(ZeroDivisionError):
-            remove(storage, study, MemoryStore())
+            remove(storage, study, tmp_path)
     assert counts(storage) == before
     assert load(storage, "small") == study
 
@@ -467,7 +464,7 @@ def test_removal_waits_for_a_writing_worker_and_revokes_its_lease(
     study = create(storage, spec(), "test").study
     (trial,) = claim(storage, study, "search", "one", 1)
     trial_id = trial.lease.trial_id
-    removal = threading.Thread(target=remove, args=(storage, study, MemoryStore()))
+    removal = threading.Thread(target=remove, args=(storage, study, tmp_path))
     with storage.transaction() as connection:
         assert leases.hold(connection, [trial.lease]) == {trial_id}
         removal.start()

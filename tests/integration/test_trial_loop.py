@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import text
-from support.artifacts import folder_of
 from support.claims import claim
 from support.delayed_evaluation import DelayedEvaluation
 from support.small_worker import (
@@ -31,7 +30,6 @@ from support.small_worker import (
 )
 from support.unreliable_storage import Link, UnreliableStorage
 
-from hpo.errors import AwayError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
@@ -112,11 +110,11 @@ def test_interrupted_trials_have_the_results_of_uninterrupted_ones(
     assert cuts >= 4
     for stage in ("search", "full"):
         assert trial_records(storage, worker.study, stage) == trial_records(storage, calm.study, stage)
-        assert any("takeovers" in row.attributes for row in trials(storage, worker.study, stage))
+        assert any(row.record.takeovers for row in trials(storage, worker.study, stage))
     (trained,), (expected,) = weights(worker).values(), weights(calm).values()
     assert trained.keys() == expected.keys()
     assert all(torch.equal(trained[name], expected[name]) for name in expected)
-    assert not (folder_of(worker.settings.artifacts) / "checkpoints").exists()
+    assert not (worker.study.artifacts(worker.settings.artifacts) / "checkpoints").exists()
 
 
 def test_successor_of_a_killed_worker_resumes_from_its_checkpoints(
@@ -158,8 +156,7 @@ def test_damaged_checkpoint_is_set_aside_and_its_trial_starts_over(
     assert aside.name == f"{damaged.name}.damaged"
     messages = [message for message in caplog.messages if "does not load" in message]
     assert len(messages) == 1
-    start = f"trial 0 starts over, its checkpoint does not load: checkpoints/{damaged.name}: "
-    assert messages[0].startswith(start)
+    assert messages[0].startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
     assert "\n" not in messages[0]
 
 
@@ -179,7 +176,7 @@ def test_stop_in_the_first_epoch_saves_nothing(
 
 def spoil(worker: Worker) -> None:
     """Put a file in the place of the folder of the study's artifacts."""
-    folder = folder_of(worker.settings.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     if folder.exists():
         folder.rename(folder.with_name("aside"))
     folder.parent.mkdir(exist_ok=True)
@@ -187,7 +184,7 @@ def spoil(worker: Worker) -> None:
 
 
 def repair(worker: Worker) -> None:
-    folder = folder_of(worker.settings.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     folder.unlink()
     if folder.with_name("aside").exists():
         folder.with_name("aside").rename(folder)
@@ -271,7 +268,7 @@ def test_trial_that_cannot_be_saved_trains_on_instead_of_pausing(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> str:
-        raise AwayError("No space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TrialFiles, "save_checkpoint", refuse)
     worker = works(**PAUSES, pruner={"name": "pause"})
@@ -321,7 +318,7 @@ def test_stop_while_weights_cannot_be_written_leaves_the_trial_for_later(
 
     def refuse(*_arguments: object) -> str:
         worker.runtime.stop.set()
-        raise AwayError("No space left on device")
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(TrialFiles, "save_weights", refuse)
@@ -340,7 +337,7 @@ def test_trial_lost_while_its_weights_cannot_be_written_leaves_the_pack(
     def refuse(*_arguments: object) -> str:
         forget_worker(storage, worker.settings.name)
         taken.extend(claim(storage, worker.study, "full", "another", 1))
-        raise AwayError("No space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TrialFiles, "save_weights", refuse)
     worker.run()

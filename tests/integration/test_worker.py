@@ -13,7 +13,6 @@ import torch
 from optuna.trial import TrialState
 from safetensors.torch import load_file
 from sqlalchemy import text
-from support.artifacts import folder_of
 from support.reporters import patient_runtime
 from support.small_worker import (
     DIGITS,
@@ -34,7 +33,6 @@ from support.workloads import digits_workload
 from torch import nn
 
 from hpo import models
-from hpo.artifacts.folder import FolderStore
 from hpo.errors import NotFoundError, TrainingError, UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
@@ -75,9 +73,7 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
         small = {"data": DIGITS, "search": {"trials": 4, "epochs": 1}, **changes}
         study = create(storage, spec(**small), "test").study
         workload = digits_workload(study.spec)
-        options = WorkerSettings(
-            "w", "cpu", FolderStore(tmp_path / "study"), promotes=promotes, width=width, fills=fills
-        )
+        options = WorkerSettings("w", "cpu", tmp_path, promotes=promotes, width=width, fills=fills)
         return Worker(storage, study, workload, options, patient_runtime())
 
     return worker
@@ -113,10 +109,10 @@ def test_worker_trains_promotes_and_saves_weights(
     (trained,) = full
     assert trained.state == TrialState.COMPLETE
     best = min(search, key=loss).number
-    assert trained.attributes["promoted_from"] == best
+    assert trained.record.promoted_from == best
     assert caplog.messages.count(f"search finished; promoting trial {best}") == 1
-    assert trained.attributes["epochs"] == 3
-    weights = load_file(folder_of(worker.settings.artifacts) / trained.attributes["weights"])
+    assert trained.record.epochs == 3
+    weights = load_file(worker.study.artifacts(worker.settings.artifacts) / str(trained.record.weights))
     models.build("lenet", 10).load_state_dict(weights, strict=True)
     shown = storage.study(worker.study.spec.full_name).best_trial
     assert len(shown.intermediate_values) == 3
@@ -147,7 +143,7 @@ def test_diverged_trial_fails_with_its_epoch_and_the_others_train_on(
     for row in trials(storage, worker.study):
         if row.point["lr"] > 1:
             assert row.state == TrialState.FAIL
-            assert row.attributes["reason"] == "its loss was not finite in epoch 1"
+            assert row.record.reason == "its loss was not finite in epoch 1"
         else:
             assert row.state == TrialState.COMPLETE
 
@@ -165,8 +161,9 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_after_three_packs
         worker.run()
     failed = [row for row in trials(storage, worker.study) if row.state == TrialState.FAIL]
     assert len(failed) == MAX_FAILURES
-    assert all("RuntimeError: no such luck" in row.attributes["traceback"] for row in failed)
-    assert all("in forward" in row.attributes["traceback"] for row in failed)
+    seen = storage.study("small").trials
+    assert all("RuntimeError: no such luck" in seen[row.number].user_attrs["traceback"] for row in failed)
+    assert all("in forward" in seen[row.number].user_attrs["traceback"] for row in failed)
     assert states(storage, worker.study).count("WAITING") == 8 - MAX_FAILURES
     messagesrds = [record for record in caplog.records if record.levelname == "ERROR"]
     assert [record.getMessage() for record in messagesrds] == [
@@ -295,10 +292,11 @@ def test_trial_that_does_not_fit_alone_fails_with_its_size(
     worker.run()  # it is no fault of the code, so it does not end the worker
     for row in trials(storage, worker.study):
         assert row.state == TrialState.FAIL
-        reason = row.attributes["reason"]
+        reason = str(row.record.reason)
         assert reason.startswith("out of memory: alone at batch size 32 it needs more than cpu has (")
         assert reason.endswith(" MiB used)")
-        assert type(error).__name__ in row.attributes["traceback"]
+        seen = storage.study("small").trials[row.number]
+        assert type(error).__name__ in seen.user_attrs["traceback"]
     assert sum("out of memory: alone" in message for message in caplog.messages) == MAX_FAILURES + 1
 
 
@@ -332,7 +330,7 @@ def test_single_failures_do_not_end_the_worker(
     worker.run()
     rows = trials(storage, worker.study)
     assert [row.state.name for row in rows] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
-    assert rows[1].attributes["reason"] == "ValueError: a shape is wrong"
+    assert rows[1].record.reason == "ValueError: a shape is wrong"
     assert {n: len(epochs) for n, epochs in epoch_rows(storage, worker.study).items()} == {1: 1, 2: 2, 3: 2}
 
 
@@ -345,7 +343,7 @@ def test_no_checkpoint_is_left_at_the_end(works: WorkerFactory, storage: Storage
     steps.at = {2 * STEPS + 5: lambda: seen.append(len(checkpoint_files(worker)))}
     worker.run()
     assert seen[0] > 0
-    folder = folder_of(worker.settings.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
 
 

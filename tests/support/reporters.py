@@ -10,7 +10,7 @@ from hpo.study.study import Study
 from hpo.values.stage import Stage
 from hpo.worker.outbox import Outbox
 from hpo.worker.pack_writer import NO_CLEANUP, FileCleanup
-from hpo.worker.report_target import Attributes, ReportTarget
+from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 
@@ -18,8 +18,7 @@ ANSWER_SECONDS = 30.0
 
 
 def target(storage: Storage, study: Study, stage: Stage = "search", worker: str = "one") -> ReportTarget:
-    attributes: Attributes = {"worker": worker, "device": "cpu"}
-    return ReportTarget(storage, study, stage, attributes)
+    return ReportTarget(storage, study, stage, worker, "cpu")
 
 
 def reporter(

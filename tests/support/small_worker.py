@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from sqlalchemy import text
 from torch import Tensor, nn
 
-from hpo.artifacts.folder import FolderStore
 from hpo.spec.study_spec import StudySpec
 from hpo.store import trials as trial_rows
 from hpo.store import workers
@@ -29,7 +28,6 @@ from hpo.values.stage import Stage
 from hpo.worker.context import WorkerSettings
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
-from support.artifacts import folder_of
 from support.workloads import digits_workload
 
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
@@ -112,12 +110,11 @@ class WorkerFactory:
         study = create(self.storage, self.spec(**small), "test").study
         if self._workload is None:
             self._workload = digits_workload(study.spec)
-        store = FolderStore(self.folder / "artifacts" / study.artifacts_name)
         return Worker(
             self.storage,
             study,
             self._workload,
-            WorkerSettings(worker, "cpu", store, **options),
+            WorkerSettings(worker, "cpu", self.folder / "artifacts", **options),
             runtime or Runtime(limits=self.limits),
         )
 
@@ -165,7 +162,7 @@ def use_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trial_rows.read(connection, study.study_id(stage))
+        return trial_rows.read(connection, study.study_id(stage)).ours
 
 
 def states(storage: Storage, study: Study, stage: Stage = "search") -> list[str]:
@@ -199,7 +196,7 @@ def trial_records(storage: Storage, study: Study, stage: Stage = "search") -> li
             row.state.name,
             row.point,
             row.value,
-            {k: v for k, v in row.attributes.items() if k not in ("worker", "weights", "takeovers")},
+            replace(row.record, worker=None, weights=None, takeovers=0),
             epochs.get(row.number),
         )
         for row in trials(storage, study, stage)
@@ -208,13 +205,13 @@ def trial_records(storage: Storage, study: Study, stage: Stage = "search") -> li
 
 def weights(worker: Worker) -> dict[int, Mapping[str, Tensor]]:
     """Return the saved weights of full trainings, by trial number."""
-    folder = folder_of(worker.settings.artifacts)
+    folder = worker.study.artifacts(worker.settings.artifacts)
     rows = trials(worker.storage, worker.study, "full")
-    return {row.number: load_file(folder / row.attributes["weights"]) for row in rows}
+    return {row.number: load_file(folder / str(row.record.weights)) for row in rows}
 
 
 def checkpoint_files(worker: Worker) -> list[Path]:
-    return sorted((folder_of(worker.settings.artifacts) / "checkpoints").glob("*"))
+    return sorted((worker.study.artifacts(worker.settings.artifacts) / "checkpoints").glob("*"))
 
 
 def forget_worker(storage: Storage, worker: str) -> None:

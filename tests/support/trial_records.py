@@ -24,7 +24,7 @@ def result(epoch: int, loss: float) -> EpochResult:
 
 def rows(storage: Storage, study: Study) -> list[TrialRow]:
     with storage.transaction() as connection:
-        return trials.read(connection, study.search_id)
+        return trials.read(connection, study.search_id).ours
 
 
 def lease_rows(storage: Storage) -> dict[int, Row[Any]]:
@@ -68,6 +68,6 @@ def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
         results.report(connection, {trial_id: result(1, 0.25)})
         costs.charge(connection, {trial_id: {"training": 7.0}})
         results.finish(
-            connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.25, {"by": "the old owner"})}
+            connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.25, reason="the old owner")}
         )
     return held

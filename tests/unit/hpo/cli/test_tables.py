@@ -6,7 +6,9 @@ from optuna.trial import TrialState
 
 from hpo.cli.layout import Screen, Table
 from hpo.cli.tables import trials_of
+from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
+from hpo.values.epoch import VALIDATION_ACCURACY
 
 WIDTHS = (40, 60, 80, 100, 200, None)
 
@@ -25,7 +27,7 @@ def full_trials(rows: Sequence[tuple[int, float, int, float, float, int]] = FULL
             number,
             TrialState.COMPLETE,
             {"lr": lr, "batch_size": 32, "momentum": 0.9, "weight_decay": 0.000123457},
-            {"promoted_from": origin, "accuracy": accuracy, "epochs": epochs},
+            TrialRecord(1, promoted_from=origin, epochs=epochs, metrics={VALIDATION_ACCURACY: accuracy}),
             loss,
         )
         for number, lr, origin, loss, accuracy, epochs in rows
@@ -78,7 +80,7 @@ def test_one_wide_row_becomes_a_block() -> None:
 
 
 def test_column_without_an_origin_is_left_out_and_the_state_is_shown_on_request() -> None:
-    waiting = TrialRow(0, 0, TrialState.WAITING, {"lr": 0.1, "batch_size": 1048576}, {})
+    waiting = TrialRow(0, 0, TrialState.WAITING, {"lr": 0.1, "batch_size": 1048576}, TrialRecord(1))
     assert trials_of([waiting], "search", with_state=True) == Table(
         "search",
         ["trial", "state", "lr", "batch size", "loss", "accuracy", "epochs"],

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo.cli import cli
+from hpo.store.records import TrialRecord
 from hpo.study.best import FORMATS, BestParams
+from hpo.values.epoch import VALIDATION_ACCURACY
 from hpo.values.parameters import PARAMETERS
 from hpo.values.space import Point
 
@@ -28,9 +30,8 @@ POINT: Point = {"lr": 1e-05, "batch_size": 16, "momentum": 0.9, "weight_decay": 
 
 
 def best(params: Point) -> BestParams:
-    return BestParams(
-        study="lenet", stage="full", trial=3, value=0.5, params=params, attributes={"accuracy": 0.85}
-    )
+    record = TrialRecord(seed=1, metrics={VALIDATION_ACCURACY: 0.85})
+    return BestParams(study="lenet", stage="full", trial=3, value=0.5, params=params, record=record)
 
 
 def read_env(text: str) -> dict[str, str]:
@@ -40,7 +41,7 @@ def read_env(text: str) -> dict[str, str]:
 def read_args(text: str) -> Point:
     parser = argparse.ArgumentParser()
     for name, parameter in PARAMETERS.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=int if parameter.kind == "integer" else float)
+        parser.add_argument("--" + name.replace("_", "-"), type=int if parameter.integer else float)
     return vars(parser.parse_args(shlex.split(text)))
 
 

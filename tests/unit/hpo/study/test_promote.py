@@ -4,12 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.study.promote import best_trials
 
 
 def row(number: int, value: float | None, state: TrialState = TrialState.COMPLETE) -> TrialRow:
-    return TrialRow(100 + number, number, state, {"lr": 0.1}, {"seed": number, "accuracy": 0.5}, value)
+    return TrialRow(
+        100 + number, number, state, {"lr": 0.1}, TrialRecord(number, metrics={"accuracy": 0.5}), value
+    )
 
 
 ROWS = st.lists(
@@ -29,10 +32,9 @@ def test_only_trials_that_completed_with_a_value_count() -> None:
     assert best_trials([*rows, row(8, None), row(9, 0.7)], 5) == [row(9, 0.7)]
 
 
-def test_what_others_added_finished_does_not_count() -> None:
-    added = TrialRow(1, 1, TrialState.COMPLETE, {"lr": 0.1}, {}, 0.1)
-    told_trial = TrialRow(3, 3, TrialState.COMPLETE, {"lr": 0.1}, {"seed": 3}, 0.1)
-    assert best_trials([added, row(2, 0.5), told_trial], 3) == [row(2, 0.5)]
+def test_trial_that_others_ended_does_not_count() -> None:
+    told_trial = TrialRow(3, 3, TrialState.COMPLETE, {"lr": 0.1}, TrialRecord(3), 0.1)
+    assert best_trials([row(2, 0.5), told_trial], 3) == [row(2, 0.5)]
 
 
 def test_of_nothing_nothing() -> None:

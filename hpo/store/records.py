@@ -1,0 +1,142 @@
+"""What hpo records of a trial, and Optuna has no place for.
+
+Every function is one step of the caller's transaction. None commits.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from hpo.store.statements import Statement, columns
+from hpo.values.epoch import VALIDATION_ACCURACY, Metrics
+
+BATCH_ROWS = 500
+"""The most rows that one statement inserts."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """The row of a trial in `hpo.trial`, without its traceback.
+
+    seed: of the initial weights.
+    promoted_from: number of the search trial that a full training repeats.
+    forked_from: number of the original, in the study that was forked.
+    paused: epoch after which the trial was paused. None unless it is paused.
+    takeovers: how often another worker continued the trial after its worker was lost or had stopped.
+    worker, device: of the last pause or end.
+    epochs: number of trained epochs, once the trial has ended.
+    kept_epoch: epoch whose weights are the result.
+    metrics: metrics of the kept epoch by name. None unless hpo trained the trial to its end.
+    weights: name of the file with the trained weights, in the study's artifact folder.
+    reason: why the trial failed.
+    """
+
+    seed: int
+    promoted_from: int | None = None
+    forked_from: int | None = None
+    paused: int | None = None
+    takeovers: int = 0
+    worker: str | None = None
+    device: str | None = None
+    epochs: int | None = None
+    kept_epoch: int | None = None
+    metrics: Metrics | None = None
+    weights: str | None = None
+    reason: str | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether hpo trained the trial to its end."""
+        return self.metrics is not None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The validation accuracy at the kept epoch, as a share. None if it was not measured."""
+        return None if self.metrics is None else self.metrics.get(VALIDATION_ACCURACY)
+
+
+_METRICS = [field.name for field in fields(TrialRecord)].index("metrics")
+
+
+def parse(values: Sequence[Any]) -> TrialRecord | None:
+    """Return the record with these values, in the order of the fields. None if the trial has no record."""
+    if values[0] is None:
+        return None
+    arguments = list(values)
+    if arguments[_METRICS] is not None:
+        arguments[_METRICS] = decode_metrics(arguments[_METRICS])
+    return TrialRecord(*arguments)
+
+
+def encode_metrics(metrics: Metrics) -> str:
+    """Return metrics as JSON that keeps each bit of a number.
+
+    JSON has no NaN and no infinities. They become text.
+    """
+    return json.dumps({name: v if math.isfinite(v) else str(v) for name, v in metrics.items()})
+
+
+def decode_metrics(value: Mapping[str, float | str]) -> Metrics:
+    """Return the metrics in the parsed JSON of `encode_metrics`."""
+    return {name: float(number) for name, number in value.items()}
+
+
+def insert(connection: Connection, new: Mapping[int, TrialRecord]) -> None:
+    """Add the records of new trials, by trial id: their seeds and the trials they were promoted from."""
+    rows = [(trial_id, record.seed, record.promoted_from) for trial_id, record in new.items()]
+    for start in range(0, len(rows), BATCH_ROWS):
+        INSERT_RECORDS(connection, *columns(rows[start : start + BATCH_ROWS], 3))
+
+
+INSERT_RECORDS = Statement("""
+PREPARE insert_records (integer[], bigint[], integer[]) AS
+-- Add records. $1: trial ids, $2: seeds, $3: numbers of the search trials they were promoted from, or null.
+INSERT INTO hpo.trial (trial_id, seed, promoted_from) SELECT * FROM unnest($1, $2, $3)
+""")
+
+
+def mirror(connection: Connection, trial_ids: Iterable[int]) -> None:
+    """Copy records into Optuna's user attributes, for people who look there. hpo never reads them back."""
+    MIRROR_RECORDS(connection, list(trial_ids))
+
+
+MIRROR_RECORDS = Statement("""
+PREPARE mirror_records (integer[]) AS
+-- Copy the records of the trials $1 into Optuna's user attributes.
+INSERT INTO trial_user_attributes (trial_id, key, value_json)
+SELECT record.trial_id, attribute.key, attribute.value
+FROM hpo.trial AS record
+CROSS JOIN LATERAL (VALUES
+    ('seed', to_json(seed)::text),
+    ('promoted_from', to_json(promoted_from)::text),
+    ('forked_from', to_json(forked_from)::text),
+    ('takeovers', to_json(nullif(takeovers, 0))::text),
+    ('worker', to_json(worker)::text),
+    ('device', to_json(device)::text),
+    ('epochs', to_json(epochs)::text),
+    ('kept_epoch', to_json(kept_epoch)::text),
+    ('accuracy', (metrics -> 'validation_accuracy')::text),
+    ('weights', to_json(weights)::text),
+    ('reason', to_json(reason)::text),
+    ('traceback', to_json(traceback)::text)
+) AS attribute (key, value)
+WHERE record.trial_id = ANY ($1) AND attribute.value IS NOT NULL
+ORDER BY record.trial_id
+ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
+
+
+def note_refusal(connection: Connection, trial_id: int, reason: str) -> None:
+    """Set Optuna's user attribute `reason` of a trial that has no record."""
+    connection.execute(_NOTE_REFUSAL, {"trial_id": trial_id, "reason": reason})
+
+
+_NOTE_REFUSAL = text("""
+INSERT INTO trial_user_attributes (trial_id, key, value_json)
+VALUES (:trial_id, 'reason', to_json(CAST(:reason AS text))::text)
+ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
