@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from hpo.errors import AwayError, HpoError
 from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, write_bundle
 from hpo.export.metrics import Metrics, Normalization, test_metrics
+from hpo.store import events
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
@@ -51,7 +52,9 @@ def export_bundle(
         std=workload.std,
     )
     origin = provenance(study, best, workload)
-    write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
+    with storage.transaction() as connection:
+        events.record(connection, study.full_id, best.trial, "exported", {"directory": str(directory)})
+        write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
     return metrics
 
 

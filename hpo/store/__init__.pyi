@@ -3,6 +3,7 @@ from .connection import Limits as Limits
 from .connection import Storage as Storage
 from .connection import open_storage as open_storage
 from .connection import open_url as open_url
+from .events import Event as Event
 from .leases import Lease as Lease
 from .records import TrialRecord as TrialRecord
 from .results import TrialCurve as TrialCurve

@@ -75,6 +75,12 @@ WITH written AS (
     ON CONFLICT (trial_id) DO UPDATE SET epoch = excluded.epoch, file = excluded.file
 ), waiting AS (
     UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY ($1) AND state = 'RUNNING'
+    RETURNING trial_id, study_id
+), happened AS (
+    INSERT INTO hpo.event (study_id, trial_id, worker, kind, detail)
+    SELECT study_id, trial_id, $4, 'paused', jsonb_build_object('epoch', given.epoch)
+    FROM waiting JOIN unnest($1, $2) AS given (trial_id, epoch) USING (trial_id)
+    ORDER BY trial_id
 ), recorded AS (
     UPDATE hpo.trial AS record SET paused = given.epoch, worker = $4, device = $5
     FROM unnest($1, $2) AS given (trial_id, epoch)

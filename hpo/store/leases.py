@@ -7,7 +7,7 @@ lease can write nothing, not even while another worker takes the trial over.
 Transactions lock leases in the order of the trial ids, so two that want the same rows cannot deadlock.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -44,17 +44,27 @@ PREPARE grant_leases (integer[], text, double precision) AS
 -- Lease the trials $1, in ascending order, to worker $2 for $3 seconds, and resume those that are paused.
 -- The sequence gives a token higher than all before it, which fences off a former holder.
 WITH given AS (
-    SELECT unnest($1) AS trial_id
+    SELECT given.trial_id, trials.study_id, record.paused, lease.trial_id IS NOT NULL AS has_lease
+    FROM unnest($1) AS given (trial_id)
+    JOIN trials USING (trial_id)
+    LEFT JOIN hpo.trial AS record USING (trial_id)
+    LEFT JOIN hpo.lease USING (trial_id)
 ), begun AS (
     UPDATE trials
     SET state = 'RUNNING', datetime_start = coalesce(datetime_start, timezone('utc', now()))
     WHERE trial_id IN (SELECT trial_id FROM given) AND state = 'WAITING'
 ), recorded AS (
     -- A trial that has a lease already is taken over.
-    UPDATE hpo.trial AS record
-    SET paused = NULL, takeovers = takeovers + CASE WHEN lease.trial_id IS NULL THEN 0 ELSE 1 END
-    FROM given LEFT JOIN hpo.lease USING (trial_id)
-    WHERE record.trial_id = given.trial_id AND (paused IS NOT NULL OR lease.trial_id IS NOT NULL)
+    UPDATE hpo.trial AS record SET paused = NULL, takeovers = takeovers + has_lease::integer
+    FROM given
+    WHERE record.trial_id = given.trial_id AND (given.paused IS NOT NULL OR has_lease)
+), happened AS (
+    INSERT INTO hpo.event (study_id, trial_id, worker, kind, detail)
+    SELECT study_id, trial_id, $2,
+        CASE WHEN has_lease THEN 'taken over' WHEN paused IS NOT NULL THEN 'resumed' ELSE 'claimed' END,
+        jsonb_strip_nulls(jsonb_build_object('epoch', checkpoint.epoch))
+    FROM given LEFT JOIN hpo.checkpoint USING (trial_id)
+    ORDER BY trial_id
 ), leased AS (
     INSERT INTO hpo.lease (trial_id, worker, token, seconds, expires, durable)
     SELECT trial_id, $2, nextval('hpo.token'), $3, now() + make_interval(secs => $3), coalesce(epoch, 0)
@@ -113,8 +123,7 @@ def reap(connection: Connection, study_id: int) -> list[int]:
     """
     lost = list(LOCK_EXPIRED_LEASES(connection, study_id).scalars())
     if lost:
-        _put_back(connection, lost)
-        connection.execute(_COUNT_LOSSES, {"ids": lost})
+        connection.execute(_PUT_BACK_LOST, {"ids": lost})
     return lost
 
 
@@ -144,9 +153,19 @@ ORDER BY lease.trial_id
 FOR UPDATE OF lease SKIP LOCKED
 """)
 
-_COUNT_LOSSES = text("""
+_PUT_BACK_LOST = text("""
+-- Put trials back into the queue, and take them away from their workers.
 -- Add one loss; restart at 1 if the trial has a newer checkpoint than when it was leased.
-UPDATE hpo.lease SET losses =
+-- A trial that was ended by something else, such as the dashboard, stays ended.
+WITH queued AS (
+    UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY (:ids) AND state = 'RUNNING'
+    RETURNING trial_id, study_id
+), happened AS (
+    INSERT INTO hpo.event (study_id, trial_id, worker, kind)
+    SELECT study_id, trial_id, lease.worker, 'lost' FROM queued JOIN hpo.lease USING (trial_id)
+    ORDER BY trial_id
+)
+UPDATE hpo.lease SET worker = NULL, losses =
     CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
     THEN 1 ELSE losses + 1 END
 WHERE trial_id = ANY (:ids)
@@ -174,30 +193,26 @@ SELECT EXISTS (
 """)
 
 
-def _put_back(connection: Connection, trial_ids: Collection[int]) -> None:
-    """Put trials back into the queue. Their leases must be locked."""
-    ids = {"ids": list(trial_ids)}
-    # A trial that was ended by something else, such as the dashboard, stays ended.
-    connection.execute(_QUEUE, ids)
-    connection.execute(_TAKE_AWAY, ids)
-
-
-_QUEUE = text("UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY (:ids) AND state = 'RUNNING'")
-_TAKE_AWAY = text("UPDATE hpo.lease SET worker = NULL WHERE trial_id = ANY (:ids)")
-
-
 def release(connection: Connection, leases: Iterable[Lease]) -> None:
     """Put the trials back into the queue, for a worker that stops before they are finished."""
-    held = hold(connection, leases)
-    _put_back(connection, held)
-    connection.execute(_RESET_LOSSES, {"ids": list(held)})
+    connection.execute(_PUT_BACK_RELEASED, {"ids": list(hold(connection, leases))})
 
 
-_RESET_LOSSES = text("""
+_PUT_BACK_RELEASED = text("""
+-- Put trials back into the queue, and take them away from their workers.
 -- Reset the losses of trials with a newer checkpoint than when they were leased.
-UPDATE hpo.lease SET losses = 0
+WITH queued AS (
+    UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY (:ids) AND state = 'RUNNING'
+    RETURNING trial_id, study_id
+), happened AS (
+    INSERT INTO hpo.event (study_id, trial_id, worker, kind)
+    SELECT study_id, trial_id, lease.worker, 'released' FROM queued JOIN hpo.lease USING (trial_id)
+    ORDER BY trial_id
+)
+UPDATE hpo.lease SET worker = NULL, losses =
+    CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
+    THEN 0 ELSE losses END
 WHERE trial_id = ANY (:ids)
-    AND coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
 """)
 
 

@@ -214,7 +214,14 @@ WITH given AS (
     SET state = given.state, datetime_complete = timezone('utc', now())
     FROM given
     WHERE trials.trial_id = given.trial_id AND trials.state IN ('WAITING', 'RUNNING')
-    RETURNING trials.trial_id
+    RETURNING trials.trial_id, trials.study_id
+), happened AS (
+    INSERT INTO hpo.event (study_id, trial_id, worker, kind, detail)
+    SELECT study_id, trial_id, $9,
+        CASE state WHEN 'COMPLETE' THEN 'completed' WHEN 'PRUNED' THEN 'pruned' ELSE 'failed' END,
+        jsonb_strip_nulls(jsonb_build_object('epochs', epochs, 'reason', reason))
+    FROM ended JOIN given USING (trial_id)
+    ORDER BY trial_id
 ), recorded AS (
     UPDATE hpo.trial AS record
     SET paused = NULL, worker = coalesce($9, worker), device = coalesce($10, device),

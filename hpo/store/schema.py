@@ -11,7 +11,20 @@ The migrations make the tables of hpo. A test compares them with the definitions
 from typing import cast
 
 from optuna.storages._rdb import models
-from sqlalchemy import BigInteger, Column, DateTime, Float, ForeignKey, Integer, MetaData, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 OPTUNA_REVISION = "v3.2.0.a"
@@ -79,6 +92,19 @@ checkpoints = Table(
     _trial_id(),
     Column("epoch", Integer, nullable=False),
     Column("file", Text, nullable=False),
+)
+
+events = Table(
+    "event",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),  # no reference: see the migration
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    Column("trial_id", ForeignKey(trials.c.trial_id, ondelete="CASCADE"), nullable=False),
+    Column("worker", Text),
+    Column("kind", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default="{}"),
+    Index("event_trial_id", "trial_id"),
 )
 
 epochs = Table(

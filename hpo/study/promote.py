@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
-from hpo.store import studies, trials
+from hpo.store import events, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
@@ -79,7 +79,11 @@ def promote(storage: Storage, study: Study) -> Promotion:
         new = [
             (point, record) for point, record in wanted if (record.promoted_from, record.seed) not in present
         ]
-        trials.enqueue(connection, study.full_id, spec.space, new)
+        queued = trials.enqueue(connection, study.full_id, spec.space, new)
+        for row in chosen:
+            full = [training.number for training in queued if training.record.promoted_from == row.number]
+            if full:
+                events.record(connection, study.search_id, row.number, "promoted", {"full": full})
     return Promotion(tuple(chosen), len(new))
 
 

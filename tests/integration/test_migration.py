@@ -34,6 +34,7 @@ from hpo.worker.worker import Worker
 
 OURS = {
     "hpo.trial",
+    "hpo.event",
     "hpo.lease",
     "hpo.epoch",
     "hpo.cost",
@@ -49,7 +50,7 @@ NEWEST = MIGRATIONS[-1].revision
 REVISION_1 = (
     "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
     "SELECT trial_id, 'seed', seed FROM hpo.trial",
-    "DROP TABLE hpo.trial, hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
+    "DROP TABLE hpo.event, hpo.trial, hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
     "CREATE TABLE hpo.lease (trial_id int PRIMARY KEY, worker text, token bigint, expires timestamptz)",
     "CREATE TABLE hpo.worker (name text PRIMARY KEY, study text, device text, started timestamptz)",
     "COMMENT ON SCHEMA hpo IS '1'",

@@ -1,0 +1,81 @@
+"""What happened to the trials of a study.
+
+Most events are written by the statement that makes the change, so they cost no statement of their own.
+Every function is one step of the caller's transaction. None commits.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, text
+
+Kind = Literal[
+    "claimed",
+    "resumed",
+    "taken over",
+    "paused",
+    "released",
+    "lost",
+    "completed",
+    "pruned",
+    "failed",
+    "promoted",
+    "exported",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a trial.
+
+    kind          the worker, and the detail
+    claimed       that began the trial
+    resumed       that continues a paused trial; `epoch` of its checkpoint
+    taken over    that continues a lost or released trial; `epoch` of its checkpoint, if there is one
+    paused        that set the trial aside; `epoch`
+    released      that stopped, and put the trial back into the queue
+    lost          whose lease has expired
+    completed     that trained the trial; number of trained `epochs`
+    pruned        that trained the trial, None for a paused trial at the end of a search; `epochs`
+    failed        that trained the trial, None if no worker had it; `reason`
+    promoted      None; numbers of its `full` trainings
+    exported      None; `directory` of the bundle
+
+    `trial` is the number of the trial. `study_id` tells the stages of a study apart.
+    """
+
+    at: datetime
+    study_id: int
+    trial: int
+    worker: str | None
+    kind: Kind
+    detail: Mapping[str, Any]
+
+
+def record(connection: Connection, study_id: int, trial: int, kind: Kind, detail: Mapping[str, Any]) -> None:
+    """Record an event of a trial, by its number."""
+    values = {"study": study_id, "trial": trial, "kind": kind, "detail": json.dumps(detail)}
+    connection.execute(_RECORD, values)
+
+
+_RECORD = text("""
+INSERT INTO hpo.event (study_id, trial_id, kind, detail)
+SELECT study_id, trial_id, :kind, CAST(:detail AS jsonb)
+FROM trials WHERE study_id = :study AND number = :trial
+""")
+
+
+def read(connection: Connection, study_ids: Collection[int]) -> list[Event]:
+    """Return the events of these Optuna studies, in the order in which they happened."""
+    return [Event(*row) for row in connection.execute(_READ, {"studies": list(study_ids)})]
+
+
+_READ = text("""
+SELECT at, event.study_id, trials.number, worker, kind, detail
+FROM hpo.event JOIN trials USING (trial_id)
+WHERE event.study_id = ANY (:studies)
+ORDER BY event_id
+""")
