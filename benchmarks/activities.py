@@ -5,8 +5,6 @@ The study is the paper's LeNet search on the mini split. The seconds of its work
 checkpoints, and idle (start-up, no trial to claim). The overhead is the share of database and checkpoints.
 """
 
-from pathlib import Path
-
 from benchmarks.command import describe, lenet_spec, parser, run_hpo, stored_study
 from benchmarks.results import Result
 from hpo.settings import Settings
@@ -28,14 +26,14 @@ def main() -> None:
     storage = open_storage(settings)
     setup = f"{describe(spec)}; pruner {arguments.pruner}, {arguments.workers} workers"
     result = Result.begin("activities", setup, 1 if arguments.quick else arguments.runs)
-    runs = [search(storage, spec, settings.artifacts_path, arguments.workers) for _ in range(result.n)]
+    runs = [search(storage, spec, settings, arguments.workers) for _ in range(result.n)]
     report(result, runs)
     result.write(arguments.json)
 
 
-def search(storage: Storage, spec: StudySpec, artifacts: Path, workers: int) -> dict[str, float]:
+def search(storage: Storage, spec: StudySpec, settings: Settings, workers: int) -> dict[str, float]:
     """Run the search by command and return the workers' seconds by activity."""
-    with stored_study(storage, spec, artifacts) as study:
+    with stored_study(storage, spec, settings) as study:
         run_hpo("workers", study.name, "--gpus", "cpu", "--per-device", str(workers))
         standing = status(storage, study)
     by_stage = [getattr(standing, stage).activities for stage in STAGES]

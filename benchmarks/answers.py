@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.command import describe, lenet_spec, parser, stored_study
 from benchmarks.results import Result, spread
+from hpo.artifacts.registry import open_artifacts
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
@@ -41,14 +42,16 @@ class Setup:
 def search(setup: Setup, answer_seconds: float) -> dict[str, float]:
     """Run the search in this process and return its seconds: `all` and by activity."""
     limits = WorkerLimits(loop=LoopLimits(answer_seconds=answer_seconds))
-    artifacts = setup.settings.artifacts_path
-    with stored_study(setup.storage, setup.spec, artifacts) as study:
+    with stored_study(setup.storage, setup.spec, setup.settings) as study:
         worker = Worker(
             setup.storage,
             study,
             setup.workload,
             WorkerSettings(
-                f"benchmark-{answer_seconds}", "cpu", artifacts, programs=setup.settings.programs_path
+                f"benchmark-{answer_seconds}",
+                "cpu",
+                open_artifacts(setup.settings, study.artifacts_name),
+                programs=setup.settings.programs_path,
             ),
             Runtime(limits=limits),
         )

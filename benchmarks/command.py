@@ -12,6 +12,8 @@ from typing import Any
 
 import tomli_w
 
+from hpo.artifacts.registry import open_artifacts
+from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.stored import load, remove
@@ -73,12 +75,12 @@ def study_file(spec: StudySpec) -> Iterator[Path]:
 
 
 @contextmanager
-def stored_study(storage: Storage, spec: StudySpec, artifacts: Path) -> Iterator[Study]:
-    """Create a study and remove it after the block. `artifacts` is the artifact folder of all studies."""
+def stored_study(storage: Storage, spec: StudySpec, settings: Settings) -> Iterator[Study]:
+    """Create a study and remove it with its artifacts after the block."""
     with study_file(spec) as file:
         run_hpo("study", "create", str(file))
     study = load(storage, spec.name)
     try:
         yield study
     finally:
-        remove(storage, study, artifacts)
+        remove(storage, study, open_artifacts(settings, study.artifacts_name))

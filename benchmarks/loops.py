@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -31,7 +32,7 @@ from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_storage
 from hpo.training.workload import Workload
-from hpo.values.space import Choices, Point, Range, Value
+from hpo.values.space import Choices, Point, Range
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Return the batches of one epoch."""
@@ -91,10 +92,9 @@ def optuna_loop(spec: StudySpec, workload: Workload, name: str) -> float:
     return study.best_value
 
 
-def suggest(trial: optuna.Trial, name: str, domain: Choices | Range) -> Value:
+def suggest(trial: optuna.Trial, name: str, domain: Choices | Range) -> Any:
     assert isinstance(domain, Choices), "the studies of this benchmark have finite spaces"
-    value: Value = trial.suggest_categorical(name, domain.values)
-    return value
+    return trial.suggest_categorical(name, domain.values)
 
 
 def to_device(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:

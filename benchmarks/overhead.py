@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
 from sqlalchemy import text
@@ -22,6 +21,7 @@ from sqlalchemy import text
 from benchmarks.command import numbers, parser
 from benchmarks.overhead_workers import SPEC, hpo_worker, optuna_worker, run_together
 from benchmarks.results import Result, Table, spread
+from hpo.artifacts.registry import open_artifacts
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
@@ -58,7 +58,7 @@ class Run:
         return self.trials / self.seconds
 
 
-def run_hpo_workers(storage: Storage, artifacts: Path, size: Size) -> Run:
+def run_hpo_workers(storage: Storage, settings: Settings, size: Size) -> Run:
     search = {"trials": size.trials, "epochs": size.epochs}
     raw = {**SPEC, "name": f"overhead-{os.getpid()}", "search": search}
     start = time.perf_counter()
@@ -66,7 +66,7 @@ def run_hpo_workers(storage: Storage, artifacts: Path, size: Size) -> Run:
     creation = time.perf_counter() - start
     seconds, statements = run_together(size.workers, hpo_worker, lambda _index: (study.name, size.epochs))
     run = _finished(storage, study.name, creation + seconds, statements)
-    remove(storage, study, artifacts)
+    remove(storage, study, open_artifacts(settings, study.artifacts_name))
     return run
 
 
@@ -146,7 +146,7 @@ def main() -> None:
         for _ in range(result.n):
             if "optuna" in runs:
                 runs["optuna"].append(run_optuna_workers(storage, size))
-            runs["hpo"].append(run_hpo_workers(storage, settings.artifacts_path, size))
+            runs["hpo"].append(run_hpo_workers(storage, settings, size))
         add_rows(result, table, workers, runs)
         ratios[workers] = ratios_of(runs)
         raw = {variant: [vars(run) for run in searches] for variant, searches in runs.items()}

@@ -29,11 +29,12 @@ from hpo.search.samplers.points import plan
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import Candidate
 from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
+from hpo.values.candidate import Candidate
+from hpo.values.parameters import with_defaults
 from hpo.values.precision import Precision
 
 
@@ -77,10 +78,7 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
         ),
         EagerEngine(precision, channels_last=True),
     )
-    candidates = {
-        number: Candidate(point["lr"], point["momentum"], point["weight_decay"], seed + number)
-        for number, point in cells
-    }
+    candidates = {number: Candidate(with_defaults(point), seed + number) for number, point in cells}
     session, losses = trainer.start(candidates), dict.fromkeys(candidates, DIVERGED)
     while session.members:
         for result in session.epoch():

@@ -184,7 +184,7 @@ def main() -> None:
         for victim, recover in RECOVERIES.items():
             if arguments.cold:
                 shutil.rmtree(settings.programs_path, ignore_errors=True)
-            with stored_study(storage, StudySpec.parse(STUDY, "benchmark"), settings.artifacts_path) as study:
+            with stored_study(storage, StudySpec.parse(STUDY, "benchmark"), settings) as study:
                 seconds[victim].append(recover(storage, study))
             print(f"{victim}: {seconds[victim][-1]:.2f} s", file=sys.stderr)
     table = result.table("Seconds until lost trials have new leases", ("killed", "median s", "range"))

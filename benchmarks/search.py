@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -58,21 +57,21 @@ def optuna_search(spec: StudySpec, storage: Storage, processes: int) -> float:
     return best
 
 
-def hpo_search(spec: StudySpec, storage: Storage, artifacts: Path, pruner: Mapping[str, Any]) -> float:
+def hpo_search(spec: StudySpec, storage: Storage, settings: Settings, pruner: Mapping[str, Any]) -> float:
     spec = StudySpec.parse(spec.to_json() | {"pruner": pruner}, "benchmark")
-    with stored_study(storage, spec, artifacts):
+    with stored_study(storage, spec, settings):
         run_hpo("workers", spec.name)
         return storage.study(spec.name).best_value
 
 
 def searches(spec: StudySpec, settings: Settings) -> dict[str, Search]:
-    storage, artifacts = open_storage(settings), settings.artifacts_path
+    storage = open_storage(settings)
     return {
         "paper": lambda: paper_search(spec),
         "optuna": lambda: optuna_search(spec, storage, 1),
         "optuna-2": lambda: optuna_search(spec, storage, 2),
-        "hpo": lambda: hpo_search(spec, storage, artifacts, {"name": "none"}),
-        "hpo-asha": lambda: hpo_search(spec, storage, artifacts, {"name": "asha", "reduction": 3}),
+        "hpo": lambda: hpo_search(spec, storage, settings, {"name": "none"}),
+        "hpo-asha": lambda: hpo_search(spec, storage, settings, {"name": "asha", "reduction": 3}),
     }
 
 

@@ -13,11 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hpo import models
 from hpo.data.dataset import Labelled
-from hpo.training.member import Candidate
+from hpo.values.candidate import Candidate
+from hpo.values.parameters import with_defaults
 
 CLASSES, SIDE = 62, 28
 IMAGES = 8000
-CANDIDATE = Candidate(lr=0.01, momentum=0.9, weight_decay=1e-4, seed=0)
+CANDIDATE = Candidate(with_defaults({"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}), seed=0)
 
 MATRIX_SIDE, COPIED_NUMBERS = 2048, 2**26
 """Sizes of the peak measurements: far above the caches of a CPU, and still milliseconds each."""
@@ -33,8 +34,9 @@ def noise() -> Labelled:
 
 
 def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    params = CANDIDATE.params
     return torch.optim.SGD(
-        model.parameters(), CANDIDATE.lr, momentum=CANDIDATE.momentum, weight_decay=CANDIDATE.weight_decay
+        model.parameters(), params["lr"], momentum=params["momentum"], weight_decay=params["weight_decay"]
     )
 
 

@@ -26,11 +26,12 @@ from hpo.simulate.curve_table import CurveTable, Measured, Run, read, write
 from hpo.spec.study_spec import StudySpec
 from hpo.training.allocator import keep_freed_memory
 from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
-from hpo.training.member import Candidate
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
+from hpo.values.candidate import Candidate
+from hpo.values.parameters import PackKey, pack_key, with_defaults
 from hpo.values.seeds import Purpose
 from hpo.values.space import Cell, Point, cell
 from hpo.values.stage import Stage
@@ -63,12 +64,7 @@ def train(
     trainer.prepare()
     session = trainer.start(
         {
-            number: Candidate(
-                point["lr"],
-                point["momentum"],
-                point["weight_decay"],
-                Purpose.TABLE_WEIGHTS.derive(spec.seed, seed, number),
-            )
+            number: Candidate(with_defaults(point), Purpose.TABLE_WEIGHTS.derive(spec.seed, seed, number))
             for number, point in cells
         }
     )
@@ -86,10 +82,10 @@ def train(
 def packs_of(spec: StudySpec) -> list[list[NumberedCell]]:
     """Return all cells of the space with their numbers, in packs of one batch size."""
     assert spec.space.cells is not None
-    by_size: dict[float, list[NumberedCell]] = defaultdict(list)
+    by_size: dict[PackKey, list[NumberedCell]] = defaultdict(list)
     for number in range(spec.space.cells):
         point = spec.space.point_at(number)
-        by_size[point["batch_size"]].append((number, point))
+        by_size[pack_key(point)].append((number, point))
     return [
         cells[first : first + PACK_WIDTH]
         for cells in by_size.values()

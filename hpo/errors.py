@@ -7,7 +7,9 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 ├── NotFoundError        2   no study, trial or bundle of that name
 ├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
 │   └── UnavailableError     Postgres cannot be reached right now; a retry may succeed
-├── AwayError            1   the files of a trial cannot be read right now
+├── ArtifactError        1   a file of a study cannot be read or written
+│   ├── AwayError            the artifact store cannot be reached, or lacks the file; a retry may succeed
+│   └── ArtifactNameError    a name that could lead out of the artifact store
 └── TrainingError        1   this worker cannot train a trial; the study goes on
 """
 
@@ -46,8 +48,16 @@ class UnavailableError(StorageError):
     """Postgres cannot be reached right now; a retry may succeed."""
 
 
-class AwayError(HpoError):
-    """The files of a trial cannot be read right now."""
+class ArtifactError(HpoError):
+    """A file of a study cannot be read or written."""
+
+
+class AwayError(ArtifactError):
+    """The artifact store cannot be reached, or lacks the file; a retry may succeed."""
+
+
+class ArtifactNameError(ArtifactError):
+    """A name that could lead out of the artifact store."""
 
 
 class TrainingError(HpoError):

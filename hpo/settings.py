@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(
         default=None, description="Folder of the image data sets. Unset: `HPO_HOME/data`."
     )
-    artifacts: Path | None = Field(
+    artifacts: str | None = Field(
         default=None,
         description="Folder of checkpoints and of the weights of fully trained models; machines share it. "
         "Unset: `HPO_HOME/artifacts`.",
@@ -77,9 +77,10 @@ class Settings(BaseSettings):
         return (self.home / "arrays").expanduser().absolute()
 
     @cached_property
-    def artifacts_path(self) -> Path:
-        """Return the folder of checkpoints and weights."""
-        return (self.artifacts or self.home / "artifacts").expanduser().absolute()
+    def artifacts_location(self) -> str:
+        """Return the folder of checkpoints and weights, or a URL that stands for one."""
+        location = self.artifacts or str(self.home / "artifacts")
+        return location if "://" in location else str(Path(location).expanduser().absolute())
 
     @cached_property
     def programs_path(self) -> Path:

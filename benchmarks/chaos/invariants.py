@@ -63,9 +63,9 @@ class EndState:
 
 
 def read_end_state(
-    connection: Connection, study: Study, artifacts: Path, processes: Sequence[str] = ()
+    connection: Connection, study: Study, folder: Path, processes: Sequence[str] = ()
 ) -> EndState:
-    """Read the end state of a study. `artifacts` is the artifact folder of all studies."""
+    """Read the end state of a study. `folder` has its artifacts."""
     leases = connection.execute(select(schema.leases).order_by(schema.leases.c.trial_id)).all()
     checkpoints = connection.execute(select(schema.checkpoints).order_by(schema.checkpoints.c.trial_id)).all()
     workers = connection.execute(select(schema.workers).order_by(schema.workers.c.name)).all()
@@ -73,7 +73,6 @@ def read_end_state(
         "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'"
     )
-    folder = study.artifacts(artifacts)
     return EndState(
         study=study,
         trials=[trial for stage in STAGES for trial in _trials(connection, study, stage)],

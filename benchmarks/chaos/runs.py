@@ -131,7 +131,7 @@ def _inspect(system: System) -> EndState:
     storage.engine.dispose()
     alive = [f"{process.pid}: {' '.join(process.words)}" for process in system.processes()]
     with connection(system.url) as opened:
-        return read_end_state(opened, study, system.artifacts, alive)
+        return read_end_state(opened, study, system.artifacts / study.artifacts_name, alive)
 
 
 def _await(condition: Callable[[], bool]) -> None:

@@ -1,64 +1,106 @@
-"""A folder that stores named files durably."""
+"""A folder that stores artifacts durably."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from hpo.artifacts.base import ArtifactStore, is_name
+from hpo.errors import AwayError
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactFolder:
-    """Files under `root`, by name. A name may lead into a subfolder, as in `checkpoints/a`.
+class FolderStore(ArtifactStore):
+    """Files under `root`. A file survives a power cut; a subfolder exists while it holds files."""
 
-    A file is written whole or not at all, and survives a power cut. Every method raises OSError if the
-    folder is away.
-    """
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
-    root: Path
+    def _put(self, name: str, data: bytes) -> None:
+        path = self.root / name
+        with _away(path):
+            with _new_file(path) as file:
+                try:
+                    file.write(data)
+                    os.fchmod(file.fileno(), 0o644)  # another user's worker may take over the trial
+                    file.flush()
+                    os.fsync(file.fileno())
+                    Path(file.name).replace(path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+            _sync_folder(path.parent)
 
-    def path(self, name: str) -> Path:
-        """Return the path of a file, which need not exist."""
-        return self.root / name
+    def _get(self, name: str) -> bytes:
+        path = self.root / name
+        with _away(path):
+            return path.read_bytes()
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a file, in place of a file of the same name.
+    def _list(self, prefix: str) -> Iterable[str]:
+        folder = self.root / prefix.rpartition("/")[0]
+        with _away(folder):
+            names = [path.relative_to(self.root).as_posix() for path in _files(folder)]
+        return [name for name in names if name.startswith(prefix) and is_name(name)]
 
-        A process that is killed while it writes leaves a file whose name begins with a dot.
-        """
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(data)
-                os.fchmod(file.fileno(), 0o644)  # another user's worker may take over the trial
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        _sync_folder(path.parent)
+    def _delete(self, name: str) -> None:
+        path = self.root / name
+        with _away(path):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that holds files, or that another process has deleted
+                for folder in path.parents:
+                    if folder == self.root.parent:
+                        break
+                    folder.rmdir()
 
-    def get(self, name: str) -> bytes:
-        return self.path(name).read_bytes()
 
-    def list(self, pattern: str) -> list[str]:
-        """Return the names that match a glob pattern, also names that begin with a dot."""
-        return [path.relative_to(self.root).as_posix() for path in self.root.glob(pattern)]
+def open_folder(location: str, study: str) -> FolderStore:
+    """Open the folder of a study inside the folder `location`."""
+    return FolderStore(Path(location, study))
 
-    def rename(self, name: str, new_name: str) -> None:
-        self.path(name).rename(self.path(new_name))
 
-    def delete(self, name: str) -> None:
-        self.path(name).unlink()
+@contextmanager
+def _away(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as `AwayError`, with the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise AwayError(f"{path}: {error.strerror or error}") from error
 
-    def delete_empty(self, subfolder: str) -> None:
-        """Delete a subfolder. Raises OSError if it holds files or does not exist."""
-        self.path(subfolder).rmdir()
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder; none if the folder does not exist or is deleted meanwhile."""
+
+    def raise_unless_gone(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, _, names in os.walk(folder, onerror=raise_unless_gone):
+        yield from (Path(parent, name) for name in names)
+
+
+# Another process may delete the folder, which is empty, before the file is in it.
+@retry(retry=retry_if_exception_type(FileNotFoundError), stop=stop_after_attempt(5), reraise=True)
+def _new_file(path: Path) -> IO[bytes]:
+    """Open a new file beside `path`, in a folder that is made if it does not exist."""
+    _make_folder(path.parent)
+    return NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and the folders above it, and their names durable."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    with suppress(PermissionError):  # a folder that may be written to but not read
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name of a file durable; fsync of the file covers its content alone."""
+    """Make new names in a folder durable; fsync of a file covers its content alone."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

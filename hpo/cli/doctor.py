@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from hpo.artifacts.registry import open_artifacts
 from hpo.data import DataError, open_dataset
 from hpo.data.registry import names
 from hpo.errors import HpoError, InputError
@@ -81,16 +82,14 @@ def _storage(settings: Settings) -> Finding:
 
 
 def _artifacts(settings: Settings) -> Finding:
-    folder = settings.artifacts_path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
+        probe = open_artifacts(settings, ".doctor")
+        probe.put("probe", b"")
+        probe.delete("probe")
+    except HpoError as error:
         advice = "set HPO_ARTIFACTS to a folder that can be written to"
-        return Finding("artifacts", False, f"{folder}: {error.strerror}", advice)
-    return Finding("artifacts", True, str(folder))
+        return Finding("artifacts", False, str(error), advice)
+    return Finding("artifacts", True, settings.artifacts_location)
 
 
 def _data(settings: Settings) -> Finding:

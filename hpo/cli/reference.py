@@ -31,7 +31,8 @@ A study file is TOML. An invalid file is refused with one line for each mistake:
 SPACE_INTRODUCTION = """
 The search space. Each parameter is a list of choices, one value, or a range such as
 `{ low = 0.001, high = 0.1, log = true }`. A range is linear, logarithmic with `log = true`, or a grid with a
-`step`, such as `{ low = 16, high = 64, step = 16 }`.
+`step`, such as `{ low = 16, high = 64, step = 16 }`. A parameter that the file leaves out has its default and
+is not searched. At least one parameter is given.
 """
 
 WORDS: dict[object, str] = {
@@ -123,7 +124,10 @@ def _sections(section: type[BaseModel], path: str) -> Iterator[str]:
 
 
 def _space() -> str:
-    rows = [(f"`space.{name}`", entry.rule, "required", entry.meaning) for name, entry in PARAMETERS.items()]
+    rows = [
+        (f"`space.{name}`", entry.rule, f"`{entry.default}`", entry.meaning)
+        for name, entry in PARAMETERS.items()
+    ]
     return f"## `[space]`\n{SPACE_INTRODUCTION}\n" + _table("key", rows)
 
 

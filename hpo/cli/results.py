@@ -65,11 +65,13 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         message(f"{best.stage} trial {best.trial}: validation loss {best.value:.4f}, accuracy {accuracy}")
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
+        from hpo.artifacts.registry import open_artifacts
         from hpo.export.export import export_bundle
         from hpo.run.workload import study_workload
 
         workload = study_workload(study, settings)
-        metrics = export_bundle(storage, study, workload, settings.artifacts_path, bundle)
+        artifacts = open_artifacts(settings, study.artifacts_name)
+        metrics = export_bundle(storage, study, workload, artifacts, bundle)
         low, high = metrics.accuracy_interval
         message(
             f"test accuracy {metrics.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}, n = {metrics.n})"

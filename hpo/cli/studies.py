@@ -179,6 +179,7 @@ def resume(name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. This cannot be undone."""
+    from hpo.artifacts.registry import open_artifacts
     from hpo.run.environment import open_study
     from hpo.study.status import status
     from hpo.study.stored import remove
@@ -195,7 +196,7 @@ def delete(name: str, yes: bool) -> None:
             abort=True,
             err=True,
         )
-    remove(storage, study, settings.artifacts_path)
+    remove(storage, study, open_artifacts(settings, study.artifacts_name))
     message(f"study {study.name} deleted")
 
 

@@ -62,7 +62,7 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
     best, screen = best_params(storage, study, "full"), Screen.of_stdout()
     low, high = metrics.accuracy_interval
     interval = f"95% interval {low:.2%} to {high:.2%}"
-    parameters = [f"{name} {_number(value)}" for name, value in best.params.items()]
+    parameters = [f"{name} {_value(value)}" for name, value in best.params.items()]
     return "\n".join(
         [
             screen.show(
@@ -166,7 +166,7 @@ def replay_table(title: str, means: Mapping[str, Mapping[str, Mean]]) -> str:
 
 def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) -> Table:
     """Return a table with a row for each trial."""
-    parameters = list(rows[0].point) if rows else []
+    parameters = list(dict.fromkeys(name for row in rows for name in row.point))
     origins = {label: of for label, of in ORIGINS.items() if any(of(row.record) is not None for row in rows)}
     columns = [
         "trial",
@@ -179,7 +179,7 @@ def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) ->
         [
             str(row.number),
             *([row.state.name] if with_state else []),
-            *(_number(row.point[name]) for name in parameters),
+            *(_value(row.point.get(name, "-")) for name in parameters),
             *(_or_dash(of(row.record)) for of in origins.values()),
             "-" if row.value is None else f"{row.value:.4f}",
             percent(row.record.accuracy),
@@ -211,8 +211,8 @@ def _or_dash(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
-def _number(value: Value) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
+def _value(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _show(table: Table) -> str:

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
-from hpo.export.metrics import Metrics, Normalization, probabilities
+from hpo.export.metrics import Metrics, Normalization
+from hpo.export.scoring import probabilities
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"

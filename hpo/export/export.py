@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
+from hpo.artifacts.base import ArtifactStore
 from hpo.errors import AwayError, HpoError
 from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, write_bundle
-from hpo.export.metrics import Metrics, Normalization, test_metrics
+from hpo.export.metrics import Metrics, Normalization
+from hpo.export.scoring import test_metrics
 from hpo.store import events
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
@@ -23,26 +25,26 @@ PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 
 
 def export_bundle(
-    storage: Storage, study: Study, workload: Workload, artifacts: Path, directory: Path
+    storage: Storage, study: Study, workload: Workload, artifacts: ArtifactStore, directory: Path
 ) -> Metrics:
     """Write the best fully trained model of the study to `directory`. Return its test metrics.
 
     A model is tested once: its metrics are stored beside its weights, and later exports read them. Raises
-    `NotFoundError` before any full training has completed, and `AwayError` if the weights cannot be read.
+    `NotFoundError` before any full training has completed, and `AwayError` if the weights cannot be read or
+    the metrics cannot be stored.
     """
     best = best_params(storage, study, "full")
-    folder = study.artifacts(artifacts)
-    file = folder / str(best.record.weights)
+    name = str(best.record.weights)
     try:
-        weights = load_file(file)
-    except (OSError, SafetensorError) as error:
+        weights = load(artifacts.get(name))
+    except (AwayError, SafetensorError) as error:
         raise AwayError(
-            f"{file}: cannot read the weights of trial {best.trial} of {study.spec.full_name!r} ({error}); "
+            f"cannot read the weights of trial {best.trial} of {study.spec.full_name!r}: {error}; "
             "is HPO_ARTIFACTS the folder that its worker wrote to?"
         ) from error
     network = workload.factory()
     network.load_state_dict(weights)
-    metrics = _test_once(file.with_suffix(".metrics.json"), workload, network)
+    metrics = _test_once(artifacts, f"{name.removesuffix('.safetensors')}.metrics.json", workload, network)
     spec = ModelSpec(
         name=study.spec.model.name,
         classes=workload.dataset.classes,
@@ -88,13 +90,11 @@ def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, 
     }
 
 
-def _test_once(file: Path, workload: Workload, network: torch.nn.Module) -> Metrics:
-    """Return the test metrics stored in `file`, computed and stored on the first call."""
-    if file.exists():
-        return TypeAdapter(Metrics).validate_json(file.read_bytes())
+def _test_once(artifacts: ArtifactStore, name: str, workload: Workload, network: torch.nn.Module) -> Metrics:
+    """Return the test metrics in the artifact `name`, computed and stored on the first call."""
+    if name in artifacts.list(name):
+        return TypeAdapter(Metrics).validate_json(artifacts.get(name))
     normalization = Normalization(workload.mean, workload.std)
     metrics = test_metrics(workload.dataset, network, normalization, "cpu")
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(TypeAdapter(Metrics).dump_json(metrics))
-    partial.replace(file)  # an interrupted write must not leave a damaged file for later exports
+    artifacts.put(name, TypeAdapter(Metrics).dump_json(metrics))
     return metrics

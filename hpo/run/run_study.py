@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hpo.artifacts.registry import open_artifacts
 from hpo.export.bundle import load_bundle
 from hpo.export.export import export_bundle, is_exported
 from hpo.export.metrics import Metrics
@@ -57,6 +58,7 @@ def run_study(
     storage = open_storage(settings)
     creation = create(storage, spec, source, workload.identity)
     study = creation.study
+    artifacts = open_artifacts(settings, study.artifacts_name)
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
     trained = train(storage, study)
@@ -65,13 +67,13 @@ def run_study(
         return StudyRun(storage, study, mark, None)
     until_storage_answers(lambda: promote(storage, study))  # raises where no trial can be promoted
     best = until_storage_answers(lambda: best_params(storage, study, "full"))
-    directory = bundle or study.artifacts(settings.artifacts_path) / "bundle"
+    directory = bundle or Path(settings.artifacts_location, study.artifacts_name, "bundle")
     if not trained and is_exported(study, best, directory):
         log.info("nothing to do: every trial is finished and the best model is exported")
         metrics = load_bundle(directory).metrics
     else:
         log.info("testing the best model on the test images")
-        export = partial(export_bundle, storage, study, workload, settings.artifacts_path, directory)
+        export = partial(export_bundle, storage, study, workload, artifacts, directory)
         # Weights that were written just now are worth waiting for.
         seconds = AWAY_SECONDS if trained else 0.0
         metrics = until_readable(lambda: until_storage_answers(export), seconds)

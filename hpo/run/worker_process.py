@@ -52,6 +52,7 @@ def run_worker(options: WorkerOptions) -> None:
     gc.disable()  # collections during the imports would take a tenth of the start
     import socket
 
+    from hpo.artifacts.registry import open_artifacts
     from hpo.data.dataset import OwnDataError
     from hpo.launch.standby import Assignment
     from hpo.models import ModelError
@@ -96,7 +97,7 @@ def run_worker(options: WorkerOptions) -> None:
         WorkerSettings(
             name=options.name or f"{socket.gethostname()}-{os.getpid()}",
             device=_usable_device(device, options.lifeline),
-            artifacts=settings.artifacts_path,
+            artifacts=open_artifacts(settings, study.artifacts_name),
             programs=settings.programs_path,
             width=options.width or WIDTH,
             promotes=options.promotes,

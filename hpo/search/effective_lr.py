@@ -4,7 +4,10 @@ import math
 
 import numpy as np
 
+from hpo.values.parameters import with_defaults
 from hpo.values.space import Point, SearchSpace
+
+NAMES = ("lr", "momentum", "batch_size")
 
 TYPICAL, NEAR = 0.005, 3.0
 """A typical good effective learning rate, and the factor within which a value counts as near to it. The
@@ -14,15 +17,27 @@ MAX_DRAWS = 100
 """Draws of one point after which a point far from `TYPICAL` is accepted."""
 
 
-def effective_lr(point: Point) -> float:
-    """Return lr / ((1 - momentum) batch_size): Smith and Le 2018, arXiv 1710.06451, section 5."""
-    return point["lr"] / ((1 - point["momentum"]) * point["batch_size"])
+def effective_lr(point: Point) -> float | None:
+    """Return lr / ((1 - momentum) batch_size): Smith and Le 2018, arXiv 1710.06451, section 5.
+
+    None where one of the three parameters does not apply. A parameter that the point leaves out has its
+    default.
+    """
+    params = point if all(name in point for name in NAMES) else with_defaults(point)
+    if not all(name in params for name in NAMES):
+        return None
+    lr, momentum, batch_size = (float(params[name]) for name in NAMES)
+    return lr / ((1 - momentum) * batch_size)
 
 
 def draw_typical(space: SearchSpace, rng: np.random.Generator) -> Point:
-    """Draw a random point of the space whose effective learning rate is near `TYPICAL`, if one turns up."""
+    """Draw a random point of the space whose effective learning rate is near `TYPICAL`, if one turns up.
+
+    A point without an effective learning rate is random.
+    """
     for _ in range(MAX_DRAWS):
         point = space.draw(rng)
-        if abs(math.log(effective_lr(point) / TYPICAL)) <= math.log(NEAR):
+        rate = effective_lr(point)
+        if rate is None or abs(math.log(rate / TYPICAL)) <= math.log(NEAR):
             break
     return point

@@ -5,16 +5,15 @@ Three things let the process learn more from few trials than a general-purpose m
 - Every learning curve counts, however short. `hpo.search.learning_curves` extrapolates each curve to the last
   epoch of the longest curve: a sampler is not given the epochs of the budget. A completed trial has all of
   them. The standard error of the extrapolation becomes observation noise.
-- Learning rate, momentum and batch size enter as the effective learning rate (`hpo.search.effective_lr`),
-  which replaces the learning rate as a coordinate.
+- Learning rate, momentum and batch size enter as the effective learning rate, which replaces the learning
+  rate as a coordinate (`hpo.search.coordinates`).
 - Log losses are clipped from above: how bad a bad point is says nothing about where good ones are.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +23,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from hpo.search.coordinates import unit_coordinates
 from hpo.search.effective_lr import effective_lr
 from hpo.search.learning_curves import log_losses, predict_final_losses
 from hpo.search.samplers.base import Observation
-from hpo.values.space import Choices, Domain, Point, SearchSpace, Value
+from hpo.values.space import Point, SearchSpace
 
 Array = NDArray[np.float64]
 
@@ -129,40 +129,3 @@ def _condition(covariance: Array, index: int, noise: float) -> Array:
     """Return the covariance after an observation at `index` that equals the predicted mean."""
     row = covariance[:, index] / math.sqrt(covariance[index, index] + noise)
     return covariance - np.outer(row, row)
-
-
-def unit_coordinates(space: SearchSpace) -> Callable[[Point], Array]:
-    """Return the map from points to coordinates in [0, 1].
-
-    The coordinates are the logarithms of the effective learning rate, of the batch size and of 1 / (1 -
-    momentum), and the weight decay. Weight decay in a list of choices enters by rank. Constant coordinates
-    are left out.
-    """
-    decay_domain = space.domains["weight_decay"]
-
-    def unscaled(lr: Value, batch_size: Value, momentum: Value, weight_decay: Value) -> Array:
-        size, gain = math.log(batch_size), -math.log1p(-momentum)
-        return np.array([math.log(lr) + gain - size, size, gain, _decay(decay_domain, weight_decay)])
-
-    bounds = [_bounds(space.domains[name]) for name in ("lr", "batch_size", "momentum", "weight_decay")]
-    corners = np.array([unscaled(*corner) for corner in product(*bounds)])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    varying = high > low
-
-    def coordinates(point: Point) -> Array:
-        raw = unscaled(point["lr"], point["batch_size"], point["momentum"], point["weight_decay"])
-        return np.asarray((raw - low)[varying] / (high - low)[varying])
-
-    return coordinates
-
-
-def _bounds(domain: Domain) -> tuple[Value, Value]:
-    if isinstance(domain, Choices):
-        return min(domain.values), max(domain.values)
-    return domain.low, domain.high
-
-
-def _decay(domain: Domain, value: Value) -> float:
-    if isinstance(domain, Choices):
-        return float(sorted(set(domain.values)).index(value))
-    return math.log(value) if domain.log else value

@@ -27,19 +27,19 @@ trials."""
 
 
 def predict_final_losses(
-    curves: Sequence[Array], learning_rates: Sequence[float], epochs: int
+    curves: Sequence[Array], learning_rates: Sequence[float | None], epochs: int
 ) -> tuple[Array, Array]:
     """Return the predicted log losses (N,) after `epochs` epochs, and their standard errors (N,).
 
     `curves` holds log losses from the first epoch on, at least one epoch each. `learning_rates` are effective
-    learning rates (`hpo.search.effective_lr`).
+    learning rates (`hpo.search.effective_lr`), None for a trial without one.
 
     The loss falls as a power of the epoch. At a high learning rate the loss falls earlier, and more slowly
     afterwards. Per unit of log epoch, log loss falls by a - b x, where x is the centred log effective
     learning rate. Bayesian linear regression over the falls of all curves gives a and b (Bishop 2006, section
     3.3).
     """
-    x = np.log(np.asarray(learning_rates)) - np.mean(np.log(learning_rates))
+    x = _centred_logs(learning_rates)
     observed = [
         (math.log((epoch + 1) / epoch), x[index], curve[epoch - 1] - curve[epoch])
         for index, curve in enumerate(curves)
@@ -58,6 +58,13 @@ def predict_final_losses(
         + (CURVE_NOISE * remaining) ** 2
     )
     return np.array([curve[-1] for curve in curves]) - remaining_design @ line, errors
+
+
+def _centred_logs(rates: Sequence[float | None]) -> Array:
+    """Return the log rates (N,) minus their mean, and 0 for a trial without a rate."""
+    logs = np.log(np.array([math.nan if rate is None else rate for rate in rates]))
+    known = ~np.isnan(logs)
+    return np.where(known, logs - np.mean(logs[known]) if known.any() else 0.0, 0.0)
 
 
 def log_losses(curve: Mapping[int, float]) -> Array:

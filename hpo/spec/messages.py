@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hpo.values.parameters import spelling_hint
+from hpo.values.space_section import spelling_hint
 
 _RULES = {
     "missing": "is missing",

@@ -26,10 +26,11 @@ from hpo.spec.sections import (
     SearchSection,
 )
 from hpo.values.budget import Augmentation, Budget, Phase
-from hpo.values.parameters import SpaceError, parse_space, space_to_json
+from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
 from hpo.values.section import Section, rule_error, section_error
 from hpo.values.space import SearchSpace
+from hpo.values.space_section import SpaceError, parse_space, space_to_json
 from hpo.values.stage import Stage
 
 NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
@@ -39,7 +40,7 @@ EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 """Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
 
 MIN_AUTOTUNED_STEPS = 4000
-"""Training steps per batch size that pay for a compilation, which takes some ten seconds and saves one to
+"""Training steps per program that pay for a compilation, which takes some ten seconds and saves one to
 three milliseconds of each step."""
 
 
@@ -54,6 +55,8 @@ def _space(raw: object) -> SearchSpace:
         return raw
     if not isinstance(raw, Mapping):
         raise rule_error("must be a table")
+    if not raw:
+        raise rule_error("must have at least one parameter")
     try:
         return parse_space(raw)
     except SpaceError as error:
@@ -157,10 +160,10 @@ class StudySpec(Section):
         trials, epochs = self.search.trials, self.search.epochs
         if stage == "full":
             trials, epochs = self.promotion.top * self.promotion.seeds, self.full.pretrain.epochs
-        sizes = self.space.domains["batch_size"]
+        sizes = domain_of(self.space, "batch_size")
         count = sizes.size or 1
-        mean_batches = sum(images / sizes.at(index) for index in range(count)) / count  # per epoch
-        return trials * epochs * mean_batches / count >= MIN_AUTOTUNED_STEPS
+        mean_batches = sum(images / float(sizes.at(index)) for index in range(count)) / count  # per epoch
+        return trials * epochs * mean_batches / pack_keys(self.space) >= MIN_AUTOTUNED_STEPS
 
     @property
     def uses_cuda_graphs(self) -> bool:

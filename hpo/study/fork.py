@@ -87,6 +87,7 @@ def _on_grid(point: Point, space: SearchSpace) -> Point:
         if isinstance(domain, Range) and domain.size is not None
         else point[name]
         for name, domain in space.domains.items()
+        if name in point
     }
 
 

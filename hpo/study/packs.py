@@ -6,7 +6,7 @@ from math import ceil
 from optuna.trial import TrialState
 
 from hpo.store.trials import TrialRow
-from hpo.values.space import Value
+from hpo.values.parameters import PackKey, pack_key
 
 SUSPECT_LOSSES = 2
 """Consecutive worker losses after which a trial runs alone: the trial itself may kill its workers."""
@@ -16,7 +16,7 @@ SMALL_PACK = 4
 
 
 def select_pack(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> list[TrialRow]:
-    """Return the first trial and the next trials with its batch size, up to `width`.
+    """Return the first trial and the next trials with its pack key, up to `width`.
 
     `losses` counts consecutive worker losses by trial id. A suspect trial comes alone.
     """
@@ -24,12 +24,12 @@ def select_pack(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int])
         return []
     if is_suspect(rows[0], losses):
         return [rows[0]]
-    return with_batch_size(rows, rows[0].point["batch_size"], losses)[:width]
+    return with_key(rows, pack_key(rows[0].point), losses)[:width]
 
 
-def with_batch_size(rows: Sequence[TrialRow], batch_size: Value, losses: Mapping[int, int]) -> list[TrialRow]:
-    """Return the trials of that batch size, without suspect trials."""
-    return [row for row in rows if row.point["batch_size"] == batch_size and not is_suspect(row, losses)]
+def with_key(rows: Sequence[TrialRow], key: PackKey, losses: Mapping[int, int]) -> list[TrialRow]:
+    """Return the trials with that pack key, without suspect trials."""
+    return [row for row in rows if pack_key(row.point) == key and not is_suspect(row, losses)]
 
 
 def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:

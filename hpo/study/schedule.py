@@ -19,10 +19,11 @@ from hpo.store.leases import Lease
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle, pause
 from hpo.study.adoption import adopt_foreign, fail_repeatedly_lost
-from hpo.study.packs import SUSPECT_LOSSES, begun, fair_share, is_suspect, select_pack, with_batch_size
+from hpo.study.packs import SUSPECT_LOSSES, begun, fair_share, is_suspect, select_pack, with_key
 from hpo.study.stored import refresh
 from hpo.study.study import Study
 from hpo.study.suggest import suggest
+from hpo.values.parameters import PackKey, pack_key
 from hpo.values.space import Point
 from hpo.values.stage import Stage
 
@@ -53,21 +54,21 @@ class LeasedTrial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """A worker's request for up to `width` trials of one batch size.
+    """A worker's request for up to `width` trials of one pack key.
 
-    A lease expires `lease_seconds` after the claim or its last renewal. `width_limits` maps a batch size to
-    its largest width. `fleet` is the number of workers once all have started. If `batch_size` is set, the
-    trials join a pack already training, and all have this batch size. `max_suggestions` limits new points
-    from the sampler; None means `MAX_SUGGESTIONS`.
+    A lease expires `lease_seconds` after the claim or its last renewal. `width_limits` maps a pack key to its
+    largest width. `fleet` is the number of workers once all have started. If `key` is set, the trials join a
+    pack already training, which has this key. `max_suggestions` limits new points from the sampler; None
+    means `MAX_SUGGESTIONS`.
     """
 
     stage: Stage
     worker: str
     width: int
     lease_seconds: float = LEASE_SECONDS
-    width_limits: Mapping[int, int] | None = None
+    width_limits: Mapping[PackKey, int] | None = None
     fleet: int = 1
-    batch_size: int | None = None
+    key: PackKey | None = None
     max_suggestions: int | None = None
 
 
@@ -79,12 +80,12 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
     trials are expected to use up its epoch budget. A pack already training gets only trials that lost their
     worker and waiting trials. Raises `NotFoundError` if the study has been deleted.
     """
-    stage, batch_size = request.stage, request.batch_size
+    stage, key = request.stage, request.key
     study_id = study.study_id(stage)
     if stage == "search":
         make_sampler(study.spec.sampler.name).load()  # before the lock: imports may take a second
     with storage.transaction() as connection:
-        if batch_size is not None and not _may_join(connection, study_id, batch_size):
+        if key is not None and not _may_join(connection, study_id, key):
             return []
         studies.lock(connection, study_id)
         study = refresh(connection, study)
@@ -95,26 +96,26 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
         rows = fail_repeatedly_lost(connection, rows, losses)
         if not state.may_begin:
             rows = begun(rows, losses)
-        elif stage == "search" and batch_size is None and not begun(rows, losses):
+        elif stage == "search" and key is None and not begun(rows, losses):
             limit = min(request.width, request.max_suggestions or MAX_SUGGESTIONS)
             rows = _next_search_trials(connection, study, rows, limit)
         live, idle = workers.count(connection, study.name)
         share = fair_share(len(rows), live, idle, max(0, request.fleet - live))
         width = min(request.width, share)
-        if batch_size is not None:
-            rows = with_batch_size(rows, batch_size, losses)
+        if key is not None:
+            rows = with_key(rows, key, losses)
         pack = select_pack(rows, width, losses)
         if pack and request.width_limits is not None:
-            pack = pack[: request.width_limits.get(int(pack[0].point["batch_size"]), width)]
+            pack = pack[: request.width_limits.get(pack_key(pack[0].point), width)]
         return _lease(connection, pack, request, losses)
 
 
 def claim_lost(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedTrial]:
-    """Lease trials whose worker was lost; they join a pack of `request.batch_size` already training.
+    """Lease trials whose worker was lost; they join a pack of `request.key` already training.
 
     Trials that no worker has begun are left to idle workers.
     """
-    assert request.batch_size is not None, "lost trials join a pack"
+    assert request.key is not None, "lost trials join a pack"
     study_id = study.study_id(request.stage)
     with storage.transaction() as connection:
         # Checked before the lock: workers ask often, and nearly always there is no lost trial.
@@ -126,7 +127,7 @@ def claim_lost(storage: Storage, study: Study, request: ClaimRequest) -> list[Le
         losses = leases.losses(connection, [row.trial_id for row in rows])
         # A trial that others started through Optuna has no lease.
         lost = [row for row in rows if row.trial_id in losses]
-        pack = with_batch_size(lost, request.batch_size, losses)[: request.width]
+        pack = with_key(lost, request.key, losses)[: request.width]
         return _lease(connection, pack, request, losses)
 
 
@@ -139,10 +140,10 @@ def _claimable(connection: Connection, study: Study, stage: Stage) -> list[Trial
     return rows.ours
 
 
-def _may_join(connection: Connection, study_id: int, batch_size: int) -> bool:
-    """Return whether a trial of that batch size waits or any trial lost its worker. Needs no lock."""
+def _may_join(connection: Connection, study_id: int, key: PackKey) -> bool:
+    """Return whether a trial with that pack key waits or any trial lost its worker. Needs no lock."""
     waiting = trials.claimable(connection, study_id).ours
-    return any(row.point.get("batch_size") == batch_size for row in waiting) or leases.any_lost(
+    return any(pack_key(row.point) == key for row in waiting) or leases.any_lost(
         connection, study_id, SUSPECT_LOSSES
     )
 

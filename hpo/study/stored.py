@@ -1,16 +1,16 @@
 """Look up, list and remove stored studies."""
 
 import json
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
-from hpo.errors import NotFoundError
+from hpo.artifacts.base import ArtifactStore
+from hpo.errors import ArtifactError, NotFoundError
 from hpo.spec.identity import DATA, NETWORK, Identity
 from hpo.spec.study_spec import FULL_SUFFIX, StudySpec
 from hpo.store import leases, schema, studies
@@ -80,8 +80,8 @@ def names(storage: Storage) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def remove(storage: Storage, study: Study, artifacts: Path) -> None:
-    """Delete both Optuna studies with all trials, and the study's files inside the folder `artifacts`.
+def remove(storage: Storage, study: Study, artifacts: ArtifactStore) -> None:
+    """Delete both Optuna studies with all trials, and the study's artifacts.
 
     The leases of workers are revoked first, because a worker's concurrent writes would block the deletion.
     Raises `NotFoundError` if the study has been deleted already.
@@ -93,7 +93,9 @@ def remove(storage: Storage, study: Study, artifacts: Path) -> None:
             leases.revoke(connection, study_id)
             studies.delete(connection, study_id)
         connection.execute(delete(schema.workers).where(schema.workers.c.study == study.name))
-    shutil.rmtree(study.artifacts(artifacts), ignore_errors=True)
+    with suppress(ArtifactError):  # files that stay belong to no study any more
+        for name in artifacts.list():
+            artifacts.delete(name)
 
 
 def lock_name(connection: Connection, name: str) -> None:

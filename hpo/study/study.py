@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from json import dumps
-from pathlib import Path
 
 from hpo.errors import ConflictError
 from hpo.search.samplers.base import make_sampler
@@ -64,9 +63,10 @@ class Study:
         """Return the id of the Optuna study of the stage."""
         return self.search_id if stage == "search" else self.full_id
 
-    def artifacts(self, root: Path) -> Path:
-        """Return the folder of this study's checkpoints and weights inside the artifact folder `root`."""
-        return root / f"{self.name}-{self.key}"
+    @property
+    def artifacts_name(self) -> str:
+        """Return the name of the study's files among those of all studies; see `open_artifacts`."""
+        return f"{self.name}-{self.key}"
 
 
 def search_seed(spec: StudySpec, number: int) -> int:

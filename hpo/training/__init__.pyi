@@ -3,7 +3,6 @@ from .async_evaluation import AsyncEvaluator as AsyncEvaluator
 from .async_evaluation import PendingEvaluation as PendingEvaluation
 from .async_evaluation import SideStream as SideStream
 from .batches import PhaseBatches as PhaseBatches
-from .member import Candidate as Candidate
 from .member import MemberState as MemberState
 from .member import Progress as Progress
 from .memory import is_broken as is_broken

@@ -6,16 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hpo.training.weights import Tensors, Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """The hyperparameters of a member; `seed` initialises its weights and its dropout."""
-
-    lr: float
-    momentum: float
-    weight_decay: float
-    seed: int
+from hpo.values.candidate import Candidate
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpo.training.member import Candidate
 from hpo.training.weights import Tensors
 from hpo.values.budget import Phase
+from hpo.values.candidate import Candidate
 
 
 class Optimizer(Protocol):
@@ -50,7 +50,7 @@ class Sgd(_Optimizer):
 
     def __init__(self, candidates: Sequence[Candidate], parameters: Tensor) -> None:
         settings = {
-            name: parameters.new_tensor([[getattr(candidate, name)] for candidate in candidates])
+            name: parameters.new_tensor([[candidate.params[name]] for candidate in candidates])
             for name in ("lr", "momentum", "weight_decay")
         }
         # torch initialises the momentum buffer with the first gradient. Zeros give the same first step.

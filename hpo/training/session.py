@@ -10,9 +10,10 @@ from torch import Tensor
 
 from hpo.training.active_pack import ActivePack, EpochOutcome
 from hpo.training.engines.base import Engine
-from hpo.training.member import Candidate, Member, MemberState, Progress, WaitingMember
+from hpo.training.member import Member, MemberState, Progress, WaitingMember
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Weights
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
 
 

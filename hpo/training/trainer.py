@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import Candidate, MemberState
+from hpo.training.member import MemberState
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
+from hpo.values.candidate import Candidate
 
 
 @dataclass(frozen=True, slots=True)

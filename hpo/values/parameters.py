@@ -1,105 +1,138 @@
-"""The searchable hyperparameters, and the parser of the study file's `[space]`."""
+"""The registry of hyperparameters: what each means, and what training does with it."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from difflib import get_close_matches
+from enum import Enum
+from typing import Any, Literal
 
-from hpo.values.space import Choices, Domain, Range, SearchSpace, Value
+from hpo.values.space import Choices, Condition, Domain, Point, SearchSpace, Value, applicable
+
+Kind = Literal["number", "integer", "text", "boolean"]
+
+
+class Role(Enum):
+    """What training does with a parameter."""
+
+    PACK = "pack"
+    """Changes what a pack computes, so all members of a pack have the same value."""
+    OPTIMIZER = "optimizer"
+    """A setting of the optimizer, with a value for each member of a pack."""
+    LOSS = "loss"
+    """A setting of the training loss, with a value for each member of a pack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A hyperparameter; `rule` states in words the condition that `allows` checks."""
+    """A hyperparameter of the built-in training; `rule` states in words the condition that `allows` checks.
 
-    integer: bool
+    A parameter that the search space leaves out has the value `default`. A parameter with `when` applies
+    only where the condition holds. Elsewhere it is no part of a trial.
+    """
+
+    kind: Kind
+    role: Role
+    default: Value
     rule: str
-    allows: Callable[[Value], bool]
+    allows: Callable[[Any], bool]
     meaning: str
+    when: Condition | None = None
+
+    def parse(self, raw: object) -> Value | None:
+        """Return `raw` as a value of the parameter, None if it is of another kind or breaks the rule."""
+        value = parse_kind(raw, self.kind)
+        return value if value is not None and self.allows(value) else None
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "lr": Parameter(False, "a number above 0", lambda value: value > 0, "Learning rate of SGD."),
+    "lr": Parameter(
+        kind="number",
+        role=Role.OPTIMIZER,
+        default=0.01,
+        rule="a number above 0",
+        allows=lambda value: value > 0,
+        meaning="Learning rate of SGD.",
+    ),
     "batch_size": Parameter(
-        True, "a whole number of at least 2", lambda value: value >= 2, "Images per training step."
+        kind="integer",
+        role=Role.PACK,
+        default=64,
+        rule="a whole number of at least 2",
+        allows=lambda value: value >= 2,
+        meaning="Images per training step.",
     ),
     "momentum": Parameter(
-        False, "a number from 0 to below 1", lambda value: 0 <= value < 1, "Momentum of SGD."
+        kind="number",
+        role=Role.OPTIMIZER,
+        default=0.9,
+        rule="a number from 0 to below 1",
+        allows=lambda value: 0 <= value < 1,
+        meaning="Momentum of SGD.",
     ),
     "weight_decay": Parameter(
-        False, "a number of at least 0", lambda value: value >= 0, "Weight decay of SGD (L2 penalty)."
+        kind="number",
+        role=Role.OPTIMIZER,
+        default=0.0,
+        rule="a number of at least 0",
+        allows=lambda value: value >= 0,
+        meaning="Weight decay of SGD (L2 penalty).",
     ),
 }
 
+CONDITIONS: Mapping[str, Condition] = {
+    name: parameter.when for name, parameter in PARAMETERS.items() if parameter.when is not None
+}
 
-class DomainError(ValueError):
-    """An invalid domain; the message is the violated rule."""
+_PACK_PARAMETERS = {name: entry for name, entry in PARAMETERS.items() if entry.role is Role.PACK}
 
-
-class SpaceError(ValueError):
-    """An invalid search space; `mistakes` maps each faulty parameter to the violated rule."""
-
-    def __init__(self, mistakes: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{name}: {rule}" for name, rule in mistakes.items()))
-        self.mistakes = mistakes
+PackKey = tuple[tuple[str, Any], ...]
+"""The values that all members of a pack share, by the name of the parameter."""
 
 
-def parse_space(raw: Mapping[str, object]) -> SearchSpace:
-    """Parse the `[space]` of a study file: a list of choices, one value, or a range for each parameter.
-
-    A range is a table with `low` and `high`, and optionally `log` or `step`. Raises `SpaceError`.
-    """
-    unknown = [name for name in raw if name not in PARAMETERS]
-    mistakes = {name: f"unknown key{spelling_hint(name, PARAMETERS)}" for name in unknown}
-    domains: dict[str, Domain] = {}
-    for name, parameter in PARAMETERS.items():
-        if name in raw:
-            try:
-                domains[name] = _domain(parameter, raw[name])
-            except DomainError as error:
-                mistakes[name] = str(error)
-        elif not get_close_matches(name, unknown, n=1):  # a misspelled parameter is reported once
-            mistakes[name] = "is missing; a parameter that should not vary has one value"
-    if mistakes:
-        raise SpaceError(mistakes)
-    return SearchSpace(domains)
+def with_defaults(point: Mapping[str, Any]) -> Point:
+    """Return the point with the defaults of all parameters that apply and that it leaves out."""
+    defaults = {name: parameter.default for name, parameter in PARAMETERS.items() if name not in point}
+    return applicable({**point, **defaults}, CONDITIONS)
 
 
-def space_to_json(space: SearchSpace) -> dict[str, object]:
-    """Return the space as plain values that `parse_space` reads back."""
-    return {name: _domain_to_json(domain) for name, domain in space.domains.items()}
+def pack_key(point: Mapping[str, Any]) -> PackKey:
+    """Return the values that a trial at this point shares with its pack."""
+    key = []
+    for name, parameter in _PACK_PARAMETERS.items():
+        if name in point:
+            key.append((name, point[name]))
+        elif parameter.when is None or parameter.when.holds(with_defaults(point)):
+            key.append((name, parameter.default))
+    return tuple(key)
 
 
-def spelling_hint(word: str, known: Mapping[str, object]) -> str:
-    """Return the end of a message about an unknown key: the closest known key, or all of them."""
-    matches = get_close_matches(word, known, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
+def domain_of(space: SearchSpace, name: str) -> Domain:
+    """Return the domain of a parameter; its default is the only value if the space leaves it out."""
+    return space.domains.get(name, Choices((PARAMETERS[name].default,)))
 
 
-def _domain(parameter: Parameter, raw: object) -> Domain:
-    if isinstance(raw, Mapping):
-        return _range(parameter, raw)
-    values = raw if isinstance(raw, list) else [raw]
-    if not values:
-        raise DomainError("needs at least one choice")
-    choices = tuple(_value(parameter, value) for value in values)
-    for value in choices:
-        if choices.count(value) > 1:
-            raise DomainError(f"names {value} twice")
-    return Choices(choices)
+def pack_keys(space: SearchSpace) -> int:
+    """Return the number of values that pack keys have in the space; a continuous parameter counts as one."""
+    return math.prod(domain_of(space, name).size or 1 for name in _PACK_PARAMETERS)
 
 
-def _value(parameter: Parameter, raw: object) -> Value:
-    value = _number(raw, parameter.integer)
-    if value is None or not parameter.allows(value):
-        raise DomainError(f"{raw!r} is not {parameter.rule}")
-    return value
+def describe(key: PackKey) -> str:
+    """Return the key in words, as in "batch size 64"."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in key)
 
 
-def _number(raw: object, integer: bool) -> Value | None:
-    """Return `raw` if it is a finite number, whole if `integer`; otherwise None."""
-    if isinstance(raw, bool) or not isinstance(raw, int if integer else (int, float)):
+def of_role(params: Mapping[str, Value], role: Role) -> list[str]:
+    """Return the names in `params` whose parameter has this role."""
+    return [name for name in params if name in PARAMETERS and PARAMETERS[name].role is role]
+
+
+def parse_kind(raw: object, kind: Kind) -> Value | None:
+    """Return `raw` if it is a value of this kind, otherwise None. A number is finite, an integer whole."""
+    if kind == "text":
+        return raw if isinstance(raw, str) else None
+    if kind == "boolean":
+        return raw if isinstance(raw, bool) else None
+    if isinstance(raw, bool) or not isinstance(raw, int if kind == "integer" else (int, float)):
         return None
     try:
         value = float(raw)
@@ -107,39 +140,4 @@ def _number(raw: object, integer: bool) -> Value | None:
         return None
     if not math.isfinite(value):
         return None
-    return raw if integer else value
-
-
-def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
-    unknown = raw.keys() - {"low", "high", "log", "step"}
-    if unknown:
-        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step")
-    if "low" not in raw or "high" not in raw:
-        raise DomainError("a range needs low and high")
-    low, high = _value(parameter, raw["low"]), _value(parameter, raw["high"])
-    log = raw.get("log", False)
-    if low >= high:
-        raise DomainError(f"low ({low}) must be below high ({high})")
-    if not isinstance(log, bool):
-        raise DomainError(f"log ({log!r}) must be true or false")
-    if log and (low <= 0 or "step" in raw):
-        raise DomainError("log needs a low above 0 and no step")
-    step = _step(parameter, raw["step"], low, high) if "step" in raw else None
-    return Range(low, high, log=log, step=step, integer=parameter.integer)
-
-
-def _step(parameter: Parameter, raw: object, low: Value, high: Value) -> Value:
-    step = _number(raw, parameter.integer)
-    if step is None or step <= 0:
-        raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
-    # In decimals, as the file writes them: in floats 0.1 does not divide 0.3 - 0.1.
-    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
-        raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
-    return step
-
-
-def _domain_to_json(domain: Domain) -> object:
-    if isinstance(domain, Choices):
-        return list(domain.values)
-    fields = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
-    return {key: value for key, value in fields.items() if value is not None and value is not False}
+    return raw if kind == "integer" else value

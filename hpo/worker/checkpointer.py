@@ -1,4 +1,4 @@
-"""Decide when checkpoints are written, and survive a folder that fails."""
+"""Decide when checkpoints are written, and survive a store that fails."""
 
 import logging
 import math
@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
+from hpo.errors import ArtifactError
 from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
@@ -79,8 +80,8 @@ class Checkpointer:
     def load(self, trials: Iterable[LeasedTrial], like: Callable[[], Weights]) -> dict[int, MemberState]:
         """Return, by number, the states of the trials whose checkpoint loads.
 
-        `like` returns weights of the network. A checkpoint that was read and does not decode is marked as
-        damaged. A file that cannot be read is left alone, since nothing is known about its content.
+        `like` returns weights of the network. A checkpoint that was read and does not decode is set aside. A
+        file that cannot be read is left alone, since nothing is known about its content.
         """
         checkpoints = {trial.number: trial.checkpoint for trial in trials if trial.checkpoint is not None}
         if not checkpoints:
@@ -89,16 +90,16 @@ class Checkpointer:
         for number, checkpoint in checkpoints.items():
             try:
                 states[number] = self._files.load_checkpoint(checkpoint.file, weights)
-            except CheckpointError as error:
+            except (ArtifactError, CheckpointError) as error:
                 log.warning("trial %d starts over, its checkpoint does not load: %s", number, error)
-                if not isinstance(error.__cause__, OSError):
-                    self._files.mark_damaged(checkpoint.file)
+                if isinstance(error, CheckpointError):
+                    self._files.set_aside(checkpoint.file)
         return states
 
     def _attempt(self, title: str, write: Callable[[], str]) -> str | None:
         try:
             name = write()
-        except OSError as error:
+        except ArtifactError as error:
             self._next_save = self._clock() + self._limits.retry_seconds
             if not self._failing:
                 log.warning("not saved: %s (%s); training goes on, and it is tried again", title, error)

@@ -1,6 +1,7 @@
 """Claim the trials of a worker's packs."""
 
 from hpo.study.schedule import ClaimRequest, LeasedTrial, claim, claim_lost
+from hpo.values.parameters import PackKey
 from hpo.values.stage import Stage
 from hpo.worker.context import WorkerContext
 
@@ -10,31 +11,31 @@ class Claims:
 
     def __init__(self, context: WorkerContext) -> None:
         self._storage, self._study, self._settings = context.storage, context.study, context.settings
-        self._max_widths: dict[tuple[Stage, int], int] = {}
+        self._max_widths: dict[tuple[Stage, PackKey], int] = {}
 
-    def width(self, stage: Stage, batch_size: int) -> int:
-        """Return the largest width of a pack of this stage and batch size."""
-        return min(self._settings.width, self._max_widths.get((stage, batch_size), self._settings.width))
+    def width(self, stage: Stage, key: PackKey) -> int:
+        """Return the largest width of a pack of this stage and pack key."""
+        return min(self._settings.width, self._max_widths.get((stage, key), self._settings.width))
 
-    def limit_width(self, stage: Stage, batch_size: int, width: int) -> None:
-        """From now on, claim packs of this stage and batch size with at most `width` trials."""
-        self._max_widths[stage, batch_size] = width
+    def limit_width(self, stage: Stage, key: PackKey, width: int) -> None:
+        """From now on, claim packs of this stage and pack key with at most `width` trials."""
+        self._max_widths[stage, key] = width
 
     def claim(self, stage: Stage) -> list[LeasedTrial]:
-        """Return the trials of a new pack, all of one batch size. Empty: there is nothing to train."""
+        """Return the trials of a new pack, all of one pack key. Empty: there is nothing to train."""
         settings = self._settings
         request = ClaimRequest(
             stage=stage,
             worker=settings.name,
             width=settings.width,
             lease_seconds=settings.lease_seconds,
-            width_limits={size: width for (of, size), width in self._max_widths.items() if of == stage},
+            width_limits={key: width for (of, key), width in self._max_widths.items() if of == stage},
             fleet=settings.fleet,
             max_suggestions=settings.width if settings.fills_packs else None,
         )
         return claim(self._storage, self._study, request)
 
-    def claim_more(self, stage: Stage, batch_size: int, width: int) -> list[LeasedTrial]:
+    def claim_more(self, stage: Stage, key: PackKey, width: int) -> list[LeasedTrial]:
         """Return at most `width` trials that join a running pack."""
         settings = self._settings
         request = ClaimRequest(
@@ -43,7 +44,7 @@ class Claims:
             width=width,
             lease_seconds=settings.lease_seconds,
             fleet=settings.fleet,
-            batch_size=batch_size,
+            key=key,
         )
         if settings.fills_packs:
             return claim(self._storage, self._study, request)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.artifacts.folder import ArtifactFolder
+from hpo.artifacts.base import ArtifactStore
 from hpo.settings import LEASE_SECONDS
 from hpo.store.connection import Storage
 from hpo.study.schedule import WIDTH
@@ -18,7 +18,7 @@ class WorkerSettings:
 
     name: the name of the worker in leases and results.
     device: torch's name of the device.
-    artifacts: the folder of all studies' files.
+    artifacts: the store of the study's checkpoints and weights.
     programs: the folder of compiled programs. None: nothing is compiled or tuned.
     width: the largest pack.
     promotes: whether the worker queues the best trials for full training when the search is finished.
@@ -31,7 +31,7 @@ class WorkerSettings:
 
     name: str
     device: str
-    artifacts: Path
+    artifacts: ArtifactStore
     programs: Path | None = None
     width: int = WIDTH
     promotes: bool = False
@@ -55,4 +55,4 @@ class WorkerContext:
 
     @property
     def files(self) -> TrialFiles:
-        return TrialFiles(ArtifactFolder(self.study.artifacts(self.settings.artifacts)))
+        return TrialFiles(self.settings.artifacts)

@@ -14,7 +14,7 @@ from hpo.worker.runtime import Runtime
 
 class ClaimMore(Protocol):
     def __call__(self, width: int) -> list[LeasedTrial]:
-        """Return at most `width` trials of the pack's stage and batch size."""
+        """Return at most `width` trials of the pack's stage and pack key."""
 
 
 class JoinQueue:

@@ -10,6 +10,7 @@ from hpo.errors import HpoError, TrainingError
 from hpo.study.schedule import LeasedTrial
 from hpo.training.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
 from hpo.values.epoch import EpochResult
+from hpo.values.parameters import PackKey, describe, pack_key
 from hpo.values.stage import STAGES, Stage
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.claims import Claims
@@ -48,22 +49,22 @@ class PackRunner:
         self._next_log = 0.0
 
     def run(self, stage: Stage, trials: Sequence[LeasedTrial], renewal: LeaseRenewal) -> None:
-        """Train these trials of one batch size until all of them have ended or are released.
+        """Train these trials of one pack key until all of them have ended or are released.
 
         Raises `TrainingError` after `max_failures` packs in a row that raised. An error that breaks the
         process or the device propagates.
         """
-        batch_size = int(trials[0].point["batch_size"])
+        key = pack_key(trials[0].point)
         titles = ", ".join(map(_title, trials))
         self._next_log = self._clock() + self._limits.log_seconds
-        log.info("%s: training %s (batch size %d, pack of %d)", stage, titles, batch_size, len(trials))
+        log.info("%s: training %s (%s, pack of %d)", stage, titles, describe(key), len(trials))
         reporter = self._reporter(stage)
         reporter.add(trials)
         loop: TrialLoop | None = None
         out_of_memory = False
         with renewal.renewing(lambda: reporter.leases):
             try:
-                loop = self._loop(stage, batch_size, trials, reporter)
+                loop = self._loop(stage, key, trials, reporter)
                 loop.run()
                 self._failures = 0
             except HpoError:
@@ -73,7 +74,7 @@ class PackRunner:
                 if is_broken(error) or (out_of_memory and loop is None):
                     raise  # this process cannot compute any more; another one takes over
                 if out_of_memory and loop is not None:
-                    self._handle_out_of_memory(error, (stage, batch_size), loop, reporter)
+                    self._handle_out_of_memory(error, (stage, key), loop, reporter)
                 else:
                     members = [trial.number for trial in trials] if loop is None else loop.members
                     self._fail(error, stage, members, reporter)
@@ -95,35 +96,35 @@ class PackRunner:
         )
 
     def _loop(
-        self, stage: Stage, batch_size: int, trials: Sequence[LeasedTrial], reporter: Reporter
+        self, stage: Stage, key: PackKey, trials: Sequence[LeasedTrial], reporter: Reporter
     ) -> TrialLoop:
         services = LoopServices(
             reporter,
             self._outbox,
             self._checkpointers[stage],
-            partial(self._claims.claim_more, stage, batch_size),
+            partial(self._claims.claim_more, stage, key),
             partial(self._log_progress, stage),
         )
-        pack = PackSettings(stage, self._claims.width(stage, batch_size), self._settings.fills_packs)
-        return TrialLoop(self._trainers.make(stage, batch_size), trials, pack, services, self._runtime)
+        pack = PackSettings(stage, self._claims.width(stage, key), self._settings.fills_packs)
+        return TrialLoop(self._trainers.make(stage, key), trials, pack, services, self._runtime)
 
     def _handle_out_of_memory(
-        self, error: Exception, kind: tuple[Stage, int], loop: TrialLoop, reporter: Reporter
+        self, error: Exception, kind: tuple[Stage, PackKey], loop: TrialLoop, reporter: Reporter
     ) -> None:
         """Put the trials back into the queue as of their last whole epoch, and halve later packs.
 
         A trial that does not fit alone fails. Raises `TrainingError` instead if other processes fill the
-        device: then the fault is not the trial's. `kind`: stage and batch size of the pack.
+        device: then the fault is not the trial's. `kind`: stage and pack key of the pack.
         """
-        (stage, batch_size), device = kind, self._settings.device
+        (stage, key), device = kind, self._settings.device
         used, width = memory_used(device), loop.width
         if width > 1:
-            self._claims.limit_width(stage, batch_size, width // 2)
+            self._claims.limit_width(stage, key, width // 2)
             log.warning(
-                "%s: a pack of %d at batch size %d does not fit into the memory of %s (%s); from now on %d",
+                "%s: a pack of %d at %s does not fit into the memory of %s (%s); from now on %d",
                 stage,
                 width,
-                batch_size,
+                describe(key),
                 device,
                 used,
                 width // 2,
@@ -133,7 +134,7 @@ class PackRunner:
         if is_taken_by_others(device):
             loop.suspend()
             raise TrainingError(f"{device} has no memory for a trial: others use it ({used})") from error
-        reason = f"out of memory: alone at batch size {batch_size} it needs more than {device} has ({used})"
+        reason = f"out of memory: alone at {describe(key)} it needs more than {device} has ({used})"
         log.error("%s: %s", stage, reason)
         reporter.fail(error, loop.members, reason)
 

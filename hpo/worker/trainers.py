@@ -13,6 +13,7 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
+from hpo.values.parameters import PackKey
 from hpo.values.precision import Precision
 from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
@@ -30,14 +31,18 @@ class TrainerFactory:
         self._images: dict[Stage, tuple[DeviceImages, DeviceImages]] = {}
         self._tuned: dict[tuple[Precision, ...], AutotunedEngine] = {}
 
-    def make(self, stage: Stage, batch_size: int) -> Trainer:
-        """Return a trainer for packs of this stage and batch size."""
+    def make(self, stage: Stage, key: PackKey) -> Trainer:
+        """Return a trainer for packs of this stage and pack key."""
         if stage not in self._images:
             self._images = {stage: self._workload.images(stage, self._device)}
         train, validation = self._images[stage]
         return Trainer(
             Task(self._workload.factory, train, validation),
-            Recipe(self._spec.budget(stage), batch_size, seed=Purpose.TRAINING.derive(self._spec.seed)),
+            Recipe(
+                self._spec.budget(stage),
+                int(dict(key)["batch_size"]),
+                seed=Purpose.TRAINING.derive(self._spec.seed),
+            ),
             self._engine(stage, len(train)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),
         )

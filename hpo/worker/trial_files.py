@@ -10,89 +10,100 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hpo.artifacts.folder import ArtifactFolder
+from hpo.artifacts.base import ArtifactStore
+from hpo.errors import ArtifactError
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState
 from hpo.training.weights import Weights
 from hpo.values.stage import Stage
-from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors, one_line
+from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors
 
 CHECKPOINTS = "checkpoints"
-"""The subfolder of checkpoints. Names of checkpoints, also those in the database, omit it."""
+"""The first part of the names of checkpoints. `Checkpoint.file` omits it, also in the database."""
 
-DAMAGED = ".damaged"
+SUFFIX, DAMAGED = ".safetensors", ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class TrialFiles:
-    """The checkpoints and weights of one study in `folder`. A method that saves raises OSError."""
+    """The checkpoints and weights of one study. A method that saves or loads raises `ArtifactError`.
 
-    folder: ArtifactFolder
+    A method that deletes leaves what it cannot delete. `Worker` tries again at the end of a stage.
+    """
+
+    store: ArtifactStore
 
     def save_weights(self, trial: LeasedTrial, weights: Mapping[str, Tensor]) -> str:
         """Write the state dict of a fully trained model, and return the name of the file."""
-        name = f"trial-{trial.number:04d}-{trial.lease.token}.safetensors"
-        self.folder.put(name, encode_tensors(weights))
+        name = f"trial-{trial.number:04d}-{trial.lease.token}{SUFFIX}"
+        self.store.put(name, encode_tensors(weights))
         return name
 
     def save_checkpoint(self, stage: Stage, trial: LeasedTrial, state: MemberState) -> str:
         """Write a member state, and return the name of the checkpoint."""
         epochs = state.progress.epochs
-        name = f"{stage}-{trial.number:04d}-{trial.lease.token}-{epochs:04d}.safetensors"
-        self.folder.put(_in_subfolder(name), encode_state(state))
+        name = f"{stage}-{trial.number:04d}-{trial.lease.token}-{epochs:04d}{SUFFIX}"
+        self.store.put(_artifact(name), encode_state(state))
         return name
 
     def load_checkpoint(self, name: str, like: Weights) -> MemberState:
         """Return the member state in a checkpoint of the network with weights `like`.
 
-        Raises `CheckpointError`, from an OSError if the file cannot be read.
+        Raises `CheckpointError` if the checkpoint was read and does not decode.
         """
-        path = self.folder.path(_in_subfolder(name))
+        data = self.store.get(_artifact(name))
         try:
-            return decode_state(self.folder.get(_in_subfolder(name)), like)
-        except OSError as error:
-            raise CheckpointError(f"{path}: {one_line(error)}") from error
+            return decode_state(data, like)
         except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(f"{_artifact(name)}: {error}") from error
 
-    def mark_damaged(self, name: str) -> None:
-        """Rename a checkpoint that does not load, so that it stays for inspection and is not read again."""
-        with suppress(OSError):
-            self.folder.rename(_in_subfolder(name), _in_subfolder(name + DAMAGED))
+    def set_aside(self, name: str) -> None:
+        """Give a checkpoint that does not decode another name: it stays for inspection and is not read again.
+
+        Without room for the copy, the checkpoint keeps its name.
+        """
+        with suppress(ArtifactError):
+            self.store.put(_artifact(name + DAMAGED), self.store.get(_artifact(name)))
+            self.store.delete(_artifact(name))
 
     def delete_checkpoints(self, names: Iterable[str]) -> None:
-        """Delete checkpoints that no trial resumes from. A file that stays is deleted with the study."""
+        """Delete checkpoints that no trial resumes from."""
         for name in names:
-            with suppress(OSError):
-                self.folder.delete(_in_subfolder(name))
+            with suppress(ArtifactError):
+                self.store.delete(_artifact(name))
 
     def delete_checkpoints_of(self, stage: Stage, numbers: Iterable[int]) -> None:
         """Delete all checkpoints of trials that have ended."""
         for number in numbers:
-            with suppress(OSError):
-                for path in self.folder.list(_in_subfolder(f"{stage}-{number:04d}-*.safetensors")):
-                    self.folder.delete(path)
+            with suppress(ArtifactError):
+                for artifact in self.store.list(_artifact(f"{stage}-{number:04d}-")):
+                    if artifact.endswith(SUFFIX):
+                        self.store.delete(artifact)
 
     def leftovers(self) -> list[str]:
-        """Return the files to delete unless a trial still needs them.
+        """Return the artifacts to delete unless a trial still needs them; none if the store is away.
 
         These are weights, checkpoints except damaged ones, and the partial files of killed workers.
         """
-        checkpoints = self.folder.list(_in_subfolder("*"))
-        return [
-            *self.folder.list("*.safetensors"),
-            *self.folder.list(".trial-*"),
-            *(path for path in checkpoints if not path.endswith(DAMAGED)),
-        ]
+        try:
+            artifacts = self.store.list()
+        except ArtifactError:
+            return []
+        return [artifact for artifact in artifacts if _is_leftover(artifact)]
 
     def sweep(self, leftovers: Iterable[str]) -> None:
-        """Delete these files, and the folder of checkpoints once it is empty."""
-        for path in leftovers:
-            with suppress(OSError):
-                self.folder.delete(path)
-        with suppress(OSError):
-            self.folder.delete_empty(CHECKPOINTS)
+        """Delete these artifacts."""
+        for artifact in leftovers:
+            with suppress(ArtifactError):
+                self.store.delete(artifact)
 
 
-def _in_subfolder(name: str) -> str:
+def _artifact(name: str) -> str:
     return f"{CHECKPOINTS}/{name}"
+
+
+def _is_leftover(artifact: str) -> bool:
+    folder, _, name = artifact.rpartition("/")
+    if folder == CHECKPOINTS:
+        return not name.endswith(DAMAGED)
+    return not folder and (name.endswith(SUFFIX) or name.startswith(".trial-"))

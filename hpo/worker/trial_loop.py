@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import Candidate, MemberState
+from hpo.training.member import MemberState
 from hpo.training.session import PackSession
 from hpo.training.trainer import Trainer
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
+from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.interruption import StopRequested
@@ -214,9 +216,4 @@ class TrialLoop:
 
 
 def _candidates(trials: Iterable[LeasedTrial]) -> dict[int, Candidate]:
-    return {
-        trial.number: Candidate(
-            trial.point["lr"], trial.point["momentum"], trial.point["weight_decay"], trial.seed
-        )
-        for trial in trials
-    }
+    return {trial.number: Candidate(with_defaults(trial.point), trial.seed) for trial in trials}

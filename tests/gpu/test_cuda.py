@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.candidates import candidate
 from torch import Tensor, nn
 
 from hpo import models
@@ -20,7 +21,6 @@ from hpo.training.async_evaluation import AsyncEvaluator, PendingEvaluation, Sid
 from hpo.training.engines.base import Engine
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import Candidate
 from hpo.training.networks import Factory
 from hpo.training.optimizers import Adam, Optimizer, Sgd
 from hpo.training.pack import Pack
@@ -34,7 +34,7 @@ from hpo.values.precision import Precision
 pytestmark = pytest.mark.gpu
 
 # Small steps keep the differences small that kernels make by rounding differently.
-CANDIDATES = {0: Candidate(0.001, 0.9, 1e-4, seed=1), 1: Candidate(0.002, 0.0, 0.0, seed=2)}
+CANDIDATES = {0: candidate(0.001, 0.9, 1e-4, seed=1), 1: candidate(0.002, 0.0, 0.0, seed=2)}
 SEEDS = [1, 2, 3]
 
 
@@ -75,7 +75,7 @@ def take_steps(
     """Return losses `(count, M)`, and all tensors of the pack afterwards in one vector."""
     pack = Pack(factory, SEEDS[:members], "cuda:0")
     parameters = pack.weights.parameters
-    candidates = [Candidate(0.001, 0.9, 1e-4, seed) for seed in SEEDS[:members]]
+    candidates = [candidate(0.001, 0.9, 1e-4, seed) for seed in SEEDS[:members]]
     optimizer: Optimizer = Sgd(candidates, parameters) if purpose == "sgd" else Adam(1e-4, parameters)
     data = [images(n, "cuda:0").batch(torch.arange(32, device="cuda:0")) for n in range(count)]
     losses = [engine.step(pack, optimizer, 1.0, *batch).clone() for batch in data]

@@ -36,11 +36,11 @@ class FinishedStudy:
 
     storage: Storage
     study: Study
-    artifacts: Path
+    folder: Path
 
     def end_state(self, processes: Sequence[str] = ()) -> EndState:
         with self.storage.transaction() as connection:
-            return read_end_state(connection, self.study, self.artifacts, processes)
+            return read_end_state(connection, self.study, self.folder, processes)
 
     def ids(self, stage: Stage) -> list[int]:
         table = schema.trials
@@ -64,7 +64,7 @@ def complete(finished: FinishedStudy, stage: Stage) -> None:
 
     Trials of full training get weights.
     """
-    folder = finished.study.artifacts(finished.artifacts)
+    folder = finished.folder
     folder.mkdir(exist_ok=True)
     for number, trial_id in enumerate(finished.ids(stage)):
         outcome = trained(number + 1 / EPOCHS, epochs=EPOCHS)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.artifacts import MemoryStore
+from support.candidates import candidate
 from support.engines import ProgramOnlyPack
 from support.workloads import digits_workload
 from torch import Tensor
 
-from hpo.artifacts.folder import ArtifactFolder
 from hpo.spec.study_spec import StudySpec
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
@@ -23,13 +24,13 @@ from hpo.training.engines.compiler import CompileError, obtain
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import NetworkSpec, Program
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
 from hpo.training.weights import Weights
 from hpo.values.budget import Phase
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import TRAIN_LOSS, EpochResult
 from hpo.worker.trial_files import TrialFiles
 
@@ -39,9 +40,9 @@ LENET = NetworkSpec("lenet", 10, 1, (28, 28))
 STEP = Program(LENET, "sgd", 16)
 SGD = Phase("sgd", 1)
 CANDIDATES = [
-    Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4),
-    Candidate(lr=0.01, momentum=0.0, weight_decay=0.0, seed=5),
-    Candidate(lr=0.1, momentum=0.5, weight_decay=0.0, seed=6),
+    candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4),
+    candidate(lr=0.01, momentum=0.0, weight_decay=0.0, seed=5),
+    candidate(lr=0.1, momentum=0.5, weight_decay=0.0, seed=6),
 ]
 EVALUATION_BATCH = 32
 """The tests of autotuning evaluate batches of this size too, so the program is compiled once."""
@@ -83,8 +84,8 @@ def test_a_program_trains_a_pack_as_operators_do_and_each_member_as_alone(progra
     torch.testing.assert_close(torch.stack(losses), torch.stack(expected), rtol=1e-4, atol=1e-4)
     for name, buffer in eager_pack.weights.buffers.items():
         torch.testing.assert_close(pack.weights.buffers[name], buffer, rtol=1e-3, atol=1e-4)
-    for index, candidate in enumerate(CANDIDATES):
-        alone, losses_alone = train(engine, [candidate], batches())
+    for index, member in enumerate(CANDIDATES):
+        alone, losses_alone = train(engine, [member], batches())
         assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[index])
         assert [float(loss[index]) for loss in losses] == [float(loss) for loss in losses_alone]
 
@@ -100,9 +101,9 @@ def test_programs_compute_whole_batches_and_operators_smaller_ones(programs: Pat
 def test_each_member_may_have_batches_of_its_own(programs: Path) -> None:
     engine, data = compiled_engine(programs), batches(len(CANDIDATES))
     pack, losses = train(engine, CANDIDATES, data)
-    for index, candidate in enumerate(CANDIDATES):
+    for index, member in enumerate(CANDIDATES):
         own = [(images[index], labels[index]) for images, labels in data]
-        alone, losses_alone = train(engine, [candidate], own)
+        alone, losses_alone = train(engine, [member], own)
         assert torch.equal(alone.weights.parameters[0], pack.weights.parameters[index])
         assert [float(loss[index]) for loss in losses] == [float(loss) for loss in losses_alone]
 
@@ -129,7 +130,7 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
     programs: Path, tmp_path: Path, spec: Callable[..., StudySpec]
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
-    workload, files = digits_workload(digits), TrialFiles(ArtifactFolder(tmp_path / "study"))
+    workload, files = digits_workload(digits), TrialFiles(MemoryStore())
     task = Task(workload.factory, *workload.images("search", "cpu"))
     trainer = Trainer(task, Recipe(digits.budget("search"), 16, 3), compiled_engine(programs))
     session = trainer.start(dict(enumerate(CANDIDATES)))

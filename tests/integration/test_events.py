@@ -19,6 +19,7 @@ from support.reporters import reporter, target
 from support.small_worker import WorkerFactory, use_small_network
 from support.workloads import digits_workload
 
+from hpo.artifacts.folder import FolderStore
 from hpo.errors import InputError
 from hpo.export.export import export_bundle
 from hpo.spec.study_spec import StudySpec
@@ -213,7 +214,7 @@ def test_deleting_a_study_deletes_its_events(
     other = create(storage, spec(name="other"), "test").study
     claim(storage, study, "search", "one", 1)
     claim(storage, other, "search", "one", 1)
-    remove(storage, study, tmp_path)
+    remove(storage, study, FolderStore(tmp_path))
     assert history(storage, study) == []
     assert len(history(storage, other)) == 1
     storage.backend.delete_study(other.search_id)  # as the dashboard does

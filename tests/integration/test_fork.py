@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import func, select
+from support.artifacts import MemoryStore
 from support.claims import claim
 from support.clients import Claims, at_once, fork_or_run_trials, fork_study
 from support.epochs import epoch_result
@@ -34,8 +35,8 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
-from hpo.values.parameters import parse_space
 from hpo.values.space import cell
+from hpo.values.space_section import parse_space
 
 SpecOf = Callable[..., StudySpec]
 
@@ -280,7 +281,7 @@ def test_a_longer_plan_begins_with_the_shorter(storage: Storage, spec: SpecOf, o
                 wanted = spec(name=name, space=space, search={"trials": count})
                 study = fork(storage, old, wanted, "test").creation.study
             plans.append([r.point for r in rows(storage, study.search_id)])
-            remove(storage, study, Path("nowhere"))
+            remove(storage, study, MemoryStore())
         assert plans[0] == plans[1]
         assert len({cell(point) for point in plans[0]}) == len(plans[0])
 
@@ -399,7 +400,7 @@ def test_recreated_study_is_another_origin(
     storage: Storage, spec: SpecOf, old: Study, tmp_path: Path
 ) -> None:
     fork(storage, old, spec(**WIDE), "test")
-    remove(storage, old, tmp_path)
+    remove(storage, old, MemoryStore())
     anew = create(storage, spec(), "test").study
     with pytest.raises(ConflictError, match="is not a fork of 'small'"):
         fork(storage, anew, spec(**WIDE), "test")
@@ -433,7 +434,7 @@ def test_removing_the_origin_keeps_the_fork(
 ) -> None:
     study = fork(storage, old, spec(**WIDE), "test").creation.study
     before = rows(storage, study.search_id)
-    remove(storage, old, tmp_path)
+    remove(storage, old, MemoryStore())
     assert rows(storage, study.search_id) == before
     assert run_trials(storage, study)
 

@@ -18,6 +18,7 @@ from support.claims import claim
 from support.clients import at_once, table_names
 from support.workloads import digits_workload
 
+from hpo.artifacts.folder import FolderStore
 from hpo.errors import StorageError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, leases, results, schema, trials
@@ -271,7 +272,12 @@ def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp
     with restored.transaction() as connection:
         old = results.curves(connection, study.search_id)
     ended = {row.number: row for row in rows(restored, study) if row.state.is_finished()}
-    Worker(restored, study, digits_workload(study.spec), WorkerSettings("w", "cpu", tmp_path)).run()
+    Worker(
+        restored,
+        study,
+        digits_workload(study.spec),
+        WorkerSettings("w", "cpu", FolderStore(tmp_path / "study")),
+    ).run()
     after = rows(restored, study)
     assert [row.number for row in after] == list(range(24))
     assert {row.state for row in after} == {TrialState.COMPLETE, TrialState.PRUNED}

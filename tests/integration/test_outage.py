@@ -18,6 +18,7 @@ import pytest
 import torch
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from support.artifacts import folder_of
 from support.claims import claim, claim_lost
 from support.epochs import epoch_result
 from support.processes import until, wait_for_line
@@ -27,6 +28,7 @@ from support.unreliable_storage import Link, UnreliableStorage
 from support.workloads import digits_workload
 
 from benchmarks.chaos.server import Server, Shutdown, connection
+from hpo.artifacts.folder import FolderStore
 from hpo.errors import UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, studies, trials, workers
@@ -94,7 +96,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "space": {"batch_size": 16}, "search": {"trials": 2, "epochs": EPOCHS}}
         study = create(storage, spec(**{**small, **changes}), "test").study
-        options = WorkerSettings("w", "cpu", tmp_path, width=width, promotes=promotes)
+        options = WorkerSettings("w", "cpu", FolderStore(tmp_path / "study"), width=width, promotes=promotes)
         return Worker(storage, study, digits_workload(study.spec), options, patient_runtime())
 
     return made
@@ -306,7 +308,7 @@ def test_full_training_that_ends_in_an_outage_keeps_its_weights(
         (full,) = trials.read(opened, serving.study.full_id).ours
     assert full.state.name == "COMPLETE"
     assert epochs(serving.storage, full.trial_id) == [1, 2, 3]
-    folder = serving.study.artifacts(serving.settings.artifacts)
+    folder = folder_of(serving.settings.artifacts)
     assert [file.name for file in folder.iterdir()] == [full.record.weights]
 
 
@@ -387,12 +389,12 @@ def test_worker_stopped_in_an_outage_ends_in_time(shell: Shell, storage: Storage
     assert {row.state.name for row in rows(storage, study)} == {"RUNNING"}
     # The next one carries on; of what could not be told, nothing stands in its way.
     execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
-    artifacts = shell.folder / "home" / "artifacts"
+    artifacts = FolderStore(shell.folder / "home" / "artifacts" / study.artifacts_name)
     Worker(storage, study, digits_workload(study.spec), WorkerSettings("next", "cpu", artifacts)).run()
     for row in rows(storage, study):
         assert (row.state.name, row.record.worker) == ("COMPLETE", "next")
         assert epochs(storage, row.trial_id) == list(range(1, 21))
-    assert not (study.artifacts(artifacts) / "checkpoints").exists()
+    assert not (artifacts.root / "checkpoints").exists()
 
 
 def test_worker_between_packs_stops_while_it_waits_for_the_database(

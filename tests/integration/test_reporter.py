@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
+from support.artifacts import MemoryStore
 from support.claims import claim
 from support.epochs import epoch_result
 from support.reporters import reporter, target
@@ -661,7 +662,7 @@ def test_refusal_is_raised_by_the_next_call(
 def test_trials_of_a_deleted_study_leave(storage: Storage, make: Make, tmp_path: Path) -> None:
     study, _, pack = make(search={"trials": 2})
     pack.report([epoch(0, 1, 0.5), epoch(1, 1, 0.5)])
-    remove(storage, study, tmp_path)
+    remove(storage, study, MemoryStore())
     assert pack.report([epoch(0, 2, 0.5), epoch(1, 2, 0.5)]) == {0, 1}
     pack.close()
     assert pack.flush(LONG)

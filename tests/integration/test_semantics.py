@@ -35,6 +35,7 @@ from support.outcomes import trained
 from support.reporters import patient_runtime, target
 from support.workloads import digits_workload
 
+from hpo.artifacts.folder import FolderStore
 from hpo.errors import InputError, StorageError, UnavailableError
 from hpo.search.samplers.tpe import TpeSampler
 from hpo.settings import Settings
@@ -138,7 +139,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         torch.set_num_threads(1)
         small = {"data": DIGITS, "space": ONE_PACK, "search": {"trials": 3, "epochs": 3}, **changes}
         study = create(storage, spec(**small), "test").study
-        settings = WorkerSettings("w", "cpu", tmp_path)
+        settings = WorkerSettings("w", "cpu", FolderStore(tmp_path / "study"))
         return Worker(storage, study, digits_workload(study.spec), settings, patient_runtime())
 
     return made

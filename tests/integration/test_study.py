@@ -17,11 +17,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
+from support.artifacts import MemoryStore
 from support.claims import claim
 from support.clients import at_once, create_study
 from support.epochs import epoch_result
 from support.outcomes import trained
 
+from hpo.artifacts.folder import FolderStore
 from hpo.errors import ConflictError, NotFoundError
 from hpo.search.samplers.points import plan
 from hpo.spec.study_spec import StudySpec
@@ -412,31 +414,32 @@ def test_removal_leaves_no_trace(storage: Storage, spec: SpecOf, tmp_path: Path)
     study = create(storage, spec(), "test").study
     served(storage, study)
     for each_study in (study, kept):
-        (each_study.artifacts(tmp_path)).mkdir()
-        (each_study.artifacts(tmp_path) / "weights").touch()
-    remove(storage, study, tmp_path)
+        store = FolderStore(tmp_path / each_study.artifacts_name)
+        for name in ("weights", "checkpoints/a", "bundle/params.json"):
+            store.put(name, b"")
+    remove(storage, study, FolderStore(tmp_path / study.artifacts_name))
     assert counts(storage) == before
     assert names(storage) == ["kept"]
-    assert list(tmp_path.iterdir()) == [kept.artifacts(tmp_path)]
+    assert list(tmp_path.iterdir()) == [tmp_path / kept.artifacts_name]
     with pytest.raises(NotFoundError):
         load(storage, "small")
 
 
 def test_recreated_study_has_another_key(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     first = create(storage, spec(), "test").study
-    remove(storage, first, tmp_path)
+    remove(storage, first, MemoryStore())
     second = create(storage, spec(), "test").study
     assert second.key != first.key
-    assert second.artifacts(tmp_path) != first.artifacts(tmp_path)
+    assert second.artifacts_name != first.artifacts_name
     with pytest.raises(NotFoundError, match="deleted"):
         claim(storage, first, "search", "late", 4)
 
 
 def test_removing_twice_is_refused(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:
     study = create(storage, spec(), "test").study
-    remove(storage, study, tmp_path)
+    remove(storage, study, MemoryStore())
     with pytest.raises(NotFoundError, match="the study has been deleted"):
-        remove(storage, study, tmp_path)
+        remove(storage, study, MemoryStore())
 
 
 def test_failing_removal_removes_nothing(
@@ -453,7 +456,7 @@ def test_failing_removal_removes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(studies, "delete", fails_late)
         with pytest.raises(ZeroDivisionError):
-            remove(storage, study, tmp_path)
+            remove(storage, study, MemoryStore())
     assert counts(storage) == before
     assert load(storage, "small") == study
 
@@ -464,7 +467,7 @@ def test_removal_waits_for_a_writing_worker_and_revokes_its_lease(
     study = create(storage, spec(), "test").study
     (trial,) = claim(storage, study, "search", "one", 1)
     trial_id = trial.lease.trial_id
-    removal = threading.Thread(target=remove, args=(storage, study, tmp_path))
+    removal = threading.Thread(target=remove, args=(storage, study, MemoryStore()))
     with storage.transaction() as connection:
         assert leases.hold(connection, [trial.lease]) == {trial_id}
         removal.start()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import text
+from support.artifacts import folder_of
 from support.claims import claim
 from support.delayed_evaluation import DelayedEvaluation
 from support.small_worker import (
@@ -30,6 +31,7 @@ from support.small_worker import (
 )
 from support.unreliable_storage import Link, UnreliableStorage
 
+from hpo.errors import AwayError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Storage
@@ -114,7 +116,7 @@ def test_interrupted_trials_have_the_results_of_uninterrupted_ones(
     (trained,), (expected,) = weights(worker).values(), weights(calm).values()
     assert trained.keys() == expected.keys()
     assert all(torch.equal(trained[name], expected[name]) for name in expected)
-    assert not (worker.study.artifacts(worker.settings.artifacts) / "checkpoints").exists()
+    assert not (folder_of(worker.settings.artifacts) / "checkpoints").exists()
 
 
 def test_successor_of_a_killed_worker_resumes_from_its_checkpoints(
@@ -156,7 +158,8 @@ def test_damaged_checkpoint_is_set_aside_and_its_trial_starts_over(
     assert aside.name == f"{damaged.name}.damaged"
     messages = [message for message in caplog.messages if "does not load" in message]
     assert len(messages) == 1
-    assert messages[0].startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
+    start = f"trial 0 starts over, its checkpoint does not load: checkpoints/{damaged.name}: "
+    assert messages[0].startswith(start)
     assert "\n" not in messages[0]
 
 
@@ -176,7 +179,7 @@ def test_stop_in_the_first_epoch_saves_nothing(
 
 def spoil(worker: Worker) -> None:
     """Put a file in the place of the folder of the study's artifacts."""
-    folder = worker.study.artifacts(worker.settings.artifacts)
+    folder = folder_of(worker.settings.artifacts)
     if folder.exists():
         folder.rename(folder.with_name("aside"))
     folder.parent.mkdir(exist_ok=True)
@@ -184,7 +187,7 @@ def spoil(worker: Worker) -> None:
 
 
 def repair(worker: Worker) -> None:
-    folder = worker.study.artifacts(worker.settings.artifacts)
+    folder = folder_of(worker.settings.artifacts)
     folder.unlink()
     if folder.with_name("aside").exists():
         folder.with_name("aside").rename(folder)
@@ -268,7 +271,7 @@ def test_trial_that_cannot_be_saved_trains_on_instead_of_pausing(
     works: WorkerFactory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> str:
-        raise OSError(28, "No space left on device")
+        raise AwayError("No space left on device")
 
     monkeypatch.setattr(TrialFiles, "save_checkpoint", refuse)
     worker = works(**PAUSES, pruner={"name": "pause"})
@@ -318,7 +321,7 @@ def test_stop_while_weights_cannot_be_written_leaves_the_trial_for_later(
 
     def refuse(*_arguments: object) -> str:
         worker.runtime.stop.set()
-        raise OSError(28, "No space left on device")
+        raise AwayError("No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(TrialFiles, "save_weights", refuse)
@@ -337,7 +340,7 @@ def test_trial_lost_while_its_weights_cannot_be_written_leaves_the_pack(
     def refuse(*_arguments: object) -> str:
         forget_worker(storage, worker.settings.name)
         taken.extend(claim(storage, worker.study, "full", "another", 1))
-        raise OSError(28, "No space left on device")
+        raise AwayError("No space left on device")
 
     monkeypatch.setattr(TrialFiles, "save_weights", refuse)
     worker.run()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from support.candidates import candidate
 from support.engines import ProgramOnlyPack, measure_as_fastest
 from torch import Tensor
 
@@ -27,7 +28,6 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.engines.throughput import throughputs
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
@@ -40,7 +40,7 @@ OWN_LENET = replace(LENET, model="hpo.models.lenet:LeNet")
 """The same network, named as a user's class."""
 STEP = Program(LENET, "sgd", 16)
 SGD = Phase("sgd", 1)
-CANDIDATES = [Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=seed) for seed in (4, 5)]
+CANDIDATES = [candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=seed) for seed in (4, 5)]
 BOTH: tuple[Precision, ...] = ("float32", "bfloat16")
 EAGER_VARIANTS = ("float32", "float32, channels last", "bfloat16", "bfloat16, channels last")
 EAGER_ONLY = TuningOptions(compiles=False)

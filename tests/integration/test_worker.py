@@ -13,6 +13,7 @@ import torch
 from optuna.trial import TrialState
 from safetensors.torch import load_file
 from sqlalchemy import text
+from support.artifacts import folder_of
 from support.reporters import patient_runtime
 from support.small_worker import (
     DIGITS,
@@ -33,6 +34,7 @@ from support.workloads import digits_workload
 from torch import nn
 
 from hpo import models
+from hpo.artifacts.folder import FolderStore
 from hpo.errors import NotFoundError, TrainingError, UnavailableError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
@@ -73,7 +75,9 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
         small = {"data": DIGITS, "search": {"trials": 4, "epochs": 1}, **changes}
         study = create(storage, spec(**small), "test").study
         workload = digits_workload(study.spec)
-        options = WorkerSettings("w", "cpu", tmp_path, promotes=promotes, width=width, fills=fills)
+        options = WorkerSettings(
+            "w", "cpu", FolderStore(tmp_path / "study"), promotes=promotes, width=width, fills=fills
+        )
         return Worker(storage, study, workload, options, patient_runtime())
 
     return worker
@@ -112,7 +116,7 @@ def test_worker_trains_promotes_and_saves_weights(
     assert trained.record.promoted_from == best
     assert caplog.messages.count(f"search finished; promoting trial {best}") == 1
     assert trained.record.epochs == 3
-    weights = load_file(worker.study.artifacts(worker.settings.artifacts) / str(trained.record.weights))
+    weights = load_file(folder_of(worker.settings.artifacts) / str(trained.record.weights))
     models.build("lenet", 10).load_state_dict(weights, strict=True)
     shown = storage.study(worker.study.spec.full_name).best_trial
     assert len(shown.intermediate_values) == 3
@@ -343,7 +347,7 @@ def test_no_checkpoint_is_left_at_the_end(works: WorkerFactory, storage: Storage
     steps.at = {2 * STEPS + 5: lambda: seen.append(len(checkpoint_files(worker)))}
     worker.run()
     assert seen[0] > 0
-    folder = worker.study.artifacts(worker.settings.artifacts)
+    folder = folder_of(worker.settings.artifacts)
     assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
 
 

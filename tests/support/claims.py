@@ -16,7 +16,15 @@ from support.outcomes import loss, trained
 def claim(
     storage: Storage, study: Study, stage: Stage, worker: str, width: int, **options: Any
 ) -> list[LeasedTrial]:
-    """Claim up to `width` trials; `options` are further fields of `ClaimRequest`."""
+    """Claim up to `width` trials; `options` are further fields of `ClaimRequest`.
+
+    `batch_size` and the keys of `width_limits` are batch sizes in place of pack keys.
+    """
+    if "batch_size" in options:
+        options["key"] = (("batch_size", options.pop("batch_size")),)
+    if "width_limits" in options:
+        limits = options["width_limits"].items()
+        options["width_limits"] = {(("batch_size", size),): limit for size, limit in limits}
     request = ClaimRequest(stage=stage, worker=worker, width=width, **options)
     return schedule.claim(storage, study, request)
 
@@ -25,7 +33,9 @@ def claim_lost(
     storage: Storage, study: Study, stage: Stage, worker: str, width: int, batch_size: int, **options: Any
 ) -> list[LeasedTrial]:
     """Claim up to `width` lost trials of the batch size; `options` are further fields of `ClaimRequest`."""
-    request = ClaimRequest(stage=stage, worker=worker, width=width, batch_size=batch_size, **options)
+    request = ClaimRequest(
+        stage=stage, worker=worker, width=width, key=(("batch_size", batch_size),), **options
+    )
     return schedule.claim_lost(storage, study, request)
 
 

@@ -18,4 +18,5 @@ def trained(
 
 def loss(point: Point) -> float:
     """Return the loss of a trial with these parameters. The largest learning rate has the least loss."""
-    return round(1 / (1 + point["lr"]) + point["momentum"] / 10 + point["weight_decay"], 9)
+    lr, momentum, weight_decay = (float(point[name]) for name in ("lr", "momentum", "weight_decay"))
+    return round(1 / (1 + lr) + momentum / 10 + weight_decay, 9)

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpo import models
-from hpo.training.member import Candidate
 from hpo.training.networks import Factory
 from hpo.training.optimizers import Optimizer, clip
 from hpo.training.pack import Pack
+from hpo.values.candidate import Candidate
+from support.candidates import candidate
 
 CANDIDATES = (
-    Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=1),
-    Candidate(lr=0.1, momentum=0.0, weight_decay=0.0, seed=2),
-    Candidate(lr=0.01, momentum=0.95, weight_decay=1e-2, seed=3),
+    candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=1),
+    candidate(lr=0.1, momentum=0.0, weight_decay=0.0, seed=2),
+    candidate(lr=0.01, momentum=0.95, weight_decay=1e-2, seed=3),
 )
 MAX_NORMS = (0.5, 0.2, 1.0)
 
@@ -91,8 +92,9 @@ def seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def torch_sgd(candidate: Candidate, network: nn.Module) -> torch.optim.Optimizer:
+    params = candidate.params
     return torch.optim.SGD(
-        network.parameters(), candidate.lr, momentum=candidate.momentum, weight_decay=candidate.weight_decay
+        network.parameters(), params["lr"], momentum=params["momentum"], weight_decay=params["weight_decay"]
     )
 
 

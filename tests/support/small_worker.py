@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sqlalchemy import text
 from torch import Tensor, nn
 
+from hpo.artifacts.folder import FolderStore
 from hpo.spec.study_spec import StudySpec
 from hpo.store import trials as trial_rows
 from hpo.store import workers
@@ -28,6 +29,7 @@ from hpo.values.stage import Stage
 from hpo.worker.context import WorkerSettings
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
+from support.artifacts import folder_of
 from support.workloads import digits_workload
 
 DIGITS = {"name": "digits", "mini": 0.5, "validation": 0.4}
@@ -110,11 +112,12 @@ class WorkerFactory:
         study = create(self.storage, self.spec(**small), "test").study
         if self._workload is None:
             self._workload = digits_workload(study.spec)
+        store = FolderStore(self.folder / "artifacts" / study.artifacts_name)
         return Worker(
             self.storage,
             study,
             self._workload,
-            WorkerSettings(worker, "cpu", self.folder / "artifacts", **options),
+            WorkerSettings(worker, "cpu", store, **options),
             runtime or Runtime(limits=self.limits),
         )
 
@@ -205,13 +208,13 @@ def trial_records(storage: Storage, study: Study, stage: Stage = "search") -> li
 
 def weights(worker: Worker) -> dict[int, Mapping[str, Tensor]]:
     """Return the saved weights of full trainings, by trial number."""
-    folder = worker.study.artifacts(worker.settings.artifacts)
+    folder = folder_of(worker.settings.artifacts)
     rows = trials(worker.storage, worker.study, "full")
     return {row.number: load_file(folder / str(row.record.weights)) for row in rows}
 
 
 def checkpoint_files(worker: Worker) -> list[Path]:
-    return sorted((worker.study.artifacts(worker.settings.artifacts) / "checkpoints").glob("*"))
+    return sorted((folder_of(worker.settings.artifacts) / "checkpoints").glob("*"))
 
 
 def forget_worker(storage: Storage, worker: str) -> None:

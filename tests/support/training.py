@@ -15,7 +15,6 @@ from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Optimizer
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
@@ -23,10 +22,11 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Augmentation, Budget, Phase
 from hpo.values.epoch import EpochResult
+from support.candidates import candidate
 
-GOOD = Candidate(lr=0.05, momentum=0.9, weight_decay=0.0, seed=1)
-SLOW = Candidate(lr=0.001, momentum=0.0, weight_decay=0.0, seed=2)
-DIVERGING = Candidate(lr=3e38, momentum=0.9, weight_decay=0.0, seed=3)
+GOOD = candidate(lr=0.05, momentum=0.9, weight_decay=0.0, seed=1)
+SLOW = candidate(lr=0.001, momentum=0.0, weight_decay=0.0, seed=2)
+DIVERGING = candidate(lr=3e38, momentum=0.9, weight_decay=0.0, seed=3)
 SEARCH = Budget("mini", (Phase("sgd", 3),), keep="last")
 FULL = Budget(
     "full",

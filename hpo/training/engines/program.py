@@ -20,10 +20,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from hpo import models
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd, clip
 from hpo.training.pack import Pack
 from hpo.training.weights import Tensors, Weights
+from hpo.values.candidate import Candidate
+from hpo.values.parameters import with_defaults
 from hpo.values.precision import Precision
 
 Purpose = Literal["sgd", "adam", "evaluation"]
@@ -117,7 +118,7 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
         function = _evaluation(pack)
         arguments = [*member_arguments(pack.weights, None, 0), images, labels]
     else:
-        candidate = Candidate(lr=0.1, momentum=0.9, weight_decay=0.0, seed=0)
+        candidate = Candidate(with_defaults({}), seed=0)
         parameters = pack.weights.parameters
         optimizer: Optimizer = (
             Adam(0.1, parameters) if program.purpose == "adam" else Sgd([candidate], parameters)

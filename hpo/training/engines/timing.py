@@ -8,9 +8,10 @@ import torch
 
 from hpo.training.engines.base import Engine
 from hpo.training.engines.program import Program
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd
 from hpo.training.pack import Pack
+from hpo.values.candidate import Candidate
+from hpo.values.parameters import with_defaults
 
 ROUNDS = 20
 """The most rounds. In a round each engine takes one step."""
@@ -34,7 +35,7 @@ def measure_seconds(
     """
     network = program.network
     pack = Pack(network.build, [0], "cpu")
-    optimizer: Optimizer = Sgd([Candidate(0.01, 0.9, 0.0, 0)], pack.weights.parameters)
+    optimizer: Optimizer = Sgd([Candidate(with_defaults({}), seed=0)], pack.weights.parameters)
     if program.purpose == "adam":
         optimizer = Adam(0.001, pack.weights.parameters)
     images = torch.rand(program.batch_size, network.channels, *network.size)

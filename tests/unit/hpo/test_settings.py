@@ -30,7 +30,7 @@ def test_defaults_lie_in_one_folder_of_the_user() -> None:
     assert settings.home.name == "hpo"
     assert settings.data_path == settings.home / "data"
     assert settings.arrays_path == settings.home / "arrays"
-    assert settings.artifacts_path == settings.home / "artifacts"
+    assert settings.artifacts_location == str(settings.home / "artifacts")
     assert settings.server_path == settings.home / "postgres"
 
 
@@ -42,10 +42,10 @@ def test_home_moves_all_folders_and_each_folder_has_a_variable(
     settings = Settings.from_environment()
     assert settings.data_path == tmp_path / "images"
     assert settings.arrays_path == tmp_path / "arrays"
-    assert settings.artifacts_path == tmp_path / "artifacts"
+    assert settings.artifacts_location == str(tmp_path / "artifacts")
     assert settings.server_path == tmp_path / "postgres"
     monkeypatch.setenv("HPO_ARTIFACTS", "/weights")
-    assert Settings.from_environment().artifacts_path == Path("/weights")
+    assert Settings.from_environment().artifacts_location == "/weights"
 
 
 def test_folders_may_be_relative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

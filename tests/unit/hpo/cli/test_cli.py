@@ -180,6 +180,8 @@ RAISED = [
     (errors.StorageError("refused"), 1, ["refused"]),
     (errors.UnavailableError("away"), 1, ["away"]),
     (errors.TrainingError("diverged"), 1, ["diverged"]),
+    (errors.ArtifactError("not written"), 1, ["not written"]),
+    (errors.ArtifactNameError("artifact name '..'"), 1, ["artifact name '..'"]),
     (errors.AwayError("the weights are away"), 1, ["the weights are away"]),
     (ModelError("no model"), 2, ["no model"]),
     (DataError("damaged"), 1, ["damaged"]),

@@ -19,7 +19,7 @@ from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
 from hpo.export import bundle
 from hpo.export.bundle import FILES, Bundle, BundleContents, ModelSpec, load_bundle, write_bundle
-from hpo.export.metrics import metrics, probabilities
+from hpo.export.scoring import metrics, probabilities
 
 CLASSES = ("0", "A", "ä")
 GREY = ModelSpec("lenet", CLASSES, 1, (28, 28), (0.1736,), (0.3248,))

@@ -23,7 +23,7 @@ def test_drawn_points_have_a_typical_effective_lr() -> None:
     rng = np.random.default_rng(0)
     points = [draw_typical(SPACE, rng) for _ in range(20)]
     assert all(point in SPACE for point in points)
-    assert all(TYPICAL / NEAR <= effective_lr(point) <= TYPICAL * NEAR for point in points)
+    assert all(TYPICAL / NEAR <= (effective_lr(point) or 0) <= TYPICAL * NEAR for point in points)
 
 
 def test_draw_gives_up_where_no_point_is_typical() -> None:

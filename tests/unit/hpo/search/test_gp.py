@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from support.gp_spaces import SPACES, WIDE
 from support.spaces import PAPER
 
-from hpo.search.gp import SPREAD, final_losses, unit_coordinates
+from hpo.search.coordinates import unit_coordinates
+from hpo.search.gp import SPREAD, final_losses
 from hpo.search.samplers.base import Observation
 from hpo.search.samplers.points import plan
 from hpo.values.space import SearchSpace

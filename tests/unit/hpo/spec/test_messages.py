@@ -120,11 +120,6 @@ MISTAKES = {
         'space = [{"lr": [0.001, 0.01], "batch_size": [16, 32], '
         '"momentum": {"low": 0, "high": 0.9}, "weight_decay": 0}]: must be a table',
     ),
-    "parameter missing": (
-        "weight_decay = 0\n",
-        "",
-        "space.weight_decay: is missing; a parameter that should not vary has one value",
-    ),
     "parameter misspelt": (
         "weight_decay = 0",
         "weightdecay = 0",
@@ -306,7 +301,6 @@ def test_every_mistake_of_a_file_is_reported(tmp_path: Path) -> None:
             "space.moment: unknown key; did you mean 'momentum'?",
             "space.lr: low (1.0) must be below high (0.1)",
             "space.batch_size: 0 is not a whole number of at least 2",
-            "space.weight_decay: is missing; a parameter that should not vary has one value",
             "full.pretrain.epochs = 0: must be at least 1",
             "full.finetune: is missing",
             "full.clip = -1: must be above 0.0",

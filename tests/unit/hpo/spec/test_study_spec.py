@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from support.study_file import TEXT, load
 
 from hpo import models
+from hpo.errors import SpecError
 from hpo.search.pruners.section import PrunerSection
 from hpo.search.samplers.points import plan
 from hpo.search.samplers.section import SamplerSection
@@ -245,3 +246,15 @@ def test_range_of_batch_sizes_is_not_autotuned() -> None:
     raw = StudySpec.load(PAPER).to_json()
     raw["space"]["batch_size"] = {"low": 16, "high": 64}
     assert not StudySpec.parse(raw, "test").autotunes("search", 8000)
+
+
+def test_space_needs_a_parameter() -> None:
+    raw = {**tomllib.loads(TEXT), "name": "small", "space": {}}
+    with pytest.raises(SpecError, match=r"^test: space = \{\}: must have at least one parameter$"):
+        StudySpec.parse(raw, "test")
+
+
+def test_space_without_batch_sizes_is_autotuned_for_the_default() -> None:
+    raw = StudySpec.load(PAPER).to_json()
+    del raw["space"]["batch_size"]
+    assert StudySpec.parse(raw, "test").autotunes("search", 80000)

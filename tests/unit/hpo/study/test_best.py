@@ -41,7 +41,7 @@ def read_env(text: str) -> dict[str, str]:
 def read_args(text: str) -> Point:
     parser = argparse.ArgumentParser()
     for name, parameter in PARAMETERS.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=int if parameter.integer else float)
+        parser.add_argument("--" + name.replace("_", "-"), type=int if parameter.kind == "integer" else float)
     return vars(parser.parse_args(shlex.split(text)))
 
 

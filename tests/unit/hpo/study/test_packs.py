@@ -3,7 +3,8 @@ from optuna.trial import TrialState
 
 from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
-from hpo.study.packs import begun, fair_share, select_pack, with_batch_size
+from hpo.study.packs import begun, fair_share, select_pack, with_key
+from hpo.values.parameters import pack_key
 
 
 def trial(number: int, batch_size: int = 16, state: TrialState = TrialState.WAITING) -> TrialRow:
@@ -26,7 +27,7 @@ def test_suspect_trial_is_alone_in_its_pack() -> None:
     assert numbers(select_pack(rows, 9, {100: 2})) == [0]
     assert numbers(select_pack(rows, 9, {101: 2})) == [0, 2]
     assert numbers(select_pack(rows, 9, {101: 1})) == [0, 1, 2]
-    assert numbers(with_batch_size(rows, 16, {100: 3})) == [1, 2]
+    assert numbers(with_key(rows, pack_key({"batch_size": 16}), {100: 3})) == [1, 2]
 
 
 def test_begun_trials_run_or_have_a_lease() -> None:

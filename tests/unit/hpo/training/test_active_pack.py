@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.candidates import candidate
 from support.delayed_evaluation import DelayedEvaluation
 from support.training import (
     DIVERGING,
@@ -24,7 +25,7 @@ from support.training import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpo.training.member import Candidate, MemberState
+from hpo.training.member import MemberState
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Budget, Phase
@@ -46,7 +47,7 @@ def test_the_next_epoch_begins_beside_the_evaluation(polls: int) -> None:
 
 @pytest.mark.parametrize("polls", POLLS)
 def test_evaluation_beside_the_next_epoch_changes_no_bit(polls: int) -> None:
-    candidates = {0: GOOD, 4: SLOW, 2: Candidate(0.5, 0.9, 0.0, 7)}
+    candidates = {0: GOOD, 4: SLOW, 2: candidate(0.5, 0.9, 0.0, 7)}
     in_line, beside = (
         with_evaluator(small_trainer(FULL, lenet), evaluator).start(candidates)
         for evaluator in (None, DelayedEvaluation(polls))
@@ -112,7 +113,7 @@ def test_any_sequence_of_actions_gives_the_same_results_in_line_and_beside(
             if action == "drop" and session.members:
                 session.drop({session.members[choice % len(session.members)]})
             elif action == "join":
-                session.join({10 + number: Candidate(0.01 * (1 + choice), 0.5, 0.0, seed=choice)}, {})
+                session.join({10 + number: candidate(0.01 * (1 + choice), 0.5, 0.0, seed=choice)}, {})
             elif action == "raise" and session.members:
                 engine.failing_step, engine.failing_score = choice, 0
                 with pytest.raises(KeyboardInterrupt):

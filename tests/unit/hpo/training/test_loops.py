@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from support.candidates import candidate
 from support.training import WatchedEngine
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,11 +14,10 @@ from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.loops import TrainingLoop, evaluate
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 
-CANDIDATES = [Candidate(0.05, 0.9, 0.0, seed=1), Candidate(0.01, 0.0, 1e-3, seed=2)]
+CANDIDATES = [candidate(0.05, 0.9, 0.0, seed=1), candidate(0.01, 0.0, 1e-3, seed=2)]
 
 
 class Drawing(nn.Module):

@@ -6,15 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.candidates import candidate
 from torch import Tensor
 
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd, clip, create_optimizer
 from hpo.training.weights import Tensors
 from hpo.values.budget import Phase
 
 CANDIDATES = tuple(
-    Candidate(lr, momentum, weight_decay, seed)
+    candidate(lr, momentum, weight_decay, seed)
     for seed, (lr, momentum, weight_decay) in enumerate(
         [(0.05, 0.9, 1e-3), (0.1, 0.0, 0.0), (0.01, 0.95, 1e-2), (0.2, 0.5, 0.0)]
     )
@@ -125,10 +125,13 @@ def test_each_member_of_sgd_equals_torch_with_its_own_hyperparameters() -> None:
     members = range(4)
     parameters = initial_parameters(members, torch.float64)
     take_steps(sgd(parameters, members), parameters, dict.fromkeys(members, 0), 50)
-    for member, candidate in enumerate(CANDIDATES):
+    for member, expected in enumerate(CANDIDATES):
         alone = initial_parameters([member], torch.float64)[0].requires_grad_()
         optimizer = torch.optim.SGD(
-            [alone], candidate.lr, momentum=candidate.momentum, weight_decay=candidate.weight_decay
+            [alone],
+            expected.params["lr"],
+            momentum=expected.params["momentum"],
+            weight_decay=expected.params["weight_decay"],
         )
         for step in range(50):
             alone.grad = gradient(member, step, torch.float64)

@@ -27,7 +27,9 @@ from hpo.training.networks import Factory
 from hpo.training.optimizers import Adam, Sgd
 from hpo.training.pack import Pack
 
-GENTLE = tuple(replace(candidate, lr=candidate.lr / 50) for candidate in CANDIDATES)
+GENTLE = tuple(
+    replace(member, params={**member.params, "lr": member.params["lr"] / 50}) for member in CANDIDATES
+)
 LENET = partial(without_dropout, "lenet")
 BOTH_MODES = pytest.mark.parametrize("vectorised", [True, False])
 

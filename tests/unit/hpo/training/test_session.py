@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.candidates import candidate
 from support.training import (
     DIVERGING,
     FULL,
@@ -28,14 +29,14 @@ from torch.nn import functional as F
 
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
-from hpo.training.member import Candidate
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Augmentation, Budget, Phase
+from hpo.values.candidate import Candidate
 from hpo.values.epoch import VALIDATION_ACCURACY, EpochResult
 
-HASTY = Candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
+HASTY = candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
 """Soon stopped early."""
 
 
@@ -123,7 +124,7 @@ def test_a_candidate_has_the_same_curve_alone_and_in_any_pack() -> None:
         results = run_to_end(trainer.start(candidates))
         return {key: validation_losses(curve) for key, curve in results.items()}
 
-    fair = Candidate(lr=0.003, momentum=0.5, weight_decay=1e-3, seed=4)
+    fair = candidate(lr=0.003, momentum=0.5, weight_decay=1e-3, seed=4)
     together = curves({0: fair, 1: SLOW})
     assert together[0] == pytest.approx(curves({0: fair})[0], abs=1e-9)
     assert together[1] == pytest.approx(curves({1: SLOW})[1], abs=1e-9)
@@ -240,7 +241,7 @@ def test_members_share_the_seconds_of_the_pack() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 7))
 def test_a_training_cut_between_epochs_resumes_to_the_bit(cut: int) -> None:
-    candidates = {0: GOOD, 4: SLOW, 2: Candidate(0.5, 0.9, 0.0, 7)}
+    candidates = {0: GOOD, 4: SLOW, 2: candidate(0.5, 0.9, 0.0, 7)}
     whole = small_trainer(FULL, lenet).start(candidates)
     expected = run_to_end(whole)
 

@@ -1,177 +1,73 @@
-import math
-from typing import Any
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hpo.values.parameters import PARAMETERS, SpaceError, parse_space, space_to_json, spelling_hint
-from hpo.values.space import Choices, Range
-
-FIXED: dict[str, object] = {"lr": 0.1, "batch_size": 32, "momentum": 0.9, "weight_decay": 0}
+from hpo.values import parameters
+from hpo.values.parameters import PARAMETERS, Parameter, Role, describe, pack_key, with_defaults
+from hpo.values.space import Condition
 
 
-def parse(**raw: object) -> dict[str, Choices | Range]:
-    return dict(parse_space({**FIXED, **raw}).domains)
+def test_defaults_keep_their_own_rule() -> None:
+    for parameter in PARAMETERS.values():
+        assert parameter.parse(parameter.default) == parameter.default
 
 
-def mistakes(**raw: object) -> dict[str, str]:
-    with pytest.raises(SpaceError) as caught:
-        parse_space({**FIXED, **raw})
-    return dict(caught.value.mistakes)
+def test_point_gets_the_defaults_of_what_it_leaves_out() -> None:
+    params = with_defaults({"lr": 0.5})
+    assert params["lr"] == 0.5
+    assert params["batch_size"] == PARAMETERS["batch_size"].default
+    assert next(iter(params)) == "lr"
 
 
-@pytest.mark.parametrize(
-    ("name", "raw", "domain"),
-    [
-        ("lr", 0.1, Choices((0.1,))),
-        ("lr", [1, 0.1], Choices((1.0, 0.1))),
-        ("batch_size", [16, 32], Choices((16, 32))),
-        ("momentum", [0, 0.9], Choices((0.0, 0.9))),
-        ("lr", {"low": 1e-3, "high": 1}, Range(0.001, 1.0)),
-        ("lr", {"low": 1e-3, "high": 1, "log": True}, Range(0.001, 1.0, log=True)),
-        ("momentum", {"low": 0, "high": 0.9, "step": 0.1}, Range(0.0, 0.9, step=0.1)),
-        ("lr", {"low": 1, "high": 3, "step": 1}, Range(1.0, 3.0, step=1.0)),
-        ("batch_size", {"low": 16, "high": 64}, Range(16, 64, integer=True)),
-        ("batch_size", {"low": 16, "high": 64, "step": 16}, Range(16, 64, step=16, integer=True)),
-        ("batch_size", {"low": 16, "high": 64, "log": True}, Range(16, 64, log=True, integer=True)),
-    ],
-)
-def test_domain_is_parsed(name: str, raw: object, domain: Choices | Range) -> None:
-    parsed = parse(**{name: raw})[name]
-    # As text, so that 16 and 16.0 are told apart.
-    assert repr(parsed) == repr(domain)
-
-
-def test_parameter_order_does_not_depend_on_the_file() -> None:
-    backwards = dict(reversed(FIXED.items()))
-    assert list(parse_space(backwards).domains) == list(PARAMETERS)
-
-
-@pytest.mark.parametrize(
-    ("name", "raw", "rule"),
-    [
-        ("lr", 0, "0 is not a number above 0"),
-        ("lr", [0.1, -1e-3], "-0.001 is not a number above 0"),
-        ("lr", True, "True is not a number above 0"),
-        ("lr", "fast", "'fast' is not a number above 0"),
-        ("lr", [[0.1]], "[0.1] is not a number above 0"),
-        ("lr", None, "None is not a number above 0"),
-        ("lr", math.nan, "nan is not a number above 0"),
-        ("lr", math.inf, "inf is not a number above 0"),
-        ("lr", 10**309, f"{10**309} is not a number above 0"),
-        ("batch_size", 1, "1 is not a whole number of at least 2"),
-        ("batch_size", [16, 32.0], "32.0 is not a whole number of at least 2"),
-        ("batch_size", 10**309, f"{10**309} is not a whole number of at least 2"),
-        ("momentum", 1, "1 is not a number from 0 to below 1"),
-        ("momentum", [-0.1], "-0.1 is not a number from 0 to below 1"),
-        ("weight_decay", -1e-9, "-1e-09 is not a number of at least 0"),
-        ("lr", [], "needs at least one choice"),
-        ("lr", [0.1, 1, 0.1], "names 0.1 twice"),
-        ("lr", [1, 1.0], "names 1.0 twice"),
-        ("lr", {}, "a range needs low and high"),
-        ("lr", {"low": 0.1}, "a range needs low and high"),
-        ("lr", {"high": 0.1}, "a range needs low and high"),
-        ("lr", {"low": 0.1, "high": 0.1}, "low (0.1) must be below high (0.1)"),
-        ("lr", {"low": 1, "high": 0.1}, "low (1.0) must be below high (0.1)"),
-        ("lr", {"low": 0, "high": 0.1}, "0 is not a number above 0"),
-        ("lr", {"low": 0.1, "high": "1"}, "'1' is not a number above 0"),
-        ("momentum", {"low": 0, "high": 1}, "1 is not a number from 0 to below 1"),
-        ("batch_size", {"low": 16.0, "high": 64}, "16.0 is not a whole number of at least 2"),
-        (
-            "lr",
-            {"low": 0.1, "high": 1, "base": 10},
-            "unknown key 'base'; a range has low, high, log, step",
+@pytest.fixture
+def conditional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a text parameter `rule` to the registry, on which a switch and the condition of a number depend."""
+    registry = {
+        **PARAMETERS,
+        "rule": Parameter("text", Role.PACK, "plain", "a rule", lambda value: value in ("plain", "odd"), ""),
+        "odd": Parameter(
+            "boolean",
+            Role.LOSS,
+            False,
+            "true or false",
+            lambda _: True,
+            "",
+            Condition("rule", ("odd",)),
         ),
-        ("lr", {"low": 0.1, "high": 1, "log": "yes"}, "log ('yes') must be true or false"),
-        ("lr", {"low": 0.1, "high": 1, "log": 1}, "log (1) must be true or false"),
-        ("momentum", {"low": 0, "high": 0.9, "log": True}, "log needs a low above 0 and no step"),
-        ("lr", {"low": 0.1, "high": 1, "log": True, "step": 0.1}, "log needs a low above 0 and no step"),
-        (
-            "lr",
-            {"low": 0.1, "high": 1, "step": 0.4},
-            "step (0.4) must lead from low (0.1) to high (1.0) exactly",
-        ),
-        (
-            "batch_size",
-            {"low": 16, "high": 64, "step": 20},
-            "step (20) must lead from low (16) to high (64) exactly",
-        ),
-    ],
-)
-def test_invalid_domain_names_the_broken_rule(name: str, raw: object, rule: str) -> None:
-    assert mistakes(**{name: raw}) == {name: rule}
-
-
-@pytest.mark.parametrize("step", [0, -0.1, "0.1", True, math.inf, math.nan, 10**309])
-def test_step_must_be_a_positive_finite_number(step: object) -> None:
-    rule = f"step ({step!r}) must be a number above 0, whole if the parameter is"
-    assert mistakes(lr={"low": 0.1, "high": 1, "step": step}) == {"lr": rule}
-
-
-def test_step_of_an_integer_range_is_an_integer() -> None:
-    rule = "step (1.5) must be a number above 0, whole if the parameter is"
-    assert mistakes(batch_size={"low": 16, "high": 64, "step": 1.5}) == {"batch_size": rule}
-
-
-def test_every_mistake_is_reported() -> None:
-    with pytest.raises(SpaceError) as caught:
-        parse_space({"lr": [], "batch_size": 1, "learning_rate": 0.1, "momentum": 0.9})
-    assert caught.value.mistakes == {
-        "learning_rate": "unknown key; known: lr, batch_size, momentum, weight_decay",
-        "lr": "needs at least one choice",
-        "batch_size": "1 is not a whole number of at least 2",
-        "weight_decay": "is missing; a parameter that should not vary has one value",
     }
-    assert str(caught.value).count(";") >= 3
-
-
-def test_misspelled_parameter_is_not_also_reported_missing() -> None:
-    raw = {**FIXED, "batchsize": 32}
-    del raw["batch_size"]
-    with pytest.raises(SpaceError) as caught:
-        parse_space(raw)
-    assert caught.value.mistakes == {"batchsize": "unknown key; did you mean 'batch_size'?"}
-
-
-def test_spelling_hint_names_the_closest_key_or_all_keys() -> None:
-    assert spelling_hint("momentun", PARAMETERS) == "; did you mean 'momentum'?"
-    assert spelling_hint("dropout", PARAMETERS) == "; known: lr, batch_size, momentum, weight_decay"
-
-
-@st.composite
-def raw_domains(draw: st.DrawFn, unit: float, lowest: int, highest: int) -> Any:
-    """Draw a list, a value or a range of multiples of `unit`, as a study file writes them."""
-    numbers = st.integers(lowest, highest)
-
-    def written(n: int) -> float:
-        return n if unit == 1 else n * unit
-
-    kind = draw(st.sampled_from(["value", "list", "range", "log", "step"]))
-    if kind == "value":
-        return written(draw(numbers))
-    if kind == "list":
-        return [written(n) for n in draw(st.lists(numbers, min_size=1, max_size=6, unique=True))]
-    low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
-    raw: dict[str, object] = {"low": written(low), "high": written(high)}
-    if kind == "log" and low > 0:
-        raw["log"] = True
-    if kind == "step":
-        raw["step"] = unit
-    return raw
-
-
-@given(
-    st.fixed_dictionaries(
-        {
-            "lr": raw_domains(2**-10, 1, 4096),
-            "batch_size": raw_domains(1, 2, 512),
-            "momentum": raw_domains(2**-10, 0, 1023),
-            "weight_decay": raw_domains(2**-10, 0, 100),
-        }
+    monkeypatch.setattr(parameters, "PARAMETERS", registry)
+    monkeypatch.setattr(parameters, "CONDITIONS", {"odd": registry["odd"].when})
+    monkeypatch.setattr(
+        parameters, "_PACK_PARAMETERS", {name: registry[name] for name in ("batch_size", "rule")}
     )
+
+
+@pytest.mark.usefixtures("conditional")
+def test_parameter_that_does_not_apply_has_no_default() -> None:
+    assert "odd" not in with_defaults({})
+    assert "odd" not in with_defaults({"rule": "plain"})
+    assert with_defaults({"rule": "odd"})["odd"] is False
+
+
+@pytest.mark.usefixtures("conditional")
+def test_pack_key_has_every_parameter_that_changes_the_computation() -> None:
+    assert pack_key({"lr": 0.1, "batch_size": 16}) == (("batch_size", 16), ("rule", "plain"))
+    assert pack_key({"rule": "odd"}) == (("batch_size", 64), ("rule", "odd"))
+    assert describe(pack_key({"rule": "odd"})) == "batch size 64, rule odd"
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "value"),
+    [
+        ("number", 1, 1.0),
+        ("number", True, None),
+        ("integer", 3, 3),
+        ("integer", 3.0, None),
+        ("text", "a", "a"),
+        ("text", 1, None),
+        ("boolean", False, False),
+        ("boolean", 0, None),
+    ],
 )
-def test_space_survives_a_json_round_trip(raw: dict[str, Any]) -> None:
-    space = parse_space(raw)
-    assert parse_space(space_to_json(space)) == space
-    assert space_to_json(parse_space(space_to_json(space))) == space_to_json(space)
+def test_value_is_of_the_kind_of_its_parameter(kind: parameters.Kind, raw: object, value: object) -> None:
+    parsed = Parameter(kind, Role.LOSS, 0, "any", lambda _: True, "").parse(raw)
+    assert parsed == value
+    assert type(parsed) is type(value)

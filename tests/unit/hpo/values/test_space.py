@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.values.space import Choices, Domain, Range, SearchSpace, cell
+from hpo.values.space import Choices, Condition, Domain, Point, Range, SearchSpace, cell
 
 SPACE = SearchSpace(
     {
@@ -198,3 +198,66 @@ def test_cell_depends_on_names_and_values_only() -> None:
     assert cell({"lr": 1, "batch_size": 16}) == cell({"batch_size": 16.0, "lr": 1.0})
     assert cell({"lr": 1, "batch_size": 16}) != cell({"lr": 16, "batch_size": 1})
     assert cell({"lr": 1}) != cell({"lr": 1, "momentum": 0})
+
+
+CONDITIONAL = SearchSpace(
+    {
+        "lr": Choices((0.1, 0.2)),
+        "rule": Choices(("plain", "heavy", "odd")),
+        "momentum": Choices((0.0, 0.5, 0.9)),
+        "nesterov": Choices((True, False)),
+    },
+    {"momentum": Condition("rule", ("heavy", "odd")), "nesterov": Condition("momentum", (0.5, 0.9))},
+)
+
+
+def test_cells_of_a_conditional_space_are_the_distinct_points() -> None:
+    # plain: 2; heavy and odd: 2 * (momentum 0.0: 1, otherwise 2 * 2)
+    assert CONDITIONAL.cells == 2 + 2 * 2 * (1 + 2 * 2)
+    points = [CONDITIONAL.point_at(index) for index in range(CONDITIONAL.cells)]
+    assert len({cell(point) for point in points}) == CONDITIONAL.cells
+    assert all(point in CONDITIONAL for point in points)
+    assert {"lr": 0.1, "rule": "plain"} in points
+    assert {"lr": 0.1, "rule": "odd", "momentum": 0.0} in points
+
+
+@given(SEED)
+def test_drawn_point_has_only_parameters_that_apply(seed: int) -> None:
+    point = CONDITIONAL.draw(np.random.default_rng(seed))
+    assert point in CONDITIONAL
+    assert ("momentum" in point) == (point["rule"] != "plain")
+    assert ("nesterov" in point) == (point.get("momentum", 0) > 0)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"lr": 0.1, "rule": "plain", "momentum": 0.5, "nesterov": True},
+        {"lr": 0.1, "rule": "heavy"},
+        {"lr": 0.1, "rule": "heavy", "momentum": 0.5},
+        {"lr": 0.1, "rule": "heavy", "momentum": 0.5, "nesterov": 1},
+        {"lr": 0.1, "rule": "other"},
+    ],
+)
+def test_point_with_other_parameters_than_apply_is_outside(point: Point) -> None:
+    assert point not in CONDITIONAL
+
+
+def test_conditions_may_name_a_later_parameter() -> None:
+    space = SearchSpace(
+        {"momentum": Choices((0.0, 0.9)), "rule": Choices(("plain", "heavy"))},
+        {"momentum": Condition("rule", ("heavy",))},
+    )
+    points = [space.point_at(index) for index in range(space.cells or 0)]
+    assert points == [
+        {"rule": "plain"},
+        {"momentum": 0.0, "rule": "heavy"},
+        {"momentum": 0.9, "rule": "heavy"},
+    ]
+
+
+def test_cells_tell_text_numbers_and_switches_apart() -> None:
+    assert cell({"rule": "1"}) != cell({"rule": 1})
+    assert cell({"rule": "plain"}) == cell({"rule": "plain"})
+    assert True not in Choices((0, 1))
+    assert 1 in Choices((0.0, 1.0))

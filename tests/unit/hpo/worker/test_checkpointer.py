@@ -1,20 +1,21 @@
 """When checkpoints are written, and what happens when they cannot be."""
 
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from support.artifacts import MemoryStore, away
+from support.member_states import member_state, weights
 
-from hpo.artifacts.folder import ArtifactFolder
+from hpo.errors import AwayError
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
 from hpo.training.weights import Weights
-from hpo.values.stage import Stage
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.runtime import CheckpointLimits
 from hpo.worker.trial_files import TrialFiles
@@ -32,26 +33,23 @@ class Clock:
         return self.now
 
 
-class Disk:
-    """A disk in place of the files: writes take time, and fail for the trials in `full`."""
+class Disk(MemoryStore):
+    """A store whose writes take time, and fail for the trials in `full`. `asked` has all their trials."""
 
     def __init__(self, clock: Clock) -> None:
+        super().__init__()
         self.clock, self.seconds = clock, 0.5
         self.full: set[int] = set()
         self.asked: list[int] = []
 
-    def save_checkpoint(self, _stage: Stage, trial: LeasedTrial, state: MemberState) -> str:
-        return self._write(trial, f"{trial.number} after {state.progress.epochs}")
-
-    def save_weights(self, trial: LeasedTrial, _weights: Mapping[str, Tensor]) -> str:
-        return self._write(trial, f"weights of {trial.number}")
-
-    def _write(self, trial: LeasedTrial, name: str) -> str:
+    def _put(self, name: str, data: bytes) -> None:
         self.clock.now += self.seconds
-        self.asked.append(trial.number)
-        if trial.number in self.full:
-            raise OSError(28, "No space left on device")
-        return name
+        match = re.search(r"(?:search|trial)-(\d{4})-", name)
+        assert match, name
+        self.asked.append(int(match[1]))
+        if self.asked[-1] in self.full:
+            raise AwayError("disk: No space left on device")
+        super()._put(name, data)
 
 
 @pytest.fixture
@@ -60,18 +58,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def disk(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Disk:
-    made = Disk(clock)
-    monkeypatch.setattr(
-        TrialFiles, "save_checkpoint", lambda _self, *arguments: made.save_checkpoint(*arguments)
-    )
-    monkeypatch.setattr(TrialFiles, "save_weights", lambda _self, *arguments: made.save_weights(*arguments))
-    return made
+def disk(clock: Clock) -> Disk:
+    return Disk(clock)
 
 
 @pytest.fixture
-def checkpointer(disk: Disk, clock: Clock, tmp_path: Path) -> Checkpointer:
-    return Checkpointer(TrialFiles(ArtifactFolder(tmp_path)), "search", clock, LIMITS)
+def checkpointer(disk: Disk, clock: Clock) -> Checkpointer:
+    return Checkpointer(TrialFiles(disk), "search", clock, LIMITS)
+
+
+def file(number: int, epochs: int) -> str:
+    return f"search-{number:04d}-1-{epochs:04d}.safetensors"
 
 
 def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
@@ -82,8 +79,8 @@ def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
 
 def test_save_returns_the_checkpoints_by_number(checkpointer: Checkpointer) -> None:
     assert checkpointer.save(TRIALS, states(_0=3, _2=5), {}) == {
-        0: Checkpoint(3, "0 after 3"),
-        2: Checkpoint(5, "2 after 5"),
+        0: Checkpoint(3, file(0, 3)),
+        2: Checkpoint(5, file(2, 5)),
     }
 
 
@@ -128,7 +125,7 @@ def test_first_failure_and_its_end_are_logged(
     checkpointer: Checkpointer, clock: Clock, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk.full = {1, 2}
-    assert checkpointer.save(TRIALS, states(_0=3, _1=3, _2=3), {}) == {0: Checkpoint(3, "0 after 3")}
+    assert checkpointer.save(TRIALS, states(_0=3, _1=3, _2=3), {}) == {0: Checkpoint(3, file(0, 3))}
     assert disk.asked == [0, 1]  # what follows would fail, too
     for epoch in range(4, 10):
         assert not checkpointer.is_due
@@ -139,7 +136,7 @@ def test_first_failure_and_its_end_are_logged(
     disk.full = set()
     assert checkpointer.save(TRIALS, states(_1=10, _2=10), {}).keys() == {1, 2}
     assert caplog.messages == [
-        "not saved: the checkpoint of trial 1 ([Errno 28] No space left on device); "
+        "not saved: the checkpoint of trial 1 (disk: No space left on device); "
         "training goes on, and it is tried again",
         "saved again: the checkpoint of trial 1",
     ]
@@ -176,19 +173,59 @@ def test_save_weights_returns_none_if_it_fails(
     assert checkpointer.save_weights(TRIALS[0], {}) is None
     assert not checkpointer.is_due  # the same disk
     disk.full = set()
-    assert checkpointer.save_weights(TRIALS[0], {}) == "weights of 0"
+    assert checkpointer.save_weights(TRIALS[0], {}) == "trial-0000-1.safetensors"
     assert [message.split(" (")[0] for message in caplog.messages] == [
         "not saved: the weights of trial 0",
         "saved again: the weights of trial 0",
     ]
 
 
-def test_error_other_than_oserror_is_raised(
-    checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_arguments: object) -> str:
+def test_error_other_than_that_of_the_store_is_raised(checkpointer: Checkpointer, disk: Disk) -> None:
+    def fail(_operation: str, _name: str) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(TrialFiles, "save_checkpoint", fail)
+    disk.before = fail
     with pytest.raises(ZeroDivisionError):
         checkpointer.save(TRIALS, states(_0=1), {})
+
+
+# Loading
+
+
+def saved_trials(checkpointer: Checkpointer) -> list[LeasedTrial]:
+    """Return trials 0 and 1 with a checkpoint of each."""
+    saved = checkpointer.save(TRIALS, lambda: {n: member_state(Progress(n + 1)) for n in (0, 1)}, {})
+    return [replace(TRIALS[number], checkpoint=checkpoint) for number, checkpoint in saved.items()]
+
+
+def test_damaged_checkpoint_is_set_aside(
+    checkpointer: Checkpointer, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    trials = saved_trials(checkpointer)
+    damaged = f"checkpoints/{file(0, 1)}"
+    disk.files[damaged] = b"damaged"
+    assert checkpointer.load(trials, weights).keys() == {1}
+    assert disk.files.keys() == {f"{damaged}.damaged", f"checkpoints/{file(1, 2)}"}
+    (message,) = caplog.messages
+    assert message.startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
+
+
+def test_checkpoint_that_cannot_be_read_is_left_alone(
+    checkpointer: Checkpointer, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    trials, files = saved_trials(checkpointer), dict(disk.files)
+    disk.before = lambda _operation, name: away() if name.endswith(file(0, 1)) else None
+    assert checkpointer.load(trials, weights).keys() == {1}
+    disk.before = lambda _operation, _name: None
+    assert disk.files == files
+    (message,) = caplog.messages
+    assert message.startswith("trial 0 starts over, its checkpoint does not load: the store: No space left")
+    assert checkpointer.load(trials, weights).keys() == {0, 1}
+
+
+def test_checkpoint_whose_name_leaves_the_store_is_not_read(
+    checkpointer: Checkpointer, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = replace(TRIALS[0], checkpoint=Checkpoint(3, "../../secret"))
+    assert checkpointer.load([trial], weights) == {}
+    assert "artifact name 'checkpoints/../../secret': must be " in caplog.text

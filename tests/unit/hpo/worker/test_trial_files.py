@@ -1,14 +1,16 @@
 """Names, deletion and damage of a study's checkpoints and weights."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
+from support.artifacts import MemoryStore, away
 from support.member_states import SIZE, assert_same_weights, member_state, same, weights
 
-from hpo.artifacts.folder import ArtifactFolder
+from hpo.artifacts.folder import FolderStore
+from hpo.errors import ArtifactNameError, AwayError
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.member import MemberState, Progress
@@ -20,13 +22,14 @@ def trial(number: int = 4, token: int = 9) -> LeasedTrial:
     return LeasedTrial(number, Lease(100 + number, token), {"lr": 0.1, "batch_size": 16}, 1)
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
 
 
 @pytest.fixture
-def trial_files(tmp_path: Path) -> TrialFiles:
-    return TrialFiles(ArtifactFolder(tmp_path / "study"))
+def trial_files(store: MemoryStore) -> TrialFiles:
+    return TrialFiles(store)
 
 
 def test_checkpoint_comes_back_to_the_bit(trial_files: TrialFiles) -> None:
@@ -41,7 +44,7 @@ def test_checkpoint_comes_back_to_the_bit(trial_files: TrialFiles) -> None:
 def test_weights_are_saved_as_a_plain_state_dict(trial_files: TrialFiles) -> None:
     wanted = {"linear.weight": torch.randn(3, 2), "norm.seen": torch.tensor(7)}
     name = trial_files.save_weights(trial(), wanted)
-    loaded = load_file(trial_files.folder.root / name)
+    loaded = load(trial_files.store.get(name))
     assert loaded.keys() == wanted.keys()
     assert all(same(loaded[key], wanted[key]) for key in wanted)
 
@@ -55,54 +58,66 @@ def test_no_two_leases_write_the_same_file(trial_files: TrialFiles) -> None:
         for epochs in (1, 21)
     ]
     names += [trial_files.save_weights(trial(n, token), {}) for n in (1, 2) for token in (1, 12)]
-    assert len(set(names)) == len(names) == len(files(trial_files.folder.root)) == 20
+    assert len(set(names)) == len(names) == len(trial_files.store.list()) == 20
 
 
 # Files that are of no use
-
-
-def make_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], object], bool]] = {
-    "not there": (Path.unlink, True),
-    "a folder": (make_folder, True),
-    "empty": (lambda path: path.write_bytes(b""), False),
-    "of another network": (lambda path: path.write_bytes(encode_state(other_network())), False),
-}
-"""How a file is damaged, and whether that is an error of the system."""
 
 
 def other_network() -> MemberState:
     return MemberState(Progress(3), weights(size=SIZE + 1), None, None)
 
 
-@pytest.mark.parametrize(("damage", "of_the_system"), DAMAGES.values(), ids=DAMAGES.keys())
-def test_checkpoint_that_does_not_load_is_refused_with_one_line(
-    trial_files: TrialFiles, damage: Callable[[Path], object], of_the_system: bool
+@pytest.mark.parametrize("data", [b"", encode_state(other_network())], ids=["empty", "of another network"])
+def test_checkpoint_that_does_not_decode_is_refused_with_one_line(
+    trial_files: TrialFiles, store: MemoryStore, data: bytes
 ) -> None:
     name = trial_files.save_checkpoint("search", trial(), member_state())
-    (path,) = trial_files.folder.root.rglob(name)
-    damage(path)
+    store.files[f"checkpoints/{name}"] = data
     with pytest.raises(CheckpointError) as caught:
         trial_files.load_checkpoint(name, weights())
     message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert len(message) > len(f"{path}: ")
+    assert message.startswith(f"checkpoints/{name}: ")
+    assert len(message) > len(f"checkpoints/{name}: ")
     assert "\n" not in message
-    assert isinstance(caught.value.__cause__, OSError) == of_the_system
 
 
-def test_damaged_checkpoint_is_kept_and_not_loaded_again(trial_files: TrialFiles) -> None:
+def test_checkpoint_that_cannot_be_read_is_away(trial_files: TrialFiles, store: MemoryStore) -> None:
+    with pytest.raises(AwayError):
+        trial_files.load_checkpoint("never-there.safetensors", weights())
+
+
+def test_checkpoint_whose_name_leaves_the_store_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(encode_state(member_state()))
+    trial_files = TrialFiles(FolderStore(tmp_path / "study"))
+    for name in ("../../secret", str(tmp_path / "secret")):
+        with pytest.raises(ArtifactNameError):
+            trial_files.load_checkpoint(name, weights())
+        trial_files.set_aside(name)
+        trial_files.delete_checkpoints([name])
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_damaged_checkpoint_is_kept_and_not_loaded_again(trial_files: TrialFiles, store: MemoryStore) -> None:
     name = trial_files.save_checkpoint("search", trial(), member_state())
-    trial_files.mark_damaged(name)
-    assert files(trial_files.folder.root) == [f"checkpoints/{name}.damaged"]
-    with pytest.raises(CheckpointError):
+    data = store.files[f"checkpoints/{name}"]
+    trial_files.set_aside(name)
+    assert store.files == {f"checkpoints/{name}.damaged": data}
+    with pytest.raises(AwayError):
         trial_files.load_checkpoint(name, weights())
-    trial_files.mark_damaged(name)  # there is nothing left to set aside
-    assert files(trial_files.folder.root) == [f"checkpoints/{name}.damaged"]
+    trial_files.set_aside(name)  # there is nothing left to set aside
+    assert store.files == {f"checkpoints/{name}.damaged": data}
+
+
+@pytest.mark.parametrize("operation", ["get", "put", "delete"])
+def test_damaged_checkpoint_is_never_lost(
+    trial_files: TrialFiles, store: MemoryStore, operation: str
+) -> None:
+    name = trial_files.save_checkpoint("search", trial(), member_state())
+    data = store.files[f"checkpoints/{name}"]
+    store.before = lambda called, _name: away() if called == operation else None
+    trial_files.set_aside(name)
+    assert store.files[f"checkpoints/{name}"] == data
 
 
 # Deleting
@@ -111,7 +126,7 @@ def test_damaged_checkpoint_is_kept_and_not_loaded_again(trial_files: TrialFiles
 def test_deletes_the_named_checkpoints_only(trial_files: TrialFiles) -> None:
     names = [trial_files.save_checkpoint("search", trial(number), member_state()) for number in range(3)]
     trial_files.delete_checkpoints([names[0], "never-there.safetensors", names[2]])
-    assert files(trial_files.folder.root) == [f"checkpoints/{names[1]}"]
+    assert trial_files.store.list() == [f"checkpoints/{names[1]}"]
     trial_files.delete_checkpoints([])
 
 
@@ -127,52 +142,57 @@ def test_checkpoints_of_ended_trials_of_every_lease_are_deleted(trial_files: Tri
                 (ended if number in (3, 30003) else others).add(name)
     others.add(trial_files.save_checkpoint("full", trial(3), member_state()))
     aside = trial_files.save_checkpoint("search", trial(3, 5), member_state())
-    trial_files.mark_damaged(aside)
+    trial_files.set_aside(aside)
     weights_file = trial_files.save_weights(trial(3), {})
     trial_files.delete_checkpoints_of("search", [3, 30003, 77])
     left = {f"checkpoints/{name}" for name in (*others, f"{aside}.damaged")}
-    assert set(files(trial_files.folder.root)) == left | {weights_file}
-    assert ended.isdisjoint(files(trial_files.folder.root / "checkpoints"))
+    assert set(trial_files.store.list()) == left | {weights_file}
+    assert ended.isdisjoint(name.removeprefix("checkpoints/") for name in trial_files.store.list())
 
 
-def test_sweep_keeps_named_weights_and_removes_the_checkpoint_folder(trial_files: TrialFiles) -> None:
+def test_sweep_keeps_named_weights_and_files_of_others(trial_files: TrialFiles, store: MemoryStore) -> None:
     kept, _left_over = trial_files.save_weights(trial(1), {}), trial_files.save_weights(trial(2), {})
     for number in range(3):
         trial_files.save_checkpoint("search", trial(number), member_state())
-    (trial_files.folder.root / ".trial-0003-1.safetensors.half").touch()
-    trial_files.sweep(path for path in trial_files.leftovers() if path != kept)
-    assert [path.name for path in trial_files.folder.root.iterdir()] == [kept]
-    trial_files.sweep(path for path in trial_files.leftovers() if path != kept)
+    store.files |= {".trial-0003-1.safetensors.half": b"", "checkpoints/.search-0003-1.half": b""}
+    others = {"trial-0001-9.metrics.json", "bundle/weights.safetensors", "bundle/.trial"}
+    store.files |= dict.fromkeys(others, b"")
+    for _ in range(2):
+        trial_files.sweep(path for path in trial_files.leftovers() if path != kept)
+        assert store.files.keys() == {kept, *others}
 
 
 def test_sweep_keeps_damaged_checkpoints(trial_files: TrialFiles) -> None:
     aside, other = (trial_files.save_checkpoint("search", trial(number), member_state()) for number in (1, 2))
-    trial_files.mark_damaged(aside)
+    trial_files.set_aside(aside)
     trial_files.sweep(trial_files.leftovers())
-    assert files(trial_files.folder.root) == [f"checkpoints/{aside}.damaged"]
-    assert other not in files(trial_files.folder.root)
+    assert trial_files.store.list() == [f"checkpoints/{aside}.damaged"]
+    assert other not in trial_files.store.list()
 
 
-@pytest.mark.parametrize("act", ["delete_checkpoints", "delete_checkpoints_of", "sweep", "mark_damaged"])
-def test_deleting_where_there_are_no_files_does_nothing(trial_files: TrialFiles, act: str) -> None:
-    arguments = {
-        "delete_checkpoints": (["x"],),
-        "delete_checkpoints_of": ("search", [1]),
-        "mark_damaged": ("x",),
-    }.get(act, ([],))
-    getattr(trial_files, act)(*arguments)
-    assert not trial_files.folder.root.exists()
+# A store that is away
 
 
-def test_saving_where_no_folder_can_be_raises_oserror(trial_files: TrialFiles) -> None:
-    trial_files.folder.root.write_text("a file in its place")
-    with pytest.raises(OSError, match="study"):
-        trial_files.save_checkpoint("search", trial(), member_state())
-    with pytest.raises(OSError, match="study"):
-        trial_files.save_weights(trial(), {})
-    with pytest.raises(CheckpointError):
-        trial_files.load_checkpoint("x", weights())
+@pytest.fixture
+def store_away(store: MemoryStore) -> Iterator[None]:
+    store.before = away
+    yield
+    assert store.files == {}
+
+
+def test_saving_and_loading_raise_while_the_store_is_away(trial_files: TrialFiles, store_away: None) -> None:
+    for operation in (
+        lambda: trial_files.save_checkpoint("search", trial(), member_state()),
+        lambda: trial_files.save_weights(trial(), {}),
+        lambda: trial_files.load_checkpoint("x", weights()),
+    ):
+        with pytest.raises(AwayError, match="No space left"):
+            operation()
+
+
+def test_deleting_does_nothing_while_the_store_is_away(trial_files: TrialFiles, store_away: None) -> None:
     trial_files.delete_checkpoints(["x"])
     trial_files.delete_checkpoints_of("search", [1])
+    trial_files.set_aside("x")
     assert trial_files.leftovers() == []
-    trial_files.sweep([])
+    trial_files.sweep(["x"])

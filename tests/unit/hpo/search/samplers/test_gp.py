@@ -33,8 +33,8 @@ SLOW = SearchSpace({**LESS_DECAY.domains, "lr": Choices((1e-6,))})
 
 def bowl(point: Point) -> float:
     """Least where an example's step is 0.002 long."""
-    step = point["lr"] / (1 - point["momentum"]) / point["batch_size"]
-    return 1 + 0.1 * math.log10(step / 2e-3) ** 2 + 10 * point["weight_decay"]
+    step: float = point["lr"] / (1 - point["momentum"]) / point["batch_size"]
+    return 1 + 0.1 * math.log10(step / 2e-3) ** 2 + 10 * float(point["weight_decay"])
 
 
 def observed(point: Point, loss: Callable[[Point], float] = bowl, epochs: int = 3) -> Observation:
@@ -44,7 +44,7 @@ def observed(point: Point, loss: Callable[[Point], float] = bowl, epochs: int = 
 
 
 def is_typical(point: Point) -> bool:
-    return TYPICAL / NEAR <= effective_lr(point) <= TYPICAL * NEAR
+    return TYPICAL / NEAR <= (effective_lr(point) or 0) <= TYPICAL * NEAR
 
 
 @pytest.mark.parametrize("space", [LESS_DECAY, LOG_LR])

@@ -84,7 +84,7 @@ def test_points_are_random_until_startup_trials_have_ended() -> None:
         return TpeSampler().suggest(WIDE, history, 4, seed=0, startup=10)
 
     def opposite(point: Point) -> float:
-        return -point["lr"]
+        return -float(point["lr"])
 
     assert suggested(9, opposite) == suggested(9, lambda point: point["lr"])
     assert suggested(10, opposite) != suggested(10, lambda point: point["lr"])
@@ -92,7 +92,7 @@ def test_points_are_random_until_startup_trials_have_ended() -> None:
 
 def test_suggestions_are_better_than_random_points() -> None:
     def loss(point: Point) -> float:
-        return abs(math.log10(point["lr"]) + 1.5) + abs(point["momentum"] - 0.9)
+        return abs(math.log10(point["lr"]) + 1.5) + abs(float(point["momentum"]) - 0.9)
 
     history = observed(plan(WIDE, 40, 0), loss)
     suggested = [

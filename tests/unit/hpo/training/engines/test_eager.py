@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 import torch
+from support.candidates import candidate
 from torch import Tensor
 
 from hpo import models
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.values.precision import Precision
 
-CANDIDATES = [Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=seed) for seed in (4, 5)]
+CANDIDATES = [candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=seed) for seed in (4, 5)]
 
 
 class RecordingPack(Pack):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.candidates import candidate
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -22,14 +23,13 @@ from hpo.training.engines.program import (
     member_arguments,
     trace,
 )
-from hpo.training.member import Candidate
 from hpo.training.optimizers import Adam, Optimizer, Sgd
 from hpo.training.pack import Pack
 
 # One process builds the kernels while the others run other tests.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernels")]
 
-CANDIDATE = Candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4)
+CANDIDATE = candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4)
 LENET = NetworkSpec("lenet", 10, 1, (28, 28))
 STEP = Program(LENET, "sgd", 16)
 

@@ -16,8 +16,9 @@ from hpo import models
 from hpo.data import Dataset, Labelled
 from hpo.data.device import DeviceImages
 from hpo.errors import HpoError
-from hpo.export.metrics import ClassMetrics, Normalization, metrics, probabilities
-from hpo.export.metrics import test_metrics as measure_test_part
+from hpo.export.metrics import ClassMetrics, Normalization
+from hpo.export.scoring import metrics, probabilities
+from hpo.export.scoring import test_metrics as measure_test_part
 
 CLASSES = ("a", "b", "c")
 MEAN, STD = (0.2,), (0.3,)
@@ -224,7 +225,7 @@ def test_test_metrics_use_the_test_images_only(grey: bool) -> None:
 
 def test_no_other_module_reads_test_images() -> None:
     package = Path(hpo.__file__).parent
-    assert readers_of_test_images(package) == {"metrics.py"}
+    assert readers_of_test_images(package) == {"scoring.py"}
     # own.py checks what a user's function returns, arrays.py hashes and writes it.
     assert readers_of_test_images(package / "data") == {"dataset.py", "own.py", "arrays.py"}
 

@@ -1,0 +1,13 @@
+"""The hyperparameters and the seed with which a trial is trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The hyperparameters of a member with their defaults; `seed` initialises its weights and its dropout."""
+
+    params: Mapping[str, Any]
+    seed: int

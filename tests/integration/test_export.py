@@ -1,0 +1,114 @@
+"""The export of a trained study: what it reads from the artifact store, and what it leaves there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from support.artifacts import MemoryStore, away
+from support.small_worker import WorkerFactory, use_small_network
+from support.workloads import digits_workload
+
+from hpo.errors import ArtifactNameError, AwayError
+from hpo.export import export, scoring
+from hpo.export.bundle import load_bundle
+from hpo.export.metrics import Metrics
+from hpo.spec.study_spec import StudySpec
+from hpo.store.connection import Storage
+from hpo.study.study import Study
+from hpo.training.workload import Workload
+
+Export = Callable[[Path], Metrics]
+
+
+class Trained:
+    """A study that is fully trained, with its artifacts in memory."""
+
+    def __init__(self, storage: Storage, study: Study, workload: Workload) -> None:
+        self.storage, self.study, self.workload, self.artifacts = storage, study, workload, MemoryStore()
+
+    def export(self, directory: Path) -> Metrics:
+        return export.export_bundle(self.storage, self.study, self.workload, self.artifacts, directory)
+
+    def rename_weights(self, name: str) -> None:
+        statement = text("UPDATE hpo.trial SET weights = :name WHERE weights IS NOT NULL")
+        with self.storage.transaction() as connection:
+            connection.execute(statement, {"name": name})
+
+
+@pytest.fixture
+def trained(
+    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Trained:
+    use_small_network(monkeypatch)
+    full = {"pretrain": {"epochs": 1}, "finetune": {"epochs": 1}}
+    works = WorkerFactory(storage, spec, tmp_path)
+    worker = works(promotes=True, search={"trials": 1, "epochs": 1}, full=full, promotion={"top": 1})
+    worker.run()
+    trained = Trained(storage, worker.study, digits_workload(worker.study.spec))
+    for name in worker.settings.artifacts.list():
+        trained.artifacts.put(name, worker.settings.artifacts.get(name))
+    return trained
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """Record the scorings of the test images. A call in the list is made in the middle of the next one."""
+    calls: list[Callable[[], object]] = []
+    score = scoring.test_metrics
+
+    def test_metrics(*arguments: Any) -> Metrics:
+        if calls:
+            calls.pop()()
+        return score(*arguments)
+
+    monkeypatch.setattr(export, "test_metrics", test_metrics)
+    return calls
+
+
+def test_model_is_tested_once(trained: Trained, scored: list[Callable[[], object]], tmp_path: Path) -> None:
+    first = trained.export(tmp_path / "first")
+    (metrics,) = (name for name in trained.artifacts.files if name.endswith(".metrics.json"))
+    scored.append(lambda: pytest.fail("tested again"))
+    assert trained.export(tmp_path / "second").to_json() == first.to_json()
+    assert load_bundle(tmp_path / "second").metrics.to_json() == first.to_json()
+    del trained.artifacts.files[metrics]
+    with pytest.raises(pytest.fail.Exception, match="tested again"):
+        trained.export(tmp_path / "third")
+
+
+def test_two_exports_at_once_agree(
+    trained: Trained, scored: list[Callable[[], object]], tmp_path: Path
+) -> None:
+    before = set(trained.artifacts.files)
+    scored.append(lambda: trained.export(tmp_path / "inner"))
+    outer = trained.export(tmp_path / "outer")
+    assert load_bundle(tmp_path / "inner").metrics.to_json() == outer.to_json()
+    (new,) = trained.artifacts.files.keys() - before
+    assert new.endswith(".metrics.json")
+
+
+@pytest.mark.parametrize("operation", ["get", "list", "put"])
+def test_export_raises_while_the_store_is_away(trained: Trained, tmp_path: Path, operation: str) -> None:
+    trained.artifacts.before = lambda called, _name: away() if called == operation else None
+    with pytest.raises(AwayError, match="No space left on device"):
+        trained.export(tmp_path / "bundle")
+    trained.artifacts.before = lambda _called, _name: None
+    assert trained.export(tmp_path / "bundle").n == 360
+
+
+def test_missing_weights_are_reported_with_their_trial(trained: Trained, tmp_path: Path) -> None:
+    trained.artifacts.files.clear()
+    with pytest.raises(
+        AwayError, match=r"^cannot read the weights of trial 0 of 'small-full': trial-0000-\d+"
+    ):
+        trained.export(tmp_path / "bundle")
+
+
+def test_weights_outside_the_store_are_not_read(trained: Trained, tmp_path: Path) -> None:
+    trained.rename_weights("../../trial.safetensors")
+    with pytest.raises(ArtifactNameError, match=r"^artifact name '\.\./\.\./trial\.safetensors': must be "):
+        trained.export(tmp_path / "bundle")
