@@ -21,6 +21,7 @@ from hpo.store.connection import Storage, open_storage
 from hpo.study.status import status
 from hpo.training.workload import Workload
 from hpo.worker.context import WorkerSettings
+from hpo.worker.pack_training import PackTraining
 from hpo.worker.reporter import ANSWER_SECONDS
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
@@ -46,7 +47,7 @@ def search(setup: Setup, answer_seconds: float) -> dict[str, float]:
         worker = Worker(
             setup.storage,
             study,
-            setup.workload,
+            PackTraining(setup.workload),
             WorkerSettings(
                 f"benchmark-{answer_seconds}",
                 "cpu",

@@ -37,6 +37,7 @@ def replay(  # noqa: PLR0913
     bookkeeping are the real ones, on a temporary database. The regret is that of the best trial so far: 0 is
     the best cell of the table, 1 the median cell.
     """
+    import logging
     from dataclasses import asdict
 
     from hpo.cli.tables import replay_table
@@ -46,6 +47,7 @@ def replay(  # noqa: PLR0913
     from hpo.spec.study_spec import StudySpec
     from hpo.study.schedule import WIDTH
 
+    logging.getLogger("hpo.worker").setLevel(logging.WARNING)  # packs of a replay are not announced
     spec, curves = StudySpec.load(file), curve_table.read(table)
     epochs = spec.search.epochs
     curves.check(spec.space, epochs, str(file))

@@ -62,6 +62,7 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed_memory
     from hpo.worker.context import WorkerSettings
+    from hpo.worker.pack_training import PackTraining
     from hpo.worker.worker import Worker
 
     gc.freeze()
@@ -93,7 +94,7 @@ def run_worker(options: WorkerOptions) -> None:
     worker = Worker(
         storage,
         study,
-        workload,
+        PackTraining(workload),
         WorkerSettings(
             name=options.name or f"{socket.gethostname()}-{os.getpid()}",
             device=_usable_device(device, options.lifeline),

@@ -1,11 +1,12 @@
 """Replays: searches in simulated time whose trials read their curves from a table.
 
-Claim, sampler, pruner and promotion are the real ones, on a temporary Postgres.
+Each worker is a real `StudyLoop`, on a temporary Postgres. Only the training and the time are simulated.
 """
 
 import heapq
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,24 +16,31 @@ from uuid import uuid4
 
 from sqlalchemy import create_engine, text
 
-from hpo.simulate.curve_table import CurveTable, Run
+from hpo.simulate.curve_table import CurveTable
+from hpo.simulate.session import EveryFaultEnds, NoArtifacts, NoFiles, TableTrainer, nothing_beside
 from hpo.spec.study_spec import StudySpec
-from hpo.store.checkpoints import Checkpoint
 from hpo.store.connection import Storage, open_url
 from hpo.store.server import start_server, stop_server
 from hpo.study.create import create
 from hpo.study.promote import promote
-from hpo.study.schedule import WIDTH, ClaimRequest, LeasedTrial, claim
+from hpo.study.schedule import WIDTH
 from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point
+from hpo.worker.context import WorkerContext, WorkerSettings
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
-from hpo.worker.report_target import ReportTarget
-from hpo.worker.reporter import Reporter
+from hpo.worker.overhead import OverheadClock
+from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
+from hpo.worker.services import Services
+from hpo.worker.steps import Done, Wait
+from hpo.worker.study_loop import StudyLoop
 
 LEASE_SECONDS = 3600.0
 """By the real clock, long enough that no lease expires during a replay."""
+
+LIMITS = WorkerLimits(log_seconds=math.inf, loop=LoopLimits(join_seconds=math.inf))
+"""No trial loses its worker in a replay, so no pack looks for lost trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +112,17 @@ class _ImmediateOutbox(Outbox):
 
 
 @dataclass
-class _Search:
-    """A discrete-event simulation.
+class _Worker:
+    """A simulated worker. `loop` is None until the worker acts first."""
 
-    Each worker is an iterator over pauses: the seconds until it acts again, or None to wait until trials
-    leave their packs.
-    """
+    name: str
+    trainer: TableTrainer
+    loop: StudyLoop | None = None
+
+
+@dataclass
+class _Search:
+    """A discrete-event simulation. Each worker acts until an epoch takes time or no trial can be claimed."""
 
     storage: Storage
     study: Study
@@ -119,10 +132,9 @@ class _Search:
     _clock: float = 0.0
     _device_seconds: float = 0.0
     _epochs: int = 0
-    _running: int = 0
     _left: int = 0
-    _started: set[int] = field(default_factory=set)
-    _best: tuple[float, int, Point] | None = None
+    _points: dict[int, Point] = field(default_factory=dict)
+    _best: tuple[float, int] | None = None
 
     @property
     def has_completed(self) -> bool:
@@ -130,100 +142,82 @@ class _Search:
         return self._best is not None
 
     def run(self, workers: int) -> None:
-        """Simulate `workers` workers until no trial is open."""
-        turns, queue = count(), list[tuple[float, int, Iterator[float | None]]]()
-        idle = deque[Iterator[float | None]]()
+        """Simulate `workers` workers until no trial is open.
 
-        def resume(worker: Iterator[float | None], pause: float) -> None:
+        A worker without a claimable trial waits until trials leave their packs: no lease expires here, so
+        nothing else can make a claim succeed.
+        """
+        turns, queue, idle = count(), list[tuple[float, int, _Worker]](), deque[_Worker]()
+
+        def resume(worker: _Worker, pause: float) -> None:
             heapq.heappush(queue, (self._clock + pause, next(turns), worker))
 
         for index in range(workers):
             # Names of workers are unique per storage, and several replays may share a storage.
-            resume(self._serve(f"{self.study.name}-{index}", workers), 0.0)
+            trainer = TableTrainer(self.study.spec, self.table, self._points)
+            resume(_Worker(f"{self.study.name}-{index}", trainer), 0.0)
         while queue:
             self._clock, _, worker = heapq.heappop(queue)
             left = self._left
-            for pause in worker:
-                if pause is None:
-                    idle.append(worker)
-                else:
-                    resume(worker, pause)
-                break
+            if worker.loop is None:
+                worker.loop = self._begin(worker, workers)
+            pause = self._act(worker.loop, worker.trainer)
+            if isinstance(pause, float):
+                resume(worker, pause)
+            elif isinstance(pause, Wait):
+                idle.append(worker)
             for _ in range(min(self._left - left, len(idle))):
                 resume(idle.popleft(), 0.0)
 
-    def _serve(self, name: str, workers: int) -> Iterator[float | None]:
-        """Claim and train packs as `Worker.run` does.
-
-        Without a claimable trial the pause is None: no lease expires here, so a claim can only succeed after
-        a trial has left its pack.
-        """
-        LeaseRenewal(self.storage, WorkerEntry(name, self.study.name, "table"), LEASE_SECONDS).renew()
-        while True:
-            request = ClaimRequest(
-                stage="search", worker=name, width=self.width, lease_seconds=LEASE_SECONDS, fleet=workers
-            )
-            trials = claim(self.storage, self.study, request)
-            if trials:
-                yield from self._train(name, trials)
-            elif self._running:
-                yield None
-            else:
-                return
-
-    def _train(self, name: str, trials: list[LeasedTrial]) -> Iterator[float]:
-        """Train a pack as `TrialLoop.run` does."""
-        reporter = Reporter(
-            ReportTarget(self.storage, self.study, "search", name, "table"),
+    def _begin(self, worker: _Worker, workers: int) -> StudyLoop:
+        """Register a worker and return its loop."""
+        LeaseRenewal(self.storage, WorkerEntry(worker.name, self.study.name, "table"), LEASE_SECONDS).renew()
+        runtime = Runtime(clock=lambda: self._clock, limits=LIMITS)
+        settings = WorkerSettings(
+            worker.name,
+            "table",
+            NoArtifacts(),
+            width=self.width,
+            lease_seconds=LEASE_SECONDS,
+            fleet=workers,
+            fills=False,
+            trains_full=False,
+        )
+        services = Services(
+            worker.trainer,
+            EveryFaultEnds(),
+            NoFiles(),
             _ImmediateOutbox(),
-            clock=lambda: self._clock,
+            OverheadClock(runtime.clock),
+            lambda function: function(),
+            nothing_beside,
         )
-        reporter.add(trials)
-        self._running += len(trials)
-        self._started |= {trial.number for trial in trials}
-        runs = {trial.number: self.table.run(trial.point, trial.seed) for trial in trials}
-        points = {trial.number: trial.point for trial in trials}
-        members = {
-            trial.number: 0 if trial.checkpoint is None else trial.checkpoint.epoch for trial in trials
-        }
-        while members:
-            members = {number: epoch + 1 for number, epoch in members.items()}
-            results = [self._result(number, runs[number], epoch) for number, epoch in members.items()]
-            seconds = sum(result.seconds + result.evaluation_seconds for result in results)
-            yield seconds
-            leaving = reporter.report(results)
-            self._device_seconds += seconds
-            self._epochs += len(results)
-            if pausing := reporter.pop_pausing():
-                reporter.pause({number: Checkpoint(members[number], "nothing") for number in pausing})
-                leaving |= reporter.pop_leaving()
-            self._running -= len(leaving)
-            self._left += len(leaving)
-            for result in results:
-                if result.status == "finished":
-                    self._finish(result, points[result.member])
-            best = None if self._best is None else self._best[2]
-            self.moments.append(
-                Moment(self._clock, self._device_seconds, self._epochs, len(self._started), best)
-            )
-            members = {number: epoch for number, epoch in members.items() if number not in leaving}
-        reporter.close()
+        return StudyLoop(WorkerContext(self.storage, self.study, settings, runtime), services)
 
-    def _finish(self, result: EpochResult, point: Point) -> None:
-        """Update the best trial by the rule of `promote.best_trials`."""
-        candidate = (result.objective, result.member, point)
-        if self._best is None or candidate[:2] < self._best[:2]:
-            self._best = candidate
+    def _act(self, loop: StudyLoop, trainer: TableTrainer) -> float | Wait | Done:
+        """Take steps until an epoch is trained, and return its seconds; or return what else ends the turn."""
+        while True:
+            reported = trainer.take()
+            step = loop.step()
+            if reported:
+                self._count(reported, trainer.members)
+            if trainer.unreported:
+                return _seconds(trainer.unreported)
+            if isinstance(step, Done) or (isinstance(step, Wait) and not step.for_delivery):
+                return step
 
-    def _result(self, number: int, run: Run, epoch: int) -> EpochResult:
-        measured = run[epoch - 1]
-        last = epoch == self.study.spec.search.epochs
-        return EpochResult(
-            member=number,
-            epoch=epoch,
-            metrics=measured.metrics,
-            seconds=measured.seconds,
-            evaluation_seconds=measured.evaluation_seconds,
-            status="diverged" if not measured.is_finite else "finished" if last else "training",
-            kept_epoch=epoch,
-        )
+    def _count(self, results: Sequence[EpochResult], members: int) -> None:
+        """Count a reported epoch, after which the pack has `members` members left."""
+        self._device_seconds += _seconds(results)
+        self._epochs += len(results)
+        self._left += len(results) - members
+        for result in results:
+            if result.status == "finished":  # the rule of `promote.best_trials`
+                candidate = (result.objective, result.member)
+                self._best = candidate if self._best is None else min(self._best, candidate)
+        best = None if self._best is None else self._points[self._best[1]]
+        self.moments.append(Moment(self._clock, self._device_seconds, self._epochs, len(self._points), best))
+
+
+def _seconds(results: Sequence[EpochResult]) -> float:
+    return sum(result.seconds + result.evaluation_seconds for result in results)

@@ -5,6 +5,7 @@ from .async_evaluation import SideStream as SideStream
 from .batches import PhaseBatches as PhaseBatches
 from .member import MemberState as MemberState
 from .member import Progress as Progress
+from .memory import DeviceFaults as DeviceFaults
 from .memory import is_broken as is_broken
 from .memory import is_out_of_memory as is_out_of_memory
 from .memory import is_taken_by_others as is_taken_by_others

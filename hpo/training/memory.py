@@ -1,6 +1,7 @@
 """Errors of a device: memory that ran out, or a device that is broken."""
 
 import resource
+from dataclasses import dataclass
 
 import torch
 
@@ -52,6 +53,30 @@ def memory_used(device: str) -> str:
     free, total = torch.cuda.mem_get_info(device)
     peak = torch.cuda.max_memory_allocated(device)
     return f"{_mebibytes(peak)} used at most, {_mebibytes(free)} of {_mebibytes(total)} free"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFaults:
+    """The errors and the memory of one device. `device`: torch's name."""
+
+    device: str
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return is_out_of_memory(error)
+
+    def is_broken(self, error: Exception) -> bool:
+        return is_broken(error)
+
+    def is_taken_by_others(self) -> bool:
+        return is_taken_by_others(self.device)
+
+    def memory_used(self) -> str:
+        return memory_used(self.device)
+
+    def release_memory(self) -> None:
+        """Give memory that no tensor uses any more back to the device."""
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _mebibytes(size: int) -> str:

@@ -8,6 +8,7 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.member import MemberState
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
+from hpo.training.weights import Weights
 from hpo.values.candidate import Candidate
 
 
@@ -24,6 +25,10 @@ class Trainer:
         """Prepare the engine for packs of this recipe, before their first epoch: see `Engine.prepare`."""
         with self.runtime.interruptible():
             self.engine.prepare(self.recipe.batch_size, self.recipe.budget.phases)
+
+    def like(self) -> Weights:
+        """Return weights of the network, as an example of what a checkpoint holds."""
+        return self.task.new_pack([0]).weights
 
     def start(
         self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState] | None = None

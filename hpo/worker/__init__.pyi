@@ -2,6 +2,7 @@ from .context import WorkerSettings as WorkerSettings
 from .lease_renewal import LeaseRenewal as LeaseRenewal
 from .lease_renewal import WorkerEntry as WorkerEntry
 from .outbox import Outbox as Outbox
+from .pack_training import PackTraining as PackTraining
 from .pack_writer import FileCleanup as FileCleanup
 from .report_target import ReportTarget as ReportTarget
 from .reporter import Reporter as Reporter
@@ -9,6 +10,13 @@ from .runtime import CheckpointLimits as CheckpointLimits
 from .runtime import LoopLimits as LoopLimits
 from .runtime import Runtime as Runtime
 from .runtime import WorkerLimits as WorkerLimits
+from .services import Services as Services
+from .services import Training as Training
+from .session import Faults as Faults
+from .session import Session as Session
+from .session import Trainer as Trainer
+from .session import Trainers as Trainers
+from .study_loop import StudyLoop as StudyLoop
 from .trial_files import TrialFiles as TrialFiles
 from .trial_loop import TrialLoop as TrialLoop
 from .worker import Worker as Worker

@@ -9,7 +9,6 @@ from hpo.store.connection import Storage
 from hpo.study.schedule import WIDTH
 from hpo.study.study import Study
 from hpo.worker.runtime import Runtime
-from hpo.worker.trial_files import TrialFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,7 @@ class WorkerSettings:
     fills: the sampler suggests a whole pack at once, and queued trials take the places of members that
         leave. Suggestions one after another would use more results. None: True on an accelerator, which
         computes all members at once, and False on a CPU, where members take turns.
+    trains_full: whether the worker claims full trainings. Otherwise it ends when the search is finished.
     """
 
     name: str
@@ -38,6 +38,7 @@ class WorkerSettings:
     lease_seconds: float = LEASE_SECONDS
     fleet: int = 1
     fills: bool | None = None
+    trains_full: bool = True
 
     @property
     def fills_packs(self) -> bool:
@@ -52,7 +53,3 @@ class WorkerContext:
     study: Study
     settings: WorkerSettings
     runtime: Runtime
-
-    @property
-    def files(self) -> TrialFiles:
-        return TrialFiles(self.settings.artifacts)

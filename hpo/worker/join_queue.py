@@ -1,9 +1,7 @@
 """Claim trials that join a running pack."""
 
-import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from hpo.study.schedule import LeasedTrial
@@ -53,23 +51,6 @@ class JoinQueue:
         """Claim up to `room()` trials unless an earlier claim is under way."""
         self._next_look = self._clock()
         self.look(room)
-
-    @contextmanager
-    def looking(self, room: Callable[[], int]) -> Iterator[None]:
-        """Call `look` on a separate thread every `join_seconds` inside the block, before the first epoch."""
-        over = threading.Event()
-
-        def look_until_over() -> None:
-            while not over.wait(self._join_seconds):
-                self.look(room)
-
-        looker = threading.Thread(target=look_until_over, name="look for more trials", daemon=True)
-        looker.start()
-        try:
-            yield
-        finally:
-            over.set()
-            looker.join()
 
     def pop(self) -> list[LeasedTrial]:
         """Return the trials that join now, and remove them from the queue."""

@@ -56,6 +56,13 @@ class Outbox:
         """Whether the last attempt reached the storage."""
         return not self._failing
 
+    @property
+    def is_delivered(self) -> bool:
+        """Whether nothing waits for delivery."""
+        with self._changed:
+            self._raise()
+            return not self._queue
+
     def next_number(self) -> int:
         """Return a rising number for a delivery, by which the storage recognises a second attempt."""
         return next(self._numbers)

@@ -1,123 +1,148 @@
-"""Train one pack after another, and handle each kind of failure."""
+"""Train one pack after another, step by step, and handle each kind of failure."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from hpo.errors import HpoError, TrainingError
+from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
-from hpo.training.memory import is_broken, is_out_of_memory, is_taken_by_others, memory_used
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import PackKey, describe, pack_key
-from hpo.values.stage import STAGES, Stage
-from hpo.worker.checkpointer import Checkpointer
+from hpo.values.stage import Stage
 from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerContext
-from hpo.worker.lease_renewal import LeaseRenewal
-from hpo.worker.outbox import Outbox
-from hpo.worker.overhead import OverheadClock
-from hpo.worker.pack_writer import FileCleanup
 from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
-from hpo.worker.trainers import TrainerFactory
+from hpo.worker.services import Services
+from hpo.worker.steps import DONE, Done, Step
 from hpo.worker.trial_loop import LoopServices, PackSettings, TrialLoop
 
 log = logging.getLogger("hpo.worker")
 
 
+@dataclass(slots=True)
+class _Pack:
+    """The pack that is being trained. `loop` is None before the trainer has started."""
+
+    stage: Stage
+    key: PackKey
+    trials: Sequence[LeasedTrial]
+    reporter: Reporter
+    loop: TrialLoop | None = None
+
+    @property
+    def members(self) -> list[int]:
+        return [trial.number for trial in self.trials] if self.loop is None else self.loop.members
+
+
 class PackRunner:
     """Trains packs. A pack that runs out of memory is halved; code that raises fails the pack's trials."""
 
-    def __init__(
-        self,
-        context: WorkerContext,
-        claims: Claims,
-        trainers: TrainerFactory,
-        outbox: Outbox,
-        overhead: OverheadClock,
-    ) -> None:
+    def __init__(self, context: WorkerContext, claims: Claims, services: Services) -> None:
         self._context, self._settings, self._runtime = context, context.settings, context.runtime
         self._clock, self._limits = context.runtime.clock, context.runtime.limits
-        self._claims, self._trainers, self._outbox, self._overhead = claims, trainers, outbox, overhead
-        self._checkpointers = {
-            stage: Checkpointer(context.files, stage, self._clock, self._limits.checkpoints)
-            for stage in STAGES
-        }
+        self._claims, self._services, self._faults = claims, services, services.faults
+        self._pack: _Pack | None = None
         self._failures = 0
         self._next_log = 0.0
 
-    def run(self, stage: Stage, trials: Sequence[LeasedTrial], renewal: LeaseRenewal) -> None:
-        """Train these trials of one pack key until all of them have ended or are released.
+    @property
+    def is_running(self) -> bool:
+        """Whether a pack has begun and has not ended."""
+        return self._pack is not None
 
-        Raises `TrainingError` after `max_failures` packs in a row that raised. An error that breaks the
-        process or the device propagates.
-        """
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """The leases of the open trials of the pack, by the database's last answer."""
+        pack = self._pack  # once: the thread that renews leases reads it too
+        return () if pack is None else pack.reporter.leases
+
+    def begin(self, stage: Stage, trials: Sequence[LeasedTrial]) -> None:
+        """Begin a pack of these trials, which have one pack key."""
         key = pack_key(trials[0].point)
         titles = ", ".join(map(_title, trials))
         self._next_log = self._clock() + self._limits.log_seconds
         log.info("%s: training %s (%s, pack of %d)", stage, titles, describe(key), len(trials))
         reporter = self._reporter(stage)
         reporter.add(trials)
-        loop: TrialLoop | None = None
+        self._pack = _Pack(stage, key, trials, reporter)
+
+    def step(self) -> Step:
+        """Take a step of the pack; `Done` once all of its trials have ended or are released.
+
+        Raises `TrainingError` after `max_failures` packs in a row that raised. An error that breaks the
+        process or the device propagates. If anything is raised, the pack has ended.
+        """
+        pack = self._pack
+        assert pack is not None, "a pack has begun"
+        step: Step = DONE
+        try:
+            step = self._step(pack)
+        finally:
+            if isinstance(step, Done):
+                self._pack = None
+                pack.reporter.close()
+                self._services.overhead.exclude(pack.reporter.charged)
+        return step
+
+    def _step(self, pack: _Pack) -> Step:
         out_of_memory = False
-        with renewal.renewing(lambda: reporter.leases):
-            try:
-                loop = self._loop(stage, key, trials, reporter)
-                loop.run()
+        try:
+            if pack.loop is None:
+                pack.loop = self._loop(pack)
+            step = pack.loop.step()
+            if isinstance(step, Done):
                 self._failures = 0
-            except HpoError:
-                raise  # not the trials' fault: they are free once their leases expire or this process ends
-            except Exception as error:
-                out_of_memory = is_out_of_memory(error)
-                if is_broken(error) or (out_of_memory and loop is None):
-                    raise  # this process cannot compute any more; another one takes over
-                if out_of_memory and loop is not None:
-                    self._handle_out_of_memory(error, (stage, key), loop, reporter)
-                else:
-                    members = [trial.number for trial in trials] if loop is None else loop.members
-                    self._fail(error, stage, members, reporter)
-            finally:
-                reporter.close()
-                self._overhead.exclude(reporter.charged)
-        del loop
-        if out_of_memory and torch.device(self._settings.device).type == "cuda":
-            torch.cuda.empty_cache()  # only now: the exception held on to what had been allocated
+            return step
+        except HpoError:
+            raise  # not the trials' fault: they are free once their leases expire or this process ends
+        except Exception as error:
+            out_of_memory = self._faults.is_out_of_memory(error)
+            if self._faults.is_broken(error) or (out_of_memory and pack.loop is None):
+                raise  # this process cannot compute any more; another one takes over
+            if out_of_memory and pack.loop is not None:
+                self._handle_out_of_memory(error, pack, pack.loop)
+            else:
+                self._fail(error, pack)
+        if out_of_memory:
+            pack.loop = None
+            self._faults.release_memory()  # only now: the exception held on to what had been allocated
+        return DONE
 
     def _reporter(self, stage: Stage) -> Reporter:
-        files, settings = self._context.files, self._settings
+        settings = self._settings
         return Reporter(
             ReportTarget(self._context.storage, self._context.study, stage, settings.name, settings.device),
-            self._outbox,
-            FileCleanup(partial(files.delete_checkpoints_of, stage), files.delete_checkpoints),
+            self._services.outbox,
+            self._services.files.cleanup(stage),
             self._clock,
             self._limits.loop.answer_seconds,
         )
 
-    def _loop(
-        self, stage: Stage, key: PackKey, trials: Sequence[LeasedTrial], reporter: Reporter
-    ) -> TrialLoop:
+    def _loop(self, pack: _Pack) -> TrialLoop:
+        stage, key = pack.stage, pack.key
         services = LoopServices(
-            reporter,
-            self._outbox,
-            self._checkpointers[stage],
+            pack.reporter,
+            self._services.outbox,
+            self._services.files.checkpoints(stage),
             partial(self._claims.claim_more, stage, key),
+            self._services.beside,
             partial(self._log_progress, stage),
         )
-        pack = PackSettings(stage, self._claims.width(stage, key), self._settings.fills_packs)
-        return TrialLoop(self._trainers.make(stage, key), trials, pack, services, self._runtime)
+        settings = PackSettings(stage, self._claims.width(stage, key), self._settings.fills_packs)
+        trainer = self._services.trainers.make(stage, key)
+        return TrialLoop(trainer, pack.trials, settings, services, self._runtime)
 
-    def _handle_out_of_memory(
-        self, error: Exception, kind: tuple[Stage, PackKey], loop: TrialLoop, reporter: Reporter
-    ) -> None:
+    def _handle_out_of_memory(self, error: Exception, pack: _Pack, loop: TrialLoop) -> None:
         """Put the trials back into the queue as of their last whole epoch, and halve later packs.
 
         A trial that does not fit alone fails. Raises `TrainingError` instead if other processes fill the
-        device: then the fault is not the trial's. `kind`: stage and pack key of the pack.
+        device: then the fault is not the trial's.
         """
-        (stage, key), device = kind, self._settings.device
-        used, width = memory_used(device), loop.width
+        stage, key, device = pack.stage, pack.key, self._settings.device
+        used, width = self._faults.memory_used(), loop.width
         if width > 1:
             self._claims.limit_width(stage, key, width // 2)
             log.warning(
@@ -131,17 +156,17 @@ class PackRunner:
             )
             loop.suspend()
             return
-        if is_taken_by_others(device):
+        if self._faults.is_taken_by_others():
             loop.suspend()
             raise TrainingError(f"{device} has no memory for a trial: others use it ({used})") from error
         reason = f"out of memory: alone at {describe(key)} it needs more than {device} has ({used})"
         log.error("%s: %s", stage, reason)
-        reporter.fail(error, loop.members, reason)
+        pack.reporter.fail(error, loop.members, reason)
 
-    def _fail(self, error: Exception, stage: Stage, members: Sequence[int], reporter: Reporter) -> None:
+    def _fail(self, error: Exception, pack: _Pack) -> None:
         self._failures += 1
-        log.error("%s: training %s failed", stage, ", ".join(map(str, members)), exc_info=error)
-        reporter.fail(error, members)
+        log.error("%s: training %s failed", pack.stage, ", ".join(map(str, pack.members)), exc_info=error)
+        pack.reporter.fail(error, pack.members)
         if self._failures == self._limits.max_failures:
             raise TrainingError(f"{self._failures} packs in a row failed; the last: {error}") from error
 

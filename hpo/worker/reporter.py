@@ -128,29 +128,20 @@ class Reporter:
     def flush(self, seconds: float) -> bool:
         """Wait for all deliveries, but not while the storage is away; return whether all are delivered.
 
-        A storage that gives no answer within `seconds` counts as away. Charges the wait to the open trials.
+        A storage that gives no answer within `seconds` counts as away. Charges the wait to the trials that
+        are open at its start.
         """
-        return self._timed(partial(self._outbox.flush, seconds))
-
-    def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds` for all deliveries, also in an outage; return whether all are delivered.
-
-        Charges the wait to the open trials.
-        """
-        return self._timed(partial(self._outbox.wait, seconds))
-
-    def _timed(self, wait: Callable[[], bool]) -> bool:
-        """Return the result of `wait`, and charge its time to the trials that are open at its start."""
         start, numbers = self._clock(), list(self._trials.open)
-        delivered = wait()
+        delivered = self._outbox.flush(seconds)
         if numbers:
             self.spend("database", self._clock() - start, numbers)
         return delivered
 
     def close(self) -> None:
         """Charge the device seconds since the last report."""
-        delivery = self._outbox.next_number()
-        self._outbox.post(partial(self._writer.write_seconds, delivery, self._take_uncharged()))
+        if seconds := self._take_uncharged():
+            delivery = self._outbox.next_number()
+            self._outbox.post(partial(self._writer.write_seconds, delivery, seconds))
 
     def _take_uncharged(self) -> dict[int, dict[str, float]]:
         """Return the uncharged seconds by trial id, each once."""

@@ -1,26 +1,29 @@
-"""Train one pack, from its claim to the end of its last trial."""
+"""Train one pack, from its claim to the end of its last trial, step by step."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState
-from hpo.training.session import PackSession
-from hpo.training.trainer import Trainer
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage
-from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.interruption import StopRequested
 from hpo.worker.join_queue import ClaimMore, JoinQueue
 from hpo.worker.outbox import Outbox
 from hpo.worker.reporter import Reporter
 from hpo.worker.runtime import Runtime
+from hpo.worker.session import Session, State, Trainer
+from hpo.worker.steps import AGAIN, DONE, Step, Wait
+from hpo.worker.study_files import Checkpoints
 
 log = logging.getLogger("hpo.worker")
+
+Beside = Callable[[Callable[[], object]], AbstractContextManager[object]]
+"""Return a context in which a function is called now and then, beside the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +41,28 @@ class PackSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoopServices:
-    """The collaborators of a trial loop, besides the trainer."""
+    """The collaborators of a trial loop, besides the trainer.
+
+    `beside`: the context of a long preparation, in which the loop looks for more trials.
+    """
 
     reporter: Reporter
     outbox: Outbox
-    checkpointer: Checkpointer
+    checkpoints: Checkpoints
     claim_more: ClaimMore
+    beside: Beside
     log_progress: Callable[[Sequence[EpochResult]], None]
 
 
 class TrialLoop:
-    """The loop around a `PackSession`: epochs, reports, checkpoints, and trials that join or leave.
+    """The loop around a `Session`: epochs, reports, checkpoints, and trials that join or leave.
 
-    `run` returns once every trial has ended, paused or lost its lease, and all reports are delivered. If
-    `stop` is set, `run` saves the trials and puts them back into the queue. An exception of an epoch
-    propagates; the session is as before that epoch.
+    The driver calls `step` until it returns `Done`: every trial has ended, paused or lost its lease, and all
+    reports are delivered. If `stop` is set, the loop saves the trials and puts them back into the queue
+    first. An exception of an epoch propagates; the session is as before that epoch.
+
+    Training an epoch and reporting it are two steps. The loop knows no thread but that of the outbox, and
+    never sleeps. It waits for the outbox alone: for the answer to a report, and when it suspends the trials.
     """
 
     def __init__(
@@ -63,15 +73,16 @@ class TrialLoop:
         services: LoopServices,
         runtime: Runtime,
     ) -> None:
-        self._trainer, self._pack = trainer, pack
+        self._trainer, self._pack, self._beside = trainer, pack, services.beside
         self._reporter, self._outbox = services.reporter, services.outbox
-        self._checkpointer, self._log_progress = services.checkpointer, services.log_progress
+        self._checkpoints, self._log_progress = services.checkpoints, services.log_progress
         self._stop, self._clock, self._limits = runtime.stop, runtime.clock, runtime.limits.loop
         self._joining = JoinQueue(services.claim_more, services.reporter, services.outbox, runtime)
         self._joining.add(trials)
         self._saved_epochs: dict[int, int] = {}  # the epoch of the last checkpoint, by number
         self._unsaved: dict[int, EpochResult] = {}  # finished trials whose weights are not written yet
-        self._session: PackSession = trainer.start(_candidates(trials), self._load_states(trials))
+        self._session: Session = trainer.start(_candidates(trials), self._load_states(trials))
+        self._next: Callable[[], Step] = self._prepare
 
     @property
     def members(self) -> list[int]:
@@ -82,16 +93,13 @@ class TrialLoop:
     def width(self) -> int:
         return len(self.members)
 
-    def run(self) -> None:
+    def step(self) -> Step:
+        """Prepare, train an epoch, report one, or retry what has failed; return what to do next."""
         try:
-            with self._joining.looking(self._room):
-                self._trainer.prepare()
-            while not self._stop.is_set() and self._step():
-                pass
+            return self._next()
         except StopRequested:
             self._stop.set()
-        if self._stop.is_set():
-            self.suspend()
+            return self._end()
 
     def suspend(self) -> None:
         """Save the trials as of their last whole epoch, and put them back into the queue."""
@@ -99,35 +107,69 @@ class TrialLoop:
         self._reporter.release()
         self._outbox.wait(self._limits.release_seconds)
 
-    def _step(self) -> bool:
-        """Train an epoch, retry unsaved weights, or wait for the outbox; return whether work is left."""
+    # The steps
+
+    def _prepare(self) -> Step:
+        with self._beside(self._look):
+            self._trainer.prepare()
+        return self._then(self._train)
+
+    def _train(self) -> Step:
+        """Train an epoch, or find out what a pack without members waits for."""
+        if self._stop.is_set():
+            return self._end()
         self._admit()
         if self.members:
-            self._train()
-            return True
+            width, results = self.width, self._session.epoch()
+            return self._then(partial(self._report_epoch, results, width))
         if self._unsaved:
-            self._stop.wait(self._limits.retry_seconds)
-            self._report([])
-            return True
-        return not self._outbox.wait(self._limits.retry_seconds) or bool(self._joining)
+            return self._then(self._retry, Wait(self._limits.retry_seconds))
+        return self._then(self._finish, Wait(self._limits.retry_seconds, for_delivery=True))
 
-    def _train(self) -> None:
-        """Train and report one epoch."""
-        width, results = self.width, self._session.epoch()
+    def _report_epoch(self, results: Sequence[EpochResult], width: int) -> Step:
+        """Report an epoch of `width` members, and fill the places of those that leave."""
         self._log_progress(results)
         self._report(results)
-        if self._pack.fills and 0 < self.width < width:
-            self._fill()
-        # A checkpoint counts once the database has its name, so none is written while the database is away.
-        if self._checkpointer.is_due and self._outbox.reachable and not self._stop.is_set():
-            self._save()
+        may_fill = self._pack.fills and self._outbox.reachable and not self._stop.is_set()
+        if may_fill and 0 < self.width < width:
+            self._joining.look_now(self._room)
+            filled = partial(self._filled, self._clock(), list(self._reporter.open))
+            return self._then(filled, Wait(self._limits.fill_seconds, for_delivery=True))
+        self._save_if_due()
+        return self._then(self._train)
+
+    def _filled(self, start: float, waited: Sequence[int]) -> Step:
+        """Charge the wait since `start` to the trials that were open then."""
+        self._reporter.spend("database", self._clock() - start, waited)
+        self._save_if_due()
+        return self._then(self._train)
+
+    def _retry(self) -> Step:
+        self._report([])
+        return self._then(self._train)
+
+    def _finish(self) -> Step:
+        if self._outbox.is_delivered and not self._joining:
+            return self._end()
+        return self._then(self._train)
+
+    def _then(self, following: Callable[[], Step], step: Step = AGAIN) -> Step:
+        self._next = following
+        return step
+
+    def _end(self) -> Step:
+        if self._stop.is_set():
+            self.suspend()
+        return DONE
+
+    # Their parts
 
     def _report(self, results: Sequence[EpochResult]) -> None:
         """Report an epoch. A full training is reported as finished only after its weights are written."""
         if self._pack.stage == "full":
             self._unsaved |= {result.member: result for result in results if result.status == "finished"}
         # First the results that need no file, so that they are on record if writing the weights fails.
-        self._joining.look(self._room)
+        self._look()
         self._drop(self._reporter.report([r for r in results if r.member not in self._unsaved]))
         saved = self._save_weights()
         if saved:
@@ -140,7 +182,7 @@ class TrialLoop:
         saved, start = {}, self._clock()
         for number in self._unsaved:
             trial = self._joining.trials[number]
-            name = self._checkpointer.save_weights(trial, self._session.weights(number))
+            name = self._checkpoints.save_weights(trial, self._session.weights(number))
             if name is None:
                 break
             saved[number] = name
@@ -152,18 +194,23 @@ class TrialLoop:
         """Pause members at a rung. A member that cannot be saved trains on."""
         start = self._clock()
         states = partial(self._session.states, numbers)
-        saved = self._checkpointer.save(self._joining.trials, states, {})
+        saved = self._checkpoints.save(self._joining.trials, states, {})
         self._reporter.spend("checkpoints", self._clock() - start, list(numbers))
         if saved:
             self._reporter.pause(saved)
             self._drop(saved)
+
+    def _save_if_due(self) -> None:
+        # A checkpoint counts once the database has its name, so none is written while the database is away.
+        if self._checkpoints.is_due and self._outbox.reachable and not self._stop.is_set():
+            self._save()
 
     def _save(self, seconds: float = float("inf")) -> None:
         """Write and record the checkpoints of all members. Start no new file after `seconds`."""
         start, members = self._clock(), self.members
         if not members:
             return
-        saved = self._checkpointer.save(
+        saved = self._checkpoints.save(
             self._joining.trials, self._session.states, self._saved_epochs, seconds
         )
         self._reporter.spend("checkpoints", self._clock() - start, members)
@@ -171,17 +218,15 @@ class TrialLoop:
             self._saved_epochs |= {number: checkpoint.epoch for number, checkpoint in saved.items()}
             self._reporter.save(saved)
 
-    def _fill(self) -> None:
-        """Let other trials take the places of members that have left."""
-        if self._outbox.reachable and not self._stop.is_set():
-            self._joining.look_now(self._room)
-            self._reporter.wait(self._limits.fill_seconds)
-
     def _drop(self, numbers: Collection[int]) -> None:
         self._session.drop(numbers)
         for number in numbers:
             self._unsaved.pop(number, None)
             self._saved_epochs.pop(number, None)
+
+    def _look(self) -> None:
+        """Look for trials that may join, if it is time."""
+        self._joining.look(self._room)
 
     def _room(self) -> int:
         """Return the number of trials that may join."""
@@ -204,9 +249,9 @@ class TrialLoop:
         log.info("%s: joined by %s", self._pack.stage, ", ".join(str(trial.number) for trial in trials))
         self._session.join(_candidates(trials), self._load_states(trials))
 
-    def _load_states(self, trials: Sequence[LeasedTrial]) -> dict[int, MemberState]:
+    def _load_states(self, trials: Sequence[LeasedTrial]) -> Mapping[int, State]:
         """Return the states that trials resume from, by number."""
-        states = self._checkpointer.load(trials, lambda: self._trainer.task.new_pack([0]).weights)
+        states = self._checkpoints.load(trials, self._trainer.like)
         self._saved_epochs |= {
             trial.number: trial.checkpoint.epoch
             for trial in trials

@@ -31,6 +31,7 @@ from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
 from hpo.worker.context import WorkerSettings
+from hpo.worker.pack_training import PackTraining
 from hpo.worker.worker import Worker
 
 OURS = {
@@ -275,7 +276,7 @@ def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp
     Worker(
         restored,
         study,
-        digits_workload(study.spec),
+        PackTraining(digits_workload(study.spec)),
         WorkerSettings("w", "cpu", FolderStore(tmp_path / "study")),
     ).run()
     after = rows(restored, study)

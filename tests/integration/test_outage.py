@@ -43,6 +43,7 @@ from hpo.values.epoch import EpochResult
 from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerSettings
 from hpo.worker.outbox import Outbox
+from hpo.worker.pack_training import PackTraining
 from hpo.worker.worker import Worker
 
 SpecOf = Callable[..., StudySpec]
@@ -97,7 +98,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         small = {"data": DIGITS, "space": {"batch_size": 16}, "search": {"trials": 2, "epochs": EPOCHS}}
         study = create(storage, spec(**{**small, **changes}), "test").study
         options = WorkerSettings("w", "cpu", FolderStore(tmp_path / "study"), width=width, promotes=promotes)
-        return Worker(storage, study, digits_workload(study.spec), options, patient_runtime())
+        return Worker(storage, study, PackTraining(digits_workload(study.spec)), options, patient_runtime())
 
     return made
 
@@ -390,7 +391,9 @@ def test_worker_stopped_in_an_outage_ends_in_time(shell: Shell, storage: Storage
     # The next one carries on; of what could not be told, nothing stands in its way.
     execute(storage, "UPDATE hpo.lease SET seconds = 0, expires = now()")
     artifacts = FolderStore(shell.folder / "home" / "artifacts" / study.artifacts_name)
-    Worker(storage, study, digits_workload(study.spec), WorkerSettings("next", "cpu", artifacts)).run()
+    Worker(
+        storage, study, PackTraining(digits_workload(study.spec)), WorkerSettings("next", "cpu", artifacts)
+    ).run()
     for row in rows(storage, study):
         assert (row.state.name, row.record.worker) == ("COMPLETE", "next")
         assert epochs(storage, row.trial_id) == list(range(1, 21))

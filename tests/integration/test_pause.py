@@ -247,7 +247,7 @@ def test_old_owner_cannot_pause_a_trial(
     expire_leases(storage)
     new = pauses("two").claim()
     old.pause({t.number: Checkpoint(1, f"old-{t.number}") for t in trials})
-    assert old.wait(30)
+    assert outbox.wait(30)
     assert sorted(replaced) == sorted(f"old-{t.number}" for t in trials)  # no longer needed
     assert trainer.paused() == {}
     assert pauses("two").train(new) == {t.number: 1 for t in new}
@@ -375,6 +375,6 @@ def test_report_delivered_twice_still_pauses_the_trial(
     trials = trainer.claim()
     pack = reporter(target(storage, trainer.study), trials, outbox, cleanup=FileCleanup(ended=die_once))
     pack.report([result(trial.number, loss(trial.point), 1) for trial in trials])
-    assert pack.wait(30)
+    assert outbox.wait(30)
     assert len(attempts) == 2
     assert pack.pop_pausing() == {trial.number for trial in trials}

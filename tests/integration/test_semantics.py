@@ -57,6 +57,7 @@ from hpo.values.space import Point, cell
 from hpo.worker.context import WorkerSettings
 from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
 from hpo.worker.outbox import Outbox
+from hpo.worker.pack_training import PackTraining
 from hpo.worker.reporter import Reporter
 from hpo.worker.worker import Worker
 
@@ -140,7 +141,7 @@ def worker(storage: Storage, spec: SpecOf, tmp_path: Path) -> WorkerOf:
         small = {"data": DIGITS, "space": ONE_PACK, "search": {"trials": 3, "epochs": 3}, **changes}
         study = create(storage, spec(**small), "test").study
         settings = WorkerSettings("w", "cpu", FolderStore(tmp_path / "study"))
-        return Worker(storage, study, digits_workload(study.spec), settings, patient_runtime())
+        return Worker(storage, study, PackTraining(digits_workload(study.spec)), settings, patient_runtime())
 
     return made
 

@@ -46,6 +46,7 @@ from hpo.study.status import status
 from hpo.study.stored import remove
 from hpo.training.pack import Pack
 from hpo.worker.context import WorkerSettings
+from hpo.worker.pack_training import PackTraining
 from hpo.worker.runtime import Runtime
 from hpo.worker.worker import Worker
 
@@ -78,7 +79,7 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
         options = WorkerSettings(
             "w", "cpu", FolderStore(tmp_path / "study"), promotes=promotes, width=width, fills=fills
         )
-        return Worker(storage, study, workload, options, patient_runtime())
+        return Worker(storage, study, PackTraining(workload), options, patient_runtime())
 
     return worker
 

@@ -27,6 +27,7 @@ from hpo.training.pack import Pack
 from hpo.training.workload import Workload
 from hpo.values.stage import Stage
 from hpo.worker.context import WorkerSettings
+from hpo.worker.pack_training import PackTraining
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits
 from hpo.worker.worker import Worker
 from support.artifacts import folder_of
@@ -116,7 +117,7 @@ class WorkerFactory:
         return Worker(
             self.storage,
             study,
-            self._workload,
+            PackTraining(self._workload),
             WorkerSettings(worker, "cpu", store, **options),
             runtime or Runtime(limits=self.limits),
         )
