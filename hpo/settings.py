@@ -66,6 +66,18 @@ class Settings(BaseSettings):
             name = f"HPO_{str(mistake['loc'][0]).upper()}"
             raise InputError(f"{name}: {mistake['msg']}; it is {os.environ[name]!r}") from error
 
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that give another process these settings; those that are unset are empty.
+
+        The password of the storage is in them.
+        """
+        variables = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            variables[f"HPO_{name.upper()}"] = "" if text is None else str(text)
+        return variables
+
     @cached_property
     def data_path(self) -> Path:
         """Return the folder of the image data sets."""

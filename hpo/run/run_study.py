@@ -1,25 +1,27 @@
-"""A whole study: search, promotion, full training, export."""
+"""A whole study: search, promotion, full training, export.
+
+This process waits for others most of the time. It imports no torch and holds no images.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from hpo.artifacts.registry import open_artifacts
-from hpo.export.bundle import load_bundle
-from hpo.export.export import export_bundle, is_exported
 from hpo.export.metrics import Metrics
-from hpo.run.retry import AWAY_SECONDS, until_readable, until_storage_answers
+from hpo.run.child import run_in_child
+from hpo.run.retry import until_storage_answers
 from hpo.settings import Settings
+from hpo.spec.identity import Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_storage
-from hpo.study.best import best_params
 from hpo.study.create import create
 from hpo.study.lifecycle import Stopped, stopped
 from hpo.study.promote import promote
 from hpo.study.study import Study
-from hpo.training.workload import checked_workload
 from hpo.values.wording import counted
 
 log = logging.getLogger("hpo.run")
@@ -54,11 +56,11 @@ def run_study(
     `source` names the study file in messages. `bundle` is the folder of the exported model; by default it is
     below the artifacts of the study. Raises `HpoError`.
     """
-    workload = checked_workload(spec, settings, source)
+    identity = run_in_child("check", settings, spec=spec.to_json(), source=source)
     storage = open_storage(settings)
-    creation = create(storage, spec, source, workload.identity)
+    creation = create(storage, spec, source, Identity.from_attributes(identity))
     study = creation.study
-    artifacts = open_artifacts(settings, study.artifacts_name)
+    open_artifacts(settings, study.artifacts_name)  # a wrong location is refused before anything is trained
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
     trained = train(storage, study)
@@ -66,15 +68,6 @@ def run_study(
     if mark is not None:
         return StudyRun(storage, study, mark, None)
     until_storage_answers(lambda: promote(storage, study))  # raises where no trial can be promoted
-    best = until_storage_answers(lambda: best_params(storage, study, "full"))
     directory = bundle or Path(settings.artifacts_location, study.artifacts_name, "bundle")
-    if not trained and is_exported(study, best, directory):
-        log.info("nothing to do: every trial is finished and the best model is exported")
-        metrics = load_bundle(directory).metrics
-    else:
-        log.info("testing the best model on the test images")
-        export = partial(export_bundle, storage, study, workload, artifacts, directory)
-        # Weights that were written just now are worth waiting for.
-        seconds = AWAY_SECONDS if trained else 0.0
-        metrics = until_readable(lambda: until_storage_answers(export), seconds)
-    return StudyRun(storage, study, None, Exported(metrics, directory))
+    metrics = run_in_child("export", settings, study=study.name, directory=str(directory), trained=trained)
+    return StudyRun(storage, study, None, Exported(TypeAdapter(Metrics).validate_python(metrics), directory))

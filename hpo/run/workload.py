@@ -1,5 +1,8 @@
 """The workload of a stored study on this machine."""
 
+from hpo.data import Dataset
+from hpo.data.arrays import find_mapped, open_mapped
+from hpo.run.child import run_in_child
 from hpo.settings import Settings
 from hpo.study.study import Study
 from hpo.training.workload import Workload
@@ -11,7 +14,17 @@ def study_workload(study: Study, settings: Settings) -> Workload:
     Raises `ConflictError` if the data or the code of the network on this machine are others, DataError if the
     data are missing or damaged, and ModelError if the network cannot be imported.
     """
-    hashes = study.identity.data
-    workload = Workload.open(study.spec, settings, None if hashes is None else hashes.content)
+    workload = Workload(study.spec, _dataset(study, settings))
     study.check(workload.identity, f"study {study.name!r}")
     return workload
+
+
+def _dataset(study: Study, settings: Settings) -> Dataset:
+    name, hashes = study.spec.data.name, study.identity.data
+    content = None if hashes is None else hashes.content
+    folders = settings.data_path, settings.arrays_path
+    dataset = find_mapped(name, *folders, content)
+    if dataset is not None:
+        return dataset
+    # A child reads the files or calls the user's function, so that this process never holds a copy.
+    return open_mapped(name, *folders, run_in_child("arrays", settings, name=name, content=content))

@@ -86,7 +86,8 @@ def test_unreachable_storage_is_reported_in_one_line(shell: Shell, url: str, cod
     elsewhere = Shell(shell.folder, {"HPO_STORAGE_URL": url})
     assert_one_line(elsewhere.hpo("run", "small.toml", expect=code).stderr, message)
     assert {path.name for path in shell.folder.iterdir()} == {"small.toml", "home"}
-    assert {path.name for path in (shell.folder / "home").iterdir()} == {"programs"}
+    # The images may have been read and mapped, which helps the next try.
+    assert {path.name for path in (shell.folder / "home").iterdir()} - {"arrays"} == {"programs"}
 
 
 def test_wrong_password_is_reported_and_not_printed(shell: Shell, tcp_postgres: URL) -> None:

@@ -1,4 +1,4 @@
-"""Bookkeeping commands never load torch: it takes seconds and half a gigabyte."""
+"""Bookkeeping commands and launchers never load torch: it takes seconds and half a gigabyte."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomli_w
 from sqlalchemy import URL
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_url
 from hpo.study.create import create
+from hpo.study.lifecycle import stop
+from hpo.values.stage import STAGES
 
 CODE = """
 import sys
@@ -22,7 +25,8 @@ try:
     main()
 except SystemExit as end:
     code = end.code
-assert "torch" not in sys.modules, "torch is loaded"
+heavy = {"torch", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
 sys.exit(code)
 """
 
@@ -48,12 +52,42 @@ def test_bookkeeping_command_does_not_load_torch(
     storage = open_url(database)
     create(storage, spec(), "test")
     storage.engine.dispose()
+    done = run(command, database, tmp_path)
+    assert done.returncode == code, done.stderr
+
+
+RUN, WORKERS = "run small.toml --gpus cpu", "workers small --gpus cpu"
+
+
+@pytest.mark.parametrize(("command", "sampler"), [(RUN, "tpe"), (RUN, "gp"), (WORKERS, "random")])
+def test_launcher_does_not_load_torch(
+    command: str, sampler: str, database: URL, spec: Callable[..., StudySpec], tmp_path: Path
+) -> None:
+    stored = spec(sampler={"name": sampler})
+    (tmp_path / "small.toml").write_text(tomli_w.dumps(stored.to_json()))
+    storage = open_url(database)
+    stop(storage, create(storage, stored, "test").study, STAGES)  # so that no worker starts
+    storage.engine.dispose()
+    done = run(command, database, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "stopped by hand; to go on" in done.stderr
+
+
+def test_end_of_a_launcher_needs_no_torch() -> None:
+    """A launcher imports this once its study is finished."""
+    code = (
+        "import sys, hpo.cli.tables, hpo.export.metrics; assert not {'torch', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def run(command: str, database: URL, folder: Path) -> subprocess.CompletedProcess[str]:
     url = database.set(drivername="postgresql").render_as_string(hide_password=False)
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", CODE, *command.split()],
-        env={"HPO_STORAGE_URL": url, "HPO_HOME": str(tmp_path), "PATH": ""},
+        env={"HPO_STORAGE_URL": url, "HPO_HOME": str(folder), "PATH": ""},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == code, done.stderr

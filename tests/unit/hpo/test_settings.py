@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from hpo.errors import InputError
 from hpo.settings import Settings, child_environment, visible_devices
@@ -80,6 +80,15 @@ def test_storage_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in repr(settings)
     assert settings.storage_url is not None
     assert settings.storage_url.get_secret_value() == "postgresql://me:secret@host/db"
+
+
+def test_environment_gives_another_process_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = SecretStr("postgresql://me:secret@host/db")
+    settings = Settings(storage_url=url, home=Path("~/a b"), lease_seconds=5)
+    monkeypatch.setenv("HPO_ARTIFACTS", "/inherited")
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment() == settings
 
 
 def test_settings_are_frozen() -> None:

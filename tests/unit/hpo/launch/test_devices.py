@@ -41,7 +41,8 @@ def pinned(made: list[Slot]) -> list[str]:
 def test_gpus_are_counted_only_on_machines_with_a_driver(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    (tmp_path / "torch.py").write_text("class cuda:\n    device_count = lambda: 3\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # another process counts
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver = tmp_path / "driver"
     monkeypatch.setattr(devices, "DRIVERS", ("/nowhere", str(driver)))

@@ -1,0 +1,118 @@
+"""Run a job in a short-lived process of its own: `python -m hpo.run.jobs`.
+
+A launcher lives as long as its study, and a worker for hours. What needs torch or all images for seconds only
+runs in a process that gives its memory back at its end. Request and answer are one line of JSON each, on the
+child's standard input and output. The input stays open as the child's lifeline.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from hpo import errors
+from hpo.data import dataset
+from hpo.errors import HpoError
+from hpo.models import registry
+from hpo.settings import Settings, child_environment
+
+GRACE_SECONDS = 2.0
+"""Time that a child gets to end by itself, after its answer or after SIGTERM."""
+
+EXPECTED = (HpoError, dataset.DataError, registry.ModelError)
+"""Errors whose message is for the user."""
+
+KINDS = {
+    kind.__name__: kind
+    for module in (errors, dataset, registry)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, EXPECTED)
+}
+
+
+class ChildTraceback(Exception):  # noqa: N818 - it carries the traceback of the error that it causes
+    """The traceback of an error in a child process, as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def run_in_child(job: str, settings: Settings, **arguments: Any) -> Any:
+    """Return the result of a job of `hpo.run.jobs`, which gets these settings and plain arguments.
+
+    Raises the error of `EXPECTED` that the job raised, KeyboardInterrupt if the child was interrupted, and
+    `HpoError` if the child ended without an answer. The output of the job goes to standard error.
+    """
+    request = {"job": job, "arguments": arguments, "level": logging.getLogger("hpo").getEffectiveLevel()}
+    with subprocess.Popen(
+        [sys.executable, "-m", "hpo.run.jobs"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(**settings.to_environment()),
+        # An interrupt from the terminal is for this process, which then ends the child.
+        start_new_session=True,
+    ) as process:
+        try:
+            line = _ask(process, json.dumps(request))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS if line else None)
+        finally:
+            _end(process)
+    if not line:
+        raise _unanswered(job, process.returncode)
+    answer = json.loads(line)
+    if "error" in answer:
+        raise decode_error(answer["error"])
+    return answer["result"]
+
+
+def encode_error(error: Exception) -> dict[str, Any]:
+    """Return an error of `EXPECTED` as plain values."""
+    return {
+        "kinds": [kind.__name__ for kind in type(error).__mro__],
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def decode_error(plain: Mapping[str, Any]) -> Exception:
+    """Return the error that `encode_error` got, of the nearest kind that `KINDS` has."""
+    kind = next(KINDS[name] for name in plain["kinds"] if name in KINDS)
+    error: Exception = kind(plain["message"])
+    error.__cause__ = ChildTraceback(plain["traceback"])
+    return error
+
+
+def _ask(process: subprocess.Popen[str], request: str) -> str:
+    """Send the request and return the line of the answer, empty if the child ends without one."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(f"{request}\n")
+        process.stdin.flush()
+    return process.stdout.readline()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Make sure that the child, and what a user's function started in it, has ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+
+
+def _unanswered(job: str, code: int) -> BaseException:
+    if code in (128 + signal.SIGINT, -signal.SIGINT):
+        return KeyboardInterrupt()
+    if code < 0:
+        name = signal.Signals(-code).name
+        return HpoError(f"the process for {job!r} was killed by {name}; is there enough memory?")
+    return HpoError(f"the process for {job!r} ended with exit code {code}; its output says why")

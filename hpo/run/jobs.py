@@ -1,0 +1,75 @@
+"""The jobs that run in a process of their own, and that process: see `hpo.run.child`.
+
+A job gets the settings and plain values, and returns plain values. It imports what it needs when it runs:
+writing arrays needs no torch.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpo.run.child import EXPECTED, encode_error
+from hpo.run.lifeline import follow_launcher
+from hpo.run.logs import log_to_stderr
+from hpo.settings import Settings
+
+
+def check_study(settings: Settings, spec: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Check a study file as `checked_workload` does. Return the attributes of its identity."""
+    from hpo.spec.study_spec import StudySpec
+    from hpo.training.workload import checked_workload
+
+    return checked_workload(StudySpec.parse(spec, source), settings, source).identity.to_attributes()
+
+
+def write_arrays(settings: Settings, name: str, content: str | None) -> str:
+    """Write the arrays of a data set, unless `content` is there. Return the hash of their content."""
+    from hpo.data.arrays import open_mapped
+
+    facts = open_mapped(name, settings.data_path, settings.arrays_path, content).facts
+    assert facts is not None
+    return facts.hashes.content
+
+
+def export_study(settings: Settings, study: str, directory: str, trained: bool) -> dict[str, Any]:
+    """Export the best model of a study as `export_best` does. Return its test metrics."""
+    from hpo.run.export_best import export_best
+    from hpo.run.retry import until_storage_answers
+    from hpo.store.connection import open_storage
+    from hpo.study.stored import load
+
+    storage = until_storage_answers(lambda: open_storage(settings))
+    stored = until_storage_answers(lambda: load(storage, study))
+    return export_best(storage, stored, settings, Path(directory), trained).to_json()
+
+
+JOBS: Mapping[str, Callable[..., Any]] = {
+    "check": check_study,
+    "arrays": write_arrays,
+    "export": export_study,
+}
+
+
+def main() -> None:
+    """Answer one request."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a user's function prints is no answer
+    request = json.loads(sys.stdin.readline())
+    follow_launcher()
+    log_to_stderr(request["level"])
+    try:
+        result = JOBS[request["job"]](Settings.from_environment(), **request["arguments"])
+        answer = {"result": result}
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except EXPECTED as error:
+        answer = {"error": encode_error(error)}
+    answers.write(f"{json.dumps(answer)}\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()
