@@ -71,6 +71,7 @@ def is_exported(study: Study, best: BestParams, directory: Path) -> bool:
 
 def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, Any]:
     """Return the origin of a model: enough to compare two models, and to repeat the training."""
+    hashes = workload.identity.data
     return {
         "study": study.name,
         "study_key": study.key,
@@ -85,7 +86,8 @@ def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, 
         "kept_epoch": best.record.kept_epoch,
         "device": best.record.device,
         "data": workload.dataset.name,
-        "data_sha256": workload.train.sha256(),
+        "data_sha256": workload.train.sha256() if hashes is None else hashes.train,
+        "network_sha256": workload.identity.network,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
