@@ -52,6 +52,10 @@ SECTIONS = {
         "Recovery from a killed worker or machine",
         "Seconds from `kill -9` until the last of the lost trials has a new lease.",
     ),
+    "memory": (
+        "Memory",
+        "Memory of a launcher and three workers, on few and on many images of a user's own.",
+    ),
     "answers": (
         "Waiting for the answer to an epoch report",
         "A pack that waits until it knows which trials are pruned, against a pack that trains on.",

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
         ("activities", (), {"runs"}),
         ("answers", (), {"runs", "ratios"}),
         ("regret", (), {"tables"}),
+        ("memory", (), {"runs"}),
         ("throughput", (), {"rates", "peak"}),
     ],
 )
