@@ -76,7 +76,8 @@ class ArrayStore:
     def find(self, name: str, content: str) -> Dataset | None:
         """Return the data set with these arrays under the name `name`, None if they are not here.
 
-        Raises DataError if `content` is no hash, or its folder is damaged.
+        Arrays that another version of hpo wrote in another form are not here. Raises DataError if `content`
+        is no hash.
         """
         if not HASH.fullmatch(content):
             raise DataError(f"{name}: {content!r} is not the hash of a data set")
@@ -86,10 +87,8 @@ class ArrayStore:
             hashes = DataHashes(**meta["hashes"])
             facts = ArrayFacts(hashes, tuple(meta["mean"]), tuple(meta["std"]))
             classes = tuple(meta["classes"])
-        except FileNotFoundError:
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(folder, error) from error
         return Dataset(name, classes, partial(_map, folder, "train"), partial(_map, folder, "test"), facts)
 
     def indexed(self, files: str) -> str | None:
@@ -149,16 +148,16 @@ class ArrayStore:
                 _write_file(new / f"{part}_labels.npy", partial(np.save, arr=labelled.labels))
             text = json.dumps(meta, indent=2, ensure_ascii=False)
             _write_file(new / META, lambda file: file.write(text.encode()))
-            self._rename(new, self.root / meta["hashes"]["content"])
+            self._rename(new, meta["hashes"]["content"])
 
-    def _rename(self, new: Path, folder: Path) -> None:
+    def _rename(self, new: Path, content: str) -> None:
         try:
-            new.rename(folder)
+            new.rename(self.root / content)
         except OSError:
-            if (folder / META).is_file():
+            if self.find("", content) is not None:
                 return  # a data set of another name and the same content was faster
-            shutil.rmtree(folder)  # somebody deleted a part of it
-            new.rename(folder)
+            shutil.rmtree(self.root / content)  # of another version, or somebody deleted a part of it
+            new.rename(self.root / content)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
