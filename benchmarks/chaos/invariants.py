@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select, text
 from hpo.store import results, schema, trials
 from hpo.store.trials import TrialRow
 from hpo.study.study import Study
+from hpo.values.epoch import OBJECTIVE
 from hpo.values.stage import STAGES, Stage
 
 EXPORTED = "bundle"
@@ -92,8 +93,8 @@ def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Tria
     study_id = study.study_id(stage)
     curves, table = results.curves(connection, study_id), schema.epochs
     for row in trials.read(connection, study_id).ours:
-        query = select(table.c.epoch, table.c.validation_loss).where(table.c.trial_id == row.trial_id)
-        losses = {epoch.epoch: epoch.validation_loss for epoch in connection.execute(query)}
+        query = select(table.c.epoch, table.c.metrics).where(table.c.trial_id == row.trial_id)
+        losses = {epoch: metrics[OBJECTIVE] for epoch, metrics in connection.execute(query)}
         yield Trial(stage, row, losses, curves[row.trial_id].losses)
 
 

@@ -11,12 +11,9 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection, text
 
 from hpo.store import records
-from hpo.store.records import encode_metrics
+from hpo.store.records import decode_metrics, encode_metrics
 from hpo.store.statements import Statement, columns
-from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult, Metrics
-
-METRICS = (TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY)
-"""The metrics that have a column, in the order of the columns."""
+from hpo.values.epoch import OBJECTIVE, EpochResult, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +47,28 @@ class TrialCurve:
 def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
     """Record one epoch of each trial, by trial id, and return the ids of the trials whose epoch is new.
 
-    An epoch that is on record stays as it is. The losses must be finite, and the caller must hold the leases.
+    An epoch that is on record stays as it is. Metrics must be finite, and the caller must hold the leases.
     """
     if not results:
         return set()
     rows = (
-        (trial_id, result.epoch, *(result.metrics[name] for name in METRICS))
+        (trial_id, result.epoch, result.objective, encode_metrics(result.metrics))
         for trial_id, result in results.items()
     )
-    return set(REPORT_EPOCHS(connection, *columns(rows, 5)).scalars())
+    return set(REPORT_EPOCHS(connection, *columns(rows, 4)).scalars())
 
 
 REPORT_EPOCHS = Statement("""
-PREPARE report_epochs (
-    integer[], integer[], double precision[], double precision[], double precision[]
-) AS
--- Record epochs for hpo, and their validation losses for Optuna. Return the trials whose epoch is new.
--- $1: trial ids, $2: epochs, $3: training losses, $4: validation losses, $5: validation accuracies.
+PREPARE report_epochs (integer[], integer[], double precision[], jsonb[]) AS
+-- Record the metrics of epochs for hpo, and the objectives for Optuna. Return the trials whose epoch is new.
+-- $1: trial ids, $2: epochs, $3: objectives, $4: metrics.
 WITH intermediate AS (
     INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
-    SELECT trial_id, epoch, loss, 'FINITE' FROM unnest($1, $2, $4) AS given (trial_id, epoch, loss)
+    SELECT trial_id, epoch, objective, 'FINITE' FROM unnest($1, $2, $3) AS given (trial_id, epoch, objective)
     ON CONFLICT DO NOTHING
 )
-INSERT INTO hpo.epoch (trial_id, epoch, train_loss, validation_loss, validation_accuracy)
-SELECT * FROM unnest($1, $2, $3, $4, $5)
+INSERT INTO hpo.epoch (trial_id, epoch, metrics)
+SELECT * FROM unnest($1, $2, $4)
 ON CONFLICT DO NOTHING
 RETURNING trial_id
 """)
@@ -101,17 +96,17 @@ def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int
     If that epoch is not recorded, the best recorded epoch takes its place. Trials without a recorded epoch
     are left out.
     """
-    values = {"ids": list(epochs), "epochs": list(epochs.values())}
+    values = {"ids": list(epochs), "epochs": list(epochs.values()), "objective": OBJECTIVE}
     rows = connection.execute(_EPOCH_METRICS, values)
-    return {trial_id: dict(zip(METRICS, figures, strict=True)) for trial_id, *figures in rows}
+    return {trial_id: decode_metrics(metrics) for trial_id, metrics in rows}
 
 
 _EPOCH_METRICS = text("""
-SELECT DISTINCT ON (epoch.trial_id)
-    epoch.trial_id, epoch.train_loss, epoch.validation_loss, epoch.validation_accuracy
+SELECT DISTINCT ON (epoch.trial_id) epoch.trial_id, epoch.metrics
 FROM unnest(CAST(:ids AS integer[]), CAST(:epochs AS integer[])) AS wanted (trial_id, epoch)
 JOIN hpo.epoch USING (trial_id)
-ORDER BY epoch.trial_id, epoch.epoch <> wanted.epoch, epoch.validation_loss
+ORDER BY epoch.trial_id, epoch.epoch <> wanted.epoch,
+    CAST(epoch.metrics ->> :objective AS double precision)
 """)
 
 

@@ -112,9 +112,7 @@ epochs = Table(
     metadata,
     _trial_id(),
     Column("epoch", Integer, primary_key=True),
-    Column("train_loss", Float(53), nullable=False),
-    Column("validation_loss", Float(53), nullable=False),
-    Column("validation_accuracy", Float(53), nullable=False),
+    Column("metrics", JSONB, nullable=False),
 )
 
 costs = Table(

@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from safetensors.numpy import save_file
 from sqlalchemy import Connection, delete, func, insert, select, update
+from support.epochs import epoch_result
 from support.outcomes import trained
 from support.shell import SMALL_STUDY
 
@@ -24,6 +25,7 @@ from hpo.store.records import TrialRecord
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.study import Study
+from hpo.values.epoch import OBJECTIVE
 from hpo.values.stage import Stage
 
 EPOCHS = 3
@@ -80,7 +82,7 @@ def complete(finished: FinishedStudy, stage: Stage) -> None:
 def add_step(connection: Connection, trial_id: int, epoch: int, loss: float) -> None:
     connection.execute(
         insert(schema.epochs).values(
-            trial_id=trial_id, epoch=epoch, train_loss=loss, validation_loss=loss, validation_accuracy=0.5
+            trial_id=trial_id, epoch=epoch, metrics=epoch_result(0, epoch, loss).metrics
         )
     )
     connection.execute(
@@ -155,7 +157,7 @@ def report_beyond_the_end(connection: Connection, finished: FinishedStudy) -> No
 def report_two_losses(connection: Connection, finished: FinishedStudy) -> None:
     table = schema.epochs
     trial = table.c.trial_id == finished.ids("search")[2]
-    connection.execute(update(table).where(trial, table.c.epoch == 1).values(validation_loss=0.25))
+    connection.execute(update(table).where(trial, table.c.epoch == 1).values(metrics={OBJECTIVE: 0.25}))
 
 
 def drop_the_number_of_epochs(connection: Connection, finished: FinishedStudy) -> None:
@@ -265,12 +267,12 @@ def test_loss_that_differs_in_its_last_bit_is_reported(finished: FinishedStudy) 
     baseline, trial_id = finished.end_state(), finished.ids("search")[5]
     loss = math.nextafter(5 + 1 / 2, 9)
     with finished.storage.transaction() as connection:
-        for table, step, column in (
-            (schema.epochs, "epoch", "validation_loss"),
-            (schema.intermediate_values, "step", "intermediate_value"),
+        for table, step, values in (
+            (schema.epochs, "epoch", {"metrics": {OBJECTIVE: loss}}),
+            (schema.intermediate_values, "step", {"intermediate_value": loss}),
         ):
             row = (table.c.trial_id == trial_id, table.c[step] == 2)
-            connection.execute(update(table).where(*row).values({column: loss}))
+            connection.execute(update(table).where(*row).values(values))
     assert violations(finished.end_state(), baseline) == [
         "same_numbers: search trial 5: loss 5.500000000000001 of epoch 2, without faults 5.5"
     ]

@@ -10,14 +10,14 @@ from optuna.storages import RDBStorage
 from sqlalchemy import URL, create_engine, text
 from support.old_database import restore
 
-from hpo.store import trials
+from hpo.store import results, trials
 from hpo.store.connection import Storage, open_url
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials
 from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
-from hpo.values.epoch import VALIDATION_ACCURACY
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from hpo.values.stage import STAGES, Stage
 
 QUEUED, QUEUED_ID = 19, 40
@@ -53,15 +53,34 @@ def test_paused_trials_stay_paused(restored: Storage) -> None:
 
 def test_metrics_are_those_of_the_kept_epoch(restored: Storage) -> None:
     query = """
-    SELECT count(*), count(*) FILTER (WHERE
-        (metrics -> 'train_loss')::float8 = train_loss
-        AND (metrics -> 'validation_loss')::float8 = validation_loss AND validation_loss = value
-        AND (metrics -> 'validation_accuracy')::float8 = validation_accuracy
+    SELECT count(*), count(*) FILTER (
+        WHERE trial.metrics = epoch.metrics AND (epoch.metrics -> 'validation_loss')::float8 = value
     )
     FROM hpo.trial JOIN hpo.epoch USING (trial_id) JOIN trial_values USING (trial_id) WHERE epoch = kept_epoch
     """
     with restored.transaction() as connection:
         assert tuple(connection.execute(text(query)).one()) == (32, 32)
+
+
+@pytest.mark.parametrize("digits", [0, 1])
+def test_metrics_of_epochs_survive_exactly(database: URL, digits: int) -> None:
+    """Also where the settings of a role would write fewer digits."""
+    restore(database)
+    losses = [5e-324, 1e-310, 1 / 3, 0.1 + 0.2, 1.0, 123456789.12345679, 1e22, 1.7976931348623157e308]
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO hpo.epoch VALUES (:id, :epoch, :loss, :loss, :loss)"),
+            [{"id": QUEUED_ID, "epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses)],
+        )
+    engine.dispose()
+    storage = open_url(database.update_query_dict({"options": f"-c extra_float_digits={digits}"}))
+    with storage.transaction() as connection:
+        for epoch, loss in enumerate(losses):
+            assert results.epoch_metrics(connection, {QUEUED_ID: epoch}) == {
+                QUEUED_ID: dict.fromkeys((TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY), loss)
+            }
+    storage.engine.dispose()
 
 
 ODD: dict[str, tuple[dict[str, str], TrialRecord | None]] = {

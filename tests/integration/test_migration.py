@@ -53,6 +53,9 @@ REVISION_1 = (
     "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
     "SELECT trial_id, 'seed', seed FROM hpo.trial",
     "DROP TABLE hpo.event, hpo.trial, hpo.lease, hpo.worker, hpo.checkpoint, hpo.overhead, hpo.delivery",
+    "DROP TABLE hpo.epoch",
+    "CREATE TABLE hpo.epoch (trial_id int REFERENCES trials ON DELETE CASCADE, epoch int, train_loss float8 "
+    "NOT NULL, validation_loss float8, validation_accuracy float8, PRIMARY KEY (trial_id, epoch))",
     "CREATE TABLE hpo.lease (trial_id int PRIMARY KEY, worker text, token bigint, expires timestamptz)",
     "CREATE TABLE hpo.worker (name text PRIMARY KEY, study text, device text, started timestamptz)",
     "COMMENT ON SCHEMA hpo IS '1'",

@@ -19,7 +19,7 @@ from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
 from hpo.study.create import create
 from hpo.study.study import Study
-from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
+from hpo.values.epoch import OBJECTIVE, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
 
 SpecOf = Callable[..., StudySpec]
 
@@ -41,17 +41,39 @@ def test_the_first_report_of_an_epoch_stays(storage: Storage, study: Study) -> N
         assert results.report(connection, {trial_id: result(2, 0.125)}) == {trial_id}
     assert curve(storage, study, trial) == {1: 0.5, 2: 0.125}
     with storage.transaction() as connection:
-        figures = connection.execute(
-            text(
-                "SELECT epoch, train_loss, validation_loss, validation_accuracy FROM hpo.epoch "
-                "WHERE trial_id = :trial_id ORDER BY epoch"
-            ),
-            {"trial_id": trial_id},
-        ).all()
+        query = text("SELECT epoch, metrics FROM hpo.epoch WHERE trial_id = :trial_id ORDER BY epoch")
+        figures = connection.execute(query, {"trial_id": trial_id}).all()
         assert results.epoch_metrics(connection, {trial_id: 2}) == {
             trial_id: {TRAIN_LOSS: 0.25, VALIDATION_LOSS: 0.125, VALIDATION_ACCURACY: 0.875}
         }
-    assert figures == [(1, 1.0, 0.5, 0.5), (2, 0.25, 0.125, 0.875)]
+    assert figures == [
+        (1, {TRAIN_LOSS: 1.0, VALIDATION_LOSS: 0.5, VALIDATION_ACCURACY: 0.5}),
+        (2, {TRAIN_LOSS: 0.25, VALIDATION_LOSS: 0.125, VALIDATION_ACCURACY: 0.875}),
+    ]
+
+
+@pytest.mark.parametrize("loss", [5e-324, 1 / 3, 0.1 + 0.2, 1.0, 1e22, 1.7976931348623157e308])
+def test_any_metrics_are_recorded_exactly(storage: Storage, study: Study, loss: float) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    metrics = {OBJECTIVE: loss, "größte Norm": -loss}
+    epoch = EpochResult(0, 1, metrics, 0.0, 0.0, "training", 1)
+    with storage.transaction() as connection:
+        results.report(connection, {trial.lease.trial_id: epoch})
+        assert results.epoch_metrics(connection, {trial.lease.trial_id: 1}) == {trial.lease.trial_id: metrics}
+        results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.PRUNED, metrics=metrics)})
+    assert curve(storage, study, trial) == {1: loss}
+    assert rows(storage, study)[0].record.metrics == metrics
+
+
+def test_best_recorded_epoch_takes_the_place_of_a_missing_one(storage: Storage, study: Study) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    with storage.transaction() as connection:
+        for epoch, loss in enumerate((10.0, 9.0, 9.5), start=1):
+            results.report(connection, {trial.lease.trial_id: result(epoch, loss)})
+        found = results.epoch_metrics(connection, {trial.lease.trial_id: 7, 0: 1})
+    assert {trial_id: metrics[OBJECTIVE] for trial_id, metrics in found.items()} == {
+        trial.lease.trial_id: 9.0
+    }
 
 
 @pytest.mark.parametrize(

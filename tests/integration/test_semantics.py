@@ -312,7 +312,8 @@ def test_epoch_reported_twice_keeps_the_first_report(
         pack.report(losses(1, {0: loss}))
     assert curve(storage, study, 0) == {1: 1.0}
     with storage.transaction() as connection:
-        epochs = connection.execute(text("SELECT epoch, validation_loss FROM hpo.epoch")).all()
+        query = "SELECT epoch, CAST(metrics ->> 'validation_loss' AS float8) FROM hpo.epoch"
+        epochs = connection.execute(text(query)).all()
     assert epochs == [(1, 1.0)]
 
 

@@ -178,7 +178,7 @@ def epoch_rows(storage: Storage, study: Study, stage: Stage = "search") -> dict[
     with storage.transaction() as connection:
         rows = connection.execute(
             text(
-                "SELECT number, epoch, train_loss, validation_loss, validation_accuracy, intermediate_value "
+                "SELECT number, epoch, metrics, intermediate_value "
                 "FROM hpo.epoch JOIN trials USING (trial_id) LEFT JOIN trial_intermediate_values v "
                 "ON v.trial_id = epoch.trial_id AND v.step = epoch "
                 "WHERE study_id = :study_id ORDER BY number, epoch"

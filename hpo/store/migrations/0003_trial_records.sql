@@ -33,6 +33,9 @@ EXCEPTION WHEN others THEN
     RETURN NULL;
 END $$;
 
+-- Doubles are written with all of their digits, whatever the settings of the role are.
+SET LOCAL extra_float_digits = 3;
+
 WITH parsed AS (
     SELECT trials.trial_id, trials.state, key, value
     FROM trial_user_attributes
