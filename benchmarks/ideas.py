@@ -113,21 +113,16 @@ def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:
     )
 
 
-# Six parameters: it replaces GpSampler.suggest and has the same signature.
-def suggest_from_completed(  # noqa: PLR0913
-    sampler: GpSampler,
-    space: SearchSpace,
-    history: Iterable[Observation],
-    count: int,
-    seed: int,
-    startup: int,
+def suggest_from_completed(
+    sampler: GpSampler, space: SearchSpace, history: Iterable[Observation], count: int, seed: int
 ) -> list[Point]:
     """Stand in for `GpSampler.suggest`; `sampler` is its self."""
     ended = (TrialState.COMPLETE, TrialState.FAIL)
     known = [
         trial if trial.state in ended else Observation(trial.point, TrialState.RUNNING) for trial in history
     ]
-    return SUGGEST(sampler, space, known, count, seed, min(startup, 3))
+    early = sampler.model_copy(update={"startup": min(sampler.startup, 3)})
+    return SUGGEST(early, space, known, count, seed)
 
 
 def last_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 from benchmarks.command import LENET_FILE
 from hpo.search import effective_lr
 from hpo.search.pruners.registry import PRUNERS
-from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.rungs import RungSection
 from hpo.search.samplers.distributions import distributions
 from hpo.search.samplers.registry import SAMPLERS
 from hpo.simulate.curve_table import CurveTable, read
@@ -33,7 +33,7 @@ EPOCHS, TRIALS = 5, 28
 COST = TRIALS * EPOCHS
 """Candidate-epochs of the paper's search."""
 
-REDUCTION = PrunerSection().reduction
+REDUCTION = RungSection.model_fields["reduction"].default
 OPTUNA_SAMPLERS, OPTUNA_PRUNERS = ("random", "tpe"), ("none", "median", "asha", "hyperband")
 """Samplers and pruners that Optuna has too. `_optuna_replay` makes them."""
 

@@ -2,20 +2,22 @@
 
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 import click
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hpo.cli import cli
+from hpo.search.pruners import registry as pruners
+from hpo.search.samplers import registry as samplers
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.values.parameters import PARAMETERS
+from hpo.values.section import Section, sections_of
 
 NOTE = "<!-- Written by `make docs`. Do not edit. -->"
 
@@ -34,6 +36,16 @@ The search space. Each parameter is a list of choices, one value, or a range suc
 `step`, such as `{ low = 16, high = 64, step = 16 }`. A parameter that the file leaves out has its default and
 is not searched. At least one parameter is given.
 """
+
+UNIONS = {
+    "sampler": (
+        "The source of new points. In the benchmarks the default sampler and pruner find good cells soonest "
+        "(docs/search.md).",
+        samplers.DEFAULT,
+    ),
+    "pruner": ("The rule that ends or pauses search trials early.", pruners.DEFAULT),
+}
+"""What a section is whose `name` selects its other keys, and its default name."""
 
 WORDS: dict[object, str] = {
     int: "whole number",
@@ -98,29 +110,48 @@ def _variables() -> str:
     return "## Environment variables\n\nAn empty variable counts as unset.\n\n" + _table("variable", rows)
 
 
-def _sections(section: type[BaseModel], path: str) -> Iterator[str]:
+def _sections(section: type[Section], path: str) -> Iterator[str]:
     """Yield a part of the page for a section of the study file, and one for each section inside."""
-    inner: list[tuple[type[BaseModel] | None, str]] = []
-    rows: list[tuple[str, str, str, str]] = []
-    for name, field in section.model_fields.items():
-        key = f"{path}.{name}" if path else name
-        model = _model(field)
-        if model is not None:
-            inner.append((model, key))
-        elif key == "space":
-            inner.append((None, key))
-        else:
-            default = DEFAULTS.get(key) or _default(field)
-            rows.append((f"`{key}`", _value(field), default, field.description or ""))
-    text = inspect.cleandoc(section.__doc__ or "")
+    prefix = f"{path}." if path else ""
     title = f"## `[{path}]`" if path else "## Top level"
-    body = _table("key", rows) if rows else ""
-    yield f"{title}\n\n{text}\n\n{body}"
-    for model, key in inner:
-        if model is None:
+    rows = _rows(section, prefix)
+    yield f"{title}\n\n{inspect.cleandoc(section.__doc__ or '')}\n\n{_table('key', rows) if rows else ''}"
+    for name, field in section.model_fields.items():
+        key, options = prefix + name, sections_of(field)
+        if key == "space":
             yield _space()
-        else:
-            yield from _sections(model, key)
+        elif key in UNIONS:
+            yield _union(key, options)
+        elif options:
+            yield from _sections(options[""], key)
+
+
+def _union(path: str, options: Mapping[str, type[Section]]) -> str:
+    """Return a part of the page for a section whose name selects its other keys."""
+    meaning, default = UNIONS[path]
+    names = ", ".join(f"`{name}`" for name in options)
+    named = (f"`{path}.name`", names, f"`{default}`", f"Selects the {path} and its other keys.")
+    parts = [f"## `[{path}]`\n\n{meaning} A key of another {path} is refused.\n\n{_table('key', [named])}"]
+    for name, section in options.items():
+        first, *rest = inspect.cleandoc(section.__doc__ or "").split("\n\n")
+        text = "\n\n".join([first, *rest] if path == "pruner" else [first])
+        rows = _rows(section, f"{path}.")
+        parts.append(f'### `name = "{name}"`\n\n{text}\n' + (f"\n{_table('key', rows)}" if rows else ""))
+    return "\n".join(parts)
+
+
+def _rows(section: type[Section], prefix: str) -> list[tuple[str, str, str, str]]:
+    """Return the rows of the keys of a section, but for the sections inside and the name of a union."""
+    return [
+        (
+            f"`{prefix}{name}`",
+            _value(field),
+            DEFAULTS.get(prefix + name) or _default(field),
+            field.description or "",
+        )
+        for name, field in section.model_fields.items()
+        if not sections_of(field) and prefix + name != "space" and (name != "name" or field.description)
+    ]
 
 
 def _space() -> str:
@@ -134,12 +165,6 @@ def _space() -> str:
 def _table(subject: str, rows: list[tuple[str, str, str, str]]) -> str:
     lines = [f"| {subject} | value | default | meaning |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
-
-
-def _model(field: FieldInfo) -> type[BaseModel] | None:
-    options = [field.annotation, *get_args(field.annotation)]
-    models = (entry for entry in options if isinstance(entry, type) and issubclass(entry, BaseModel))
-    return next(models, None)
 
 
 def _value(field: FieldInfo) -> str:

@@ -115,7 +115,7 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         json_result(
             {
-                "fingerprint": study.spec.fingerprint,
+                "fingerprint": study.fingerprint,
                 "spec": study.spec.to_json(),
                 "forked_from": origin,
                 "inherited": study.inherited,
@@ -125,7 +125,7 @@ def show(name: str, as_json: bool) -> None:
         return
     import tomli_w
 
-    result(f"# fingerprint {study.spec.fingerprint}")
+    result(f"# fingerprint {study.fingerprint}")
     if origin is not None:
         result(f"# forked from {origin}, {counted(study.inherited, 'trial')} inherited")
     for stage, mark in marks.items():

@@ -75,7 +75,7 @@ def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, 
     return {
         "study": study.name,
         "study_key": study.key,
-        "fingerprint": study.spec.fingerprint,
+        "fingerprint": study.fingerprint,
         "spec": study.spec.to_json(),
         "trial": best.trial,
         "promoted_from": best.record.promoted_from,

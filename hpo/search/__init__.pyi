@@ -1,11 +1,8 @@
 from .pruners import Peer as Peer
 from .pruners import Pruner as Pruner
 from .pruners import PrunerSection as PrunerSection
-from .pruners import make_pruner as make_pruner
 from .samplers import Observation as Observation
 from .samplers import Sampler as Sampler
-from .samplers import SamplerSection as SamplerSection
-from .samplers import make_sampler as make_sampler
 from .stopping import EndedTrial as EndedTrial
 from .stopping import StopSection as StopSection
 from .stopping import stop_reason as stop_reason

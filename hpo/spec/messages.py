@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hpo.values.section import sections_of
 from hpo.values.space_section import spelling_hint
+from hpo.values.wording import listed
 
 _RULES = {
     "missing": "is missing",
@@ -23,6 +26,7 @@ _RULES = {
     "finite_number": "must be a finite number",
     "string_type": "must be text in quotes",
     "model_type": "must be a table",
+    "union_tag_not_found": "must be a table",
     "tuple_type": "must be a list",
     "too_long": "must be a list of two numbers",
 }
@@ -53,10 +57,13 @@ def _is_missing_but_misspelled(detail: ErrorDetails, unknown: Sequence[tuple[int
 
 def _lines(detail: ErrorDetails, model: type[BaseModel]) -> list[str]:
     """Return the lines of one pydantic error; a section's own validator may report several keys."""
-    location = [str(part) for part in detail["loc"]]
-    key, kind = ".".join(location), detail["type"]
+    place, kind = _locate(detail["loc"], model), detail["type"]
+    location, key = place.path, ".".join(place.path)
     if kind == "extra_forbidden":
-        return [f"{key}: unknown key{spelling_hint(location[-1], _fields(model, location[:-1]))}"]
+        return [f"{key}: unknown key{_unknown(place)}"]
+    if kind == "union_tag_invalid":
+        name = json.dumps(detail["input"]["name"])
+        return [f"{key}.name = {name}: must be one of {listed(map(repr, place.options), 'or')}"]
     context = detail.get("ctx", {})
     if kind == "inside":
         return [f"{'.'.join([*location, name])}: {rule}" for name, rule in context["mistakes"].items()]
@@ -66,10 +73,39 @@ def _lines(detail: ErrorDetails, model: type[BaseModel]) -> list[str]:
     return [f"{key} = {json.dumps(detail['input'])}: {rule}"]
 
 
-def _fields(model: type[BaseModel], location: Sequence[str]) -> Mapping[str, object]:
-    """Return the fields of the section at `location`."""
-    for part in location:
-        annotation = model.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return model.model_fields
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A key of a study file: its path, the section it is in, and the sections that its name selects from.
+
+    `key` is the key of the section, and `options` are by name, where there are several.
+    """
+
+    path: Sequence[str]
+    section: type[BaseModel]
+    key: str = ""
+    options: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+
+
+def _locate(location: Sequence[int | str], model: type[BaseModel]) -> _Place:
+    """Return the place at a location of pydantic, which has the name of a selected section after its key."""
+    place, parts = _Place([], model), [str(part) for part in location]
+    while parts:
+        part = parts.pop(0)
+        field_info = place.section.model_fields.get(part)
+        sections = {} if field_info is None else sections_of(field_info)
+        if "" in sections:
+            place = _Place([*place.path, part], sections[""], part)
+        elif sections and parts:
+            place = _Place([*place.path, part], sections[parts.pop(0)], part, sections)
+        else:
+            place = _Place([*place.path, part], place.section, place.key, sections or place.options)
+    return place
+
+
+def _unknown(place: _Place) -> str:
+    """Return the end of a message about an unknown key: who has it, or its right spelling."""
+    unknown, name = place.path[-1], place.section.model_fields["name"].default if place.options else ""
+    owners = [other for other, section in place.options.items() if unknown in section.model_fields]
+    if owners:
+        return f" of the {place.key} {name!r}; it is a key of {listed(map(repr, owners), 'and')}"
+    return spelling_hint(unknown, place.section.model_fields)

@@ -1,6 +1,5 @@
 """The study file, parsed once at the edge into frozen objects that the rest of the service trusts."""
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -11,11 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 
 from hpo.errors import SpecError
 from hpo.models import names as model_names
+from hpo.search.pruners import registry as pruners
 from hpo.search.pruners.base import Pruner
-from hpo.search.pruners.registry import PRUNERS, make_pruner
-from hpo.search.pruners.section import PrunerSection
-from hpo.search.samplers.section import SamplerSection
+from hpo.search.pruners.registry import AnyPruner
+from hpo.search.samplers import registry as samplers
+from hpo.search.samplers.registry import AnySampler
 from hpo.search.stopping import StopSection
+from hpo.spec.fingerprint import fingerprint, flatten, without_defaults
 from hpo.spec.messages import error_lines
 from hpo.spec.sections import (
     DataSection,
@@ -25,6 +26,7 @@ from hpo.spec.sections import (
     PromotionSection,
     SearchSection,
 )
+from hpo.spec.versions import upgrade, with_version
 from hpo.values.budget import Augmentation, Budget, Phase
 from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
@@ -38,6 +40,9 @@ FULL_SUFFIX = "-full"
 
 EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 """Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
+
+CHANGEABLE = frozenset({"stop", "engine"})
+"""Sections that may change in a stored study."""
 
 MIN_AUTOTUNED_STEPS = 4000
 """Training steps per program that pay for a compilation, which takes some ten seconds and saves one to
@@ -80,8 +85,8 @@ class StudySpec(Section):
     model: ModelSection
     data: DataSection
     space: Annotated[SearchSpace, BeforeValidator(_space)]
-    sampler: SamplerSection = SamplerSection()
-    pruner: PrunerSection = PrunerSection()
+    sampler: AnySampler = samplers.SAMPLERS[samplers.DEFAULT]()
+    pruner: AnyPruner = pruners.PRUNERS[pruners.DEFAULT]()
     search: SearchSection
     stop: StopSection = StopSection()
     full: FullSection
@@ -95,11 +100,7 @@ class StudySpec(Section):
             mistakes["promotion.top"] = (
                 f"{self.promotion.top} is more than search.trials ({self.search.trials})"
             )
-        key = PRUNERS[self.pruner.name].first_epoch_key
-        if key is not None and (value := getattr(self.pruner, key)) >= self.search.epochs:
-            rule = f"{value} is not below search.epochs ({self.search.epochs}), so nothing would be pruned"
-            if self.search.epochs == 1:
-                rule += '; for one epoch set pruner.name = "none"'
+        for key, rule in self.pruner.mistakes(self.search.epochs).items():
             mistakes[f"pruner.{key}"] = rule
         if mistakes:
             raise section_error(mistakes)
@@ -131,6 +132,16 @@ class StudySpec(Section):
             return cls.model_validate_json(json.dumps(raw, default=str))
         except ValidationError as error:
             raise SpecError("\n".join(f"{source}: {line}" for line in error_lines(error, cls))) from error
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any], source: str) -> "StudySpec":
+        """Parse a stored spec of any version. Raises `SpecError`; `source` begins each line of the
+        message."""
+        return cls.parse(upgrade(stored, source), source)
+
+    def to_stored(self) -> dict[str, Any]:
+        """Return the spec as plain values with a version; `from_stored` reads it back."""
+        return with_version(self.to_json())
 
     @property
     def full_name(self) -> str:
@@ -173,7 +184,7 @@ class StudySpec(Section):
 
     def make_pruner(self) -> Pruner:
         """Return the pruner of the search."""
-        return make_pruner(self.pruner, self.search.epochs)
+        return self.pruner.make(self.search.epochs)
 
     def precisions(self, stage: Stage) -> tuple[Precision, ...]:
         """Return the precisions that the stage may train in."""
@@ -188,25 +199,21 @@ class StudySpec(Section):
 
     def identity(self) -> dict[str, Any]:
         """Return the keys that must not change in a stored study, as a flat mapping of dotted keys."""
-        flat = _flatten(self.to_json())
-        return {
-            key: value
-            for key, value in flat.items()
-            if key not in EXTENDABLE and not key.startswith(("stop.", "engine."))
-        }
+        return _unchangeable(flatten(self.to_json()))
 
     @property
     def fingerprint(self) -> str:
-        """Return the first 16 hex digits of the SHA-256 of `identity`."""
-        text = json.dumps(self.identity(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return a hash of the keys of `identity` that differ from their defaults.
+
+        A study keeps the fingerprint of its creation (`Study.fingerprint`).
+        """
+        return fingerprint(_unchangeable(flatten(without_defaults(self, self.to_json()))))
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and not prefix.startswith("space."):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that must not change in a stored study."""
+    return {
+        key: value
+        for key, value in flat.items()
+        if key not in EXTENDABLE and key.partition(".")[0] not in CHANGEABLE
+    }

@@ -9,7 +9,6 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
-from hpo.search.samplers.base import make_sampler
 from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.store import studies, trials
@@ -61,7 +60,7 @@ def update(
     study = replace(stored, spec=spec)
     studies.lock(connection, study.search_id)
     for study_id in (study.search_id, study.full_id):
-        studies.set_attributes(connection, study_id, {SPEC: spec.to_json()})
+        studies.set_attributes(connection, study_id, {SPEC: spec.to_stored()})
     if stored.spec.stop != spec.stop:
         lifecycle.forget_rule(connection, study)
     queue_plan(connection, study)
@@ -88,15 +87,17 @@ def insert(
             )
     search_attributes = search_attributes or {}
     key = uuid4().hex[:8]
+    fingerprint = spec.fingerprint
     attributes = {
-        SPEC: spec.to_json(),
-        FINGERPRINT: spec.fingerprint,
+        SPEC: spec.to_stored(),
+        FINGERPRINT: fingerprint,
         KEY: key,
         **identity.to_attributes(),
     }
     search_id = insert_stage(connection, spec.name, "search", {**attributes, **search_attributes})
     full_id = insert_stage(connection, spec.full_name, "full", attributes)
-    return Study(spec, search_id, full_id, key, search_attributes.get(INHERITED, 0), identity)
+    inherited = search_attributes.get(INHERITED, 0)
+    return Study(spec, search_id, full_id, key, fingerprint, inherited, identity)
 
 
 def queue_plan(connection: Connection, study: Study) -> int:
@@ -112,7 +113,7 @@ def queue_plan(connection: Connection, study: Study) -> int:
 def _plan(connection: Connection, study: Study) -> list[Point]:
     """Return the initial points of the search. A fork has the seed of its origin but draws other points."""
     spec, inherited = study.spec, study.inherited
-    sampler = make_sampler(spec.sampler.name)
+    sampler = spec.sampler
     if not inherited:
         return sampler.initial(spec.space, study.planned, spec.seed)
     rows = trials.read(connection, study.search_id).ours
@@ -123,7 +124,8 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
 
 def _check_compatible(stored: StudySpec, spec: StudySpec, source: str) -> None:
     old, new = stored.identity(), spec.identity()
-    for key in sorted(old.keys() | new.keys()):
+    # Names first: the keys of a section depend on its name.
+    for key in sorted(old.keys() | new.keys(), key=lambda key: (not key.endswith(".name"), key)):
         if old.get(key) != new.get(key):
             raise ConflictError(
                 f"{source}: {key} = {json.dumps(new.get(key))}: the stored study {spec.name!r} has "

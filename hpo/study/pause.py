@@ -58,11 +58,13 @@ def resumable(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, Trial
     """
     spec = study.spec
     pruner = spec.make_pruner()
+    if not pruner.pause_epochs:
+        return []
     observed = sum(bool(curve.losses) or curve.state.is_finished() for curve in curves.values())
     needed = min(spec.sampler.startup, study.trials)
     if spec.stop.epochs is not None:
-        needed = min(needed, max(1, spec.stop.epochs // (2 * spec.pruner.min_epochs)))
-    if not pruner.pause_epochs or observed < needed:
+        needed = min(needed, max(1, spec.stop.epochs // (2 * pruner.pause_epochs[0])))
+    if observed < needed:
         return []
     known = predictions(study, rows, curves)
     reached, losses = [trial.epochs for trial in known], [trial.log_loss for trial in known]

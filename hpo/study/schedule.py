@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from hpo.search.samplers.base import make_sampler
 from hpo.settings import LEASE_SECONDS
 from hpo.store import leases, results, studies, trials, workers
 from hpo.store.checkpoints import Checkpoint
@@ -83,7 +82,7 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
     stage, key = request.stage, request.key
     study_id = study.study_id(stage)
     if stage == "search":
-        make_sampler(study.spec.sampler.name).load()  # before the lock: imports may take a second
+        study.spec.sampler.load()  # before the lock: imports may take a second
     with storage.transaction() as connection:
         if key is not None and not _may_join(connection, study_id, key):
             return []

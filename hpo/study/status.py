@@ -94,7 +94,7 @@ def status(storage: Storage, study: Study) -> Status:
         workers.dismiss(connection)
         search = _stage(connection, study, "search", study.trials)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
-        return Status(study.name, spec.fingerprint, search, full, _workers(connection, study))
+        return Status(study.name, study.fingerprint, search, full, _workers(connection, study))
 
 
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:

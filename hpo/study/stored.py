@@ -54,17 +54,23 @@ def find(connection: Connection, name: str) -> Study | None:
         full_id = insert_stage(connection, name + FULL_SUFFIX, "full", kept)
     else:
         full_id = full[0]
-    spec = StudySpec.parse(attributes[SPEC], source=f"stored study {name!r}")
-    inherited, identity = attributes.get(INHERITED, 0), Identity.from_attributes(attributes)
-    return Study(spec, search_id, full_id, attributes[KEY], inherited, identity)
+    return Study(
+        spec=StudySpec.from_stored(attributes[SPEC], source=f"stored study {name!r}"),
+        search_id=search_id,
+        full_id=full_id,
+        key=attributes[KEY],
+        fingerprint=attributes[FINGERPRINT],
+        inherited=attributes.get(INHERITED, 0),
+        identity=Identity.from_attributes(attributes),
+    )
 
 
 def refresh(connection: Connection, study: Study) -> Study:
     """Return the study with its stored spec, which may have been extended since a worker loaded it."""
     stored = studies.read_attribute(connection, study.search_id, SPEC)
-    if stored is None or stored == study.spec.to_json():
+    if stored is None or stored == study.spec.to_stored():
         return study
-    return replace(study, spec=StudySpec.parse(stored, source=f"stored study {study.name!r}"))
+    return replace(study, spec=StudySpec.from_stored(stored, source=f"stored study {study.name!r}"))
 
 
 def names(storage: Storage) -> list[str]:

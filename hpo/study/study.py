@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from json import dumps
 
 from hpo.errors import ConflictError
-from hpo.search.samplers.base import make_sampler
 from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.values.seeds import Purpose
@@ -16,13 +15,15 @@ class Study:
     """A stored study: one Optuna study for the search, one for full training.
 
     `key` is unique: a later study with the same name has another key. The first `inherited` search trials
-    come from the study that this study was forked from. `identity`: the hashes stored at creation.
+    come from the study that this study was forked from. `identity` and `fingerprint` are those stored at
+    creation: a later version may compute another fingerprint for the same spec.
     """
 
     spec: StudySpec
     search_id: int
     full_id: int
     key: str
+    fingerprint: str
     inherited: int = 0
     identity: Identity = UNKNOWN
 
@@ -41,7 +42,7 @@ class Study:
     def planned(self) -> int:
         """Return the number of search trials that the sampler does not suggest: inherited and initial
         ones."""
-        if make_sampler(self.spec.sampler.name).plans_all:
+        if self.spec.sampler.plans_all:
             return self.trials
         return min(self.trials, max(self.inherited, self.spec.sampler.startup))
 

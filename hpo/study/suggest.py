@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.search.samplers.base import Observation, make_sampler
+from hpo.search.samplers.base import Observation
 from hpo.store import trials
 from hpo.store.records import TrialRecord
 from hpo.store.results import TrialCurve
@@ -27,14 +27,13 @@ def suggest(
     `rows` and `curves` cover all trials of the search, which must be locked.
     """
     spec = study.spec
-    sampler = make_sampler(spec.sampler.name)
     count = min(limit, study.trials - len(rows))
-    if count <= 0 or sampler.plans_all:
+    if count <= 0 or spec.sampler.plans_all:
         return []
     # The seed depends on the trial number alone, so no two suggestions share a seed, whichever worker asks.
     seed = Purpose.SUGGESTION.derive(spec.seed, len(rows))
     history = _history(spec.space, rows, curves)
-    points = sampler.suggest(spec.space, history, count, seed, spec.sampler.startup)
+    points = spec.sampler.suggest(spec.space, history, count, seed)
     suggested = [
         (point, TrialRecord(search_seed(spec, len(rows) + index))) for index, point in enumerate(points)
     ]

@@ -19,7 +19,7 @@ from support.clients import at_once, table_names
 from support.workloads import digits_workload
 
 from hpo.artifacts.folder import FolderStore
-from hpo.errors import StorageError
+from hpo.errors import SpecError, StorageError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, leases, results, schema, trials
 from hpo.store.connection import Storage, open_url
@@ -234,6 +234,30 @@ def test_a_finished_study_of_version_0_1_reads_the_same(restored: Storage) -> No
     with restored.transaction() as connection:
         values = [row.value for row in trials.read(connection, study.full_id).ours]
     assert values == [0.06977181761644254, 0.11305064280933191, 0.06933527223942174, 0.056674945315245626]
+
+
+def test_a_study_of_version_0_1_keeps_its_fingerprint_as_it_grows(restored: Storage) -> None:
+    study = load(restored, "half")
+    assert create(restored, study.spec, "half.toml").did == "unchanged"
+    search = study.spec.search.model_copy(update={"trials": 25})
+    grown = create(restored, study.spec.model_copy(update={"search": search}), "half.toml")
+    assert (grown.did, grown.added) == ("extended", 1)
+    for stored in (grown.study, load(restored, "half")):
+        assert stored.fingerprint == "8dba80e034afb646"
+        assert stored.fingerprint != stored.spec.fingerprint
+        assert stored.spec.search.trials == 25
+
+
+def test_a_spec_of_a_newer_version_is_refused_in_one_line(restored: Storage) -> None:
+    execute(
+        restored.url,
+        """UPDATE study_user_attributes SET value_json = jsonb_set(value_json::jsonb, '{version}', '3')::text
+        WHERE key = 'hpo:spec'""",
+    )
+    with pytest.raises(SpecError) as caught:
+        load(restored, "half")
+    assert str(caught.value).startswith("stored study 'half': version = 3: this version of hpo reads specs")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_best_parameters_of_version_0_1_read_the_same(restored: Storage) -> None:

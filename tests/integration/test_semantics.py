@@ -535,11 +535,9 @@ def test_no_two_suggestions_share_a_seed(
     seeds: list[int] = []
     suggest = TpeSampler.suggest
 
-    def spy(
-        sampler: TpeSampler, space: Any, history: Any, count: int, seed: int, startup: int
-    ) -> list[Point]:
+    def spy(sampler: TpeSampler, space: Any, history: Any, count: int, seed: int) -> list[Point]:
         seeds.append(seed)
-        return suggest(sampler, space, history, count, seed, startup)
+        return suggest(sampler, space, history, count, seed)
 
     monkeypatch.setattr(TpeSampler, "suggest", spy)
     sampler = {"name": "tpe", "startup": startup}

@@ -154,7 +154,7 @@ def test_number_of_trials_is_limited_by_budget_and_space(
     wanted = spec(
         space={"momentum": momentum}, sampler={"name": sampler, "startup": 4}, search={"trials": trials}
     )
-    study = Study(wanted, 1, 2, "key", inherited)
+    study = Study(wanted, 1, 2, "key", "fingerprint", inherited)
     assert (study.trials, study.planned) == (expected, planned)
 
 
@@ -347,7 +347,7 @@ def test_optuna_reads_the_stored_study(storage: Storage, spec: SpecOf) -> None:
     assert seen.directions == [StudyDirection.MINIMIZE]
     assert seen.user_attrs["hpo:fingerprint"] == study.spec.fingerprint
     assert seen.user_attrs["hpo:stage"] == "search"
-    assert StudySpec.parse(seen.user_attrs["hpo:spec"], "stored") == study.spec
+    assert StudySpec.from_stored(seen.user_attrs["hpo:spec"], "stored") == study.spec
     assert [t.state.name for t in seen.trials] == [
         "COMPLETE",
         "COMPLETE",

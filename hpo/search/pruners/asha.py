@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Literal
 
 from hpo.search.pruners.base import Curve, Peer, Pruner
-from hpo.search.pruners.rungs import rung_epochs
-
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.rungs import RungSection, rung_epochs
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,18 @@ class AshaPruner(Pruner):
         rungs = rung_epochs(self.min_epochs, self.reduction, self.epochs, self.stop_rate)
         object.__setattr__(self, "rungs", frozenset(rungs))
 
-    @classmethod
-    def from_section(cls, section: "PrunerSection", epochs: int) -> Self:
-        return cls(section.min_epochs, section.reduction, epochs)
-
     def should_prune(self, _number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
         epoch = max(curve)
         if epoch not in self.rungs:
             return False
         losses = sorted([peer.curve[epoch] for peer in peers if epoch in peer.curve] + [curve[epoch]])
         return curve[epoch] > losses[max(1, len(losses) // self.reduction) - 1]
+
+
+class AshaSection(RungSection):
+    """At each rung only the best 1/`reduction` of the trials go on."""
+
+    name: Literal["asha"] = "asha"
+
+    def make(self, epochs: int) -> AshaPruner:
+        return AshaPruner(self.min_epochs, self.reduction, epochs)

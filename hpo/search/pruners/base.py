@@ -1,12 +1,11 @@
-"""The interface of a pruner, and the learning curves it compares."""
+"""The interfaces of a pruner and of its section in the study file, and the curves that pruners compare."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
+from hpo.values.section import Section
 
 Curve = Mapping[int, float]
 """The validation loss of a trial by epoch, from epoch 1. Lower is better."""
@@ -31,17 +30,8 @@ class Pruner(ABC):
     another worker, or reports an epoch twice, therefore cannot confuse it.
     """
 
-    first_epoch_key: ClassVar[str | None] = "min_epochs"
-    """The key of `[pruner]` that must be below `search.epochs`, or the pruner would never act. None: no such
-    key."""
-
     compares_curves: ClassVar[bool] = True
     """False if `should_prune` never prunes. The worker then neither calls it nor reads the curves."""
-
-    @classmethod
-    @abstractmethod
-    def from_section(cls, section: "PrunerSection", epochs: int) -> Self:
-        """Return the pruner for trials of `epochs` epochs."""
 
     @abstractmethod
     def should_prune(self, number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
@@ -59,3 +49,28 @@ class Pruner(ABC):
         `reached` holds the epochs of each trial, `predicted` the predicted final loss of each trial.
         """
         return iter(())
+
+
+class PrunerSection(Section):
+    """The section `[pruner]` with the keys of one pruner.
+
+    A subclass narrows `name` to the pruner's name. The first line of its docstring says in the reference what
+    the pruner does.
+    """
+
+    first_epoch_key: ClassVar[str | None] = None
+    """The key that must be below `search.epochs`, or the pruner would never act. None: no such key."""
+
+    name: str = ""
+
+    @abstractmethod
+    def make(self, epochs: int) -> Pruner:
+        """Return the pruner for trials of `epochs` epochs."""
+
+    def mistakes(self, epochs: int) -> dict[str, str]:
+        """Return the rule that each key breaks in a search whose trials have `epochs` epochs."""
+        if self.first_epoch_key is None or (value := getattr(self, self.first_epoch_key)) < epochs:
+            return {}
+        rule = f"{value} is not below search.epochs ({epochs}), so nothing would be pruned"
+        way_out = '; for one epoch set pruner.name = "none"' if epochs == 1 else ""
+        return {self.first_epoch_key: rule + way_out}

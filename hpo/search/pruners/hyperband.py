@@ -4,13 +4,11 @@ import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Literal
 
 from hpo.search.pruners.asha import AshaPruner
 from hpo.search.pruners.base import Curve, Peer, Pruner
-
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.rungs import RungSection
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,6 @@ class HyperbandPruner(Pruner):
         object.__setattr__(self, "brackets", brackets)
         object.__setattr__(self, "shares", shares)
 
-    @classmethod
-    def from_section(cls, section: "PrunerSection", epochs: int) -> Self:
-        return cls(section.min_epochs, section.reduction, epochs)
-
     def should_prune(self, number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
         bracket = self._bracket(number)
         rivals = [peer for peer in peers if self._bracket(peer.number) == bracket]
@@ -53,3 +47,12 @@ class HyperbandPruner(Pruner):
             if remainder < 0:
                 return index
         raise AssertionError("a remainder is below the sum of the shares")
+
+
+class HyperbandSection(RungSection):
+    """As `asha`, in several brackets, from early to late first rungs."""
+
+    name: Literal["hyperband"] = "hyperband"
+
+    def make(self, epochs: int) -> HyperbandPruner:
+        return HyperbandPruner(self.min_epochs, self.reduction, epochs)

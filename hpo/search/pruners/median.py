@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Self
+from typing import Literal
 
-from hpo.search.pruners.base import Curve, Peer, Pruner
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.base import Curve, Peer, Pruner, PrunerSection
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,6 @@ class MedianPruner(Pruner):
     startup_trials: int
     warmup_epochs: int
 
-    first_epoch_key = "warmup_epochs"
-
-    @classmethod
-    def from_section(cls, section: "PrunerSection", _epochs: int) -> Self:
-        return cls(section.startup_trials, section.warmup_epochs)
-
     def should_prune(self, _number: int, curve: Curve, peers: Iterable[Peer]) -> bool:
         epoch = max(curve)
         complete = [peer for peer in peers if peer.complete]
@@ -35,3 +28,18 @@ class MedianPruner(Pruner):
             return False
         losses = [peer.curve[epoch] for peer in complete if epoch in peer.curve]
         return bool(losses) and min(curve.values()) > median(losses)
+
+
+class MedianSection(PrunerSection):
+    """A trial ends if its best loss is above the median of completed trials at the same epoch."""
+
+    first_epoch_key = "warmup_epochs"
+
+    name: Literal["median"] = "median"
+    startup_trials: int = Field(default=5, ge=1, description="Completed trials before any trial is pruned.")
+    warmup_epochs: int = Field(
+        default=0, ge=0, description="First epochs of a trial in which it is never pruned."
+    )
+
+    def make(self, epochs: int) -> MedianPruner:  # noqa: ARG002
+        return MedianPruner(self.startup_trials, self.warmup_epochs)

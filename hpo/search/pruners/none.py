@@ -2,24 +2,25 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Literal
 
-from hpo.search.pruners.base import Curve, Peer, Pruner
-
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.base import Curve, Peer, Pruner, PrunerSection
 
 
 @dataclass(frozen=True)
 class NoPruner(Pruner):
     """Let every trial train to its last epoch."""
 
-    first_epoch_key = None
     compares_curves = False
-
-    @classmethod
-    def from_section(cls, _section: "PrunerSection", _epochs: int) -> Self:
-        return cls()
 
     def should_prune(self, _number: int, _curve: Curve, _peers: Iterable[Peer]) -> bool:
         return False
+
+
+class NoPrunerSection(PrunerSection):
+    """Every trial trains to its last epoch."""
+
+    name: Literal["none"] = "none"
+
+    def make(self, epochs: int) -> NoPruner:  # noqa: ARG002
+        return NoPruner()

@@ -4,13 +4,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Literal
 
 from hpo.search.pruners.base import Curve, Peer, Pruner
-from hpo.search.pruners.rungs import rung_epochs
-
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.rungs import RungSection, rung_epochs
 
 RUNG_SPACING = 2
 """Ratio of the epochs of neighbouring rungs."""
@@ -29,10 +26,6 @@ class PausePruner(Pruner):
     epochs: int
 
     compares_curves = False
-
-    @classmethod
-    def from_section(cls, section: "PrunerSection", epochs: int) -> Self:
-        return cls(section.min_epochs, section.reduction, epochs)
 
     def should_prune(self, _number: int, _curve: Curve, _peers: Iterable[Peer]) -> bool:
         return False
@@ -55,3 +48,16 @@ class PausePruner(Pruner):
             best = ranked[: max(1, len(ranked) // self.reduction)]
             yield [index for index in best if reached[index] < next_rung]
             next_rung = rung
+
+
+class PauseSection(RungSection):
+    """A trial is checkpointed and set aside at its first rung and whenever its epochs have doubled.
+
+    It resumes once its predicted final loss is in the best 1/`reduction` of all trials that reached that
+    rung.
+    """
+
+    name: Literal["pause"] = "pause"
+
+    def make(self, epochs: int) -> PausePruner:
+        return PausePruner(self.min_epochs, self.reduction, epochs)

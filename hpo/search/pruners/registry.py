@@ -3,25 +3,25 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hpo.search.pruners.asha import AshaPruner
-from hpo.search.pruners.base import Pruner
-from hpo.search.pruners.hyperband import HyperbandPruner
-from hpo.search.pruners.median import MedianPruner
-from hpo.search.pruners.none import NoPruner
-from hpo.search.pruners.pause import PausePruner
+from hpo.search.pruners.asha import AshaSection
+from hpo.search.pruners.base import PrunerSection
+from hpo.search.pruners.hyperband import HyperbandSection
+from hpo.search.pruners.median import MedianSection
+from hpo.search.pruners.none import NoPrunerSection
+from hpo.search.pruners.pause import PauseSection
+from hpo.values.section import union_of
 
-if TYPE_CHECKING:
-    from hpo.search.pruners.section import PrunerSection
-
-PRUNERS: Mapping[str, type[Pruner]] = {
-    "none": NoPruner,
-    "median": MedianPruner,
-    "asha": AshaPruner,
-    "hyperband": HyperbandPruner,
-    "pause": PausePruner,
+PRUNERS: Mapping[str, type[PrunerSection]] = {
+    "none": NoPrunerSection,
+    "median": MedianSection,
+    "asha": AshaSection,
+    "hyperband": HyperbandSection,
+    "pause": PauseSection,
 }
 
+DEFAULT = "pause"
 
-def make_pruner(section: "PrunerSection", epochs: int) -> Pruner:
-    """Return the pruner that the section names, for trials of `epochs` epochs."""
-    return PRUNERS[section.name].from_section(section, epochs)
+if TYPE_CHECKING:
+    AnyPruner = PrunerSection
+else:
+    AnyPruner = union_of(PRUNERS, DEFAULT)

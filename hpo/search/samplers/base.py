@@ -1,18 +1,17 @@
-"""The interface of a sampler, and the samplers by name."""
+"""The interface of a sampler, which is also its section in the study file."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import optuna
-from optuna.trial import TrialState
+from pydantic import Field
 
-from hpo.search.samplers.registry import SAMPLERS
+from hpo.values.section import Section
 from hpo.values.space import Cell, Point, SearchSpace
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+if TYPE_CHECKING:  # checking a study file must not import Optuna
+    from optuna.trial import TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +19,34 @@ class Observation:
     """A trial as a sampler sees it; `value` is the validation loss, None if the trial has none yet."""
 
     point: Point
-    state: TrialState
+    state: "TrialState"
     value: float | None = None
     curve: Mapping[int, float] | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """Return whether the trial has failed."""
+        return self.state.name == "FAIL"
 
-class Sampler(ABC):
-    """Choose the points of a search.
 
-    A sampler is a function of its arguments and keeps no state, so the search of one worker can be replayed.
+class Sampler(Section):
+    """Choose the points of a search: the section `[sampler]` with the keys of one sampler, and its rule.
+
+    A sampler is a function of its keys and arguments and keeps no state, so the search of one worker can be
+    replayed. A subclass narrows `name` to the sampler's name. The first line of its docstring says in the
+    reference what the sampler does.
     """
 
     plans_all: ClassVar[bool] = False
     """Whether `initial` draws all points of the search. `suggest` is then never called."""
+
+    name: str = ""
+    startup: int = Field(
+        default=10,
+        ge=1,
+        description="Random trials before the first suggestion. With the pruner `pause`, no trial resumes "
+        "before as many trials have trained an epoch or ended.",
+    )
 
     @abstractmethod
     def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
@@ -43,7 +57,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def suggest(
-        self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
+        self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int
     ) -> list[Point]:
         """Return up to `count` new points; fewer only if a finite space has no cell left.
 
@@ -52,13 +66,6 @@ class Sampler(ABC):
         calls.
         """
 
-    def load(self) -> None:  # noqa: B027 (most samplers need nothing)
+    def load(self) -> None:
         """Import the modules `suggest` needs. Imports may take a second, so they must not happen under a
         lock."""
-
-
-def make_sampler(name: str) -> Sampler:
-    """Return the sampler of that name in the study file."""
-    module, _, attribute = SAMPLERS[name].partition(":")
-    sampler: Sampler = getattr(import_module(module), attribute)()
-    return sampler

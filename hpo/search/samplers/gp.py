@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterable
 from functools import partial
+from typing import Literal
 
-from optuna.trial import TrialState
+from pydantic import Field
 
 from hpo.search.effective_lr import draw_typical
 from hpo.search.learning_curves import log_losses
@@ -16,26 +17,35 @@ MAX_CANDIDATES = 1000
 
 
 class GpSampler(Sampler):
-    """Suggest points by expected improvement under a Gaussian process (`hpo.search.gp`).
+    """A Gaussian process that learns from every learning curve, also of pruned and paused trials.
 
-    The startup points are random, but near the effective learning rate that worked for other networks.
-    Waiting and running trials, and the other points of the same call, count as observed at their predicted
-    loss: the kriging believer of Ginsbourger et al. 2010. Points are random until `startup` trials have
-    trained an epoch.
+    It suggests the points of the largest expected improvement (`hpo.search.gp`). The startup points are
+    random, but near the effective learning rate that worked for other networks. Waiting and running trials,
+    and the other points of the same call, count as observed at their predicted loss: the kriging believer of
+    Ginsbourger et al. 2010. Points are random until `startup` trials have trained an epoch.
     """
+
+    name: Literal["gp"] = "gp"
+    startup: int = Field(
+        default=10,
+        ge=1,
+        description="Random trials before the first suggestion, with a typical effective learning rate, "
+        "lr / ((1 - momentum) batch_size). With the pruner `pause`, no trial resumes before as many trials "
+        "have trained an epoch or ended.",
+    )
 
     def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
         return plan(space, count, seed, taken, partial(draw_typical, space))
 
     def suggest(
-        self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int, startup: int
+        self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int
     ) -> list[Point]:
         trials = list(history)
         taken = {cell(trial.point) for trial in trials}
-        observed = [trial for trial in trials if trial.curve or trial.state == TrialState.FAIL]
+        observed = [trial for trial in trials if trial.curve or trial.has_failed]
         candidates = _candidates(space, seed, taken)
         trained = sum(log_losses(trial.curve or {}).size > 0 for trial in observed)
-        if trained < max(2, startup) or not candidates:
+        if trained < max(2, self.startup) or not candidates:
             return self.initial(space, count, seed, taken)
         from hpo.search import gp
 

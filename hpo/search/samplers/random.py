@@ -1,6 +1,9 @@
 """Random search."""
 
 from collections.abc import Collection, Iterable
+from typing import Literal
+
+from pydantic import Field
 
 from hpo.search.samplers.base import Observation, Sampler
 from hpo.search.samplers.points import plan
@@ -8,14 +11,21 @@ from hpo.values.space import Cell, Point, SearchSpace
 
 
 class RandomSampler(Sampler):
-    """Draw all points of the search in advance, from its seed."""
+    """A random plan without repeats, drawn from the seed when the study is created."""
 
     plans_all = True
+
+    name: Literal["random"] = "random"
+    startup: int = Field(
+        default=10,
+        ge=1,
+        description="With the pruner `pause`: trials that train an epoch or end before a trial resumes.",
+    )
 
     def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
         return plan(space, count, seed, taken)
 
     def suggest(
-        self, _space: SearchSpace, _history: Iterable[Observation], _count: int, _seed: int, _startup: int
+        self, _space: SearchSpace, _history: Iterable[Observation], _count: int, _seed: int
     ) -> list[Point]:
         return []

@@ -1,12 +1,17 @@
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import Field, create_model
 from support.study_file import TEXT, load
 
+from hpo.search.pruners.registry import PRUNERS
+from hpo.search.pruners.rungs import RungSection
+from hpo.spec.sections import DataSection
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.values.parameters import PARAMETERS
+from hpo.values.section import Section, sections_of
 
 # For each key of a study file a value other than the value in `WHOLE`.
 OTHER: dict[str, object] = {
@@ -26,7 +31,7 @@ OTHER: dict[str, object] = {
     "sampler.startup": 3,
     "pruner.name": "none",
     "pruner.startup_trials": 3,
-    "pruner.warmup_epochs": 3,
+    "pruner.warmup_epochs": 2,
     "pruner.min_epochs": 2,
     "pruner.reduction": 4,
     "search.trials": 13,
@@ -57,26 +62,37 @@ WHOLE = load(
 ).to_json()
 
 
+def with_key(key: str) -> dict[str, Any]:
+    """Return a study file that may have this key: that of `WHOLE`, with another pruner if it takes one."""
+    raw: dict[str, Any] = json.loads(json.dumps(WHOLE))
+    section, _, name = key.rpartition(".")
+    if section == "pruner" and name not in raw["pruner"]:
+        pruner = next(pruner for pruner, keys in PRUNERS.items() if name in keys.model_fields)
+        raw["pruner"] = PRUNERS[pruner]().model_dump()
+    return raw
+
+
 def changed(key: str, value: object) -> StudySpec:
-    raw = json.loads(json.dumps(WHOLE))
+    raw = with_key(key)
     *sections, last = key.split(".")
     table = raw
     for section in sections:
         table = table[section]
     assert table[last] != value
+    if last == "name" and sections in (["sampler"], ["pruner"]):
+        table.clear()  # the other keys are those of another name
     table[last] = value
     return StudySpec.parse(raw, "test")
 
 
-def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     """Yield every dotted key of a study file."""
     for name, field in section.model_fields.items():
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         if prefix + name == "space":
             yield from (f"space.{parameter}" for parameter in PARAMETERS)
-        elif nested:
-            yield from keys(nested[0], f"{prefix}{name}.")
+        elif nested := sections_of(field):
+            for inner in nested.values():
+                yield from keys(inner, f"{prefix}{name}.")
         else:
             yield prefix + name
 
@@ -87,11 +103,13 @@ def test_other_values_cover_every_key() -> None:
 
 @pytest.mark.parametrize("key", OTHER)
 def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
-    before, after = StudySpec.parse(WHOLE, "test"), changed(key, OTHER[key])
+    before, after = StudySpec.parse(with_key(key), "test"), changed(key, OTHER[key])
     assert before != after
     may_change = key in EXTENDABLE or key.startswith(("stop.", "engine."))
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
+    if key == "pruner.name":
+        differing -= {f"pruner.{name}" for name in RungSection.model_fields if name != "name"}
     assert differing == (set() if may_change else {key})
 
 
@@ -123,3 +141,23 @@ def test_fingerprint_depends_on_values_and_not_on_spelling() -> None:
         TEXT.replace("lr = [1e-3, 1e-2]", f"lr = {{ low = 1, high = 3, step = {s} }}") for s in ("1", "1.0")
     ]
     assert load(steps[0]).fingerprint == load(steps[1]).fingerprint
+
+
+def test_new_key_with_a_default_leaves_the_fingerprint() -> None:
+    data = create_model("Data", __base__=DataSection, channels=(int, Field(default=1)))
+    files = create_model("Files", __base__=Section, place=(str, Field(default="here")))
+    later = create_model("Later", __base__=StudySpec, data=(data, ...), files=(files, files()))
+    assert later.parse(WHOLE, "test").fingerprint == StudySpec.parse(WHOLE, "test").fingerprint
+    other = later.parse({**WHOLE, "files": {"place": "there"}}, "test")
+    assert other.fingerprint != StudySpec.parse(WHOLE, "test").fingerprint
+
+
+def test_fingerprints_stay_the_same_between_versions() -> None:
+    assert load().fingerprint == "949d16c5a37a3956"
+    assert StudySpec.parse(WHOLE, "test").fingerprint == "bd79b4c4d4438f7e"
+
+
+def test_empty_section_is_not_a_section_left_out() -> None:
+    rotated = "augment = { rotation = 10 }"
+    empty, none = load(TEXT.replace(rotated, "augment = {}")), load(TEXT.replace(rotated, ""))
+    assert empty.fingerprint != none.fingerprint

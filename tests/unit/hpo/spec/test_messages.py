@@ -173,10 +173,41 @@ MISTAKES = {
         '"sha"',
         """pruner.name = "sha": must be one of 'none', 'median', 'asha', 'hyperband' or 'pause'""",
     ),
+    "key of another pruner": (
+        'name = "asha"',
+        'name = "pause"\nstartup_trials = 3',
+        "pruner.startup_trials: unknown key of the pruner 'pause'; it is a key of 'median'",
+    ),
+    "key of several other pruners": (
+        'name = "asha"',
+        'name = "none"\nmin_epochs = 3',
+        "pruner.min_epochs: unknown key of the pruner 'none'; it is a key of 'asha', 'hyperband' and 'pause'",
+    ),
+    "key of another pruner than the default": (
+        'name = "asha"',
+        "warmup_epochs = 3",
+        "pruner.warmup_epochs: unknown key of the pruner 'pause'; it is a key of 'median'",
+    ),
+    "key of no pruner": (
+        'name = "asha"',
+        'name = "asha"\nmin_epoch = 3',
+        "pruner.min_epoch: unknown key; did you mean 'min_epochs'?",
+    ),
+    "pruner is a list": ("[pruner]", "[[pruner]]", 'pruner = [{"name": "asha"}]: must be a table'),
+    "pruner without a name": (
+        'name = "asha"',
+        "name = 3",
+        "pruner.name = 3: must be one of 'none', 'median', 'asha', 'hyperband' or 'pause'",
+    ),
+    "key of no sampler": (
+        '"tpe"',
+        '"tpe"\nstart = 3',
+        "sampler.start: unknown key; did you mean 'startup'?",
+    ),
     "reduction to all": ('"asha"', '"asha"\nreduction = 1', "pruner.reduction = 1: must be at least 2"),
     "negative warm-up": (
         '"asha"',
-        '"asha"\nwarmup_epochs = -1',
+        '"median"\nwarmup_epochs = -1',
         "pruner.warmup_epochs = -1: must be at least 0",
     ),
     # stopping

@@ -12,9 +12,9 @@ from support.study_file import TEXT, load
 
 from hpo import models
 from hpo.errors import SpecError
-from hpo.search.pruners.section import PrunerSection
+from hpo.search.pruners.pause import PauseSection
+from hpo.search.samplers.gp import GpSampler
 from hpo.search.samplers.points import plan
-from hpo.search.samplers.section import SamplerSection
 from hpo.spec.study_spec import StudySpec
 from hpo.values.budget import Augmentation, Budget, Phase
 
@@ -52,7 +52,7 @@ def test_studies_of_the_project_parse(file: Path) -> None:
         assert (spec.model.name, spec.data.name) == (file.stem, "emnist-byclass")
         # The paper's grid, normalisation and cost, with the default sampler and pruner.
         assert (spec.space.cells, spec.search.epochs, spec.stop.epochs) == (144, 5, 28 * 5)
-        assert (spec.sampler, spec.pruner) == (SamplerSection(), PrunerSection())
+        assert (spec.sampler, spec.pruner) == (GpSampler(), PauseSection())
         assert (spec.data.mini, spec.data.mean, spec.data.std) == (0.1, 0.1736, 0.3248)
 
 
@@ -129,6 +129,8 @@ def with_statistics(section: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]
     return st.just(section) | both.map(lambda statistics: section | statistics)
 
 
+RUNGS = {"min_epochs": st.integers(1, 99), "reduction": st.integers(2, 9)}
+
 RAW = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"\A[a-z0-9][a-z0-9_.-]{0,20}\Z").filter(
@@ -159,13 +161,15 @@ RAW = st.fixed_dictionaries(
     },
     optional={
         "seed": st.integers(0, 2**32 - 1),
-        "sampler": optional(name=st.sampled_from(["random", "tpe"]), startup=WHOLE_NUMBERS),
-        "pruner": optional(
-            name=st.sampled_from(["none", "median", "asha", "hyperband"]),
-            startup_trials=WHOLE_NUMBERS,
-            warmup_epochs=st.integers(0, 99),
-            min_epochs=st.integers(1, 99),
-            reduction=st.integers(2, 9),
+        "sampler": optional(name=st.sampled_from(["random", "tpe", "gp"]), startup=WHOLE_NUMBERS),
+        "pruner": st.one_of(
+            optional(name=st.just("none")),
+            st.fixed_dictionaries(
+                {"name": st.just("median")},
+                optional={"startup_trials": WHOLE_NUMBERS, "warmup_epochs": st.integers(0, 99)},
+            ),
+            st.fixed_dictionaries({"name": st.sampled_from(["asha", "hyperband", "pause"])}, optional=RUNGS),
+            optional(**RUNGS),  # the default
         ),
         "stop": optional(
             target=st.floats(-1e3, 1e3), patience=WHOLE_NUMBERS, epochs=WHOLE_NUMBERS, device_hours=RATES

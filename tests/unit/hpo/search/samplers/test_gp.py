@@ -18,6 +18,7 @@ COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 RUNNING, WAITING = TrialState.RUNNING, TrialState.WAITING
 
 STARTUP = 4
+SAMPLER = GpSampler(startup=STARTUP)
 
 LESS_DECAY = SearchSpace(
     {
@@ -49,20 +50,20 @@ def is_typical(point: Point) -> bool:
 
 @pytest.mark.parametrize("space", [LESS_DECAY, LOG_LR])
 def test_search_begins_with_typical_effective_learning_rates(space: SearchSpace) -> None:
-    points = GpSampler().initial(space, 12, 3)
+    points = SAMPLER.initial(space, 12, 3)
     assert all(map(is_typical, points))
     assert len({effective_lr(point) for point in points}) > 4
     assert len({cell(point) for point in points}) == 12
-    assert GpSampler().initial(space, 20, 3)[:12] == points
+    assert SAMPLER.initial(space, 20, 3)[:12] == points
 
 
 def test_first_points_are_random_where_no_effective_lr_is_typical() -> None:
-    cells = {cell(point) for point in GpSampler().initial(SLOW, 100, 3)}
+    cells = {cell(point) for point in SAMPLER.initial(SLOW, 100, 3)}
     assert len(cells) == SLOW.cells == 24
 
 
 def test_other_points_follow_once_typical_cells_are_taken() -> None:
-    points = GpSampler().initial(LESS_DECAY, 100, 0)
+    points = SAMPLER.initial(LESS_DECAY, 100, 0)
     assert len({cell(point) for point in points}) == LESS_DECAY.cells == 72
     assert {cell(point) for point in points[:10]} <= {cell(point) for point in filter(is_typical, points)}
 
@@ -78,35 +79,33 @@ def test_suggestions_are_distinct_new_points_of_the_space(
         observed(point, epochs=1 + index % 3) if index % 4 else Observation(point, states[index % 3])
         for index, point in enumerate(points)
     ]
-    suggested = GpSampler().suggest(space, history, count, seed ^ 1, STARTUP)
+    suggested = SAMPLER.suggest(space, history, count, seed ^ 1)
     assert len(suggested) == count
     assert all(point in space for point in suggested)
     assert len({cell(point) for point in (*points, *suggested)}) == known + count
-    assert GpSampler().suggest(space, history, count, seed ^ 1, STARTUP) == suggested
+    assert SAMPLER.suggest(space, history, count, seed ^ 1) == suggested
 
 
 def test_suggestions_end_when_no_cell_is_left() -> None:
     points = [PAPER.point_at(index) for index in range(144)]
     history = [observed(point) for point in points]
-    left = GpSampler().suggest(PAPER, history[:-2], 4, 0, STARTUP)
+    left = SAMPLER.suggest(PAPER, history[:-2], 4, 0)
     assert {cell(point) for point in left} == {cell(point) for point in points[-2:]}
-    assert GpSampler().suggest(PAPER, history, 4, 0, STARTUP) == []
+    assert SAMPLER.suggest(PAPER, history, 4, 0) == []
 
 
 def test_points_are_random_until_startup_trials_have_trained() -> None:
     history = [observed(point) for point in plan(PAPER, STARTUP - 1, 0)]
     taken = {cell(trial.point) for trial in history}
-    assert GpSampler().suggest(PAPER, history, 3, 7, STARTUP) == GpSampler().initial(PAPER, 3, 7, taken)
-    assert GpSampler().suggest(PAPER, [], 3, 7, 1) == GpSampler().initial(PAPER, 3, 7)
+    assert SAMPLER.suggest(PAPER, history, 3, 7) == SAMPLER.initial(PAPER, 3, 7, taken)
+    assert GpSampler(startup=1).suggest(PAPER, [], 3, 7) == SAMPLER.initial(PAPER, 3, 7)
 
 
 @pytest.mark.parametrize("space", [PAPER, LOGARITHMIC])
 def test_search_beats_random_search(space: SearchSpace) -> None:
     random, history = plan(space, 24, 0), [observed(point) for point in plan(space, STARTUP, 0)]
     while len(history) < 24:
-        history += [
-            observed(point) for point in GpSampler().suggest(space, history, 4, len(history), STARTUP)
-        ]
+        history += [observed(point) for point in SAMPLER.suggest(space, history, 4, len(history))]
     losses = sorted(bowl(trial.point) for trial in history)
     assert losses[0] < sorted(map(bowl, random))[0]
     assert losses[3] < sorted(map(bowl, random))[3]
@@ -117,18 +116,18 @@ def test_short_curves_are_as_informative_as_long_ones() -> None:
     whole = [observed(point) for point in points]
     short = [observed(point, epochs=3 if index % 4 == 0 else 1) for index, point in enumerate(points)]
     (point_after_short,), (point_after_whole,) = (
-        GpSampler().suggest(PAPER, history, 1, 0, STARTUP) for history in (short, whole)
+        SAMPLER.suggest(PAPER, history, 1, 0) for history in (short, whole)
     )
     assert bowl(point_after_short) <= bowl(point_after_whole) + 0.02
 
 
 def test_running_trial_counts_like_a_suggestion_of_the_same_call() -> None:
     history = [observed(point) for point in plan(PAPER, 12, 0)]
-    first, second = GpSampler().suggest(PAPER, history, 2, 0, STARTUP)
+    first, second = SAMPLER.suggest(PAPER, history, 2, 0)
     after = [*history, Observation(first, RUNNING)]
-    assert GpSampler().suggest(PAPER, after, 1, 0, STARTUP) == [second]
+    assert SAMPLER.suggest(PAPER, after, 1, 0) == [second]
 
 
 def test_equal_losses_are_accepted() -> None:
     history = [observed(point, lambda _: 1.0) for point in plan(PAPER, 12, 0)]
-    assert len(GpSampler().suggest(PAPER, history, 4, 0, STARTUP)) == 4
+    assert len(SAMPLER.suggest(PAPER, history, 4, 0)) == 4

@@ -8,4 +8,4 @@ def test_random_search_is_planned_in_full() -> None:
     sampler = RandomSampler()
     assert sampler.plans_all
     assert sampler.initial(PAPER, 12, 3) == plan(PAPER, 12, 3)
-    assert sampler.suggest(PAPER, [], 4, 0, 10) == []
+    assert sampler.suggest(PAPER, [], 4, 0) == []

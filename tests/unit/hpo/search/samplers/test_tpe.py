@@ -29,13 +29,13 @@ def same(_point: Point) -> float:
 @pytest.mark.parametrize("finished", [0, 15])
 def test_suggestions_are_distinct_new_points_of_the_space(space: SearchSpace, finished: int) -> None:
     history = observed(plan(space, finished, 0), same)
-    points = TpeSampler().suggest(space, history, 8, seed=1, startup=10)
+    points = TpeSampler(startup=10).suggest(space, history, 8, seed=1)
     assert len(points) == 8
     assert all(point in space for point in points)
     assert len(cells(points) | cells([trial.point for trial in history])) == finished + 8
     assert {type(point["batch_size"]) for point in points} == {int}
-    assert TpeSampler().suggest(space, history, 8, seed=1, startup=10) == points
-    assert TpeSampler().suggest(space, history, 8, seed=2, startup=10) != points
+    assert TpeSampler(startup=10).suggest(space, history, 8, seed=1) == points
+    assert TpeSampler(startup=10).suggest(space, history, 8, seed=2) != points
 
 
 @pytest.mark.parametrize("finished", [0, 12, 20])
@@ -44,24 +44,24 @@ def test_whole_finite_space_is_suggested_and_then_nothing(finished: int) -> None
     history = observed(plan(SMALL, finished, 0), lambda point: point["lr"])
     seed = 0
     while len(history) < 24:
-        points = TpeSampler().suggest(SMALL, history, 5, seed, startup=10)
+        points = TpeSampler(startup=10).suggest(SMALL, history, 5, seed)
         assert points
         history += observed(points, lambda point: point["lr"])
         seed += 1
     assert cells([trial.point for trial in history]) == CELLS
-    assert TpeSampler().suggest(SMALL, history, 5, seed, startup=10) == []
+    assert TpeSampler(startup=10).suggest(SMALL, history, 5, seed) == []
 
 
 def test_suggestions_end_when_no_cell_is_left() -> None:
     history = observed(plan(SMALL, 22, 0), same)
-    points = TpeSampler().suggest(SMALL, history, 8, seed=0, startup=10)
+    points = TpeSampler(startup=10).suggest(SMALL, history, 8, seed=0)
     assert cells(points) == CELLS - cells([trial.point for trial in history])
 
 
 @pytest.mark.parametrize("state", [WAITING, RUNNING, PRUNED, FAIL])
 def test_cell_of_a_trial_in_any_state_is_not_suggested(state: TrialState) -> None:
     history = [Observation(point, state) for point in plan(SMALL, 20, 0)]
-    points = TpeSampler().suggest(SMALL, history, 8, seed=0, startup=10)
+    points = TpeSampler(startup=10).suggest(SMALL, history, 8, seed=0)
     assert cells(points) == CELLS - cells([trial.point for trial in history])
 
 
@@ -73,7 +73,7 @@ def test_history_may_hold_trials_in_all_states() -> None:
         )
         for i, point in enumerate(plan(WIDE, 40, 0))
     ]
-    assert len(TpeSampler().suggest(WIDE, history, 8, seed=0, startup=3)) == 8
+    assert len(TpeSampler(startup=3).suggest(WIDE, history, 8, seed=0)) == 8
 
 
 def test_points_are_random_until_startup_trials_have_ended() -> None:
@@ -81,7 +81,7 @@ def test_points_are_random_until_startup_trials_have_ended() -> None:
 
     def suggested(finished: int, loss: Callable[[Point], float]) -> list[Point]:
         history = observed(points[:finished], loss, COMPLETE) + observed(points[finished:], loss, FAIL)
-        return TpeSampler().suggest(WIDE, history, 4, seed=0, startup=10)
+        return TpeSampler(startup=10).suggest(WIDE, history, 4, seed=0)
 
     def opposite(point: Point) -> float:
         return -float(point["lr"])
@@ -96,7 +96,7 @@ def test_suggestions_are_better_than_random_points() -> None:
 
     history = observed(plan(WIDE, 40, 0), loss)
     suggested = [
-        loss(point) for seed in range(5) for point in TpeSampler().suggest(WIDE, history, 8, seed, startup=10)
+        loss(point) for seed in range(5) for point in TpeSampler(startup=10).suggest(WIDE, history, 8, seed)
     ]
     random = [loss(point) for point in plan(WIDE, 400, 1)]
     assert median(suggested) < 0.6 * median(random)
@@ -109,7 +109,7 @@ def test_curves_of_pruned_trials_improve_suggestions() -> None:
 
     history = [Observation(point, PRUNED, None, {1: loss(point)}) for point in plan(WIDE, 60, 0)]
     suggested = [
-        loss(point) for seed in range(5) for point in TpeSampler().suggest(WIDE, history, 4, seed, startup=10)
+        loss(point) for seed in range(5) for point in TpeSampler(startup=10).suggest(WIDE, history, 4, seed)
     ]
     assert median(suggested) < 0.6 * median(loss(point) for point in plan(WIDE, 400, 1))
 
@@ -126,9 +126,7 @@ def test_suggestions_keep_away_from_running_and_waiting_trials() -> None:
 
     def share(basin: int, close: Sequence[Observation] = ()) -> float:
         """Return the share of suggestions in a basin."""
-        points = [
-            TpeSampler().suggest(space, [*history, *close], 1, seed, startup=10)[0] for seed in range(20)
-        ]
+        points = [TpeSampler(startup=10).suggest(space, [*history, *close], 1, seed)[0] for seed in range(20)]
         return sum(abs(math.log10(point["lr"]) - basin) < 1 for point in points) / len(points)
 
     for basin in (-3, -1):

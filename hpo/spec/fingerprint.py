@@ -1,0 +1,43 @@
+"""The fingerprint of a spec: a short hash of the keys that someone set to other values than the defaults."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.values.section import Section
+
+
+def fingerprint(keys: Mapping[str, Any]) -> str:
+    """Return the first 16 hex digits of the SHA-256 of the keys, in any order."""
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def without_defaults(section: Section, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of `plain`, the plain values of `section`, that differ from their defaults.
+
+    A later version may therefore add a key with a default: the fingerprint of a file without it stays.
+    """
+    kept: dict[str, Any] = {}
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if key not in plain:
+            continue
+        if isinstance(value, Section):
+            inner = without_defaults(value, plain[key])
+            if inner or value != field.default:
+                kept[key] = inner
+        elif key == "name" or value != field.default:  # a name stays: it says which keys its section has
+            kept[key] = plain[key]
+    return kept
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a spec by dotted key. A domain of the space and an empty section are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value and not prefix.startswith("space."):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
