@@ -28,12 +28,12 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     Search, promotion, full training, export. You can stop the command and call it again at any time: it
     continues where the study stands.
     """
-    from hpo.launch.devices import slots
+    from hpo.launch.executors.local import local_executor
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
 
     spec = StudySpec.load(file)
-    devices = slots(gpus, per_device)
+    executor = local_executor(gpus, per_device)
     settings = Settings.from_environment()
     from hpo.store.url import parse_url
 
@@ -46,7 +46,7 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     from hpo.run.retry import until_storage_answers
     from hpo.run.run_study import run_study
 
-    fleet = Fleet(devices, width, promotes=True)
+    fleet = Fleet(executor, width, promotes=True)
     outcome = run_study(
         spec,
         settings,
@@ -75,9 +75,9 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     training, and end when no trial is left. Several of these commands, on several machines, may serve one
     study.
     """
-    from hpo.launch.devices import slots
+    from hpo.launch.executors.local import local_executor
 
-    devices = slots(gpus, per_device)
+    executor = local_executor(gpus, per_device)
     from hpo.cli.progress import StudyProgress
     from hpo.run.environment import open_study
     from hpo.run.fleet import Fleet, train_study
@@ -86,7 +86,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     from hpo.study.status import status
 
     _, storage, study = open_study(name)
-    trained = train_study(storage, study, Fleet(devices, width), StudyProgress)
+    trained = train_study(storage, study, Fleet(executor, width), StudyProgress)
     mark = until_storage_answers(lambda: stopped(storage, study, "full"))
     if mark is not None:
         say_stopped(study, mark)

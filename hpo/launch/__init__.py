@@ -1,4 +1,4 @@
-"""Worker processes: devices, slots, launcher, standby, restarts."""
+"""Workers: executors, devices, slots, launcher, standby, restarts."""
 
 import lazy_loader
 

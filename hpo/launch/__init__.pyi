@@ -1,8 +1,9 @@
 from .devices import slots as slots
+from .executors.base import Executor as Executor
+from .executors.base import WorkerCommand as WorkerCommand
+from .executors.local import LocalExecutor as LocalExecutor
+from .executors.local import local_executor as local_executor
+from .executors.registry import make_executor as make_executor
 from .launcher import Launcher as Launcher
-from .process import ProcessSpec as ProcessSpec
-from .process import WorkerProcess as WorkerProcess
-from .restarts import Restarts as Restarts
 from .slot import Slot as Slot
-from .standby import Assignment as Assignment
 from .timing import Timing as Timing

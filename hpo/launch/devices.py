@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hpo.errors import InputError
+from hpo.errors import HpoError, InputError
 from hpo.launch.slot import Slot
 from hpo.settings import visible_devices
 
@@ -13,6 +13,8 @@ MAX_CPU_WORKERS = 8
 
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 """Device files of the GPU drivers that torch can use: NVIDIA, Jetson, AMD, WSL."""
+
+COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
 def slots(gpus: str, per_device: int | None) -> list[Slot]:
@@ -69,8 +71,10 @@ def _visible_gpus(gpus: str) -> list[str]:
 
 def _gpu_count() -> int:
     if not any(Path(driver).exists() for driver in DRIVERS):
-        return 0  # without importing torch, which takes as long as the rest of a launcher's start
-    # In a process of its own, so that this one does not keep torch in memory.
-    code = "import torch; print(torch.cuda.device_count())"  # asks the driver, and does not start CUDA
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+        return 0
+    # In a process of its own: torch would take half a gigabyte of the launcher, for as long as it runs.
+    done = subprocess.run([sys.executable, "-c", COUNT_GPUS], text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
+        raise HpoError(f"cannot count the GPUs: the child process failed: {reason}")
     return int(done.stdout)

@@ -1,15 +1,14 @@
-"""The worker processes of one launcher, and the training of a study with them."""
+"""The workers of one launcher, and the training of a study with them."""
 
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from hpo.errors import TrainingError
+from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launcher import Launcher
-from hpo.launch.slot import Slot
 from hpo.run.retry import until_storage_answers
 from hpo.store.connection import Storage
 from hpo.store.workers import forget
@@ -35,26 +34,21 @@ ShowProgress = Callable[[Callable[[], Status]], AbstractContextManager[Progress]
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The worker processes to start, one for each slot.
+    """The workers to start, one for each slot of `executor`.
 
     `width`: the most trials in one pack, None for the default. `promotes`: whether the workers queue the best
     trials for full training once the search is finished.
     """
 
-    slots: Sequence[Slot]
+    executor: Executor
     width: int | None = None
     promotes: bool = False
 
-    def command(self, study: str) -> list[str]:
-        """Return the command line of a worker, without its device and name."""
+    def command(self, study: str) -> WorkerCommand:
+        """Return what each worker runs."""
         promote = ["--promote"] if self.promotes else []
         width = [] if self.width is None else ["--width", str(self.width)]
-        return [
-            *(sys.executable, "-m", "hpo", "worker", study),
-            *promote,
-            *width,
-            *("--fleet", str(len(self.slots))),
-        ]
+        return WorkerCommand([study, *promote, *width, "--fleet", str(len(self.executor.slots))])
 
 
 def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: ShowProgress) -> bool:
@@ -77,11 +71,12 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
 
     if not is_open():
         return False
-    labels = ", ".join(sorted({slot.label for slot in fleet.slots}))
-    workers = counted(len(fleet.slots), "worker")
+    slots = fleet.executor.slots
+    labels = ", ".join(sorted({slot.label for slot in slots}))
+    workers = counted(len(slots), "worker")
     log.info("%s on %s; stop with Ctrl-C, nothing is lost", workers, labels)
     with show_progress(lambda: status(storage, study)) as progress:
-        Launcher(fleet.command(study.name), fleet.slots, reclaim, progress.write).run()
+        Launcher(fleet.executor, fleet.command(study.name), reclaim, progress.write).run()
     if not until_storage_answers(finished):
         raise TrainingError(
             f"study {study.name!r}: its workers ended before all trials were finished; their log says why"

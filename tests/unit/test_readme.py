@@ -19,6 +19,8 @@ DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 EXAMPLES = {
+    "hpo/launch/executors/cluster.py",
+    "tests/unit/hpo/launch/executors/test_cluster.py",
     "hpo/artifacts/s3.py",
     "hpo/search/pruners/percentile.py",
     "hpo/search/samplers/mysampler.py",

@@ -1,12 +1,14 @@
 """Slots for --gpus and --per-device."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hpo.errors import InputError
+from hpo.errors import HpoError, InputError
 from hpo.launch import devices
 from hpo.launch.devices import MAX_CPU_WORKERS, slots
 from hpo.launch.slot import Slot, common_environment
@@ -41,14 +43,23 @@ def pinned(made: list[Slot]) -> list[str]:
 def test_gpus_are_counted_only_on_machines_with_a_driver(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "torch.py").write_text("class cuda:\n    device_count = lambda: 3\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # another process counts
+    monkeypatch.setattr(devices, "COUNT_GPUS", "print(3)")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver = tmp_path / "driver"
     monkeypatch.setattr(devices, "DRIVERS", ("/nowhere", str(driver)))
     assert slots("all", 1)[0].device == "cpu"
     driver.touch()
     assert len(slots("all", 1)) == 3
+    monkeypatch.setattr(devices, "COUNT_GPUS", "raise ImportError('libcudart')")
+    with pytest.raises(HpoError, match=r"^cannot count the GPUs: .*ImportError: libcudart$"):
+        slots("all", 1)
+
+
+def test_gpus_are_counted_without_importing_torch_here() -> None:
+    code = (
+        "import sys; from hpo.launch.devices import slots; slots('all', 1); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_all_means_one_worker_per_gpu(machine: Machine) -> None:

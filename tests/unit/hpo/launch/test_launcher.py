@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from hpo.errors import UnavailableError
+from hpo.launch.executors.base import WorkerCommand
+from hpo.launch.executors.local import LocalExecutor
 from hpo.launch.launcher import Launcher
 from hpo.launch.restarts import MAX_FAILURES
 from hpo.launch.slot import Slot
@@ -89,8 +91,9 @@ class Stage:
         for number, step in enumerate(steps):
             (self.plan / f"step-{number:02d}").write_text(step)
         # Isolated and without site packages, so that it starts in a hundredth of a second.
-        command = [sys.executable, "-I", "-S", str(self.script), str(self.plan)]
-        self.launcher = Launcher(command, slots, reclaim or self.reclaim, self.write, timing)
+        executor = LocalExecutor(slots, [sys.executable, "-I", "-S", str(self.script)])
+        command = WorkerCommand([str(self.plan)])
+        self.launcher = Launcher(executor, command, reclaim or self.reclaim, self.write, timing)
         self.launcher.run()
 
     def reclaim(self, worker: str) -> bool:
@@ -266,7 +269,7 @@ def test_standby_starts_after_standby_seconds(stage: Stage) -> None:
     stage.on("[standby] ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stage.play("serve", timing=Timing(clock=clock, standby_seconds=20.0))
-    starts = {process.label: process.started_at for process in stage.launcher.processes}
+    starts = {worker.label: worker.started_at for worker in stage.launcher.workers}
     assert starts == {"a/0": 0.0, "standby": 20.0}
 
 
