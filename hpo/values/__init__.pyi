@@ -28,3 +28,6 @@ from .space_section import parse_space as parse_space
 from .space_section import space_to_json as space_to_json
 from .stage import STAGES as STAGES
 from .stage import Stage as Stage
+from .state import Arrays as Arrays
+from .state import SessionState as SessionState
+from .state import StateError as StateError
