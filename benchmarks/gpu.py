@@ -33,7 +33,7 @@ from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator, SideStream
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.optimizers import Sgd
+from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
@@ -96,7 +96,7 @@ def pack_step(shape: Shape, variant: str) -> Step:
     """Return a step of a pack whose graphs are captured."""
     engine = ENGINES[variant]()
     pack = Pack(lambda: models.build(shape.name, CLASSES), [0] * shape.width, DEVICE)
-    optimizer = Sgd([CANDIDATE] * shape.width, pack.weights.parameters)
+    optimizer = create_optimizer("sgd", [CANDIDATE.params] * shape.width, pack.weights.parameters)
     step = on_batches(shape.size, lambda *batch: engine.step(pack, optimizer, None, *batch))
     for _ in range(WARM_UP + 1):
         step()

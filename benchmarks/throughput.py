@@ -36,7 +36,7 @@ from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.engines.timing import fastest
-from hpo.training.optimizers import Sgd
+from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision, search_precisions
@@ -63,7 +63,7 @@ def pack_step(name: str, size: int, width: int, variant: str | None) -> Step:
     else:
         engine.prepare(size, [Phase("sgd", 1)])
     pack = Pack(lambda: models.build(name, CLASSES), [0] * width, "cpu")
-    optimizer = Sgd([CANDIDATE] * width, pack.weights.parameters)
+    optimizer = create_optimizer("sgd", [CANDIDATE.params] * width, pack.weights.parameters)
     return lambda: engine.step(pack, optimizer, None, images, labels)
 
 

@@ -148,15 +148,20 @@ class StudySpec(Section):
         """Return the name of the Optuna study of full training."""
         return self.name + FULL_SUFFIX
 
-    def budget(self, stage: Stage) -> Budget:
-        """Return the budget of one trial of the stage."""
+    def budget(self, stage: Stage, optimizer: str = "sgd") -> Budget:
+        """Return the budget of one trial of the stage; `optimizer` is the trial's own."""
         if stage == "search":
-            return Budget("mini", (Phase("sgd", self.search.epochs),), keep="last")
+            return Budget("mini", (Phase(optimizer, self.search.epochs),), keep="last")
         full = self.full
         augmentation = None if full.augment is None else Augmentation(**full.augment.model_dump())
-        pretrain = Phase("sgd", full.pretrain.epochs, full.pretrain.patience, full.clip, augmentation)
+        pretrain = Phase(optimizer, full.pretrain.epochs, full.pretrain.patience, full.clip, augmentation)
         finetune = Phase(
-            "adam", full.finetune.epochs, full.finetune.patience, full.clip, augmentation, full.finetune.lr
+            "adam",
+            full.finetune.epochs,
+            full.finetune.patience,
+            full.clip,
+            augmentation,
+            settings={"lr": full.finetune.lr},
         )
         return Budget("full", (pretrain, finetune), keep="best")
 

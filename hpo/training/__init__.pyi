@@ -10,9 +10,9 @@ from .memory import is_broken as is_broken
 from .memory import is_out_of_memory as is_out_of_memory
 from .memory import is_taken_by_others as is_taken_by_others
 from .memory import memory_used as memory_used
-from .optimizers import Adam as Adam
-from .optimizers import Optimizer as Optimizer
-from .optimizers import Sgd as Sgd
+from .optimizers.base import Optimizer as Optimizer
+from .optimizers.registry import OPTIMIZERS as OPTIMIZERS
+from .optimizers.registry import create_optimizer as create_optimizer
 from .pack import Pack as Pack
 from .session import PackSession as PackSession
 from .task import Recipe as Recipe

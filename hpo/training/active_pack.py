@@ -13,7 +13,8 @@ from hpo.training.batches import PhaseBatches
 from hpo.training.engines.base import Engine
 from hpo.training.loops import TrainingLoop, evaluate
 from hpo.training.member import Member, MemberState
-from hpo.training.optimizers import Optimizer, create_optimizer
+from hpo.training.optimizers.base import Optimizer
+from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
 from hpo.values.seeds import Purpose
@@ -76,7 +77,8 @@ class ActivePack:
         if budget.keep == "best":
             best = Weights.concatenate([state.best or state.weights for state in states])
         phase = budget.phases[members[0].progress.phase]
-        optimizer = create_optimizer(phase, [member.candidate for member in members], weights.parameters)
+        settings = [{**member.candidate.params, **phase.settings} for member in members]
+        optimizer = create_optimizer(phase.optimizer, settings, weights.parameters)
         optimizer.load(
             {
                 name: torch.cat(

@@ -3,8 +3,9 @@
 The study file sets these values; the trainer spends them.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,18 @@ class Augmentation:
 class Phase:
     """A stretch of epochs with one optimizer.
 
-    `sgd` uses the learning rate, momentum and weight decay of the trial. `adam` uses `lr` and ignores the
-    hyperparameters of the trial. `patience` is early stopping: the phase ends after this number of epochs
-    without a new best validation loss; None means never. `clip` is the largest gradient norm of a pack
-    member; None means no clipping.
+    The optimizer takes its settings from the hyperparameters of the trial, except those that `settings` fixes
+    by name. `patience` is early stopping: the phase ends after this number of epochs without a new best
+    validation loss; None means never. `clip` is the largest gradient norm of a pack member; None means no
+    clipping.
     """
 
-    optimizer: Literal["sgd", "adam"]
+    optimizer: str
     epochs: int
     patience: int | None = None
     clip: float | None = None
     augmentation: Augmentation | None = None
-    lr: float = 1e-3
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from hpo.training.engines.base import Engine
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.networks import Factory
-from hpo.training.optimizers import Adam, Optimizer, Sgd
+from hpo.training.optimizers.base import Optimizer
+from hpo.training.optimizers.registry import OPTIMIZERS, create_optimizer
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
@@ -70,13 +71,13 @@ def train_losses(
 
 
 def take_steps(
-    engine: Engine, factory: Factory, members: int, count: int, purpose: str = "sgd"
+    engine: Engine, factory: Factory, members: int, count: int, name: str = "sgd"
 ) -> tuple[Tensor, Tensor]:
     """Return losses `(count, M)`, and all tensors of the pack afterwards in one vector."""
     pack = Pack(factory, SEEDS[:members], "cuda:0")
     parameters = pack.weights.parameters
-    candidates = [candidate(0.001, 0.9, 1e-4, seed) for seed in SEEDS[:members]]
-    optimizer: Optimizer = Sgd(candidates, parameters) if purpose == "sgd" else Adam(1e-4, parameters)
+    settings = {"lr": 0.001 if name == "sgd" else 1e-4, "momentum": 0.9, "weight_decay": 1e-4}
+    optimizer = create_optimizer(name, [settings] * members, parameters)
     data = [images(n, "cuda:0").batch(torch.arange(32, device="cuda:0")) for n in range(count)]
     losses = [engine.step(pack, optimizer, 1.0, *batch).clone() for batch in data]
     tensors = [parameters.flatten(), *(buffer.flatten() for buffer in pack.weights.buffers.values())]
@@ -92,13 +93,13 @@ def test_a_pack_has_the_losses_of_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("members", [1, 3])
-@pytest.mark.parametrize("purpose", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["lenet", "alexnet", "resnet", "spinalnet"])
-def test_a_graph_computes_what_its_operators_compute(name: str, purpose: str, members: int) -> None:
+def test_a_graph_computes_what_its_operators_compute(name: str, optimizer: str, members: int) -> None:
     engine, count = CudaGraphEngine(), WARM_UP + 4
-    losses, tensors = take_steps(engine, lambda: models.build(name, 10), members, count, purpose)
+    losses, tensors = take_steps(engine, lambda: models.build(name, 10), members, count, optimizer)
     expected, expected_tensors = take_steps(
-        EagerEngine(), lambda: models.build(name, 10), members, count, purpose
+        EagerEngine(), lambda: models.build(name, 10), members, count, optimizer
     )
     assert len(engine._captured) == 1
     torch.testing.assert_close(losses, expected, rtol=1e-2, atol=1e-3)  # sums in another order, and TF32
@@ -106,7 +107,7 @@ def test_a_graph_computes_what_its_operators_compute(name: str, purpose: str, me
 
 
 def test_both_phases_and_the_last_smaller_batches_are_graphs_of_their_own() -> None:
-    phases = (Phase("sgd", 5, 5, clip=1.0), Phase("adam", 5, 5, clip=1.0))
+    phases = (Phase("sgd", 5, 5, clip=1.0), Phase("adam", 5, 5, clip=1.0, settings={"lr": 1e-3}))
     budget = Budget("full", phases, keep="best")
     graphs = train_losses("lenet", "cuda:0", budget, CudaGraphEngine())
     operators = train_losses("lenet", "cuda:0", budget)
@@ -139,7 +140,10 @@ def test_a_step_that_cannot_be_captured_is_computed_by_operators(caplog: pytest.
 @pytest.mark.parametrize("name", ["lenet", "alexnet", "vggnet", "resnet", "spinalnet", "ensnet"])
 def test_every_phase_runs_with_augmentation(name: str, precision: Precision) -> None:
     augmentation = Augmentation(15, 0.1, (0.9, 1.1), 3)
-    phases = (Phase("sgd", 2, 5, 1.0, augmentation), Phase("adam", 1, 5, 1.0, augmentation))
+    phases = (
+        Phase("sgd", 2, 5, 1.0, augmentation),
+        Phase("adam", 1, 5, 1.0, augmentation, settings={"lr": 1e-3}),
+    )
     curves = train_losses(name, "cuda:0", Budget("full", phases, keep="best"), CudaGraphEngine(precision))
     assert all(len(losses) == 3 and np.isfinite(losses).all() for losses in curves.values())
 
@@ -206,7 +210,9 @@ class DelayedSideStream(SideStream):
         return DelayedEvaluation(super().begin(compute))
 
 
-FULL = Budget("full", (Phase("sgd", 5, 5, clip=1.0), Phase("adam", 3, 5, clip=1.0)), keep="best")
+FULL = Budget(
+    "full", (Phase("sgd", 5, 5, clip=1.0), Phase("adam", 3, 5, clip=1.0, settings={"lr": 1e-3})), keep="best"
+)
 
 
 @pytest.mark.parametrize("name", ["lenet", "resnet"])

@@ -12,6 +12,7 @@ import torch
 from support.artifacts import MemoryStore
 from support.candidates import candidate
 from support.engines import ProgramOnlyPack
+from support.packs import sgd
 from support.workloads import digits_workload
 from torch import Tensor
 
@@ -24,7 +25,6 @@ from hpo.training.engines.compiler import CompileError, obtain
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import NetworkSpec, Program
-from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.training.task import Recipe, Task
 from hpo.training.trainer import Trainer
@@ -73,7 +73,7 @@ def train(
 ) -> tuple[Pack, list[Tensor]]:
     """Return the trained pack and the losses `(M,)` of each step."""
     pack = pack_type(LENET.build, [candidate.seed for candidate in candidates], "cpu")
-    optimizer = Sgd(candidates, pack.weights.parameters)
+    optimizer = sgd(candidates, pack.weights.parameters)
     return pack, [engine.step(pack, optimizer, None, *batch) for batch in data]
 
 
@@ -116,7 +116,7 @@ def test_the_order_of_the_tensors_of_a_pack_does_not_matter(programs: Path) -> N
         buffers = pack.weights.buffers
         names = sorted(buffers, reverse=is_reversed)
         pack.weights = Weights(pack.weights.parameters, {name: buffers[name] for name in names})
-        optimizer = Sgd(CANDIDATES[:1], pack.weights.parameters)
+        optimizer = sgd(CANDIDATES[:1], pack.weights.parameters)
         losses = [engine.step(pack, optimizer, None, *batch) for batch in batches()]
         scores = engine.score(
             pack, torch.ones(EVALUATION_BATCH, 1, 28, 28), torch.zeros(EVALUATION_BATCH, dtype=torch.int64)

@@ -7,10 +7,12 @@ import torch
 from support.packs import (
     CANDIDATES,
     MAX_NORMS,
+    adam,
     assert_same,
     batches,
     new_pack,
     seeded,
+    sgd,
     torch_sgd,
     train_alone,
     train_pack,
@@ -19,7 +21,6 @@ from support.packs import (
 from torch import nn
 
 from hpo import models
-from hpo.training.optimizers import Adam, Sgd
 from hpo.training.pack import Pack
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,7 @@ def test_a_pack_equals_separate_sgd_runs(name: str, vectorised: bool) -> None:
     too."""
     factory, data = partial(without_dropout, name), batches(8)
     pack = new_pack(factory, vectorised=vectorised)
-    losses = train_pack(pack, Sgd(CANDIDATES, pack.weights.parameters), data, MAX_NORMS)
+    losses = train_pack(pack, sgd(CANDIDATES, pack.weights.parameters), data, MAX_NORMS)
     for index, candidate in enumerate(CANDIDATES):
         network = seeded(factory, candidate.seed)
         alone = train_alone(network, torch_sgd(candidate, network), data, MAX_NORMS[index])
@@ -50,7 +51,7 @@ def test_a_pack_of_ensnets_equals_separate_runs() -> None:
     # Two steps of two images are enough, because a training image of EnsNet takes 19.5 GFLOP.
     factory, pair, data = partial(without_dropout, "ensnet"), CANDIDATES[:2], batches(2, size=2)
     pack = new_pack(factory, pair)
-    train_pack(pack, Sgd(pair, pack.weights.parameters), data, MAX_NORMS[:2])
+    train_pack(pack, sgd(pair, pack.weights.parameters), data, MAX_NORMS[:2])
     for index, candidate in enumerate(pair):
         network = seeded(factory, candidate.seed)
         train_alone(network, torch_sgd(candidate, network), data, MAX_NORMS[index])
@@ -60,7 +61,7 @@ def test_a_pack_of_ensnets_equals_separate_runs() -> None:
 def test_a_pack_of_resnets_equals_separate_adam_runs() -> None:
     factory, data = partial(without_dropout, "resnet"), batches(20)
     pack = new_pack(factory)
-    train_pack(pack, Adam(1e-3, pack.weights.parameters), data)
+    train_pack(pack, adam(1e-3, pack.weights.parameters), data)
     for index, candidate in enumerate(CANDIDATES):
         network = seeded(factory, candidate.seed)
         train_alone(network, torch.optim.Adam(network.parameters()), data)

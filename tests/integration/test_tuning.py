@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from support.candidates import candidate
 from support.engines import ProgramOnlyPack, measure_as_fastest
+from support.packs import sgd
 from torch import Tensor
 
 from hpo.cli import cli
@@ -28,7 +29,6 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.engines.throughput import throughputs
-from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision
@@ -49,7 +49,7 @@ EAGER_ONLY = TuningOptions(compiles=False)
 def train(engine: Engine, size: int = 16, pack_type: type[Pack] = Pack) -> tuple[Tensor, Tensor]:
     """Return the losses of a step and the parameters after it."""
     pack = pack_type(LENET.build, [candidate.seed for candidate in CANDIDATES], "cpu")
-    optimizer = Sgd(CANDIDATES, pack.weights.parameters)
+    optimizer = sgd(CANDIDATES, pack.weights.parameters)
     images = torch.randn(size, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     losses = engine.step(pack, optimizer, None, images, torch.arange(size) % 10)
     return losses, pack.weights.parameters
@@ -122,7 +122,7 @@ def test_throughputs_cover_all_variants(tmp_path: Path) -> None:
 
 
 def test_evaluations_are_in_float32(tmp_path: Path) -> None:
-    evaluation = Program(LENET, "evaluation", 32)
+    evaluation = Program(LENET, None, 32)
     variants = AutotunedEngine(LENET, tmp_path, TuningOptions(BOTH, compiles=False)).measure(evaluation)
     assert set(variants) == {"float32", "float32, channels last"}
     options = TuningOptions(

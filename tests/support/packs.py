@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from hpo import models
 from hpo.training.networks import Factory
-from hpo.training.optimizers import Optimizer, clip
+from hpo.training.optimizers.base import Optimizer
+from hpo.training.optimizers.clipping import clip
+from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
 from hpo.values.candidate import Candidate
 from support.candidates import candidate
@@ -47,6 +49,14 @@ def batches(steps: int, size: int = 4) -> list[tuple[Tensor, Tensor]]:
 def new_pack(factory: Factory, candidates: Sequence[Candidate] = CANDIDATES, vectorised: bool = True) -> Pack:
     """Return a float64 pack; `vectorised`: computed at once as on an accelerator, or in turn as on a CPU."""
     return Pack(factory, [candidate.seed for candidate in candidates], "cpu", torch.float64, vectorised)
+
+
+def sgd(candidates: Sequence[Candidate], parameters: Tensor) -> Optimizer:
+    return create_optimizer("sgd", [candidate.params for candidate in candidates], parameters)
+
+
+def adam(lr: float, parameters: Tensor) -> Optimizer:
+    return create_optimizer("adam", [{"lr": lr}] * len(parameters), parameters)
 
 
 def train_pack(

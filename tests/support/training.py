@@ -15,7 +15,7 @@ from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.optimizers import Optimizer
+from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
@@ -32,7 +32,7 @@ FULL = Budget(
     "full",
     (
         Phase("sgd", 4, patience=2, clip=1.0, augmentation=Augmentation(10, 0.1, (0.9, 1.1), 3)),
-        Phase("adam", 3, patience=2, clip=1.0),
+        Phase("adam", 3, patience=2, clip=1.0, settings={"lr": 1e-3}),
     ),
     "best",
 )

@@ -17,7 +17,7 @@ from hpo.training.engines.compiler import CompileError, note_of
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program, step_of
 from hpo.training.engines.timing import Measure, fastest
-from hpo.training.optimizers import Optimizer
+from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision
@@ -80,7 +80,7 @@ class AutotunedEngine:
                 continue
             variant = fastest(self.measure(program))
             self._chosen[program] = engine = (self._eager | self._compiled)[variant]
-            if program.purpose == "evaluation":
+            if program.optimizer is None:
                 # Operators accept any batch, and are fastest for larger batches than programs.
                 is_compiled = variant in self._compiled
                 self._evaluator = engine
@@ -108,7 +108,7 @@ class AutotunedEngine:
         waits. If a compiled program is the fastest, it is loaded.
         """
         eager = self._eager
-        if program.purpose == "evaluation":
+        if program.optimizer is None:
             first = self._options.precisions[0]  # evaluations ignore the precision, so one of them is enough
             eager = {variant: eager[variant] for variant in eager if variant.startswith(first)}
         if self._options.compiles:
@@ -148,7 +148,7 @@ class AutotunedEngine:
     def _compiled_variant(self, program: Program, eager: Mapping[str, Engine]) -> dict[str, Engine]:
         """Compile the program in the precision in which operators are faster. Raises CompileError."""
         precisions = self._options.precisions
-        if program.purpose == "evaluation":
+        if program.optimizer is None:
             precisions = ("float32",)
         best = precisions[0]
         if len(precisions) > 1:

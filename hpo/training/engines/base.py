@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from hpo.training.dropout import Masks
-from hpo.training.optimizers import Optimizer
+from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 

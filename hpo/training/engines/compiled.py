@@ -18,7 +18,7 @@ from hpo.training.engines.program import (
     member_arguments,
     step_of,
 )
-from hpo.training.optimizers import Optimizer
+from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision

@@ -11,7 +11,7 @@ from hpo.training.dropout import Masks
 from hpo.training.engines.base import StepInputs
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.memory import is_out_of_memory
-from hpo.training.optimizers import Optimizer
+from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.precision import Precision
 

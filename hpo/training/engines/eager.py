@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from hpo.training.engines.base import StepInputs
-from hpo.training.optimizers import Optimizer, clip
+from hpo.training.optimizers.base import Optimizer
+from hpo.training.optimizers.clipping import clip
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +19,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from hpo import models
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
-from hpo.training.optimizers import Adam, Optimizer, Sgd, clip
+from hpo.training.optimizers.base import Optimizer
+from hpo.training.optimizers.clipping import clip
+from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
 from hpo.training.weights import Tensors, Weights
-from hpo.values.candidate import Candidate
-from hpo.values.parameters import with_defaults
 from hpo.values.precision import Precision
-
-Purpose = Literal["sgd", "adam", "evaluation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class NetworkSpec:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A training step with one of the optimizers, or an evaluation; `purpose` says which.
+    """A training step with the optimizer of this name, or an evaluation if there is none.
 
     `clip`: the largest norm of a gradient, None for no clipping. `precision`: see `EagerEngine`.
 
@@ -61,13 +58,13 @@ class Program:
     """
 
     network: NetworkSpec
-    purpose: Purpose
+    optimizer: str | None
     batch_size: int
     clip: float | None = None
     precision: Precision = "float32"
 
     def __str__(self) -> str:
-        return f"batch size {self.batch_size}, {self.purpose}"
+        return f"batch size {self.batch_size}, {self.optimizer or 'evaluation'}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -114,15 +111,11 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
     images = batch_last(torch.zeros(program.batch_size, network.channels, *network.size))
     labels = torch.zeros(program.batch_size, dtype=torch.int64)
     function: Callable[..., tuple[Tensor, ...]]
-    if program.purpose == "evaluation":
+    if program.optimizer is None:
         function = _evaluation(pack)
         arguments = [*member_arguments(pack.weights, None, 0), images, labels]
     else:
-        candidate = Candidate(with_defaults({}), seed=0)
-        parameters = pack.weights.parameters
-        optimizer: Optimizer = (
-            Adam(0.1, parameters) if program.purpose == "adam" else Sgd([candidate], parameters)
-        )
+        optimizer = create_optimizer(program.optimizer, [{}], pack.weights.parameters)
         factors = pack.masks(images).factors[0]
         function = _step(pack, optimizer, program, images)
         arguments = [*member_arguments(pack.weights, optimizer, 0), factors, images, labels]
@@ -191,17 +184,16 @@ def _take(like: Tensors, tensors: Iterator[Tensor]) -> Mapping[str, Tensor]:
 
 def evaluation_of(network: NetworkSpec, batch_size: int) -> Program:
     """Return the evaluation program, which is always float32."""
-    return Program(network, "evaluation", batch_size)
+    return Program(network, None, batch_size)
 
 
 def step_of(network: NetworkSpec, optimizer: Optimizer, labels: Tensor, max_norm: float | None) -> Program:
     """Return the float32 program of the step that `Engine.step` takes with these arguments."""
-    purpose: Purpose = "adam" if isinstance(optimizer, Adam) else "sgd"
-    return Program(network, purpose, labels.shape[-1], max_norm)
+    return Program(network, optimizer.name, labels.shape[-1], max_norm)
 
 
 def in_precision(program: Program, precision: Precision) -> Program:
     """Return a step in `precision`. An evaluation is returned unchanged."""
-    if program.purpose == "evaluation" or program.precision == precision:
+    if program.optimizer is None or program.precision == precision:
         return program
     return replace(program, precision=precision)

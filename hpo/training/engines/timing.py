@@ -8,10 +8,8 @@ import torch
 
 from hpo.training.engines.base import Engine
 from hpo.training.engines.program import Program
-from hpo.training.optimizers import Adam, Optimizer, Sgd
+from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
-from hpo.values.candidate import Candidate
-from hpo.values.parameters import with_defaults
 
 ROUNDS = 20
 """The most rounds. In a round each engine takes one step."""
@@ -35,9 +33,9 @@ def measure_seconds(
     """
     network = program.network
     pack = Pack(network.build, [0], "cpu")
-    optimizer: Optimizer = Sgd([Candidate(with_defaults({}), seed=0)], pack.weights.parameters)
-    if program.purpose == "adam":
-        optimizer = Adam(0.001, pack.weights.parameters)
+    optimizer = None
+    if program.optimizer is not None:
+        optimizer = create_optimizer(program.optimizer, [{}], pack.weights.parameters)
     images = torch.rand(program.batch_size, network.channels, *network.size)
     labels = torch.arange(program.batch_size) % network.classes
     seconds, begin = dict.fromkeys(engines, math.inf), clock()
@@ -46,7 +44,7 @@ def measure_seconds(
             break
         for name, engine in engines.items():
             start = clock()
-            if program.purpose == "evaluation":
+            if optimizer is None:
                 engine.score(pack, images, labels)
             else:
                 engine.step(pack, optimizer, program.clip, images, labels)

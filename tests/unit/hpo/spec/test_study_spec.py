@@ -87,7 +87,7 @@ def test_full_budget_is_sgd_then_adam_and_keeps_the_best() -> None:
         "full",
         (
             Phase("sgd", 2, patience=4, clip=0.25, augmentation=augmentation),
-            Phase("adam", 1, patience=5, clip=0.25, augmentation=augmentation, lr=0.5),
+            Phase("adam", 1, patience=5, clip=0.25, augmentation=augmentation, settings={"lr": 0.5}),
         ),
         keep="best",
     )

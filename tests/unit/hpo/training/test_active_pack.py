@@ -100,7 +100,7 @@ class Drawing(nn.Module):
 def test_any_sequence_of_actions_gives_the_same_results_in_line_and_beside(
     actions: list[tuple[str, int]], polls: int, keep: Literal["last", "best"]
 ) -> None:
-    budget = Budget("full", (Phase("sgd", 4, patience=2), Phase("adam", 2)), keep)
+    budget = Budget("full", (Phase("sgd", 4, patience=2), Phase("adam", 2, settings={"lr": 1e-3})), keep)
     engines = WatchedEngine(), WatchedEngine()
     in_line, beside = (
         with_evaluator(small_trainer(budget, Drawing, engine=engine), evaluator).start(

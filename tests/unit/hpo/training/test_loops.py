@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from support.candidates import candidate
+from support.packs import sgd
 from support.training import WatchedEngine
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +15,6 @@ from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.loops import TrainingLoop, evaluate
-from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 
 CANDIDATES = [candidate(0.05, 0.9, 0.0, seed=1), candidate(0.01, 0.0, 1e-3, seed=2)]
@@ -40,7 +40,7 @@ def batches(sizes: list[int]) -> Iterator[Batch]:
 
 
 def training_loop(pack: Pack, sizes: list[int]) -> TrainingLoop:
-    step = partial(EagerEngine().step, pack, Sgd(CANDIDATES, pack.weights.parameters), 1.0)
+    step = partial(EagerEngine().step, pack, sgd(CANDIDATES, pack.weights.parameters), 1.0)
     return TrainingLoop(step, pack, batches(sizes), seed=3)
 
 

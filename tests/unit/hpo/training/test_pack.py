@@ -9,10 +9,12 @@ import torch
 from support.packs import (
     CANDIDATES,
     MAX_NORMS,
+    adam,
     assert_same,
     batches,
     new_pack,
     seeded,
+    sgd,
     torch_sgd,
     train_alone,
     train_pack,
@@ -24,7 +26,6 @@ from torch.nn import functional as F
 from hpo import models
 from hpo.models.ensnet import DropConnect
 from hpo.training.networks import Factory
-from hpo.training.optimizers import Adam, Sgd
 from hpo.training.pack import Pack
 
 GENTLE = tuple(
@@ -66,7 +67,7 @@ def test_a_pack_equals_separate_sgd_runs(factory: Factory, vectorised: bool) -> 
     too."""
     data = batches(10)
     pack = new_pack(factory, vectorised=vectorised)
-    losses = train_pack(pack, Sgd(CANDIDATES, pack.weights.parameters), data, MAX_NORMS)
+    losses = train_pack(pack, sgd(CANDIDATES, pack.weights.parameters), data, MAX_NORMS)
     for index, candidate in enumerate(CANDIDATES):
         network = seeded(factory, candidate.seed)
         alone = train_alone(network, torch_sgd(candidate, network), data, MAX_NORMS[index])
@@ -77,7 +78,7 @@ def test_a_pack_equals_separate_sgd_runs(factory: Factory, vectorised: bool) -> 
 def test_a_pack_equals_separate_sgd_runs_without_clipping() -> None:
     # Small steps: a diverging run multiplies the error of the last digit at each step.
     pack, data = new_pack(LENET), batches(10)
-    train_pack(pack, Sgd(GENTLE, pack.weights.parameters), data)
+    train_pack(pack, sgd(GENTLE, pack.weights.parameters), data)
     for index, candidate in enumerate(GENTLE):
         network = seeded(LENET, candidate.seed)
         train_alone(network, torch_sgd(candidate, network), data)
@@ -86,7 +87,7 @@ def test_a_pack_equals_separate_sgd_runs_without_clipping() -> None:
 
 def test_a_pack_equals_separate_adam_runs() -> None:
     pack, data = new_pack(Small), batches(20)
-    train_pack(pack, Adam(1e-3, pack.weights.parameters), data)
+    train_pack(pack, adam(1e-3, pack.weights.parameters), data)
     for index, candidate in enumerate(CANDIDATES):
         network = seeded(Small, candidate.seed)
         train_alone(network, torch.optim.Adam(network.parameters()), data)
@@ -96,7 +97,7 @@ def test_a_pack_equals_separate_adam_runs() -> None:
 def test_a_pack_of_one_is_an_ordinary_run() -> None:
     candidate, data = GENTLE[0], batches(5)
     pack = new_pack(Small, [candidate])
-    train_pack(pack, Sgd([candidate], pack.weights.parameters), data)
+    train_pack(pack, sgd([candidate], pack.weights.parameters), data)
     network = seeded(Small, candidate.seed)
     train_alone(network, torch_sgd(candidate, network), data)
     assert_same(pack, 0, network)
@@ -108,8 +109,8 @@ def test_a_member_with_nan_leaves_the_others_untouched(factory: Factory, vectori
     data = batches(3)
     ill, well = (new_pack(factory, vectorised=vectorised) for _ in range(2))
     ill.weights.parameters[1] = torch.nan
-    losses = train_pack(ill, Sgd(GENTLE, ill.weights.parameters), data)
-    expected = train_pack(well, Sgd(GENTLE, well.weights.parameters), data)
+    losses = train_pack(ill, sgd(GENTLE, ill.weights.parameters), data)
+    expected = train_pack(well, sgd(GENTLE, well.weights.parameters), data)
     assert losses[:, 1].isnan().all()
     for index in (0, 2):
         assert torch.equal(losses[:, index], expected[:, index])
@@ -171,7 +172,7 @@ class Odd(nn.Module):
 @BOTH_MODES
 def test_frozen_shared_and_unsaved_tensors_are_as_in_an_ordinary_run(vectorised: bool) -> None:
     pack, data = new_pack(Odd, GENTLE, vectorised), batches(5)
-    train_pack(pack, Sgd(GENTLE, pack.weights.parameters), data)
+    train_pack(pack, sgd(GENTLE, pack.weights.parameters), data)
     for index, candidate in enumerate(GENTLE):
         network = seeded(Odd, candidate.seed)
         train_alone(network, torch_sgd(candidate, network), data)

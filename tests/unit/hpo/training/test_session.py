@@ -182,7 +182,7 @@ def test_early_stopping_compares_with_the_best_epoch_and_keeps_it() -> None:
 
 def test_the_next_phase_begins_from_the_best_weights() -> None:
     factory = scripted(1.0, 3.0, 3.0, 2.0)
-    phases = (Phase("sgd", 6, patience=2), Phase("adam", 2, patience=5))
+    phases = (Phase("sgd", 6, patience=2), Phase("adam", 2, patience=5, settings={"lr": 1e-3}))
     session = one_batch_session(Budget("full", phases, "best"), factory)
     results = run_to_end(session)[0]
     assert [(result.epoch, result.phase) for result in results] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
@@ -193,7 +193,7 @@ def test_the_next_phase_begins_from_the_best_weights() -> None:
 
 
 def test_members_that_stop_early_wait_for_the_others_and_begin_the_next_phase_with_them() -> None:
-    phases = (Phase("sgd", 12, patience=1), Phase("adam", 2, patience=9))
+    phases = (Phase("sgd", 12, patience=1), Phase("adam", 2, patience=9, settings={"lr": 1e-3}))
     session = small_trainer(Budget("full", phases, "best"), normalised).start({0: HASTY, 1: SLOW})
     results = run_to_end(session)
     sgd_epochs = {key: sum(result.phase == 0 for result in curve) for key, curve in results.items()}
@@ -206,7 +206,7 @@ def test_members_that_stop_early_wait_for_the_others_and_begin_the_next_phase_wi
 
 
 def test_the_next_phase_begins_when_the_members_it_waits_for_are_dropped() -> None:
-    phases = (Phase("sgd", 50, patience=1), Phase("adam", 1, patience=9))
+    phases = (Phase("sgd", 50, patience=1), Phase("adam", 1, patience=9, settings={"lr": 1e-3}))
     session = small_trainer(Budget("full", phases, "best")).start({0: HASTY, 1: SLOW})
     while len(session.epoch()) == 2:
         pass

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 from support.candidates import candidate
+from support.packs import sgd
 from torch import Tensor
 
 from hpo import models
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.optimizers import Sgd
 from hpo.training.pack import Pack
 from hpo.values.precision import Precision
 
@@ -42,7 +42,7 @@ def data(per_member: bool) -> tuple[Tensor, Tensor]:
 def step(engine: EagerEngine, per_member: bool = False) -> tuple[Tensor, RecordingPack]:
     """Return the losses of a step, and the pack after it."""
     pack = RecordingPack()
-    optimizer = Sgd(CANDIDATES, pack.weights.parameters)
+    optimizer = sgd(CANDIDATES, pack.weights.parameters)
     return engine.step(pack, optimizer, 1.0, *data(per_member)), pack
 
 

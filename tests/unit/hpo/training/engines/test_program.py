@@ -16,14 +16,13 @@ from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import (
     NetworkSpec,
     Program,
-    Purpose,
     batch_last,
     digest,
     in_precision,
     member_arguments,
     trace,
 )
-from hpo.training.optimizers import Adam, Optimizer, Sgd
+from hpo.training.optimizers.registry import OPTIMIZERS, create_optimizer
 from hpo.training.pack import Pack
 
 # One process builds the kernels while the others run other tests.
@@ -49,20 +48,17 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(16, 1, 28, 28, generator=generator), torch.arange(16) % 10
 
 
-def new_optimizer(purpose: Purpose, parameters: Tensor) -> Optimizer:
-    return Adam(1e-3, parameters) if purpose == "adam" else Sgd([CANDIDATE], parameters)
-
-
 @pytest.mark.parametrize("max_norm", [None, 0.5])
-@pytest.mark.parametrize("purpose", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["lenet", "resnet", "spinalnet"])
-def test_the_graph_of_a_step_computes_the_step(name: str, purpose: Purpose, max_norm: float | None) -> None:
+def test_the_graph_of_a_step_computes_the_step(name: str, optimizer: str, max_norm: float | None) -> None:
     eager, traced = new_pack(name), new_pack(name)
-    eager_optimizer = new_optimizer(purpose, eager.weights.parameters)
-    traced_optimizer = new_optimizer(purpose, traced.weights.parameters)
+    settings = {**CANDIDATE.params, "lr": 0.05 if optimizer == "sgd" else 1e-3}
+    eager_optimizer = create_optimizer(optimizer, [settings], eager.weights.parameters)
+    traced_optimizer = create_optimizer(optimizer, [settings], traced.weights.parameters)
     images, labels = batch()
     start = traced.weights.parameters.clone()
-    graph, _ = trace(Program(replace(LENET, model=name), purpose, 16, max_norm))
+    graph, _ = trace(Program(replace(LENET, model=name), optimizer, 16, max_norm))
     for _ in range(2):
         expected = EagerEngine().step(eager, eager_optimizer, max_norm, images, labels)
         factors = traced.masks(images).factors[0]
@@ -81,7 +77,7 @@ def test_the_graph_of_a_step_computes_the_step(name: str, purpose: Purpose, max_
 @pytest.mark.parametrize("name", ["lenet", "resnet", "spinalnet"])
 def test_the_graph_of_an_evaluation_computes_the_evaluation(name: str) -> None:
     pack, (images, labels) = new_pack(name), batch()
-    graph, _ = trace(Program(replace(LENET, model=name), "evaluation", 16))
+    graph, _ = trace(Program(replace(LENET, model=name), None, 16))
     loss, correct = graph(*member_arguments(pack.weights, None, 0), batch_last(images), labels)
     expected_losses, expected_correct = pack.score(images, labels)
     torch.testing.assert_close(loss, expected_losses[0], rtol=1e-4, atol=1e-5)
@@ -126,8 +122,8 @@ def test_programs_that_compute_differently_have_different_digests() -> None:
         Program(replace(LENET, classes=11), "sgd", 16),
         Program(replace(LENET, size=(28, 32)), "sgd", 16),
         replace(STEP, batch_size=32),
-        replace(STEP, purpose="adam"),
-        replace(STEP, purpose="evaluation"),
+        replace(STEP, optimizer="adam"),
+        replace(STEP, optimizer=None),
         replace(STEP, clip=1.0),
         replace(STEP, clip=2.0),
     ]
@@ -140,7 +136,7 @@ def test_a_program_survives_json() -> None:
 
 
 def test_only_steps_have_another_precision() -> None:
-    evaluation = replace(STEP, purpose="evaluation")
+    evaluation = replace(STEP, optimizer=None)
     assert in_precision(STEP, "bfloat16").precision == "bfloat16"
     assert in_precision(evaluation, "bfloat16") == evaluation
 

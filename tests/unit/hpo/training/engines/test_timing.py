@@ -59,5 +59,5 @@ def test_fast_engines_take_all_rounds_and_slow_engines_the_fewest() -> None:
 def test_an_evaluation_is_measured_by_scores() -> None:
     clock = Clock()
     engine = SlowEngine(clock, iter([100.0] * ROUNDS))
-    measure_seconds(Program(LENET, "evaluation", 80), {"engine": engine}, clock)
+    measure_seconds(Program(LENET, None, 80), {"engine": engine}, clock)
     assert engine.calls == ["score"] * LEAST_ROUNDS

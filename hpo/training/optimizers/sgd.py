@@ -1,0 +1,26 @@
+"""Stochastic gradient descent with momentum."""
+
+import torch
+from torch import Tensor
+
+from hpo.training.optimizers.base import Optimizer
+from hpo.training.weights import Tensors
+
+
+class Sgd(Optimizer):
+    """torch.optim.SGD with a learning rate, momentum and weight decay per member."""
+
+    name = "sgd"
+    setting_names = ("lr", "momentum", "weight_decay")
+
+    @staticmethod
+    def initial_state(parameters: Tensor) -> Tensors:
+        # torch initialises the momentum buffer with the first gradient. Zeros give the same first step.
+        return {"velocity": torch.zeros_like(parameters)}  # (M, P)
+
+    @staticmethod
+    def update(parameters: Tensor, gradients: Tensor, settings: Tensors, state: Tensors) -> None:
+        velocity = state["velocity"]
+        gradients.addcmul_(parameters, settings["weight_decay"])
+        velocity.mul_(settings["momentum"]).add_(gradients)
+        parameters.addcmul_(velocity, settings["lr"], value=-1)
