@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from hpo.artifacts.base import ArtifactStore
 from hpo.errors import AwayError
@@ -16,11 +15,12 @@ from hpo.values.epoch import EpochResult
 from hpo.values.parameters import PackKey
 from hpo.values.space import Point
 from hpo.values.stage import Stage
+from hpo.values.state import Arrays, SessionState
 from hpo.worker.pack_writer import NO_CLEANUP, FileCleanup
 
 
 class TableSession:
-    """Members that read their curves. The state of a member is the number of its epochs."""
+    """Members that read their curves. Their state has no arrays, because the number of epochs is enough."""
 
     phase = 0
 
@@ -34,12 +34,15 @@ class TableSession:
     def members(self) -> list[int]:
         return list(self._epochs)
 
-    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, int]) -> None:
+    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState]) -> None:
         trainer = self._trainer
         for key, candidate in candidates.items():
             trainer.points[key] = point = trainer.point(candidate)
             self._runs[key] = trainer.table.run(point, candidate.seed)
-            self._epochs[key] = states.get(key, 0)
+            self._epochs[key] = states[key].epochs if key in states else 0
+
+    def check(self, state: SessionState) -> None:
+        pass
 
     def epoch(self) -> list[EpochResult]:
         self._epochs = {key: epoch + 1 for key, epoch in self._epochs.items()}
@@ -48,10 +51,10 @@ class TableSession:
         self._trainer.unreported = results
         return results
 
-    def states(self, keys: Collection[int] | None = None) -> dict[int, int]:
-        return {key: epoch for key, epoch in self._epochs.items() if keys is None or key in keys}
+    def states(self, keys: Collection[int] | None = None) -> dict[int, SessionState]:
+        return {key: _state(epoch) for key, epoch in self._epochs.items() if keys is None or key in keys}
 
-    def weights(self, key: int) -> dict[str, Any]:
+    def weights(self, key: int) -> Arrays:
         raise KeyError(key)  # a replay ends with the search
 
     def drop(self, keys: Collection[int]) -> None:
@@ -92,14 +95,11 @@ class TableTrainer:
         pass
 
     def start(
-        self, candidates: Mapping[int, Candidate], states: Mapping[int, int] | None = None
+        self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState] | None = None
     ) -> TableSession:
         self.session = TableSession(self)
         self.session.join(candidates, states or {})
         return self.session
-
-    def like(self) -> None:
-        pass
 
     @property
     def members(self) -> int:
@@ -150,17 +150,25 @@ class NoFiles:
     def save(
         self,
         _trials: Mapping[int, LeasedTrial],
-        states: Callable[[], Mapping[int, int]],
+        states: Callable[[], Mapping[int, SessionState]],
         _saved_epochs: Mapping[int, int],
         _seconds: float = 0.0,
     ) -> dict[int, Checkpoint]:
-        return {number: Checkpoint(epoch, "nothing") for number, epoch in states().items()}
+        return {number: Checkpoint(state.epochs, "nothing") for number, state in states().items()}
 
-    def save_weights(self, trial: LeasedTrial, _weights: Mapping[str, Any]) -> str | None:
+    def save_weights(self, trial: LeasedTrial, _weights: Arrays) -> str | None:
         raise KeyError(trial.number)
 
-    def load(self, trials: Iterable[LeasedTrial], _like: Callable[[], Any]) -> dict[int, int]:
-        return {trial.number: trial.checkpoint.epoch for trial in trials if trial.checkpoint is not None}
+    def load(
+        self, trials: Iterable[LeasedTrial], _check: Callable[[SessionState], None]
+    ) -> dict[int, SessionState]:
+        return {
+            trial.number: _state(trial.checkpoint.epoch) for trial in trials if trial.checkpoint is not None
+        }
+
+
+def _state(epochs: int) -> SessionState:
+    return SessionState(epochs, {}, {})
 
 
 class EveryFaultEnds:

@@ -67,6 +67,11 @@ class ActivePack:
         """The index of the phase that the members are in."""
         return self.members[0].progress.phase
 
+    @property
+    def structure(self) -> Weights:
+        """Weights of the network, for their names, shapes and order."""
+        return self._pack.weights
+
     def replace(self, members: list[Member], states: Sequence[MemberState]) -> None:
         """Make `members` the active members, each from its state. If this raises, no member has changed."""
         self._discard_ahead()

@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from hpo.training.active_pack import ActivePack, EpochOutcome
 from hpo.training.engines.base import Engine
 from hpo.training.member import Member, MemberState, Progress, WaitingMember
+from hpo.training.states import to_arrays, to_member_state, to_session_state
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Weights
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+from hpo.values.state import Arrays, SessionState
 
 
 class PackSession:
@@ -51,34 +52,42 @@ class PackSession:
         members = [*self._active.members, *(waiting.member for waiting in self._waiting)]
         return min((member.progress.phase for member in members), default=0)
 
-    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState]) -> None:
-        """Add members before the next epoch, resumed from `states` or with new weights."""
+    def check(self, state: SessionState) -> None:
+        """Raise `StateError` if no member can resume from the state, because it is of another network."""
+        to_member_state(state, self._active.structure)
+
+    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState]) -> None:
+        """Add members before the next epoch, resumed from `states` or with new weights.
+
+        Raises `StateError`, and adds nobody, if a state does not pass `check`.
+        """
+        resumed = {key: to_member_state(state, self._active.structure) for key, state in states.items()}
         new = [key for key in candidates if key not in states]
         if new:
             weights = self._task.new_pack([candidates[key].seed for key in new]).weights
         for key, candidate in candidates.items():
-            state = states.get(key)
+            state = resumed.get(key)
             if state is None:
                 index = torch.tensor([new.index(key)], device=self._task.device)
                 state = MemberState(Progress(), weights.select(index), best=None, optimizer=None)
             self._waiting.append(WaitingMember(Member(key, candidate, replace(state.progress)), state))
 
-    def weights(self, key: int) -> dict[str, Tensor]:
-        """Return the kept weights of a finished member as a state dict.
+    def weights(self, key: int) -> Arrays:
+        """Return the kept weights of a finished member as a state dict of arrays.
 
         Raises KeyError for any other member.
         """
-        return self._active.state_dict(self._finished[key])
+        return to_arrays(self._active.state_dict(self._finished[key]))
 
-    def states(self, keys: Collection[int] | None = None) -> dict[int, MemberState]:
-        """Return the states that members resume from, on the CPU, by key.
+    def states(self, keys: Collection[int] | None = None) -> dict[int, SessionState]:
+        """Return the states that members resume from, by key.
 
         `keys`: the members, None for all that have not finished.
         """
         cpu = torch.device("cpu")
         states = {waiting.member.key: waiting.state.to(cpu) for waiting in self._waiting}
         states |= self._active.states(cpu)
-        return {key: state for key, state in states.items() if keys is None or key in keys}
+        return {key: to_session_state(state) for key, state in states.items() if keys is None or key in keys}
 
     def drop(self, keys: Collection[int]) -> None:
         """Remove members with all their tensors."""

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.member import MemberState
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
-from hpo.training.weights import Weights
 from hpo.values.candidate import Candidate
+from hpo.values.state import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,8 @@ class Trainer:
         with self.runtime.interruptible():
             self.engine.prepare(self.recipe.batch_size, self.recipe.budget.phases)
 
-    def like(self) -> Weights:
-        """Return weights of the network, as an example of what a checkpoint holds."""
-        return self.task.new_pack([0]).weights
-
     def start(
-        self, candidates: Mapping[int, Candidate], states: Mapping[int, MemberState] | None = None
+        self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState] | None = None
     ) -> PackSession:
         """Return a session of these candidates, each under the caller's key, before its next epoch.
 

@@ -5,14 +5,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from torch import Tensor
-
 from hpo.errors import ArtifactError
 from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState
-from hpo.training.weights import Weights
 from hpo.values.stage import Stage
+from hpo.values.state import Arrays, SessionState
 from hpo.worker.checkpoints import CheckpointError
 from hpo.worker.runtime import CheckpointLimits
 from hpo.worker.trial_files import TrialFiles
@@ -46,7 +43,7 @@ class Checkpointer:
     def save(
         self,
         trials: Mapping[int, LeasedTrial],
-        states: Callable[[], Mapping[int, MemberState]],
+        states: Callable[[], Mapping[int, SessionState]],
         saved_epochs: Mapping[int, int],
         seconds: float = math.inf,
     ) -> dict[int, Checkpoint]:
@@ -57,8 +54,7 @@ class Checkpointer:
         """
         start, saved = self._clock(), {}
         for number, state in states().items():
-            epochs = state.progress.epochs
-            if epochs == saved_epochs.get(number, 0) or self._clock() > start + seconds:
+            if state.epochs == saved_epochs.get(number, 0) or self._clock() > start + seconds:
                 continue
             name = self._attempt(
                 f"the checkpoint of trial {number}",
@@ -66,34 +62,36 @@ class Checkpointer:
             )
             if name is None:
                 break
-            saved[number] = Checkpoint(epochs, name)
+            saved[number] = Checkpoint(state.epochs, name)
         if not self._failing:
             self._next_save = self._clock() + (self._clock() - start) / self._limits.max_share
         return saved
 
-    def save_weights(self, trial: LeasedTrial, weights: Mapping[str, Tensor]) -> str | None:
+    def save_weights(self, trial: LeasedTrial, weights: Arrays) -> str | None:
         """Write the weights of a trial; return the name of the file, or None if it cannot be written."""
         return self._attempt(
             f"the weights of trial {trial.number}", partial(self._files.save_weights, trial, weights)
         )
 
-    def load(self, trials: Iterable[LeasedTrial], like: Callable[[], Weights]) -> dict[int, MemberState]:
+    def load(
+        self, trials: Iterable[LeasedTrial], check: Callable[[SessionState], None]
+    ) -> dict[int, SessionState]:
         """Return, by number, the states of the trials whose checkpoint loads.
 
-        `like` returns weights of the network. A checkpoint that was read and does not decode is set aside. A
-        file that cannot be read is left alone, since nothing is known about its content.
+        `check` raises `StateError` for a state that does not fit the session. A checkpoint that was read and
+        does not decode or fit is set aside. A file that cannot be read is left alone, since nothing is known
+        about its content.
         """
-        checkpoints = {trial.number: trial.checkpoint for trial in trials if trial.checkpoint is not None}
-        if not checkpoints:
-            return {}
-        weights, states = like(), {}
-        for number, checkpoint in checkpoints.items():
+        states = {}
+        for trial in trials:
+            if trial.checkpoint is None:
+                continue
             try:
-                states[number] = self._files.load_checkpoint(checkpoint.file, weights)
+                states[trial.number] = self._files.load_checkpoint(trial.checkpoint, check)
             except (ArtifactError, CheckpointError) as error:
-                log.warning("trial %d starts over, its checkpoint does not load: %s", number, error)
+                log.warning("trial %d starts over, its checkpoint does not load: %s", trial.number, error)
                 if isinstance(error, CheckpointError):
-                    self._files.set_aside(checkpoint.file)
+                    self._files.set_aside(trial.checkpoint.file)
         return states
 
     def _attempt(self, title: str, write: Callable[[], str]) -> str | None:

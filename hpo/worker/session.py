@@ -1,15 +1,13 @@
 """What the trial loop needs of training: sessions, and what makes them. Nothing here knows torch."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import PackKey
 from hpo.values.stage import Stage
-
-State = Any
-"""The state that a member resumes from. Only its session knows the meaning."""
+from hpo.values.state import Arrays, SessionState
 
 
 class Session(Protocol):
@@ -26,16 +24,19 @@ class Session(Protocol):
     def phase(self) -> int:
         """The index of the phase that is trained next. Members of later phases wait for it."""
 
-    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, State]) -> None:
+    def join(self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState]) -> None:
         """Add members before the next epoch, resumed from `states` or from the beginning."""
+
+    def check(self, state: SessionState) -> None:
+        """Raise `StateError` if no member can resume from the state."""
 
     def epoch(self) -> Sequence[EpochResult]:
         """Train and evaluate one epoch, and return the results of the members that took part."""
 
-    def states(self, keys: Collection[int] | None = None) -> Mapping[int, State]:
+    def states(self, keys: Collection[int] | None = None) -> Mapping[int, SessionState]:
         """Return the states of these members by key; None means all that have not finished."""
 
-    def weights(self, key: int) -> Mapping[str, Any]:
+    def weights(self, key: int) -> Arrays:
         """Return the kept weights of a finished member by name."""
 
     def drop(self, keys: Collection[int]) -> None:
@@ -49,12 +50,9 @@ class Trainer(Protocol):
         """Do what may take long before the first epoch, such as compiling."""
 
     def start(
-        self, candidates: Mapping[int, Candidate], states: Mapping[int, State] | None = None
+        self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState] | None = None
     ) -> Session:
         """Return a session of these candidates, each under the caller's key, before its next epoch."""
-
-    def like(self) -> Any:
-        """Return an example of what the checkpoints of these sessions hold."""
 
 
 class Trainers(Protocol):

@@ -1,13 +1,13 @@
 """What the loops of a worker need of a study's files."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
 from hpo.values.stage import Stage
+from hpo.values.state import Arrays, SessionState
 from hpo.worker.pack_writer import FileCleanup
-from hpo.worker.session import State
 
 
 class Checkpoints(Protocol):
@@ -20,7 +20,7 @@ class Checkpoints(Protocol):
     def save(
         self,
         trials: Mapping[int, LeasedTrial],
-        states: Callable[[], Mapping[int, State]],
+        states: Callable[[], Mapping[int, SessionState]],
         saved_epochs: Mapping[int, int],
         seconds: float = ...,
     ) -> dict[int, Checkpoint]:
@@ -29,11 +29,13 @@ class Checkpoints(Protocol):
         No new file is started after `seconds`.
         """
 
-    def save_weights(self, trial: LeasedTrial, weights: Mapping[str, Any]) -> str | None:
+    def save_weights(self, trial: LeasedTrial, weights: Arrays) -> str | None:
         """Write the weights of a trial; return the name of the file, or None if it cannot be written."""
 
-    def load(self, trials: Iterable[LeasedTrial], like: Callable[[], Any]) -> dict[int, State]:
-        """Return the states of the trials whose checkpoint loads."""
+    def load(
+        self, trials: Iterable[LeasedTrial], check: Callable[[SessionState], None]
+    ) -> dict[int, SessionState]:
+        """Return the states of the trials whose checkpoint loads and passes `check`, see `Session.check`."""
 
 
 class StudyFiles(Protocol):

@@ -4,19 +4,17 @@ A file name holds the token of the lease under which the file was written. A wor
 therefore cannot overwrite the files of the trial's next owner.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from hpo.artifacts.base import ArtifactStore
 from hpo.errors import ArtifactError
+from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState
-from hpo.training.weights import Weights
 from hpo.values.stage import Stage
-from hpo.worker.checkpoints import CheckpointError, decode_state, encode_state, encode_tensors
+from hpo.values.state import Arrays, SessionState, StateError
+from hpo.worker.checkpoints import CheckpointError, decode_state, encode_arrays, encode_state
 
 CHECKPOINTS = "checkpoints"
 """The first part of the names of checkpoints. `Checkpoint.file` omits it, also in the database."""
@@ -33,29 +31,31 @@ class TrialFiles:
 
     store: ArtifactStore
 
-    def save_weights(self, trial: LeasedTrial, weights: Mapping[str, Tensor]) -> str:
+    def save_weights(self, trial: LeasedTrial, weights: Arrays) -> str:
         """Write the state dict of a fully trained model, and return the name of the file."""
         name = f"trial-{trial.number:04d}-{trial.lease.token}{SUFFIX}"
-        self.store.put(name, encode_tensors(weights))
+        self.store.put(name, encode_arrays(weights))
         return name
 
-    def save_checkpoint(self, stage: Stage, trial: LeasedTrial, state: MemberState) -> str:
-        """Write a member state, and return the name of the checkpoint."""
-        epochs = state.progress.epochs
-        name = f"{stage}-{trial.number:04d}-{trial.lease.token}-{epochs:04d}{SUFFIX}"
+    def save_checkpoint(self, stage: Stage, trial: LeasedTrial, state: SessionState) -> str:
+        """Write the state of a member, and return the name of the checkpoint."""
+        name = f"{stage}-{trial.number:04d}-{trial.lease.token}-{state.epochs:04d}{SUFFIX}"
         self.store.put(_artifact(name), encode_state(state))
         return name
 
-    def load_checkpoint(self, name: str, like: Weights) -> MemberState:
-        """Return the member state in a checkpoint of the network with weights `like`.
+    def load_checkpoint(self, checkpoint: Checkpoint, check: Callable[[SessionState], None]) -> SessionState:
+        """Return the state in a checkpoint. `check` raises `StateError` if it does not fit the session.
 
-        Raises `CheckpointError` if the checkpoint was read and does not decode.
+        Raises `CheckpointError` if the checkpoint was read and does not decode or fit.
         """
-        data = self.store.get(_artifact(name))
+        artifact = _artifact(checkpoint.file)
+        data = self.store.get(artifact)
         try:
-            return decode_state(data, like)
-        except CheckpointError as error:
-            raise CheckpointError(f"{_artifact(name)}: {error}") from error
+            state = decode_state(data, checkpoint.epoch)
+            check(state)
+        except (CheckpointError, StateError) as error:
+            raise CheckpointError(f"{artifact}: {error}") from error
+        return state
 
     def set_aside(self, name: str) -> None:
         """Give a checkpoint that does not decode another name: it stays for inspection and is not read again.

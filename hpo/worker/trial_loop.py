@@ -11,12 +11,13 @@ from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage
+from hpo.values.state import SessionState
 from hpo.worker.interruption import StopRequested
 from hpo.worker.join_queue import ClaimMore, JoinQueue
 from hpo.worker.outbox import Outbox
 from hpo.worker.reporter import Reporter
 from hpo.worker.runtime import Runtime
-from hpo.worker.session import Session, State, Trainer
+from hpo.worker.session import Session, Trainer
 from hpo.worker.steps import AGAIN, DONE, Step, Wait
 from hpo.worker.study_files import Checkpoints
 
@@ -81,7 +82,8 @@ class TrialLoop:
         self._joining.add(trials)
         self._saved_epochs: dict[int, int] = {}  # the epoch of the last checkpoint, by number
         self._unsaved: dict[int, EpochResult] = {}  # finished trials whose weights are not written yet
-        self._session: Session = trainer.start(_candidates(trials), self._load_states(trials))
+        self._session: Session = trainer.start({})
+        self._session.join(_candidates(trials), self._load_states(trials))
         self._next: Callable[[], Step] = self._prepare
 
     @property
@@ -249,9 +251,9 @@ class TrialLoop:
         log.info("%s: joined by %s", self._pack.stage, ", ".join(str(trial.number) for trial in trials))
         self._session.join(_candidates(trials), self._load_states(trials))
 
-    def _load_states(self, trials: Sequence[LeasedTrial]) -> Mapping[int, State]:
+    def _load_states(self, trials: Sequence[LeasedTrial]) -> Mapping[int, SessionState]:
         """Return the states that trials resume from, by number."""
-        states = self._checkpoints.load(trials, self._trainer.like)
+        states = self._checkpoints.load(trials, self._session.check)
         self._saved_epochs |= {
             trial.number: trial.checkpoint.epoch
             for trial in trials

@@ -17,6 +17,7 @@ from support.workloads import digits_workload
 from torch import Tensor
 
 from hpo.spec.study_spec import StudySpec
+from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.training.engines.base import Engine
@@ -146,7 +147,7 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
     uninterrupted = [losses(session.epoch()) for _ in range(2)]
     for members in ([0, 1, 2], [1]):
         states = {
-            number: files.load_checkpoint(names[number], task.new_pack([0]).weights) for number in members
+            number: files.load_checkpoint(Checkpoint(1, names[number]), session.check) for number in members
         }
         resumed = trainer.start({number: CANDIDATES[number] for number in members}, states)
         for epoch in uninterrupted:

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.candidates import candidate
 from support.delayed_evaluation import DelayedEvaluation
+from support.states import assert_same_state
 from support.training import (
     DIVERGING,
     FULL,
@@ -25,10 +26,10 @@ from support.training import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpo.training.member import MemberState
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Budget, Phase
+from hpo.values.state import SessionState
 
 POLLS = [0, 3, 1000]
 """Polls after which an evaluation is done: after no, some or all steps of the next epoch."""
@@ -58,23 +59,13 @@ def test_evaluation_beside_the_next_epoch_changes_no_bit(polls: int) -> None:
     assert beside.members == []
     for key in candidates:
         weights, expected = beside.weights(key), in_line.weights(key)
-        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        assert all(np.array_equal(weights[name], expected[name]) for name in expected)
 
 
-def assert_equal_states(states: dict[int, MemberState], expected: dict[int, MemberState]) -> None:
+def assert_equal_states(states: dict[int, SessionState], expected: dict[int, SessionState]) -> None:
     assert states.keys() == expected.keys()
     for key, state in states.items():
-        other = expected[key]
-        assert state.progress == other.progress
-        for weights, other_weights in ((state.weights, other.weights), (state.best, other.best)):
-            assert (weights is None) == (other_weights is None)
-            if weights is not None and other_weights is not None:
-                assert torch.equal(weights.parameters, other_weights.parameters)
-                for name, buffer in other_weights.buffers.items():
-                    assert torch.equal(weights.buffers[name], buffer)
-        assert (state.optimizer is None) == (other.optimizer is None)
-        for name, tensor in (other.optimizer or {}).items():
-            assert torch.equal((state.optimizer or {})[name], tensor)
+        assert_same_state(state, expected[key])
 
 
 ACTIONS = st.lists(

@@ -52,7 +52,7 @@ def test_members_start_from_their_states_or_from_new_weights() -> None:
     first = small_trainer(SEARCH).start({0: GOOD})
     first.epoch()
     session = small_trainer(SEARCH).start({0: GOOD, 1: SLOW}, first.states())
-    assert {key: state.progress.epochs for key, state in session.states().items()} == {0: 1, 1: 0}
+    assert {key: state.epochs for key, state in session.states().items()} == {0: 1, 1: 0}
     assert [len(results) for results in run_to_end(session).values()] == [2, 3]
 
 

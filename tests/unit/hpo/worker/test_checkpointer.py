@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import torch
 from support.artifacts import MemoryStore, away
-from support.member_states import member_state, weights
+from support.states import check, state
 
 from hpo.errors import AwayError
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState, Progress
-from hpo.training.weights import Weights
+from hpo.values.state import SessionState
 from hpo.worker.checkpointer import Checkpointer
 from hpo.worker.runtime import CheckpointLimits
 from hpo.worker.trial_files import TrialFiles
@@ -71,10 +69,9 @@ def file(number: int, epochs: int) -> str:
     return f"search-{number:04d}-1-{epochs:04d}.safetensors"
 
 
-def states(**epochs: int) -> Callable[[], dict[int, MemberState]]:
+def states(**epochs: int) -> Callable[[], dict[int, SessionState]]:
     """Return a call that returns states: `states(_1=3)` has trial 1 after 3 epochs."""
-    empty = Weights(torch.zeros(1, 1), {})
-    return lambda: {int(n[1:]): MemberState(Progress(epochs=e), empty, None, None) for n, e in epochs.items()}
+    return lambda: {int(name[1:]): state(count) for name, count in epochs.items()}
 
 
 def test_save_returns_the_checkpoints_by_number(checkpointer: Checkpointer) -> None:
@@ -194,7 +191,7 @@ def test_error_other_than_that_of_the_store_is_raised(checkpointer: Checkpointer
 
 def saved_trials(checkpointer: Checkpointer) -> list[LeasedTrial]:
     """Return trials 0 and 1 with a checkpoint of each."""
-    saved = checkpointer.save(TRIALS, lambda: {n: member_state(Progress(n + 1)) for n in (0, 1)}, {})
+    saved = checkpointer.save(TRIALS, lambda: {n: state(n + 1) for n in (0, 1)}, {})
     return [replace(TRIALS[number], checkpoint=checkpoint) for number, checkpoint in saved.items()]
 
 
@@ -204,7 +201,7 @@ def test_damaged_checkpoint_is_set_aside(
     trials = saved_trials(checkpointer)
     damaged = f"checkpoints/{file(0, 1)}"
     disk.files[damaged] = b"damaged"
-    assert checkpointer.load(trials, weights).keys() == {1}
+    assert checkpointer.load(trials, check).keys() == {1}
     assert disk.files.keys() == {f"{damaged}.damaged", f"checkpoints/{file(1, 2)}"}
     (message,) = caplog.messages
     assert message.startswith(f"trial 0 starts over, its checkpoint does not load: {damaged}: ")
@@ -215,17 +212,17 @@ def test_checkpoint_that_cannot_be_read_is_left_alone(
 ) -> None:
     trials, files = saved_trials(checkpointer), dict(disk.files)
     disk.before = lambda _operation, name: away() if name.endswith(file(0, 1)) else None
-    assert checkpointer.load(trials, weights).keys() == {1}
+    assert checkpointer.load(trials, check).keys() == {1}
     disk.before = lambda _operation, _name: None
     assert disk.files == files
     (message,) = caplog.messages
     assert message.startswith("trial 0 starts over, its checkpoint does not load: the store: No space left")
-    assert checkpointer.load(trials, weights).keys() == {0, 1}
+    assert checkpointer.load(trials, check).keys() == {0, 1}
 
 
 def test_checkpoint_whose_name_leaves_the_store_is_not_read(
     checkpointer: Checkpointer, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = replace(TRIALS[0], checkpoint=Checkpoint(3, "../../secret"))
-    assert checkpointer.load([trial], weights) == {}
+    assert checkpointer.load([trial], check) == {}
     assert "artifact name 'checkpoints/../../secret': must be " in caplog.text

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import load
+from safetensors.numpy import load
 from support.artifacts import MemoryStore, away
-from support.member_states import SIZE, assert_same_weights, member_state, same, weights
+from support.states import SIZE, assert_same_state, check, state
 
 from hpo.artifacts.folder import FolderStore
 from hpo.errors import ArtifactNameError, AwayError
+from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
-from hpo.training.member import MemberState, Progress
 from hpo.worker.checkpoints import CheckpointError, encode_state
 from hpo.worker.trial_files import TrialFiles
 
@@ -33,25 +33,22 @@ def trial_files(store: MemoryStore) -> TrialFiles:
 
 
 def test_checkpoint_comes_back_to_the_bit(trial_files: TrialFiles) -> None:
-    state = member_state()
-    name = trial_files.save_checkpoint("full", trial(), state)
-    loaded = trial_files.load_checkpoint(name, weights(2))
-    assert loaded.progress == state.progress
-    assert_same_weights(loaded.weights, state.weights)
-    assert_same_weights(loaded.best, state.best)
+    name = trial_files.save_checkpoint("full", trial(), state())
+    assert_same_state(trial_files.load_checkpoint(Checkpoint(3, name), check), state())
 
 
 def test_weights_are_saved_as_a_plain_state_dict(trial_files: TrialFiles) -> None:
-    wanted = {"linear.weight": torch.randn(3, 2), "norm.seen": torch.tensor(7)}
+    wanted = {"linear.weight": np.arange(6.0).reshape(3, 2), "norm.seen": np.array(7)}
     name = trial_files.save_weights(trial(), wanted)
     loaded = load(trial_files.store.get(name))
     assert loaded.keys() == wanted.keys()
-    assert all(same(loaded[key], wanted[key]) for key in wanted)
+    assert all(np.array_equal(loaded[key], wanted[key]) for key in wanted)
+    assert loaded["norm.seen"].shape == ()
 
 
 def test_no_two_leases_write_the_same_file(trial_files: TrialFiles) -> None:
     names = [
-        trial_files.save_checkpoint(stage, trial(number, token), member_state(Progress(epochs=epochs)))
+        trial_files.save_checkpoint(stage, trial(number, token), state(epochs))
         for stage in ("search", "full")
         for number in (1, 2)
         for token in (1, 12)
@@ -64,18 +61,16 @@ def test_no_two_leases_write_the_same_file(trial_files: TrialFiles) -> None:
 # Files that are of no use
 
 
-def other_network() -> MemberState:
-    return MemberState(Progress(3), weights(size=SIZE + 1), None, None)
-
-
-@pytest.mark.parametrize("data", [b"", encode_state(other_network())], ids=["empty", "of another network"])
+@pytest.mark.parametrize(
+    "data", [b"", encode_state(state(size=SIZE + 1))], ids=["empty", "of another network"]
+)
 def test_checkpoint_that_does_not_decode_is_refused_with_one_line(
     trial_files: TrialFiles, store: MemoryStore, data: bytes
 ) -> None:
-    name = trial_files.save_checkpoint("search", trial(), member_state())
+    name = trial_files.save_checkpoint("search", trial(), state())
     store.files[f"checkpoints/{name}"] = data
     with pytest.raises(CheckpointError) as caught:
-        trial_files.load_checkpoint(name, weights())
+        trial_files.load_checkpoint(Checkpoint(3, name), check)
     message = str(caught.value)
     assert message.startswith(f"checkpoints/{name}: ")
     assert len(message) > len(f"checkpoints/{name}: ")
@@ -84,27 +79,27 @@ def test_checkpoint_that_does_not_decode_is_refused_with_one_line(
 
 def test_checkpoint_that_cannot_be_read_is_away(trial_files: TrialFiles, store: MemoryStore) -> None:
     with pytest.raises(AwayError):
-        trial_files.load_checkpoint("never-there.safetensors", weights())
+        trial_files.load_checkpoint(Checkpoint(3, "never-there.safetensors"), check)
 
 
 def test_checkpoint_whose_name_leaves_the_store_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(encode_state(member_state()))
+    (tmp_path / "secret").write_bytes(encode_state(state()))
     trial_files = TrialFiles(FolderStore(tmp_path / "study"))
     for name in ("../../secret", str(tmp_path / "secret")):
         with pytest.raises(ArtifactNameError):
-            trial_files.load_checkpoint(name, weights())
+            trial_files.load_checkpoint(Checkpoint(3, name), check)
         trial_files.set_aside(name)
         trial_files.delete_checkpoints([name])
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
 def test_damaged_checkpoint_is_kept_and_not_loaded_again(trial_files: TrialFiles, store: MemoryStore) -> None:
-    name = trial_files.save_checkpoint("search", trial(), member_state())
+    name = trial_files.save_checkpoint("search", trial(), state())
     data = store.files[f"checkpoints/{name}"]
     trial_files.set_aside(name)
     assert store.files == {f"checkpoints/{name}.damaged": data}
     with pytest.raises(AwayError):
-        trial_files.load_checkpoint(name, weights())
+        trial_files.load_checkpoint(Checkpoint(3, name), check)
     trial_files.set_aside(name)  # there is nothing left to set aside
     assert store.files == {f"checkpoints/{name}.damaged": data}
 
@@ -113,7 +108,7 @@ def test_damaged_checkpoint_is_kept_and_not_loaded_again(trial_files: TrialFiles
 def test_damaged_checkpoint_is_never_lost(
     trial_files: TrialFiles, store: MemoryStore, operation: str
 ) -> None:
-    name = trial_files.save_checkpoint("search", trial(), member_state())
+    name = trial_files.save_checkpoint("search", trial(), state())
     data = store.files[f"checkpoints/{name}"]
     store.before = lambda called, _name: away() if called == operation else None
     trial_files.set_aside(name)
@@ -124,7 +119,7 @@ def test_damaged_checkpoint_is_never_lost(
 
 
 def test_deletes_the_named_checkpoints_only(trial_files: TrialFiles) -> None:
-    names = [trial_files.save_checkpoint("search", trial(number), member_state()) for number in range(3)]
+    names = [trial_files.save_checkpoint("search", trial(number), state()) for number in range(3)]
     trial_files.delete_checkpoints([names[0], "never-there.safetensors", names[2]])
     assert trial_files.store.list() == [f"checkpoints/{names[1]}"]
     trial_files.delete_checkpoints([])
@@ -136,12 +131,10 @@ def test_checkpoints_of_ended_trials_of_every_lease_are_deleted(trial_files: Tri
     for number in (3, 30, 30003):
         for token in (1, 2):
             for epochs in (1, 2):
-                name = trial_files.save_checkpoint(
-                    "search", trial(number, token), member_state(Progress(epochs))
-                )
+                name = trial_files.save_checkpoint("search", trial(number, token), state(epochs))
                 (ended if number in (3, 30003) else others).add(name)
-    others.add(trial_files.save_checkpoint("full", trial(3), member_state()))
-    aside = trial_files.save_checkpoint("search", trial(3, 5), member_state())
+    others.add(trial_files.save_checkpoint("full", trial(3), state()))
+    aside = trial_files.save_checkpoint("search", trial(3, 5), state())
     trial_files.set_aside(aside)
     weights_file = trial_files.save_weights(trial(3), {})
     trial_files.delete_checkpoints_of("search", [3, 30003, 77])
@@ -153,7 +146,7 @@ def test_checkpoints_of_ended_trials_of_every_lease_are_deleted(trial_files: Tri
 def test_sweep_keeps_named_weights_and_files_of_others(trial_files: TrialFiles, store: MemoryStore) -> None:
     kept, _left_over = trial_files.save_weights(trial(1), {}), trial_files.save_weights(trial(2), {})
     for number in range(3):
-        trial_files.save_checkpoint("search", trial(number), member_state())
+        trial_files.save_checkpoint("search", trial(number), state())
     store.files |= {".trial-0003-1.safetensors.half": b"", "checkpoints/.search-0003-1.half": b""}
     others = {"trial-0001-9.metrics.json", "bundle/weights.safetensors", "bundle/.trial"}
     store.files |= dict.fromkeys(others, b"")
@@ -163,7 +156,7 @@ def test_sweep_keeps_named_weights_and_files_of_others(trial_files: TrialFiles, 
 
 
 def test_sweep_keeps_damaged_checkpoints(trial_files: TrialFiles) -> None:
-    aside, other = (trial_files.save_checkpoint("search", trial(number), member_state()) for number in (1, 2))
+    aside, other = (trial_files.save_checkpoint("search", trial(number), state()) for number in (1, 2))
     trial_files.set_aside(aside)
     trial_files.sweep(trial_files.leftovers())
     assert trial_files.store.list() == [f"checkpoints/{aside}.damaged"]
@@ -182,9 +175,9 @@ def store_away(store: MemoryStore) -> Iterator[None]:
 
 def test_saving_and_loading_raise_while_the_store_is_away(trial_files: TrialFiles, store_away: None) -> None:
     for operation in (
-        lambda: trial_files.save_checkpoint("search", trial(), member_state()),
+        lambda: trial_files.save_checkpoint("search", trial(), state()),
         lambda: trial_files.save_weights(trial(), {}),
-        lambda: trial_files.load_checkpoint("x", weights()),
+        lambda: trial_files.load_checkpoint(Checkpoint(3, "x"), check),
     ):
         with pytest.raises(AwayError, match="No space left"):
             operation()
