@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hpo.training.async_evaluation import send
 from hpo.training.batches import PhaseBatches
+from hpo.training.columns import columns
 from hpo.training.engines.base import Engine
 from hpo.training.loops import TrainingLoop, evaluate
 from hpo.training.member import Member, MemberState
@@ -82,7 +83,9 @@ class ActivePack:
         if budget.keep == "best":
             best = Weights.concatenate([state.best or state.weights for state in states])
         phase = budget.phases[members[0].progress.phase]
-        settings = [{**member.candidate.params, **phase.settings} for member in members]
+        params = [member.candidate.params for member in members]
+        loss_settings = columns(self._recipe.loss_settings, params, weights.parameters)
+        settings = [{**values, **phase.settings} for values in params]
         optimizer = create_optimizer(phase.optimizer, settings, weights.parameters)
         optimizer.load(
             {
@@ -95,7 +98,8 @@ class ActivePack:
                 for name, initial in optimizer.state.items()
             }
         )
-        self.members, self._pack.weights, self._best, self._optimizer = members, weights, best, optimizer
+        self.members, self._best, self._optimizer = members, best, optimizer
+        self._pack.weights, self._pack.loss_settings = weights, loss_settings
 
     def keep(self, indices: Sequence[int]) -> None:
         """Keep only the members at these indices."""

@@ -31,17 +31,6 @@ def call(network: nn.Module, parameters: Tensors, buffers: Tensors, images: Tens
     return output
 
 
-def cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross entropy of logits `(B, classes)`, or the sum over heads of `(B, heads,
-    classes)`."""
-    if output.dtype == torch.bfloat16:
-        output = output.float()
-    if output.ndim == 2:
-        return F.cross_entropy(output, labels)
-    heads = output.shape[1]
-    return heads * F.cross_entropy(output.flatten(0, 1), labels.repeat_interleave(heads))
-
-
 def score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the summed loss and the number of correct predictions of logits `(B, classes)`, both float64."""
     losses = F.cross_entropy(output, labels, reduction="none")  # (B,)

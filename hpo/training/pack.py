@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from hpo.training.dropout import Dropout, Masks, Streams
+from hpo.training.loss import training_loss
 from hpo.training.networks import (
     Factory,
     call,
-    cross_entropy,
     in_mode,
     initialised,
     normalise_in_float32,
@@ -40,6 +40,9 @@ class Pack:
     A member is addressed by its index, 0 to M - 1. A network must update its buffers in place. On an
     accelerator a network must also run under `vmap` if the pack has several members. A network that returns
     `(B, heads, classes)` in training mode has one cross entropy per head, and the pack sums them.
+
+    `loss_settings` are the settings of the training loss in use, each with a value per member `(M, 1)`.
+    Whoever replaces `weights` replaces them, too.
 
     The masks of dropout layers follow from the member's seed alone. A network that calls
     torch.nn.functional.dropout itself draws from torch's generator, so its masks depend on the pack.
@@ -75,6 +78,7 @@ class Pack:
                 if name not in self._shapes
             },
         )
+        self.loss_settings: Tensors = {}
         self._gradients = torch.empty_like(self.weights.parameters)
         self._networks: list[nn.Module] = []
         self._bound: Weights | None = None  # the weights that `_networks` are views of
@@ -102,16 +106,22 @@ class Pack:
         self._streams = Streams(seeds, parameters.device, parameters.dtype)
 
     def loss(
-        self, parameters: Tensors, buffers: Tensors, masks: Sequence[Tensor], images: Tensor, labels: Tensor
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        settings: Tensors,
+        masks: Sequence[Tensor],
+        batch: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Return the training loss of one member with these tensors on a batch `(B, C, H, W)` and `(B,)`.
 
-        This is a pure function, except that it updates running statistics among `buffers` in place. `masks`
-        are the masks of the dropout layers.
+        This is a pure function, except that it updates running statistics among `buffers` in place.
+        `settings` are those of the loss, each `()`. `masks` are the masks of the dropout layers.
         """
         self._dropout.set_masks(masks)
+        images, labels = batch
         network = in_mode(self._network, training=True)
-        return cross_entropy(call(network, parameters, buffers, images), labels)
+        return training_loss(call(network, parameters, buffers, images), labels, settings)
 
     def evaluation(
         self, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
@@ -193,8 +203,9 @@ class Pack:
         """Return losses `(M,)`; `batch_axis` is the member axis of `images` and `labels`, None if shared."""
         self._resize_gradients()
         leaves = {name: part.requires_grad_() for name, part in self.unpack(self.weights.parameters).items()}
-        losses = vmap(self.loss, in_dims=(0, 0, 0, batch_axis, batch_axis), randomness="different")(
-            leaves, self.weights.buffers, masks.all(), images, labels
+        settings = {name: column[:, 0] for name, column in self.loss_settings.items()}
+        losses = vmap(self.loss, in_dims=(0, 0, 0, 0, batch_axis), randomness="different")(
+            leaves, self.weights.buffers, settings, masks.all(), (images, labels)
         )
         # The gradient of the sum is each member's own gradient, because a loss depends on one member only.
         gradients = torch.autograd.grad(losses.sum(), tuple(leaves.values()), materialize_grads=True)
@@ -207,7 +218,8 @@ class Pack:
         for index, network in enumerate(networks):
             self._dropout.set_masks(masks.of(index))
             self._gradients[index].zero_()  # backward accumulates into it
-            loss = cross_entropy(network(images[index]), labels[index])
+            settings = {name: column[index, 0] for name, column in self.loss_settings.items()}
+            loss = training_loss(network(images[index]), labels[index], settings)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses)

@@ -36,12 +36,13 @@ class Recipe:
     """How packs of one batch size are trained.
 
     `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
-    pack.
+    pack. `loss_settings`: the settings of the training loss that have a value for each member.
     """
 
     budget: Budget
     batch_size: int
     seed: int
+    loss_settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ class Trainer:
     def prepare(self) -> None:
         """Prepare the engine for packs of this recipe, before their first epoch: see `Engine.prepare`."""
         with self.runtime.interruptible():
-            self.engine.prepare(self.recipe.batch_size, self.recipe.budget.phases)
+            recipe = self.recipe
+            self.engine.prepare(recipe.batch_size, recipe.budget.phases, recipe.loss_settings)
 
     def start(
         self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState] | None = None

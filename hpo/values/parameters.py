@@ -1,7 +1,7 @@
 """The registry of hyperparameters: what each means, and what training does with it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -121,9 +121,9 @@ def describe(key: PackKey) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in key)
 
 
-def of_role(params: Mapping[str, Value], role: Role) -> list[str]:
-    """Return the names in `params` whose parameter has this role."""
-    return [name for name in params if name in PARAMETERS and PARAMETERS[name].role is role]
+def of_role(names: Iterable[str], role: Role) -> list[str]:
+    """Return the `names` whose parameter has this role."""
+    return [name for name in names if name in PARAMETERS and PARAMETERS[name].role is role]
 
 
 def parse_kind(raw: object, kind: Kind) -> Value | None:

@@ -5,6 +5,7 @@ from functools import cached_property
 import torch
 
 from hpo.data.device import DeviceImages
+from hpo.spec.study_spec import StudySpec
 from hpo.training.async_evaluation import AsyncEvaluator, SideStream
 from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
 from hpo.training.engines.base import Engine
@@ -13,12 +14,25 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
-from hpo.values.parameters import PackKey
+from hpo.values.parameters import PackKey, Role, of_role
 from hpo.values.precision import Precision
 from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
 from hpo.worker.context import WorkerContext
 from hpo.worker.interruption import Interruption
+
+
+def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
+    """Return how packs of this stage and pack key are trained.
+
+    Settings of the loss that the study leaves out have their defaults, which are the plain loss.
+    """
+    return Recipe(
+        spec.budget(stage),
+        int(dict(key)["batch_size"]),
+        Purpose.TRAINING.derive(spec.seed),
+        tuple(of_role(spec.space.domains, Role.LOSS)),
+    )
 
 
 class TrainerFactory:
@@ -38,11 +52,7 @@ class TrainerFactory:
         train, validation = self._images[stage]
         return Trainer(
             Task(self._workload.factory, train, validation),
-            Recipe(
-                self._spec.budget(stage),
-                int(dict(key)["batch_size"]),
-                seed=Purpose.TRAINING.derive(self._spec.seed),
-            ),
+            recipe_of(self._spec, stage, key),
             self._engine(stage, len(train)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),
         )

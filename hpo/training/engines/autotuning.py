@@ -12,10 +12,10 @@ from torch import Tensor
 
 from hpo.training.engines import timing
 from hpo.training.engines.base import Engine
-from hpo.training.engines.compiled import EVALUATION_BATCH, CompiledEngine, programs_of
+from hpo.training.engines.compiled import EVALUATION_BATCH, CompiledEngine, steps_of
 from hpo.training.engines.compiler import CompileError, note_of
 from hpo.training.engines.eager import EagerEngine
-from hpo.training.engines.program import NetworkSpec, Program, step_of
+from hpo.training.engines.program import NetworkSpec, Program, evaluation_of, step_of
 from hpo.training.engines.timing import Measure, fastest
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
@@ -74,8 +74,9 @@ class AutotunedEngine:
             for precision in ("float32", *options.precisions)
         }
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        for program in programs_of(self.network, batch_size, phases, self._options.evaluation_batch):
+    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
+        steps = steps_of(self.network, batch_size, phases, loss_settings)
+        for program in (*steps, evaluation_of(self.network, self._options.evaluation_batch)):
             if program in self._chosen:
                 continue
             variant = fastest(self.measure(program))
@@ -91,7 +92,8 @@ class AutotunedEngine:
     def step(
         self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        engine = self._chosen.get(step_of(self.network, optimizer, labels, max_norm), self._fallback)
+        program = step_of(self.network, pack, optimizer, max_norm, labels)
+        engine = self._chosen.get(program, self._fallback)
         return engine.step(pack, optimizer, max_norm, images, labels)
 
     def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """The engine protocol: how the members of a pack take a step and are evaluated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +19,11 @@ class Engine(Protocol):
     def evaluation_batch(self) -> int:
         """The number of images to pass to `score` at a time."""
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        """Prepare for steps of this batch size in these phases. May take a minute the first time."""
+    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
+        """Prepare for steps of this batch size in these phases. May take a minute the first time.
+
+        `loss_settings`: the names of `Pack.loss_settings`.
+        """
 
     def step(
         self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor

@@ -1,7 +1,7 @@
 """The engine whose steps and evaluations are compiled programs."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,12 +31,14 @@ EVALUATION_BATCH = 80
 """Images of an evaluation. Programs are fastest for small batches, whose feature maps stay in the cache."""
 
 
-def programs_of(
-    network: NetworkSpec, batch_size: int, phases: Iterable[Phase], evaluation_batch: int
+def steps_of(
+    network: NetworkSpec, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str]
 ) -> list[Program]:
-    """Return the float32 programs of a training: a step for each phase, and an evaluation."""
-    steps = [Program(network, phase.optimizer, batch_size, phase.clip) for phase in phases]
-    return [*steps, evaluation_of(network, evaluation_batch)]
+    """Return the float32 programs of the steps of a training, one for each phase."""
+    settings = tuple(sorted(loss_settings))
+    return [
+        Program(network, phase.optimizer, batch_size, phase.clip, loss_settings=settings) for phase in phases
+    ]
 
 
 class CompiledEngine:
@@ -57,11 +59,12 @@ class CompiledEngine:
         self._folder = folder
         self._eager = EagerEngine(precision)
         self._functions: dict[Program, CompiledFunction] = {}
-        self._bound: tuple[object, object] = (None, None)  # the weights and optimizer of `_arguments`
+        self._bound: tuple[object, ...] = (None, None, None)  # the owners of `_arguments`
         self._arguments: list[list[Tensor]] = []
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        for program in programs_of(self.network, batch_size, phases, self.evaluation_batch):
+    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
+        steps = steps_of(self.network, batch_size, phases, loss_settings)
+        for program in (*steps, evaluation_of(self.network, self.evaluation_batch)):
             try:
                 self.load(program)
             except CompileError as error:
@@ -85,7 +88,7 @@ class CompiledEngine:
     def step(
         self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        program = in_precision(step_of(self.network, optimizer, labels, max_norm), self.precision)
+        program = in_precision(step_of(self.network, pack, optimizer, max_norm, labels), self.precision)
         function = self._functions.get(program)
         if function is None:
             return self._eager.step(pack, optimizer, max_norm, images, labels)
@@ -111,11 +114,12 @@ class CompiledEngine:
     def _arguments_of(self, pack: Pack, optimizer: Optimizer | None) -> list[list[Tensor]]:
         """Return each member's own arguments.
 
-        They are views, cached until the pack's weights or the optimizer is another object.
+        They are views, cached until the pack's weights, its loss settings or the optimizer are other objects.
         """
-        if self._bound[0] is not pack.weights or self._bound[1] is not optimizer:
-            self._arguments = [member_arguments(pack.weights, optimizer, index) for index in range(len(pack))]
-            self._bound = pack.weights, optimizer
+        owners = pack.weights, pack.loss_settings, optimizer
+        if any(bound is not owner for bound, owner in zip(self._bound, owners, strict=True)):
+            self._arguments = [member_arguments(pack, optimizer, index) for index in range(len(pack))]
+            self._bound = owners
         return self._arguments
 
 

@@ -38,13 +38,13 @@ class CudaGraphEngine(EagerEngine):
     """Computes by the kernels of torch's operators, replayed as CUDA graphs, with the same results.
 
     A graph reads and writes the memory that its tensors had when it was captured. It is valid until the pack
-    gets other weights or another optimizer. A step that waits for the device, or draws random numbers on the
-    host, cannot be captured and is computed eagerly.
+    gets other weights, other loss settings or another optimizer. A step that waits for the device, or draws
+    random numbers on the host, cannot be captured and is computed eagerly.
     """
 
     def __init__(self, precision: Precision = "float32") -> None:
         super().__init__(precision)
-        self._bound: tuple[object, object] = (None, None)  # the weights and optimizer of the captured steps
+        self._bound: tuple[object, ...] = (None, None, None)  # the owners of the tensors of captured steps
         self._captured: dict[Signature, _CapturedStep] = {}
         self._steps: Counter[Signature] = Counter()
         self._cannot_capture = False
@@ -52,10 +52,11 @@ class CudaGraphEngine(EagerEngine):
     def step(
         self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        if self._bound[0] is not pack.weights or self._bound[1] is not optimizer:
+        owners = pack.weights, pack.loss_settings, optimizer
+        if any(bound is not owner for bound, owner in zip(self._bound, owners, strict=True)):
             self._captured.clear()
             self._steps.clear()
-            self._bound = pack.weights, optimizer
+            self._bound = owners
         signature = images.shape, labels.shape, max_norm
         self._steps[signature] += 1
         if self._cannot_capture or self._steps[signature] <= WARM_UP:

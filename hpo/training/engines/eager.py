@@ -1,6 +1,6 @@
 """The plain engine: torch's operators, called one after another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -28,7 +28,7 @@ class EagerEngine:
     def __init__(self, precision: Precision = "float32", channels_last: bool = False) -> None:
         self._precision, self._channels_last = precision, channels_last
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
+    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
         """Do nothing: operators need no preparation."""
 
     def step(

@@ -17,13 +17,14 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hpo import models
+from hpo.training.columns import columns
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.clipping import clip
 from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
-from hpo.training.weights import Tensors, Weights
+from hpo.training.weights import Tensors
 from hpo.values.precision import Precision
 
 
@@ -51,6 +52,7 @@ class Program:
     """A training step with the optimizer of this name, or an evaluation if there is none.
 
     `clip`: the largest norm of a gradient, None for no clipping. `precision`: see `EagerEngine`.
+    `loss_settings`: the names of the settings of the loss that are arguments, in order.
 
     The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
     factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
@@ -62,6 +64,7 @@ class Program:
     batch_size: int
     clip: float | None = None
     precision: Precision = "float32"
+    loss_settings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"batch size {self.batch_size}, {self.optimizer or 'evaluation'}"
@@ -72,23 +75,35 @@ class Program:
     @classmethod
     def from_json(cls, text: str) -> "Program":
         values = json.loads(text)
-        network = values.pop("network")
-        return cls(NetworkSpec(**network | {"size": tuple(network["size"])}), **values)
+        network, loss_settings = values.pop("network"), tuple(values.pop("loss_settings"))
+        network = NetworkSpec(**network | {"size": tuple(network["size"])})
+        return cls(network, **values, loss_settings=loss_settings)
 
 
-def member_arguments(weights: Weights, optimizer: Optimizer | None, index: int) -> list[Tensor]:
+def example_pack(program: Program) -> tuple[Pack, Optimizer | None]:
+    """Return a new pack of one member, and the optimizer of its steps; all settings are defaults."""
+    pack = Pack(program.network.build, [0], "cpu")
+    parameters = pack.weights.parameters
+    pack.loss_settings = columns(program.loss_settings, [{}], parameters)
+    if program.optimizer is None:
+        return pack, None
+    return pack, create_optimizer(program.optimizer, [{}], parameters)
+
+
+def member_arguments(pack: Pack, optimizer: Optimizer | None, index: int) -> list[Tensor]:
     """Return the first arguments of a program: views of the tensors of the member at `index`.
 
     A step updates them. `optimizer`: None for an evaluation. Tensors are in the order of their names: a
     program writes to its arguments by position, and mappings from a file may have another order than those of
     a new pack.
     """
-    rows = [weights.parameters]
+    rows = [pack.weights.parameters]
     if optimizer is not None:
-        rows += [*_by_name(optimizer.state), *_by_name(optimizer.settings)]
+        for tensors in (optimizer.state, optimizer.settings, pack.loss_settings):
+            rows += _by_name(tensors)
     return [
         *(row[index : index + 1] for row in rows),
-        *(buffer[index] for buffer in _by_name(weights.buffers)),
+        *(buffer[index] for buffer in _by_name(pack.weights.buffers)),
     ]
 
 
@@ -107,18 +122,17 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
     Raises whatever a user's network raises when it cannot be traced.
     """
     network = program.network
-    pack = Pack(network.build, [0], "cpu")
+    pack, optimizer = example_pack(program)
     images = batch_last(torch.zeros(program.batch_size, network.channels, *network.size))
     labels = torch.zeros(program.batch_size, dtype=torch.int64)
     function: Callable[..., tuple[Tensor, ...]]
-    if program.optimizer is None:
+    if optimizer is None:
         function = _evaluation(pack)
-        arguments = [*member_arguments(pack.weights, None, 0), images, labels]
+        arguments = [*member_arguments(pack, None, 0), images, labels]
     else:
-        optimizer = create_optimizer(program.optimizer, [{}], pack.weights.parameters)
         factors = pack.masks(images).factors[0]
         function = _step(pack, optimizer, program, images)
-        arguments = [*member_arguments(pack.weights, optimizer, 0), factors, images, labels]
+        arguments = [*member_arguments(pack, optimizer, 0), factors, images, labels]
     graph: GraphModule = make_fx(function, tracing_mode="fake", decomposition_table=dict(DECOMPOSITIONS))(
         *arguments
     )
@@ -127,9 +141,9 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
 
 
 def digest(program: Program, *options: object) -> str:
-    """Return a digest of the traced program, the kernels, and the compiler's `options`."""
+    """Return a digest of the program as traced, the kernels, the compiler, and its `options`."""
     graph, arguments = trace(program)
-    sha = hashlib.sha256(repr((source_digest(), options)).encode())
+    sha = hashlib.sha256(repr((source_digest(), program, options)).encode())
     sha.update(graph.code.encode())
     for tensor in arguments:
         sha.update(repr((tensor.dtype, tensor.shape, tensor.stride())).encode())
@@ -149,13 +163,16 @@ def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) ->
     def step(parameters: Tensor, *rest: Tensor) -> tuple[Tensor]:
         tensors = iter(rest)
         state, settings = _take(optimizer.state, tensors), _take(optimizer.settings, tensors)
+        loss_settings = {name: row[0, 0] for name, row in _take(pack.loss_settings, tensors).items()}
         buffers = _take(pack.weights.buffers, tensors)
         factors, images, labels = tensors
 
         # Tensors that a differentiated function updates in place must be its arguments, so `buffers` is one.
         def loss_of(row: Tensor, buffers: Tensors) -> Tensor:
             with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
-                return pack.loss(pack.unpack(row), buffers, layout.split(factors), images, labels)
+                return pack.loss(
+                    pack.unpack(row), buffers, loss_settings, layout.split(factors), (images, labels)
+                )
 
         gradient, loss = grad_and_value(loss_of)(parameters[0], buffers)
         gradients = gradient[None]
@@ -187,9 +204,12 @@ def evaluation_of(network: NetworkSpec, batch_size: int) -> Program:
     return Program(network, None, batch_size)
 
 
-def step_of(network: NetworkSpec, optimizer: Optimizer, labels: Tensor, max_norm: float | None) -> Program:
+def step_of(
+    network: NetworkSpec, pack: Pack, optimizer: Optimizer, max_norm: float | None, labels: Tensor
+) -> Program:
     """Return the float32 program of the step that `Engine.step` takes with these arguments."""
-    return Program(network, optimizer.name, labels.shape[-1], max_norm)
+    loss_settings = tuple(sorted(pack.loss_settings))
+    return Program(network, optimizer.name, labels.shape[-1], max_norm, loss_settings=loss_settings)
 
 
 def in_precision(program: Program, precision: Precision) -> Program:

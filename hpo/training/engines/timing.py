@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from hpo.training.engines.base import Engine
-from hpo.training.engines.program import Program
-from hpo.training.optimizers.registry import create_optimizer
-from hpo.training.pack import Pack
+from hpo.training.engines.program import Program, example_pack
 
 ROUNDS = 20
 """The most rounds. In a round each engine takes one step."""
@@ -32,10 +30,7 @@ def measure_seconds(
     The engines take turns, so that all of them see the same load of the machine.
     """
     network = program.network
-    pack = Pack(network.build, [0], "cpu")
-    optimizer = None
-    if program.optimizer is not None:
-        optimizer = create_optimizer(program.optimizer, [{}], pack.weights.parameters)
+    pack, optimizer = example_pack(program)
     images = torch.rand(program.batch_size, network.channels, *network.size)
     labels = torch.arange(program.batch_size) % network.classes
     seconds, begin = dict.fromkeys(engines, math.inf), clock()

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.member_states import SIZE, assert_same_weights, member_state, same, weights
+from support.training import GOOD, SEARCH, SLOW, normalised, small_trainer
 
 from hpo.training.member import MemberState, Progress
 from hpo.training.states import to_arrays, to_member_state, to_session_state
@@ -128,3 +129,24 @@ def test_state_that_does_not_fit_is_refused_with_one_line(change: Change) -> Non
     message = str(caught.value)
     assert message
     assert "\n" not in message
+
+
+def test_a_session_refuses_the_state_of_another_network_and_keeps_its_members() -> None:
+    session, other = (
+        small_trainer(SEARCH).start({0: GOOD}),
+        small_trainer(SEARCH, normalised).start({1: SLOW}),
+    )
+    (state,) = other.states().values()
+    with pytest.raises(StateError, match="not of this network"):
+        session.check(state)
+    with pytest.raises(StateError):
+        session.join({1: SLOW, 2: SLOW}, {1: state})
+    assert session.members == [0]
+
+
+def test_a_session_takes_the_states_of_its_own_members() -> None:
+    session = small_trainer(SEARCH, normalised).start({0: GOOD})
+    session.epoch()
+    (state,) = session.states().values()
+    session.check(state)
+    assert (session.epoch()[0].epoch, state.epochs) == (2, 1)

@@ -1,6 +1,6 @@
 """A trainer prepares its engine and starts sessions."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,16 +17,16 @@ class PreparedEngine(EagerEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prepared: list[tuple[int, list[Phase]]] = []
+        self.prepared: list[tuple[int, list[Phase], tuple[str, ...]]] = []
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase]) -> None:
-        self.prepared.append((batch_size, list(phases)))
+    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
+        self.prepared.append((batch_size, list(phases), (*loss_settings,)))
 
 
-def test_the_engine_is_prepared_for_the_batch_size_and_all_phases() -> None:
-    engine = PreparedEngine()
-    small_trainer(SEARCH, batch_size=30, engine=engine).prepare()
-    assert engine.prepared == [(30, list(SEARCH.phases))]
+def test_the_engine_is_prepared_for_all_that_the_recipe_says_of_steps() -> None:
+    engine, task = PreparedEngine(), Task(linear, images(0), images(1, 70))
+    Trainer(task, Recipe(SEARCH, 30, 5, loss_settings=("some",)), engine).prepare()
+    assert engine.prepared == [(30, list(SEARCH.phases), ("some",))]
 
 
 def test_only_preparation_and_the_epoch_itself_are_interruptible() -> None:

@@ -22,6 +22,7 @@ from hpo.training.engines.program import (
     member_arguments,
     trace,
 )
+from hpo.training.optimizers import adam
 from hpo.training.optimizers.registry import OPTIMIZERS, create_optimizer
 from hpo.training.pack import Pack
 
@@ -62,7 +63,7 @@ def test_the_graph_of_a_step_computes_the_step(name: str, optimizer: str, max_no
     for _ in range(2):
         expected = EagerEngine().step(eager, eager_optimizer, max_norm, images, labels)
         factors = traced.masks(images).factors[0]
-        arguments = member_arguments(traced.weights, traced_optimizer, 0)
+        arguments = member_arguments(traced, traced_optimizer, 0)
         (loss,) = graph(*arguments, factors, batch_last(images), labels)
         torch.testing.assert_close(loss, expected[0], rtol=1e-4, atol=1e-5)
     # Compared as a whole, because Adam takes full steps along gradients that are nothing but rounding.
@@ -78,7 +79,7 @@ def test_the_graph_of_a_step_computes_the_step(name: str, optimizer: str, max_no
 def test_the_graph_of_an_evaluation_computes_the_evaluation(name: str) -> None:
     pack, (images, labels) = new_pack(name), batch()
     graph, _ = trace(Program(replace(LENET, model=name), None, 16))
-    loss, correct = graph(*member_arguments(pack.weights, None, 0), batch_last(images), labels)
+    loss, correct = graph(*member_arguments(pack, None, 0), batch_last(images), labels)
     expected_losses, expected_correct = pack.score(images, labels)
     torch.testing.assert_close(loss, expected_losses[0], rtol=1e-4, atol=1e-5)
     assert correct == expected_correct[0]
@@ -128,6 +129,13 @@ def test_programs_that_compute_differently_have_different_digests() -> None:
         replace(STEP, clip=2.0),
     ]
     assert len({digest(program) for program in [STEP, *others]}) == 1 + len(others)
+
+
+def test_constants_of_the_optimizer_make_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = replace(STEP, optimizer="adam")
+    before = digest(program)
+    monkeypatch.setattr(adam, "BETA1", 0.8)
+    assert digest(program) != before
 
 
 def test_a_program_survives_json() -> None:

@@ -1,0 +1,23 @@
+"""The recipe of a pack follows from the study and the pack key."""
+
+import pytest
+from support.loss_settings import NAME, register
+from support.study_file import TEXT, load
+
+from hpo.values.parameters import pack_key
+from hpo.worker.trainers import recipe_of
+
+KEY = pack_key({"batch_size": 32})
+
+
+def test_batch_size_comes_from_the_pack_key_and_the_budget_from_the_stage() -> None:
+    recipe = recipe_of(load(), "full", KEY)
+    assert recipe.batch_size == 32
+    assert recipe.budget == load().budget("full")
+
+
+def test_settings_of_the_loss_are_those_that_the_study_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch)
+    assert recipe_of(load(), "search", KEY).loss_settings == ()
+    searched = load(TEXT.replace("[space]", f"[space]\n{NAME} = [0.0, 0.1]"))
+    assert recipe_of(searched, "search", KEY).loss_settings == (NAME,)
