@@ -30,6 +30,13 @@ OPTIONS = {
 }
 
 
+ENVIRONMENT = ("TORCHINDUCTOR_", "AOTI_", "ATEN_CPU_CAPABILITY")
+"""The beginnings of the names of environment variables that change what the compiler makes of a program."""
+
+OWN_ENVIRONMENT = ("TORCHINDUCTOR_COMPILE_THREADS", "TORCHINDUCTOR_CACHE_DIR")
+"""Those that `_compile` sets itself."""
+
+
 class CompileError(HpoError):
     """A program cannot be compiled on this machine. The message is one line."""
 
@@ -92,7 +99,7 @@ def _load_kernels(folder: Path) -> None:
 def _traced_digest(program: Program, folder: Path, *options: object) -> str:
     _load_kernels(folder)  # tracing needs the registered operators
     try:
-        return digest(program, *OPTIONS.items(), *options)
+        return digest(program, *OPTIONS.items(), *_environment(), *options)
     except Exception as error:  # a user's network may raise anything
         model, reason = program.network.model, " ".join(str(error).split())
         raise CompileError(f"{model} cannot be traced: {type(error).__name__}: {reason}") from error
@@ -100,15 +107,27 @@ def _traced_digest(program: Program, folder: Path, *options: object) -> str:
 
 def _source_digest(program: Program, *options: object) -> str:
     """Return a digest of all sources that a program of a built-in network depends on."""
-    sha = hashlib.sha256(repr((source_digest(), program, OPTIONS, options)).encode())
-    for source in _sources():
+    sha = hashlib.sha256(repr((source_digest(), program, OPTIONS, _environment(), options)).encode())
+    for source in sources():
         sha.update(source.read_bytes())
     return sha.hexdigest()[:16]
 
 
-def _sources() -> list[Path]:
-    training = Path(__file__).parents[1]
-    return sorted([*training.rglob("*.py"), *Path(models.__file__).parent.glob("*.py")])
+def sources() -> list[Path]:
+    """Return the sources that a program of a built-in network may depend on."""
+    training, networks = Path(__file__).parents[1], Path(models.__file__).parent
+    return sorted(
+        [*training.rglob("*.py"), *networks.glob("*.py"), *training.with_name("values").glob("*.py")]
+    )
+
+
+def _environment() -> list[tuple[str, str]]:
+    """Return the environment variables that change what the compiler makes of a program."""
+    return sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith(ENVIRONMENT) and name not in OWN_ENVIRONMENT
+    )
 
 
 def _compile(program: Program, path: Path) -> None:

@@ -4,7 +4,8 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -43,16 +44,30 @@ def compiler() -> str:
 
 
 def source_digest() -> str:
-    """Return a digest of everything a build depends on: sources, flags, compiler, torch and kind of CPU."""
+    """Return a digest of everything a build depends on: sources, flags, compiler, torch and kind of CPU.
+
+    The kernels and the programs depend on the same compiler.
+    """
     parts = (
         *(source.read_text() for source in SOURCES),
         *FLAGS,
         *LIBRARIES,
         compiler(),
+        _version_of(compiler()),
         torch.__version__,
         cpu(),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _version_of(compiler: str) -> str:
+    """Return what the compiler says of its version. Without a compiler, the build fails with the reason."""
+    with suppress(OSError):
+        return subprocess.run(
+            [compiler, "--version"], text=True, capture_output=True, errors="replace"
+        ).stdout
+    return ""
 
 
 def cpu() -> str:
