@@ -1,6 +1,6 @@
 """Measure the bookkeeping of a trial (claim, reports, pruning, end) on Postgres, with many workers.
 
-hpo       claims of packs, one report per epoch of a pack, median pruning and lease renewal, as in a worker
+hpo       a worker whose sessions do nothing: claims, one report per epoch of a pack, median pruning, renewal
 optuna    `study.optimize`, with report and should_prune after each epoch, MedianPruner, RandomSampler
 
 No trial trains: each has 10 epochs whose losses follow from its number. The clock runs from the moment all

@@ -1,10 +1,10 @@
 """Worker processes that do all of the bookkeeping of a search and no training."""
 
+import gc
 import multiprocessing
 import os
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.synchronize import Barrier
@@ -13,18 +13,17 @@ from typing import Any
 import optuna
 from sqlalchemy import Engine, event
 
+from benchmarks.null_training import NullTraining
+from hpo.artifacts.registry import open_artifacts
 from hpo.settings import Settings
 from hpo.store.connection import open_storage
-from hpo.study.completion import is_finished
-from hpo.study.schedule import ClaimRequest, claim
 from hpo.study.stored import load
-from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
-from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
-from hpo.worker.outbox import Outbox
-from hpo.worker.report_target import ReportTarget
-from hpo.worker.reporter import Reporter
+from hpo.worker.context import WorkerSettings
+from hpo.worker.runtime import Runtime, WorkerLimits
+from hpo.worker.worker import Worker
 
 WIDTH = 16
+IDLE_SECONDS = 0.1
 STARTUP = 5
 SPEC: Mapping[str, Any] = {
     "seed": 1,
@@ -42,9 +41,7 @@ SPEC: Mapping[str, Any] = {
 }
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["hpo.worker.lease_renewal", "hpo.worker.reporter", "alembic.command", "psycopg2.extras"]
-)
+PROCESSES.set_forkserver_preload(["hpo.worker.worker", "alembic.command", "psycopg2.extras"])
 
 
 def loss(number: int, epoch: int) -> float:
@@ -66,49 +63,25 @@ class StatementCounter:
 
 
 def hpo_worker(name: str, epochs: int, barrier: Barrier) -> int:
-    """Work on a study as a worker of hpo does, and return the number of statements."""
-    storage = open_storage(Settings.from_environment())
+    """Work on the search of a study as a worker of hpo does, and return the number of statements."""
+    settings = Settings.from_environment()
+    storage = open_storage(settings)
     statements = StatementCounter(storage.engine)
-    study, worker = load(storage, name), f"{name}-{os.getpid()}"
-    request = ClaimRequest(stage="search", worker=worker, width=WIDTH, fleet=barrier.parties - 1)
-    barrier.wait()
-    renewal = LeaseRenewal(storage, WorkerEntry(worker, study.name, "cpu"))
-    renewal.renew()
-    with renewal, Outbox() as outbox:
-        while True:
-            trials = claim(storage, study, request)
-            if not trials:
-                if is_finished(storage, study, "search"):
-                    return statements.count
-                threading.Event().wait(0.1)
-                continue
-            reporter = Reporter(ReportTarget(storage, study, "search", worker, "cpu"), outbox)
-            reporter.add(trials)
-            staying = {trial.number for trial in trials}
-            with renewal.renewing(lambda: reporter.leases):  # noqa: B023
-                for epoch in range(1, epochs + 1):
-                    results = [epoch_result(number, epoch, epochs) for number in sorted(staying)]
-                    staying -= reporter.report(results)
-                    if not staying:
-                        break
-                outbox.wait(60)
-            reporter.close()
-
-
-def epoch_result(number: int, epoch: int, epochs: int) -> EpochResult:
-    return EpochResult(
-        member=number,
-        epoch=epoch,
-        metrics={
-            TRAIN_LOSS: loss(number, epoch),
-            VALIDATION_LOSS: loss(number, epoch),
-            VALIDATION_ACCURACY: 0.5,
-        },
-        seconds=0.0,
-        evaluation_seconds=0.0,
-        status="finished" if epoch == epochs else "training",
-        kept_epoch=epoch,
+    study = load(storage, name)
+    options = WorkerSettings(
+        name=f"{name}-{os.getpid()}",
+        device="cpu",
+        artifacts=open_artifacts(settings, study.artifacts_name),
+        width=WIDTH,
+        fleet=barrier.parties - 1,
+        trains_full=False,
     )
+    limits = WorkerLimits(idle_seconds=IDLE_SECONDS)
+    worker = Worker(storage, study, NullTraining(epochs, loss), options, Runtime(limits=limits))
+    gc.freeze()  # as the command of a worker does
+    barrier.wait()
+    worker.run()
+    return statements.count
 
 
 def optuna_worker(url: str, name: str, trials: int, epochs: int, barrier: Barrier) -> int:
