@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -81,9 +82,13 @@ def test_time_and_spent_budgets_only_grow(scratch: Storage, spec: SpecOf) -> Non
         assert values == sorted(values)
 
 
-@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "pause"])
-def test_pruner_saves_epochs(pruner: str, scratch: Storage, spec: SpecOf) -> None:
-    study = spec(pruner={"name": pruner, "startup_trials": 2})
+@pytest.mark.parametrize(
+    "pruner",
+    [{"name": "median", "startup_trials": 2}, {"name": "asha"}, {"name": "hyperband"}, {"name": "pause"}],
+    ids=lambda pruner: str(pruner["name"]),
+)
+def test_pruner_saves_epochs(pruner: dict[str, Any], scratch: Storage, spec: SpecOf) -> None:
+    study = spec(pruner=pruner)
     epochs, ended = last(replay_search(scratch, study, table_of(study), width=2))
     assert ended == study.search.trials
     assert epochs < study.search.trials * EPOCHS
