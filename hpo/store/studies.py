@@ -32,6 +32,26 @@ INSERT INTO study_directions (study_id, direction, objective) VALUES (:study, 'M
 """)
 
 
+def lock_name(connection: Connection, name: str) -> None:
+    """Lock a name until the transaction ends. A study that does not exist yet has no row to lock."""
+    connection.execute(_LOCK_NAME, {"key": f"hpo:{name}"})
+
+
+_LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtext(:key))")
+
+
+def names(connection: Connection, key: str, value: Any) -> list[str]:
+    """Return the sorted names of the studies with this attribute."""
+    return list(connection.execute(_NAMES, {"key": key, "value": json.dumps(value)}).scalars())
+
+
+_NAMES = text("""
+SELECT study_name FROM studies JOIN study_user_attributes USING (study_id)
+WHERE key = :key AND value_json = :value
+ORDER BY study_name
+""")
+
+
 def set_attributes(connection: Connection, study_id: int, attributes: Mapping[str, Any]) -> None:
     rows = [{"study": study_id, "key": key, "value": json.dumps(v)} for key, v in attributes.items()]
     connection.execute(_SET_ATTRIBUTE, rows)

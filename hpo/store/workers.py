@@ -31,12 +31,35 @@ def count(connection: Connection, study: str) -> tuple[int, int]:
 COUNT_WORKERS = Statement("""
 PREPARE count_workers (text) AS
 -- Count the live workers of study $1, and those of them without a trial.
+-- NOT IN is a hashed subquery. EXISTS would scan the leases for each worker.
 SELECT count(*), count(*) FILTER (
-    WHERE NOT EXISTS (SELECT FROM hpo.lease WHERE lease.worker = worker.name)
+    WHERE name NOT IN (SELECT lease.worker FROM hpo.lease WHERE lease.worker IS NOT NULL)
 )
 FROM hpo.worker
 WHERE study = $1 AND expires > now()
 """)
+
+
+def read(connection: Connection, study: str) -> list[tuple[str, str, int]]:
+    """Return name, device and number of leased trials of each worker of a study, by name."""
+    return [(name, device, running) for name, device, running in connection.execute(_READ, {"study": study})]
+
+
+_READ = text("""
+SELECT worker.name, worker.device, count(lease.trial_id)
+FROM hpo.worker LEFT JOIN hpo.lease ON lease.worker = worker.name
+WHERE worker.study = :study
+GROUP BY worker.name, worker.device
+ORDER BY worker.name
+""")
+
+
+def delete(connection: Connection, study: str) -> None:
+    """Delete the entries of a study's workers."""
+    connection.execute(_DELETE, {"study": study})
+
+
+_DELETE = text("DELETE FROM hpo.worker WHERE study = :study")
 
 
 def forget(connection: Connection, worker: str) -> None:

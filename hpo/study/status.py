@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
-from hpo.store import costs, leases, schema, trials, workers
+from hpo.store import costs, leases, trials, workers
 from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
@@ -94,7 +94,8 @@ def status(storage: Storage, study: Study) -> Status:
         workers.dismiss(connection)
         search = _stage(connection, study, "search", study.trials)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
-        return Status(study.name, study.fingerprint, search, full, _workers(connection, study))
+        holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
+        return Status(study.name, study.fingerprint, search, full, holders)
 
 
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
@@ -119,15 +120,3 @@ def _best(rows: list[TrialRow]) -> Best | None:
         assert row.value is not None
         return Best(row.number, row.value, row.point, row.record.accuracy)
     return None
-
-
-def _workers(connection: Connection, study: Study) -> tuple[WorkerStatus, ...]:
-    worker, lease = schema.workers, schema.leases
-    query = (
-        select(worker.c.name, worker.c.device, func.count(lease.c.trial_id).label("running"))
-        .join_from(worker, lease, lease.c.worker == worker.c.name, isouter=True)
-        .where(worker.c.study == study.name)
-        .group_by(worker.c.name, worker.c.device)
-        .order_by(worker.c.name)
-    )
-    return tuple(WorkerStatus(row.name, row.device, row.running) for row in connection.execute(query))

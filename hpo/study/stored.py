@@ -1,19 +1,18 @@
 """Look up, list and remove stored studies."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection
 
 from hpo.artifacts.base import ArtifactStore
 from hpo.errors import ArtifactError, NotFoundError
 from hpo.spec.identity import DATA, NETWORK, Identity
 from hpo.spec.study_spec import FULL_SUFFIX, StudySpec
-from hpo.store import leases, schema, studies
+from hpo.store import leases, studies, workers
 from hpo.store.connection import Storage
 from hpo.study.study import Study
 from hpo.values.stage import Stage
@@ -41,7 +40,7 @@ def find(connection: Connection, name: str) -> Study | None:
 
     Holds the name until the transaction ends, so that no other process creates or removes the study.
     """
-    lock_name(connection, name)
+    studies.lock_name(connection, name)
     search = studies.read_attributes(connection, name)
     if search is None or SPEC not in search[1]:
         return None
@@ -75,15 +74,8 @@ def refresh(connection: Connection, study: Study) -> Study:
 
 def names(storage: Storage) -> list[str]:
     """Return the sorted names of all stored studies."""
-    study, attribute = schema.studies, schema.study_attributes
-    query = (
-        select(study.c.study_name)
-        .join(attribute)
-        .where(attribute.c.key == STAGE, attribute.c.value_json == json.dumps("search"))
-        .order_by(study.c.study_name)
-    )
     with storage.transaction() as connection:
-        return list(connection.execute(query).scalars())
+        return studies.names(connection, STAGE, "search")
 
 
 def remove(storage: Storage, study: Study, artifacts: ArtifactStore) -> None:
@@ -93,20 +85,15 @@ def remove(storage: Storage, study: Study, artifacts: ArtifactStore) -> None:
     Raises `NotFoundError` if the study has been deleted already.
     """
     with storage.transaction() as connection:
-        lock_name(connection, study.name)
+        studies.lock_name(connection, study.name)
         for study_id in (study.search_id, study.full_id):
             studies.lock(connection, study_id)
             leases.revoke(connection, study_id)
             studies.delete(connection, study_id)
-        connection.execute(delete(schema.workers).where(schema.workers.c.study == study.name))
+        workers.delete(connection, study.name)
     with suppress(ArtifactError):  # files that stay belong to no study any more
         for name in artifacts.list():
             artifacts.delete(name)
-
-
-def lock_name(connection: Connection, name: str) -> None:
-    """Lock the name until the transaction ends. A study that does not exist yet has no row to lock."""
-    connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"hpo:{name}"))))
 
 
 def insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:
