@@ -24,10 +24,12 @@ EXAMPLES = {
     "hpo/artifacts/s3.py",
     "hpo/search/pruners/percentile.py",
     "hpo/search/samplers/mysampler.py",
+    "hpo/training/optimizers/myoptimizer.py",
     "models/mynet.py",
     "studies/mynet.toml",
     "tests/unit/hpo/search/pruners/test_percentile.py",
     "tests/unit/hpo/search/samplers/test_mysampler.py",
+    "tests/unit/hpo/training/optimizers/test_myoptimizer.py",
 }
 """Files that a recipe of CONTRIBUTING.md tells the reader to add."""
 
