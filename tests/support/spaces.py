@@ -1,10 +1,11 @@
 """Search spaces for tests of samplers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
-from hpo.values.space import Choices, Point, Range, SearchSpace, cell
+from hpo.values.space import Cell, Choices, Condition, Domain, Point, Range, SearchSpace, cell
 
 PAPER = SearchSpace(
     {
@@ -36,6 +37,42 @@ SPACES = [PAPER, SMALL, WIDE]
 CELLS = {cell(SMALL.point_at(index)) for index in range(24)}
 SEED = st.integers(0, 2**32 - 1)
 
+BOOLEANS: st.SearchStrategy[Any] = st.booleans()
 
-def cells(points: Sequence[Point]) -> set[object]:
+DOMAINS: st.SearchStrategy[Domain] = st.one_of(
+    st.lists(st.sampled_from(["sgd", "adam", "adamw", "lion"]), min_size=1, max_size=4, unique=True),
+    st.lists(BOOLEANS, min_size=1, max_size=2, unique=True),
+    st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3, unique=True),
+).map(lambda values: Choices(tuple(values))) | st.sampled_from(
+    [Range(0.1, 0.5, step=0.1), Range(2, 5, integer=True), Range(1e-3, 0.5, log=True), Range(0.0, 0.9)]
+)
+
+
+@st.composite
+def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
+    """Draw a space of up to five parameters of any kind, some with a condition on an earlier one.
+
+    Some parameters of the registry are among them, which have coordinates of their own.
+    """
+    names = draw(st.permutations(["lr", "momentum", "optimizer", "nesterov", "width"]))
+    domains: dict[str, Domain] = {}
+    conditions: dict[str, Condition] = {}
+    for name in names[: draw(st.integers(1, 5))]:
+        parents = [parent for parent, domain in domains.items() if domain.size is not None]
+        if parents and draw(BOOLEANS):
+            parent = draw(st.sampled_from(parents))
+            values = [domains[parent].at(index) for index in range(domains[parent].size or 0)]
+            holding = draw(st.lists(st.sampled_from(values), min_size=1, max_size=len(values)))
+            conditions[name] = Condition(parent, tuple(holding))
+        numeric = name in ("lr", "momentum")
+        domains[name] = draw(DOMAINS.filter(_is_rate) if numeric else DOMAINS)
+    return SearchSpace(domains, conditions)
+
+
+def _is_rate(domain: Domain) -> bool:
+    values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
+    return all(isinstance(value, float) and 0 < value < 1 for value in values)
+
+
+def cells(points: Sequence[Point]) -> set[Cell]:
     return {cell(point) for point in points}

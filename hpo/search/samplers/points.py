@@ -19,7 +19,7 @@ def plan(
 ) -> list[Point]:
     """Return the first `count` points of random search.
 
-    In a finite space no cell repeats, and cells in `taken` are left out; the plan ends early when no cell is
+    No cell repeats, and cells in `taken` are left out; the plan ends early when a finite space has no cell
     left. `draw` replaces the uniform draw over the space. Points are drawn one after another, so a longer
     plan begins with the shorter one and the plan does not depend on the number of workers.
     """
@@ -46,14 +46,16 @@ def _new_point(
 ) -> Point:
     for _ in range(MAX_REPEATS):
         point = draw()
-        if space.cells is None or cell(point) not in taken:
+        if cell(point) not in taken:
             return point
     return _random_new_point(space, taken, rng)
 
 
 def _random_new_point(space: SearchSpace, taken: set[Cell], rng: np.random.Generator) -> Point:
-    assert space.cells is not None
+    """Return a random new point. An infinite space may have a finite part where some parameters do not apply,
+    but a draw leaves that part with a positive probability."""
+    cells = space.cells
     while True:
-        point = space.point_at(int(rng.integers(space.cells)))
+        point = space.draw(rng) if cells is None else space.point_at(int(rng.integers(cells)))
         if cell(point) not in taken:
             return point
