@@ -1,9 +1,10 @@
 """Rules that stop a search early: pure functions of how its trials ended."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any, Protocol
 
 from pydantic import Field
 
@@ -48,26 +49,64 @@ class EndedTrial:
     inherited: bool = False
 
 
-def stop_reason(
-    rules: StopSection, trials: Sequence[EndedTrial], epochs: int, device_seconds: float
-) -> str | None:
-    """Return why the search stops now, with the figures; None while it continues.
+class Progress(Protocol):
+    """What a search has done so far. A part that no rule asks for is not read."""
 
-    `trials` are in the order in which they ended. `epochs` and `device_seconds` are spent by the search so
-    far.
-    """
-    completed = [(trial.value, trial.number) for trial in trials if trial.value is not None]
-    value, number = min(completed, default=(inf, None))
-    if rules.target is not None and value <= rules.target:
-        return f"target {rules.target:g} reached by trial {number} ({value:.4g})"
-    if rules.patience is not None and (count := _trials_without_improvement(trials)) >= rules.patience:
-        best = "none completed" if number is None else f"the best is trial {number} ({value:.4g})"
-        return f"no improvement for {count} trials (patience {rules.patience}): {best}"
-    if rules.epochs is not None and epochs >= rules.epochs:
-        return f"{epochs} epochs trained of {rules.epochs}"
-    if rules.device_hours is not None and device_seconds >= rules.device_hours * HOUR:
-        return f"{device_seconds / HOUR:.3g} device hours spent of {rules.device_hours:g}"
+    @property
+    def ended(self) -> Sequence[EndedTrial]:
+        """The trials that have ended, in this order."""
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that all trials of the search have trained."""
+
+    @property
+    def device_seconds(self) -> float:
+        """The time that the search has spent on devices."""
+
+
+def stop_reason(section: StopSection, progress: Progress) -> str | None:
+    """Return why the search stops now, with the figures; None while it continues."""
+    for key, rule in RULES.items():
+        limit = getattr(section, key)
+        if limit is not None and (reason := rule(limit, progress)) is not None:
+            return reason
     return None
+
+
+def _target(limit: float, progress: Progress) -> str | None:
+    value, number = _best(progress.ended)
+    return f"target {limit:g} reached by trial {number} ({value:.4g})" if value <= limit else None
+
+
+def _patience(limit: int, progress: Progress) -> str | None:
+    count = _trials_without_improvement(progress.ended)
+    if count < limit:
+        return None
+    value, number = _best(progress.ended)
+    best = "none completed" if number is None else f"the best is trial {number} ({value:.4g})"
+    return f"no improvement for {count} trials (patience {limit}): {best}"
+
+
+def _epochs(limit: int, progress: Progress) -> str | None:
+    return f"{progress.epochs} epochs trained of {limit}" if progress.epochs >= limit else None
+
+
+def _device_hours(limit: float, progress: Progress) -> str | None:
+    hours = progress.device_seconds / HOUR
+    return f"{hours:.3g} device hours spent of {limit:g}" if progress.device_seconds >= limit * HOUR else None
+
+
+RULES: Mapping[str, Callable[[Any, Progress], str | None]] = {
+    "target": _target,
+    "patience": _patience,
+    "epochs": _epochs,
+    "device_hours": _device_hours,
+}
+"""The rules by their key in `[stop]`, in the order in which they are asked.
+
+A rule returns the reason to stop, None if the limit in the study file is not reached.
+"""
 
 
 def expected_remaining_epochs(ended: Sequence[int], running: Sequence[int], max_epochs: int) -> float:
@@ -86,6 +125,12 @@ def expected_remaining_epochs(ended: Sequence[int], running: Sequence[int], max_
         continues = 1 - ended_at[epoch] / reached if reached else 1.0
         remaining[epoch - 1] = 1 + continues * remaining[epoch]
     return sum(remaining[trained] for trained in running)
+
+
+def _best(trials: Sequence[EndedTrial]) -> tuple[float, int | None]:
+    """Return value and number of the best completed trial; infinity and None without one."""
+    completed = [(trial.value, trial.number) for trial in trials if trial.value is not None]
+    return min(completed, default=(inf, None))
 
 
 def _trials_without_improvement(trials: Sequence[EndedTrial]) -> int:

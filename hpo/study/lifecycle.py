@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.search import stopping
-from hpo.search.stopping import EndedTrial
-from hpo.store import costs, results, studies, trials
+from hpo.search.stopping import stop_reason
+from hpo.store import studies, trials
 from hpo.store.connection import Storage
 from hpo.study import pause
+from hpo.study.progress import SearchProgress
 from hpo.study.stored import refresh
 from hpo.study.study import Study
 from hpo.values.stage import STAGES, Stage
@@ -31,9 +30,6 @@ class Stopped:
     by: Literal["rule", "user"]
     reason: str
 
-
-TrainedEpochs = Sequence[tuple[TrialState, int]]
-"""The state of each trial, and the number of epochs it has trained."""
 
 BY_USER = Stopped("user", "stopped by hand")
 
@@ -94,15 +90,14 @@ def apply_rules(connection: Connection, study: Study, stage: Stage) -> StageStat
     trial slips in between. The refresh matters because a worker may have started before the rules changed.
     """
     mark = read_stopped(connection, study, stage)
-    trained: TrainedEpochs = []
-    if mark is None and stage == "search":
-        trained = _trained_epochs(connection, study)
-        if (reason := _stop_reason(connection, study, trained)) is not None:
-            mark = Stopped("rule", reason)
-            _mark(connection, study, stage, mark)
+    progress = SearchProgress(connection, study)
+    reason = stop_reason(study.spec.stop, progress) if mark is None and stage == "search" else None
+    if reason is not None:
+        mark = Stopped("rule", reason)
+        _mark(connection, study, stage, mark)
     if mark is not None and mark.by == "rule":
         pause.prune_paused(connection, study)  # trials may have paused since the rule stopped the search
-    return StageState(mark, mark is None and _is_budget_committed(study, trained))
+    return StageState(mark, mark is None and stage == "search" and progress.is_budget_committed)
 
 
 def forget_rule(connection: Connection, study: Study) -> None:
@@ -140,50 +135,13 @@ def resume(storage: Storage, study: Study) -> LifecycleChange:
                 studies.unset_attribute(connection, study.study_id(stage), STOPPED)
                 changed.append(stage)
         study = refresh(connection, study)
-        next_stop = _stop_reason(connection, study, _trained_epochs(connection, study))
+        next_stop = stop_reason(study.spec.stop, SearchProgress(connection, study))
         running, waiting = _count_open(connection, study, STAGES)
         return LifecycleChange(tuple(changed), running, waiting, next_stop)
 
 
 def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> None:
     studies.set_attributes(connection, study.study_id(stage), {STOPPED: asdict(mark)})
-
-
-def _trained_epochs(connection: Connection, study: Study) -> TrainedEpochs:
-    """Return the trained epochs of the search; empty if no rule limits epochs."""
-    if study.spec.stop.epochs is None:
-        return []
-    return results.trained_epochs(connection, study.search_id, study.inherited)
-
-
-def _stop_reason(connection: Connection, study: Study, trained: TrainedEpochs) -> str | None:
-    """Return the reason of the rule that holds. Queries only the figures that the rules need.
-
-    If trials pause, only completed trials count for patience: all paused trials are pruned at once at the
-    end.
-    """
-    rules, ended, seconds = study.spec.stop, list[EndedTrial](), 0.0
-    if rules.target is not None or rules.patience is not None:
-        ended = [
-            EndedTrial(
-                number, value if state == TrialState.COMPLETE else None, inherited=number < study.inherited
-            )
-            for number, state, value in trials.ended(connection, study.search_id)
-            if state == TrialState.COMPLETE or not study.spec.make_pruner().pause_epochs
-        ]
-    if rules.device_hours is not None:
-        seconds = sum(costs.device_seconds(connection, study.search_id).values())
-    return stopping.stop_reason(rules, ended, sum(epochs for _, epochs in trained), seconds)
-
-
-def _is_budget_committed(study: Study, trained: TrainedEpochs) -> bool:
-    budget = study.spec.stop.epochs
-    if budget is None:
-        return False
-    running = [epochs for state, epochs in trained if state == TrialState.RUNNING]
-    ended = [epochs for state, epochs in trained if state != TrialState.RUNNING]  # including paused trials
-    remaining = stopping.expected_remaining_epochs(ended, running, study.spec.search.epochs)
-    return sum(ended) + sum(running) + remaining >= budget
 
 
 def _count_open(connection: Connection, study: Study, stages: Sequence[Stage]) -> tuple[int, int]:

@@ -1,10 +1,12 @@
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.search.stopping import HOUR, EndedTrial, StopSection, expected_remaining_epochs, stop_reason
+from hpo.search import stopping
+from hpo.search.stopping import HOUR, EndedTrial, StopSection, expected_remaining_epochs
 
 ENDED = st.lists(st.tuples(st.none() | st.integers(0, 5).map(float), st.booleans()), max_size=20).map(
     lambda trials: [
@@ -19,6 +21,23 @@ RULES = st.builds(
     patience=st.none() | st.integers(1, 8),
     device_hours=st.none() | st.integers(1, 3).map(float),
 )
+
+
+@dataclass(frozen=True)
+class Progress:
+    ended: Sequence[EndedTrial]
+    epochs: int
+    device_seconds: float
+
+
+def stop_reason(
+    rules: StopSection, trials: Sequence[EndedTrial], epochs: int, device_seconds: float
+) -> str | None:
+    return stopping.stop_reason(rules, Progress(trials, epochs, device_seconds))
+
+
+def test_every_key_has_its_rule() -> None:
+    assert list(stopping.RULES) == list(StopSection.model_fields)
 
 
 def ended(*values: float | None) -> list[EndedTrial]:
