@@ -30,6 +30,7 @@ from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
 from hpo.export.metrics import Metrics, Normalization
 from hpo.export.scoring import probabilities
+from hpo.values.space import Value
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"
@@ -77,7 +78,7 @@ class Bundle:
 
     directory: Path
     spec: ModelSpec
-    params: Mapping[str, float]
+    params: Mapping[str, Value]
     metrics: Metrics
     provenance: Mapping[str, Any]
 
@@ -127,7 +128,7 @@ class BundleContents:
 
     spec: ModelSpec
     weights: Mapping[str, Tensor]
-    params: Mapping[str, float]
+    params: Mapping[str, Value]
     metrics: Metrics
     provenance: Mapping[str, Any]
 
@@ -181,7 +182,7 @@ def load_bundle(directory: Path | str) -> Bundle:
     return Bundle(
         directory,
         spec,
-        _read(directory / PARAMS, dict[str, int | float]),
+        _read(directory / PARAMS, dict[str, int | float | bool | str]),
         _read(directory / METRICS, Metrics),
         _read(directory / PROVENANCE, dict[str, Any]),
     )

@@ -1,7 +1,8 @@
 """Tables of learning curves: several runs, under different seeds, of every cell of a finite space.
 
 A file is a gzipped CSV with a row for each epoch: the parameters of the cell, then `seed`, `epoch` and the
-columns of `COLUMNS`. Lines before the header that begin with '#' state the origin of the table.
+columns of `COLUMNS`. A parameter that does not apply to a cell is left empty, a boolean is `true` or `false`.
+Lines before the header that begin with '#' state the origin of the table.
 """
 
 import csv
@@ -17,7 +18,8 @@ from statistics import fmean
 
 from hpo.errors import InputError
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, Metrics, are_finite
-from hpo.values.space import Cell, Point, SearchSpace, cell
+from hpo.values.parameters import PARAMETERS, with_defaults
+from hpo.values.space import Cell, Point, SearchSpace, Value, cell
 
 NOT_PARAMETERS = ("seed", "epoch")
 
@@ -57,7 +59,10 @@ Run = tuple[Measured, ...]
 
 @dataclass(frozen=True)
 class CurveTable:
-    """The runs of each cell, in the order of the seeds of the table."""
+    """The runs of each cell, in the order of the seeds of the table.
+
+    A point has the runs of the cell with the same parameters, where each that is left out has its default.
+    """
 
     parameters: tuple[str, ...]
     runs: Mapping[Cell, Sequence[Run]]
@@ -71,7 +76,7 @@ class CurveTable:
     def run(self, point: Point, seed: int) -> Run:
         """Return the run of a cell that the seed of a trial selects. Raises `KeyError` for an unknown
         cell."""
-        runs = self.runs[cell(point)]
+        runs = self.runs[self._cells[_complete(point)]]
         return runs[seed % len(runs)]
 
     def loss(self, point: Point, epochs: int) -> float:
@@ -79,7 +84,7 @@ class CurveTable:
 
         A run that has diverged counts with the largest finite loss of the table at that epoch.
         """
-        return self._losses(epochs)[cell(point)]
+        return self._losses(epochs)[self._cells[_complete(point)]]
 
     def best(self, epochs: int) -> float:
         """Return the smallest `loss` of all cells."""
@@ -107,6 +112,10 @@ class CurveTable:
         return self._cache[epochs]
 
     @cached_property
+    def _cells(self) -> Mapping[Cell, Cell]:
+        return {_complete(dict(key)): key for key in self.runs}
+
+    @cached_property
     def _cache(self) -> dict[int, Mapping[Cell, float]]:
         return {}
 
@@ -115,16 +124,22 @@ class CurveTable:
         if space.cells is None:
             raise InputError(f"{source}: space: a table has an answer for finite spaces only")
         missing = [
-            point for index in range(space.cells) if cell(point := space.point_at(index)) not in self.runs
+            point
+            for index in range(space.cells)
+            if _complete(point := space.point_at(index)) not in self._cells
         ]
         if missing:
-            first = ", ".join(f"{name} = {value:g}" for name, value in missing[0].items())
+            first = ", ".join(f"{name} = {_text(value)}" for name, value in missing[0].items())
             raise InputError(
                 f"{source}: space: {len(missing)} of {space.cells} cells are not in the table, the first: "
                 f"{first}"
             )
         if epochs > self.epochs:
             raise InputError(f"{source}: search.epochs = {epochs}: the table has {self.epochs}")
+
+
+def _complete(point: Mapping[str, Value]) -> Cell:
+    return cell(with_defaults(point))
 
 
 def _loss(run: Run, epochs: int) -> float:
@@ -139,7 +154,7 @@ def write(path: Path, table: CurveTable, comments: Iterable[str]) -> None:
     writer.writerow([*table.parameters, *NOT_PARAMETERS, *COLUMNS])
     for key, runs in table.runs.items():
         values = dict(key)
-        point = [f"{values[name]:g}" for name in table.parameters]
+        point = [_text(values[name]) if name in values else "" for name in table.parameters]
         for seed, run in enumerate(runs):
             for epoch, measured in enumerate(run, 1):
                 figures = [f"{getattr(measured, column):.5g}" for column in COLUMNS]
@@ -167,8 +182,8 @@ def read(path: Path) -> CurveTable:
     cells: dict[Cell, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         location = f"{path}: line {skipped + rows.line_num}"
-        numbers = {name: _number(location, name, row[name]) for name in header}
-        key = cell({name: numbers[name] for name in parameters})
+        numbers = {name: _number(location, name, row[name]) for name in (*NOT_PARAMETERS, *COLUMNS)}
+        key = cell({name: _value(location, name, row[name]) for name in parameters if row[name]})
         run = cells[key][int(numbers["seed"])]
         if numbers["epoch"] != len(run) + 1:
             raise InputError(
@@ -184,6 +199,24 @@ def read(path: Path) -> CurveTable:
         )
     runs = {key: tuple(tuple(runs[seed]) for seed in sorted(runs)) for key, runs in cells.items()}
     return CurveTable(parameters, runs)
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _value(location: str, name: str, text: str) -> Value:
+    """Return the value of a parameter by its kind in the registry."""
+    kind = PARAMETERS[name].kind if name in PARAMETERS else "number"
+    if kind == "text":
+        return text
+    if kind != "boolean":
+        return _number(location, name, text)
+    if text not in ("true", "false"):
+        raise InputError(f"{location}: {name} = {text!r}: must be true or false")
+    return text == "true"
 
 
 def _number(location: str, column: str, value: str | None) -> float:

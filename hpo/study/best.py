@@ -14,7 +14,8 @@ from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
-from hpo.values.space import Point
+from hpo.values.parameters import with_defaults
+from hpo.values.space import Point, Value
 from hpo.values.stage import Stage
 
 
@@ -22,7 +23,8 @@ from hpo.values.stage import Stage
 class BestParams:
     """The best trial of a study.
 
-    `value` is the validation loss per example.
+    `value` is the validation loss per example. `params` has the defaults of the parameters that the space
+    leaves out.
     """
 
     study: str
@@ -58,7 +60,7 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
                     stage=candidate,
                     trial=row.number,
                     value=row.value,
-                    params=row.point,
+                    params=with_defaults(row.point),
                     record=row.record,
                 )
     raise NotFoundError(
@@ -66,12 +68,16 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
     )
 
 
+def _word(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _env(params: Point) -> str:
-    return "".join(f"{name.upper()}={value}\n" for name, value in params.items())
+    return "".join(f"{name.upper()}={shlex.quote(_word(value))}\n" for name, value in params.items())
 
 
 def _arguments(params: Point) -> str:
-    words = [word for name, value in params.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words = [word for name, value in params.items() for word in (f"--{name.replace('_', '-')}", _word(value))]
     return shlex.join(words) + "\n"
 
 

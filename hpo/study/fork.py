@@ -16,7 +16,8 @@ from hpo.store.trials import TrialRow
 from hpo.study.create import Creation, insert, queue_plan, update
 from hpo.study.stored import INHERITED, find
 from hpo.study.study import Study
-from hpo.values.space import Point, Range, SearchSpace, cell
+from hpo.values.parameters import with_defaults
+from hpo.values.space import Cell, Point, Range, SearchSpace, cell
 
 ORIGIN = "hpo:origin"
 """The study attribute with name and key of the origin. The key is needed because a name may be reused."""
@@ -74,10 +75,23 @@ def origin_of(storage: Storage, study: Study) -> str | None:
 
 def trials_in_space(rows: Iterable[TrialRow], space: SearchSpace) -> list[tuple[TrialRow, Point]]:
     """Return the trials that lie in the space, with their points; only the first trial of each cell."""
-    inside = [row for row in rows if row.point in space]
-    points = {row.number: _on_grid(row.point, space) for row in inside}
-    first = {cell(points[row.number]): row for row in reversed(inside)}
-    return [(row, points[row.number]) for row in inside if first[cell(points[row.number])] is row]
+    first: dict[Cell, tuple[TrialRow, Point]] = {}
+    for row in rows:
+        if (point := _in_space(row.point, space)) is not None:
+            first.setdefault(cell(point), (row, point))
+    return list(first.values())
+
+
+def _in_space(point: Point, space: SearchSpace) -> Point | None:
+    """Return the point of the space with the same parameters, None if there is none.
+
+    A parameter that the point or the space leaves out has its default.
+    """
+    params = with_defaults(point)
+    inside = {name: params[name] for name in space.domains if name in params}
+    if inside not in space or cell(with_defaults(inside)) != cell(params):
+        return None
+    return _on_grid(inside, space)
 
 
 def _on_grid(point: Point, space: SearchSpace) -> Point:

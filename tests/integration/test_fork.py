@@ -35,7 +35,8 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
-from hpo.values.space import cell
+from hpo.values.parameters import PARAMETERS
+from hpo.values.space import Value, cell
 from hpo.values.space_section import parse_space
 
 SpecOf = Callable[..., StudySpec]
@@ -190,7 +191,7 @@ def test_fork_without_a_trial_in_its_space(storage: Storage, spec: SpecOf, old: 
     assert len(run_trials(storage, done.creation.study)) == 8
 
 
-def row(number: int, state: TrialState = TrialState.COMPLETE, **point: float) -> TrialRow:
+def row(number: int, state: TrialState = TrialState.COMPLETE, **point: Value) -> TrialRow:
     whole = {"lr": 0.1, "batch_size": 16, "momentum": 0.5, "weight_decay": 0.0, **point}
     return TrialRow(100 + number, number, state, whole, TrialRecord(seed=1), 0.5)
 
@@ -218,6 +219,24 @@ def test_first_trial_of_a_cell_is_inherited() -> None:
     space = parse_space({"lr": [0.1, 0.2], "batch_size": 16, "momentum": 0.5, "weight_decay": 0})
     inherited = trials_in_space([row(0), row(1, lr=0.2), row(2), row(3, lr=0.2)], space)
     assert [r.number for r, _ in inherited] == [0, 1]
+
+
+def test_parameter_that_one_study_leaves_out_has_its_default() -> None:
+    narrow = parse_space({"lr": [0.1, 0.2], "batch_size": 16})
+    momentum, decay = (PARAMETERS[name].default for name in ("momentum", "weight_decay"))
+    whole = [
+        row(0),
+        row(1, momentum=momentum, weight_decay=decay),
+        row(2, momentum=momentum, weight_decay=0.1),
+    ]
+    inherited = trials_in_space(whole, narrow)
+    assert [(r.number, point) for r, point in inherited] == [(1, {"lr": 0.1, "batch_size": 16})]
+    wide = parse_space(
+        {"lr": [0.1, 0.2], "batch_size": 16, "momentum": [momentum], "weight_decay": [0.0, 0.1]}
+    )
+    few = replace(row(3), point={"lr": 0.1, "batch_size": 16})
+    ((_, point),) = trials_in_space([few], wide)
+    assert point == {"lr": 0.1, "batch_size": 16, "momentum": momentum, "weight_decay": decay}
 
 
 # New trials

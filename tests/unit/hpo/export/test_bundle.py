@@ -201,7 +201,7 @@ def test_missing_file_is_named(path: Path, name: str) -> None:
     ("name", "text", "message"),
     [
         ("params.json", "{", "params.json: Invalid JSON"),
-        ("params.json", '{"lr": "fast"}', r"params.json: lr\.?\w*: Input should be a valid"),
+        ("params.json", '{"lr": ["fast"]}', r"params.json: lr\.?\w*: Input should be a valid"),
         ("provenance.json", "[]", "provenance.json: Input should be an object"),
         ("metrics.json", '{"n": 1.5}', "metrics.json: n: Input should be a valid integer"),
         ("model.json", b"\xff\xfe", "model.json: Invalid JSON"),

@@ -1,16 +1,19 @@
 import gzip
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpo.errors import InputError
 from hpo.simulate.curve_table import COLUMNS, CurveTable, Measured, Run, read, write
-from hpo.values.space import Choices, Range, SearchSpace, cell
+from hpo.values.parameters import PARAMETERS, Kind
+from hpo.values.space import Choices, Point, Range, SearchSpace, Value, cell
 
 SPACE = SearchSpace({"lr": Choices((0.01, 0.1)), "batch_size": Choices((16, 32))})
 SLOW, FAST = {"lr": 0.01, "batch_size": 16}, {"lr": 0.1, "batch_size": 16}
+KINDS: tuple[tuple[Kind, Value], ...] = (("text", "sgd"), ("boolean", False))
 HEADER = ",".join(["lr", "batch_size", "seed", "epoch", *COLUMNS])
 
 
@@ -95,6 +98,35 @@ def test_other_space_is_refused(space: SearchSpace, epochs: int, rule: str) -> N
     with pytest.raises(InputError) as caught:
         table().check(space, epochs, "study.toml")
     assert str(caught.value) == rule
+
+
+def test_parameter_that_is_left_out_has_its_default() -> None:
+    made = table()
+    decay = PARAMETERS["weight_decay"].default
+    assert made.run({**FAST, "weight_decay": decay}, 0) == made.run(FAST, 0)
+    with pytest.raises(KeyError):
+        made.run({**FAST, "weight_decay": 0.5}, 0)
+
+
+def test_values_of_any_kind_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = PARAMETERS["lr"]
+    text, boolean = (replace(number, kind=kind, default=default) for kind, default in KINDS)
+    monkeypatch.setitem(PARAMETERS, "optimizer", text)
+    monkeypatch.setitem(PARAMETERS, "nesterov", boolean)
+    points: list[Point] = [
+        {"optimizer": "adam w", "lr": 0.1},
+        {"optimizer": "sgd", "lr": 0.1, "nesterov": True},
+        {"optimizer": "sgd", "lr": 0.1, "nesterov": False},
+    ]
+    names = ("optimizer", "lr", "nesterov")
+    made = CurveTable(names, {cell(point): (run(float(index)),) for index, point in enumerate(points)})
+    write(tmp_path / "table.csv.gz", made, [])
+    stored = read(tmp_path / "table.csv.gz")
+    assert stored.runs == made.runs
+    assert [stored.run(point, 0)[0].validation_loss for point in points[1:]] == [1.0, 2.0]
+    space = SearchSpace({"optimizer": Choices(("sgd", "lion")), "nesterov": Choices((True,))})
+    with pytest.raises(InputError, match=r"the first: optimizer = sgd, nesterov = true$"):
+        stored.check(space, 1, "study.toml")
 
 
 ROW = "0.1,16,0,{epoch},1,2,0.5,1,0.1"

@@ -81,6 +81,17 @@ def test_what_they_look_like() -> None:
     assert best(POINT).render("args") == "--lr 1e-05 --batch-size 16 --momentum 0.9 --weight-decay 0.0\n"
 
 
+def test_texts_and_booleans_are_read_back() -> None:
+    params: Point = {"optimizer": "adam w's", "nesterov": True, "amsgrad": False}
+    assert json.loads(best(params).render("json")) == params
+    assert tomllib.loads(best(params).render("toml")) == params
+    assert yaml.safe_load(best(params).render("yaml")) == params
+    script = best(params).render("env") + 'echo "$OPTIMIZER $NESTEROV $AMSGRAD"\n'
+    script += "set -- " + best(params).render("args") + 'echo "$2 $4 $6"\n'
+    done = subprocess.run(["sh", "-eu"], input=script, capture_output=True, text=True, check=True)
+    assert done.stdout == "adam w's true false\n" * 2
+
+
 def test_the_command_offers_these_formats() -> None:
     option = next(parameter for parameter in cli.commands["export"].params if parameter.name == "form")
     assert isinstance(option.type, click.Choice)
