@@ -14,7 +14,17 @@ Term = Callable[[Tensor, Tensor, Tensor], Tensor]
 The last argument is the value of the setting, `()`.
 """
 
-TERMS: Mapping[str, Term] = {}
+
+def smooth_labels(logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:
+    """Return the term of label smoothing (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+
+    With the cross entropy it is the loss of `torch.nn.functional.cross_entropy(label_smoothing=share)`.
+    """
+    log_probabilities = F.log_softmax(logits, dim=1)  # (N, classes)
+    return share * (F.nll_loss(log_probabilities, labels).neg() - log_probabilities.mean())
+
+
+TERMS: Mapping[str, Term] = {"label_smoothing": smooth_labels}
 """The terms by the name of their hyperparameter, which has the role LOSS."""
 
 

@@ -77,6 +77,14 @@ PARAMETERS: Mapping[str, Parameter] = {
         allows=lambda value: value >= 0,
         meaning="Weight decay of SGD (L2 penalty).",
     ),
+    "label_smoothing": Parameter(
+        kind="number",
+        role=Role.LOSS,
+        default=0.0,
+        rule="a number from 0 to 1",
+        allows=lambda value: 0 <= value <= 1,
+        meaning="Share of each label that is spread evenly over all classes in the training loss.",
+    ),
 }
 
 CONDITIONS: Mapping[str, Condition] = {

@@ -27,6 +27,7 @@ OTHER: dict[str, object] = {
     "space.batch_size": [16, 64],
     "space.momentum": {"low": 0, "high": 0.9, "step": 0.1},
     "space.weight_decay": {"low": 1e-4, "high": 1e-2},
+    "space.label_smoothing": [0.0, 0.1],
     "sampler.name": "random",
     "sampler.startup": 3,
     "pruner.name": "none",
@@ -63,12 +64,14 @@ WHOLE = load(
 
 
 def with_key(key: str) -> dict[str, Any]:
-    """Return a study file that may have this key: that of `WHOLE`, with another pruner if it takes one."""
+    """Return a study file that has this key: that of `WHOLE`, with another pruner if it takes one."""
     raw: dict[str, Any] = json.loads(json.dumps(WHOLE))
     section, _, name = key.rpartition(".")
     if section == "pruner" and name not in raw["pruner"]:
         pruner = next(pruner for pruner, keys in PRUNERS.items() if name in keys.model_fields)
         raw["pruner"] = PRUNERS[pruner]().model_dump()
+    if section == "space":
+        raw["space"].setdefault(name, PARAMETERS[name].default)
     return raw
 
 

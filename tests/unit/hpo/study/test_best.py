@@ -18,6 +18,7 @@ from hpo.values.epoch import VALIDATION_ACCURACY
 from hpo.values.parameters import PARAMETERS
 from hpo.values.space import Point
 
+NAMES = ("lr", "batch_size", "momentum", "weight_decay")
 POINTS: st.SearchStrategy[Point] = st.fixed_dictionaries(
     {
         "lr": st.floats(1e-12, 1e3) | st.sampled_from([1e-5, 1e16, 1.0, 0.1 + 0.2]),
@@ -25,7 +26,7 @@ POINTS: st.SearchStrategy[Point] = st.fixed_dictionaries(
         "momentum": st.floats(0, 1, exclude_max=True),
         "weight_decay": st.floats(0, 1),
     }
-).map(lambda point: {name: point[name] for name in PARAMETERS})
+).map(lambda point: {name: point[name] for name in NAMES})
 POINT: Point = {"lr": 1e-05, "batch_size": 16, "momentum": 0.9, "weight_decay": 0.0}
 
 
@@ -40,8 +41,9 @@ def read_env(text: str) -> dict[str, str]:
 
 def read_args(text: str) -> Point:
     parser = argparse.ArgumentParser()
-    for name, parameter in PARAMETERS.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=int if parameter.kind == "integer" else float)
+    for name in NAMES:
+        kind = int if PARAMETERS[name].kind == "integer" else float
+        parser.add_argument("--" + name.replace("_", "-"), type=kind)
     return vars(parser.parse_args(shlex.split(text)))
 
 
@@ -51,7 +53,7 @@ READERS: Mapping[str, Callable[[str], Point]] = {
     "yaml": yaml.safe_load,
     "args": read_args,
     "env": lambda text: {
-        name: (int if name == "batch_size" else float)(read_env(text)[name.upper()]) for name in PARAMETERS
+        name: (int if name == "batch_size" else float)(read_env(text)[name.upper()]) for name in NAMES
     },
 }
 

@@ -1,0 +1,29 @@
+"""Searches over parameters beyond those of the paper."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.small_worker import WorkerFactory, trials, use_small_network
+
+from hpo.spec.study_spec import StudySpec
+from hpo.store.connection import Storage
+
+
+@pytest.fixture
+def works(
+    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> WorkerFactory:
+    """Return a factory of workers whose network trains in milliseconds."""
+    use_small_network(monkeypatch)
+    return WorkerFactory(storage, spec, tmp_path)
+
+
+def test_label_smoothing_is_searched_in_one_pack(works: WorkerFactory) -> None:
+    fixed = {"lr": 0.05, "batch_size": 32, "momentum": 0.9, "weight_decay": 0}
+    space = {**fixed, "label_smoothing": [0.0, 0.1, 0.2, 0.4]}
+    worker = works(space=space, sampler={"name": "random"}, search={"trials": 4, "epochs": 2})
+    worker.run()
+    rows = trials(worker.storage, worker.study)
+    assert sorted(row.point["label_smoothing"] for row in rows) == [0.0, 0.1, 0.2, 0.4]
+    assert all(row.state.name in ("COMPLETE", "PRUNED") for row in rows)
