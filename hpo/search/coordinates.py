@@ -65,7 +65,8 @@ def unit_coordinates(space: SearchSpace) -> Callable[[Point], NDArray[np.float64
     for name in sorted(space.domains, key=_order(space)):
         if name != "lr":
             axes += _axes(name, space.domains[name])
-    is_complete = space.domains.keys() >= PARAMETERS.keys()
+    # Other parameters have an axis only if the space has them, so only these three may need a default.
+    is_complete = space.domains.keys() >= {"lr", "batch_size", "momentum"}
 
     def coordinates(point: Point) -> NDArray[np.float64]:
         params = point if is_complete else with_defaults(point)
