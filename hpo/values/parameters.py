@@ -51,7 +51,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         default=0.01,
         rule="a number above 0",
         allows=lambda value: value > 0,
-        meaning="Learning rate of SGD.",
+        meaning="Learning rate of the optimizer.",
     ),
     "batch_size": Parameter(
         kind="integer",
@@ -68,6 +68,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         rule="a number from 0 to below 1",
         allows=lambda value: 0 <= value < 1,
         meaning="Momentum of SGD.",
+        when=Condition("optimizer", ("sgd",)),
     ),
     "weight_decay": Parameter(
         kind="number",
@@ -75,7 +76,15 @@ PARAMETERS: Mapping[str, Parameter] = {
         default=0.0,
         rule="a number of at least 0",
         allows=lambda value: value >= 0,
-        meaning="Weight decay of SGD (L2 penalty).",
+        meaning="Weight decay: an L2 penalty with SGD, decoupled from the gradient with AdamW.",
+    ),
+    "optimizer": Parameter(
+        kind="text",
+        role=Role.PACK,
+        default="sgd",
+        rule="one of sgd, adamw",
+        allows=lambda value: value in ("sgd", "adamw"),
+        meaning="Optimizer of the search and of the first phase of full training.",
     ),
     "label_smoothing": Parameter(
         kind="number",

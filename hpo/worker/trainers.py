@@ -28,7 +28,7 @@ def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
     Settings of the loss that the study leaves out have their defaults, which are the plain loss.
     """
     return Recipe(
-        spec.budget(stage),
+        spec.budget(stage, dict(key)["optimizer"]),
         int(dict(key)["batch_size"]),
         Purpose.TRAINING.derive(spec.seed),
         tuple(of_role(spec.space.domains, Role.LOSS)),

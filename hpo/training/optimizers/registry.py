@@ -7,10 +7,11 @@ from torch import Tensor
 
 from hpo.training.columns import columns
 from hpo.training.optimizers.adam import Adam
+from hpo.training.optimizers.adamw import AdamW
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.sgd import Sgd
 
-OPTIMIZERS: Mapping[str, type[Optimizer]] = {optimizer.name: optimizer for optimizer in (Sgd, Adam)}
+OPTIMIZERS: Mapping[str, type[Optimizer]] = {optimizer.name: optimizer for optimizer in (Sgd, Adam, AdamW)}
 
 
 def create_optimizer(name: str, members: Sequence[Mapping[str, Any]], parameters: Tensor) -> Optimizer:

@@ -27,6 +27,7 @@ OTHER: dict[str, object] = {
     "space.batch_size": [16, 64],
     "space.momentum": {"low": 0, "high": 0.9, "step": 0.1},
     "space.weight_decay": {"low": 1e-4, "high": 1e-2},
+    "space.optimizer": ["sgd", "adamw"],
     "space.label_smoothing": [0.0, 0.1],
     "sampler.name": "random",
     "sampler.startup": 3,
