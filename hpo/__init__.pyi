@@ -1,2 +1,12 @@
+from .errors import HpoError as HpoError
 from .export.bundle import Bundle as Bundle
 from .export.bundle import load_bundle as load_bundle
+from .run.run_study import run_study as run_study
+from .run.studies import Study as Study
+from .run.studies import best_params as best_params
+from .run.studies import create_study as create_study
+from .run.studies import export_bundle as export_bundle
+from .run.studies import load_study as load_study
+from .run.studies import open_storage as open_storage
+from .run.studies import promote as promote
+from .spec.study_spec import StudySpec as StudySpec

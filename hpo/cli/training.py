@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,8 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
 
-    spec = StudySpec.load(file)
-    executor = local_executor(gpus, per_device)
+    StudySpec.load(file)
+    executor = local_executor(gpus, per_device, width)
     settings = Settings.from_environment()
     from hpo.store.url import parse_url
 
@@ -42,27 +43,16 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     # These imports take seconds; mistakes in the file, the options and the environment come before them.
     from hpo.cli.progress import StudyProgress
     from hpo.cli.tables import final_table
-    from hpo.run.fleet import Fleet, train_study
     from hpo.run.retry import until_storage_answers
     from hpo.run.run_study import run_study
 
-    fleet = Fleet(executor, width, promotes=True)
-    outcome = run_study(
-        spec,
-        settings,
-        train=lambda storage, study: train_study(storage, study, fleet, StudyProgress),
-        source=str(file),
-        bundle=bundle,
-    )
+    outcome = run_study(file, executor, bundle=bundle, show_progress=StudyProgress)
+    study = outcome.study
     if outcome.stopped is not None:
-        say_stopped(outcome.study, outcome.stopped)
-    if outcome.exported is not None:
-        model = outcome.exported
-        result(
-            until_storage_answers(
-                lambda: final_table(outcome.storage, outcome.study, model.metrics, model.bundle)
-            )
-        )
+        say_stopped(study.stored, outcome.stopped)
+    elif outcome.metrics is not None and outcome.directory is not None:
+        table = partial(final_table, study.storage, study.stored, outcome.metrics, outcome.directory)
+        result(until_storage_answers(table))
 
 
 @command("hpo workers lenet --gpus 0,1")
@@ -77,7 +67,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     """
     from hpo.launch.executors.local import local_executor
 
-    executor = local_executor(gpus, per_device)
+    executor = local_executor(gpus, per_device, width)
     from hpo.cli.progress import StudyProgress
     from hpo.run.environment import open_study
     from hpo.run.fleet import Fleet, train_study
@@ -85,8 +75,8 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     from hpo.study.lifecycle import stopped
     from hpo.study.status import status
 
-    _, storage, study = open_study(name)
-    trained = train_study(storage, study, Fleet(executor, width), StudyProgress)
+    settings, storage, study = open_study(name)
+    trained = train_study(storage, study, Fleet(executor, settings), StudyProgress)
     mark = until_storage_answers(lambda: stopped(storage, study, "full"))
     if mark is not None:
         say_stopped(study, mark)

@@ -1,8 +1,8 @@
 """The workers of one launcher, and the training of a study with them."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from hpo.errors import TrainingError
 from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launcher import Launcher
 from hpo.run.retry import until_storage_answers
+from hpo.settings import Settings
 from hpo.store.connection import Storage
 from hpo.store.workers import forget
 from hpo.study.completion import is_finished
@@ -32,23 +33,38 @@ ShowProgress = Callable[[Callable[[], Status]], AbstractContextManager[Progress]
 """Opens a display that reads the status of the study from its argument."""
 
 
+class LoggedLines:
+    """A display that logs lines."""
+
+    def write(self, line: str) -> None:
+        """Log a line."""
+        log.info("%s", line)
+
+
+@contextmanager
+def log_lines(_read: Callable[[], Status]) -> Iterator[Progress]:
+    """Open a display for programs: lines in the log."""
+    yield LoggedLines()
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The workers to start, one for each slot of `executor`.
 
-    `width`: the most trials in one pack, None for the default. `promotes`: whether the workers queue the best
-    trials for full training once the search is finished.
+    `settings`: of the workers. `promotes`: whether they queue the best trials for full training once the
+    search is finished.
     """
 
     executor: Executor
-    width: int | None = None
+    settings: Settings
     promotes: bool = False
 
     def command(self, study: str) -> WorkerCommand:
         """Return what each worker runs."""
         promote = ["--promote"] if self.promotes else []
-        width = [] if self.width is None else ["--width", str(self.width)]
-        return WorkerCommand([study, *promote, *width, "--fleet", str(len(self.executor.slots))])
+        width = [] if self.executor.width is None else ["--width", str(self.executor.width)]
+        arguments = [study, *promote, *width, "--fleet", str(len(self.executor.slots))]
+        return WorkerCommand(arguments, self.settings.to_environment())
 
 
 def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: ShowProgress) -> bool:

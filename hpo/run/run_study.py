@@ -3,71 +3,103 @@
 This process waits for others most of the time. It imports no torch and holds no images.
 """
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from hpo.artifacts.registry import open_artifacts
+from hpo.errors import NotFoundError
 from hpo.export.metrics import Metrics
+from hpo.launch.executors.base import Executor
+from hpo.launch.executors.registry import make_executor
+from hpo.run import studies
 from hpo.run.child import run_in_child
+from hpo.run.fleet import Fleet, ShowProgress, log_lines, train_study
 from hpo.run.retry import until_storage_answers
-from hpo.settings import Settings
-from hpo.spec.identity import Identity
-from hpo.spec.study_spec import StudySpec
-from hpo.store.connection import Storage, open_storage
-from hpo.study.create import create
+from hpo.run.studies import SpecLike, Study, read_spec, store_study
+from hpo.store.connection import Storage
+from hpo.study.best import BestParams
 from hpo.study.lifecycle import Stopped, stopped
-from hpo.study.promote import promote
-from hpo.study.study import Study
 from hpo.values.wording import counted
 
+if TYPE_CHECKING:
+    from hpo.export.bundle import Bundle
+
 log = logging.getLogger("hpo.run")
-
-Train = Callable[[Storage, Study], bool]
-"""Trains a study until no trial is open, promotion included. Returns whether there was an open trial."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """The exported model of a study. `metrics`: on the test images; `bundle`: the folder of the files."""
-
-    metrics: Metrics
-    bundle: Path
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRun:
-    """The outcome of `run_study`. Exactly one of `stopped` and `exported` is None."""
+    """The outcome of `run_study`.
 
-    storage: Storage
+    `best`: the best trial of full training, with its parameters in `best.params`. `metrics`: on the test
+    images. `directory`: the folder of the exported model. All three are None if the study was stopped;
+    `stopped` then says why.
+    """
+
     study: Study
-    stopped: Stopped | None
-    exported: Exported | None
+    stopped: Stopped | None = None
+    best: BestParams | None = None
+    metrics: Metrics | None = None
+    directory: Path | None = None
+
+    @property
+    def bundle(self) -> Bundle:
+        """Open the exported model, which imports torch. Raises `NotFoundError` if the study was stopped."""
+        from hpo.export.bundle import load_bundle
+
+        if self.directory is None:
+            raise NotFoundError(f"study {self.study.name!r} was stopped before a model was exported")
+        return load_bundle(self.directory)
 
 
 def run_study(
-    spec: StudySpec, settings: Settings, train: Train, source: str, bundle: Path | None = None
+    spec: SpecLike,
+    executor: Executor | str = "local",
+    *,
+    storage: Storage | str | None = None,
+    bundle: Path | str | None = None,
+    show_progress: ShowProgress = log_lines,
 ) -> StudyRun:
     """Run a study from its spec to the exported model, or continue it where it stands.
 
-    `source` names the study file in messages. `bundle` is the folder of the exported model; by default it is
-    below the artifacts of the study. Raises `HpoError`.
+    `spec`: a `StudySpec`, a mapping of plain values, or the path of a study file. `executor`: where workers
+    run; by default on the devices of this machine. `storage`: an opened storage or a URL; without it that of
+    HPO_STORAGE_URL, or the embedded server. `bundle`: the folder of the exported model, by default below the
+    artifacts of the study. `show_progress` opens a display; by default lines go to the log `hpo.launch`.
+
+    Runs in any thread. In the main thread, SIGINT and SIGTERM stop the workers and raise `KeyboardInterrupt`.
+    Nothing is lost, and the next call continues. Raises `HpoError`.
     """
-    identity = run_in_child("check", settings, spec=spec.to_json(), source=source)
-    storage = open_storage(settings)
-    creation = create(storage, spec, source, Identity.from_attributes(identity))
-    study = creation.study
-    open_artifacts(settings, study.artifacts_name)  # a wrong location is refused before anything is trained
+    parsed, source = read_spec(spec)
+    if isinstance(executor, str):
+        executor = make_executor(executor)
+    study, creation = store_study(parsed, source, storage)
+    open_artifacts(study.settings, study.stored.artifacts_name)  # a wrong location is refused before training
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
-    trained = train(storage, study)
-    mark = until_storage_answers(lambda: stopped(storage, study, "full"))
+    fleet = Fleet(executor, study.settings, promotes=True)
+    trained = train_study(study.storage, study.stored, fleet, show_progress)
+    mark = until_storage_answers(lambda: stopped(study.storage, study.stored, "full"))
     if mark is not None:
-        return StudyRun(storage, study, mark, None)
-    until_storage_answers(lambda: promote(storage, study))  # raises where no trial can be promoted
-    directory = bundle or Path(settings.artifacts_location, study.artifacts_name, "bundle")
-    metrics = run_in_child("export", settings, study=study.name, directory=str(directory), trained=trained)
-    return StudyRun(storage, study, None, Exported(TypeAdapter(Metrics).validate_python(metrics), directory))
+        return StudyRun(study, mark)
+    until_storage_answers(lambda: studies.promote(study))  # raises where no trial can be promoted
+    directory = _bundle_folder(study) if bundle is None else Path(bundle)
+    metrics = run_in_child(
+        "export", study.settings, study=study.name, directory=str(directory), trained=trained
+    )
+    return StudyRun(
+        study,
+        best=until_storage_answers(lambda: studies.best_params(study, "full")),
+        metrics=TypeAdapter(Metrics).validate_python(metrics),
+        directory=directory,
+    )
+
+
+def _bundle_folder(study: Study) -> Path:
+    return Path(study.settings.artifacts_location, study.stored.artifacts_name, "bundle")

@@ -107,11 +107,12 @@ class StudySpec(Section):
         return self
 
     @classmethod
-    def load(cls, path: Path) -> "StudySpec":
+    def load(cls, path: Path | str) -> "StudySpec":
         """Parse a study file; without a `name` the study gets the name of the file.
 
         Raises `SpecError` with one line for each mistake: file, key, value and rule.
         """
+        path = Path(path)
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -124,9 +125,11 @@ class StudySpec(Section):
         return cls.parse(raw, source=str(path))
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any], source: str) -> "StudySpec":
-        """Parse plain values from TOML or JSON. Raises `SpecError`; `source` begins each line of the
-        message."""
+    def parse(cls, raw: Mapping[str, Any], source: str = "study") -> "StudySpec":
+        """Parse plain values, nested as in a study file. Lists and tuples are the same.
+
+        Raises `SpecError` with one line for each mistake. `source` begins each line.
+        """
         try:
             # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
             return cls.model_validate_json(json.dumps(raw, default=str))

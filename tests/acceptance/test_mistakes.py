@@ -20,7 +20,6 @@ MISTAKES = {
     "impatient": ("[search]", "[stop]\npatience = 0\n[search]", "stop.patience = 0: must be at least 1"),
     "empty choices": ("lr = [1e-3, 1e-2, 1e-1]", "lr = []", "space.lr: needs at least one choice"),
     "reversed range": ("lr = [1e-3, 1e-2, 1e-1]", "lr = { low = 1, high = 0.1 }", "space.lr: low (1.0)"),
-    "missing parameter": ("momentum = [0, 0.9]\n", "", "space.momentum: is missing"),
     "negative rate": ("lr = [1e-3, 1e-2, 1e-1]", "lr = [-0.1]", "space.lr: -0.1 is not a number above 0"),
 }
 

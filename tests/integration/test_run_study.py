@@ -1,60 +1,95 @@
+"""Whole studies from Python, with workers that are not processes."""
+
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import URL
+from support.executors import InlineExecutor
 
-from hpo.errors import ConflictError
-from hpo.run.run_study import run_study
-from hpo.settings import Settings
-from hpo.spec.study_spec import StudySpec
-from hpo.store.connection import Storage
-from hpo.study.lifecycle import stop
-from hpo.study.study import Study
-from hpo.values.stage import STAGES
+import hpo
+from hpo.errors import InputError, NotFoundError, SpecError, TrainingError
+from hpo.launch.executors.base import WorkerCommand
+from hpo.run.run_study import StudyRun, run_study
+from hpo.study.lifecycle import resume, stop
+
+Raw = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def settings(database: URL, tmp_path: Path) -> Settings:
-    url = database.set(drivername="postgresql").render_as_string(hide_password=False)
-    return Settings(storage_url=SecretStr(url), home=tmp_path)
+def url(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a storage that the environment does not name."""
+    monkeypatch.setenv("HPO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HPO_STORAGE_URL", "postgresql://nobody@localhost:1/elsewhere")
+    return database.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def stopping(url: str) -> InlineExecutor:
+    """Return an executor whose worker stops the study."""
+
+    def work(command: WorkerCommand) -> int:
+        study = hpo.load_study(command.arguments[0], url)
+        stop(study.storage, study.stored)
+        return 0
+
+    return InlineExecutor(work)
 
 
 def test_run_ends_without_a_model_when_the_study_is_stopped(
-    settings: Settings, spec: Callable[..., StudySpec], caplog: pytest.LogCaptureFixture
+    url: str, raw: Raw, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def train(storage: Storage, study: Study) -> bool:
-        stop(storage, study, STAGES)
-        return True
-
-    with caplog.at_level("INFO", logger="hpo.run"):
-        outcome = run_study(spec(), settings, train, "small.toml")
-    assert outcome.study.name == "small"
-    assert outcome.stopped is not None
-    assert outcome.stopped.reason == "stopped by hand"
-    assert outcome.exported is None
-    assert caplog.messages == ["study small: created, 12 trials queued"]
-
-
-def test_run_refuses_to_promote_from_an_unfinished_search(
-    settings: Settings, spec: Callable[..., StudySpec]
-) -> None:
-    with pytest.raises(ConflictError, match=r"no search trial is finished yet \(0 of 12\)"):
-        run_study(spec(), settings, lambda _storage, _study: False, "small.toml")
+    with caplog.at_level(logging.INFO, logger="hpo.run"):
+        run = run_study(raw(), stopping(url), storage=url)
+        resume(run.study.storage, run.study.stored)
+        again = run_study(raw(), stopping(url), storage=run.study.storage)
+    for outcome in (run, again):
+        assert outcome.study.name == "small"
+        assert outcome.stopped is not None
+        assert outcome.stopped.reason == "stopped by hand"
+        assert (outcome.best, outcome.metrics, outcome.directory) == (None, None, None)
+        with pytest.raises(NotFoundError, match=r"^study 'small' was stopped before a model was exported$"):
+            _ = outcome.bundle
+    assert again.study.stored.key == run.study.stored.key
+    assert [record.getMessage() for record in caplog.records if record.name == "hpo.run"] == [
+        "study small: created, 12 trials queued",
+        "study small: unchanged",
+    ]
 
 
-def test_second_run_continues_the_stored_study(
-    settings: Settings, spec: Callable[..., StudySpec], caplog: pytest.LogCaptureFixture
-) -> None:
-    def train(storage: Storage, study: Study) -> bool:
-        stop(storage, study, STAGES)
-        return False
+def test_workers_get_the_storage_and_the_width_of_the_run(url: str, raw: Raw) -> None:
+    commands: list[WorkerCommand] = []
 
-    first = run_study(spec(), settings, train, "small.toml")
-    with caplog.at_level("INFO", logger="hpo.run"):
-        second = run_study(spec(), settings, train, "small.toml")
-    assert second.study.key == first.study.key
-    assert caplog.messages == ["study small: unchanged"]
+    def fail(command: WorkerCommand) -> int:
+        commands.append(command)
+        return InputError.exit_code  # it is not started again
+
+    executor = InlineExecutor(fail)
+    executor.width = 4
+    with pytest.raises(TrainingError, match=r"^study 'small': its workers ended before all trials"):
+        run_study(raw(), executor, storage=url)
+    (command,) = commands
+    assert command.arguments == ["small", "--promote", "--width", "4", "--fleet", "1"]
+    assert command.environment["HPO_STORAGE_URL"] == url
+
+
+def test_run_works_in_any_thread(url: str, raw: Raw) -> None:
+    runs: list[StudyRun] = []
+    thread = threading.Thread(target=lambda: runs.append(run_study(raw(), stopping(url), storage=url)))
+    thread.start()
+    thread.join(120)
+    assert [run.study.name for run in runs] == ["small"]
+
+
+def test_mistakes_come_before_anything_is_stored(url: str, raw: Raw) -> None:
+    executor = stopping(url)
+    with pytest.raises(SpecError, match=r"^study: search\.trials = 0: must be at least 1$"):
+        run_study(raw(search={"trials": 0}), executor, storage=url)
+    with pytest.raises(InputError, match=r"^executor 'slurm': must be one of local$"):
+        run_study(raw(), "slurm", storage=url)
+    with pytest.raises(NotFoundError):
+        hpo.load_study("small", url)

@@ -66,13 +66,14 @@ class Standby(WorkerHandle, Protocol):
 
 
 class Executor(ABC):
-    """A place with room for one worker in each of `slots`.
+    """A place with room for one worker in each of `slots`. `width`: the most trials in one pack of a worker.
 
     The launcher decides when workers start, restart and stop. A worker must end when the launcher is gone,
     however it ended. If `start` or `start_standby` raises, the launcher stops all workers and raises.
     """
 
     slots: Sequence[Slot]
+    width: int | None = None
 
     @abstractmethod
     def start(self, name: str, command: WorkerCommand, slot: Slot, listener: Listener) -> WorkerHandle:

@@ -16,20 +16,25 @@ from hpo.settings import child_environment
 WORKER = (sys.executable, "-m", "hpo", "worker")
 
 
-def local_executor(gpus: str = "all", per_device: int | None = None) -> "LocalExecutor":
+def local_executor(
+    gpus: str = "all", per_device: int | None = None, width: int | None = None
+) -> "LocalExecutor":
     """Return an executor on the devices of this machine.
 
     `gpus`: `all`, `cpu`, or ordinals such as `0,1`; without a GPU, `all` means the CPU. `per_device`: workers
-    on each device; by default one per GPU, or one per core. Raises `InputError` for a GPU that is not there.
+    on each device; by default one per GPU, or one per core. `width`: the most trials in one pack. Raises
+    `InputError` for a GPU that is not there.
     """
-    return LocalExecutor(slots(gpus, per_device))
+    return LocalExecutor(slots(gpus, per_device), width)
 
 
 class LocalExecutor(Executor):
     """Processes that run `program`. The environment of a slot pins its worker to a device."""
 
-    def __init__(self, slots: Sequence[Slot], program: Sequence[str] = WORKER) -> None:
-        self.slots, self._program = slots, program
+    def __init__(
+        self, slots: Sequence[Slot], width: int | None = None, program: Sequence[str] = WORKER
+    ) -> None:
+        self.slots, self.width, self._program = slots, width, program
 
     def start(self, name: str, command: WorkerCommand, slot: Slot, listener: Listener) -> "WorkerProcess":
         """Start a process."""

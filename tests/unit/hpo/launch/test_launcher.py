@@ -91,7 +91,7 @@ class Stage:
         for number, step in enumerate(steps):
             (self.plan / f"step-{number:02d}").write_text(step)
         # Isolated and without site packages, so that it starts in a hundredth of a second.
-        executor = LocalExecutor(slots, [sys.executable, "-I", "-S", str(self.script)])
+        executor = LocalExecutor(slots, program=[sys.executable, "-I", "-S", str(self.script)])
         command = WorkerCommand([str(self.plan)])
         self.launcher = Launcher(executor, command, reclaim or self.reclaim, self.write, timing)
         self.launcher.run()

@@ -1,20 +1,40 @@
-import pytest
+import logging
 
-from hpo.launch.executors.base import WorkerCommand
+import pytest
+from pydantic import SecretStr
+
 from hpo.launch.executors.local import LocalExecutor
 from hpo.launch.slot import Slot
-from hpo.run.fleet import Fleet
+from hpo.run.fleet import Fleet, log_lines
+from hpo.settings import Settings
+from hpo.study.status import Status
 
-EXECUTOR = LocalExecutor([Slot("cpu", "cpu")] * 2)
+SETTINGS = Settings(storage_url=SecretStr("postgresql://a:secret@host/studies"), lease_seconds=7)
+SLOTS = [Slot("cpu", "cpu")] * 2
 
 
 @pytest.mark.parametrize(
     ("fleet", "options"),
     [
-        (Fleet(EXECUTOR), []),
-        (Fleet(EXECUTOR, promotes=True), ["--promote"]),
-        (Fleet(EXECUTOR, width=4, promotes=True), ["--promote", "--width", "4"]),
+        (Fleet(LocalExecutor(SLOTS), SETTINGS), []),
+        (Fleet(LocalExecutor(SLOTS), SETTINGS, promotes=True), ["--promote"]),
+        (Fleet(LocalExecutor(SLOTS, width=4), SETTINGS, promotes=True), ["--promote", "--width", "4"]),
     ],
 )
 def test_worker_command_has_the_options_of_its_fleet(fleet: Fleet, options: list[str]) -> None:
-    assert fleet.command("lenet") == WorkerCommand(["lenet", *options, "--fleet", "2"])
+    assert fleet.command("lenet").arguments == ["lenet", *options, "--fleet", "2"]
+
+
+def test_workers_get_the_settings_of_their_fleet() -> None:
+    environment = Fleet(LocalExecutor(SLOTS), SETTINGS).command("lenet").environment
+    assert environment["HPO_STORAGE_URL"] == "postgresql://a:secret@host/studies"
+    assert environment["HPO_LEASE_SECONDS"] == "7.0"
+
+
+def test_lines_are_logged_by_default(caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> Status:
+        raise AssertionError("a display of lines needs no status")
+
+    with caplog.at_level(logging.INFO, logger="hpo.launch"), log_lines(read) as progress:
+        progress.write("[cpu/0] 100% done")
+    assert caplog.messages == ["[cpu/0] 100% done"]

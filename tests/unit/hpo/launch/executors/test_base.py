@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import pytest
+from support.executors import RemoteExecutor
 
-from hpo.launch.executors.base import Executor, Listener, WorkerCommand
+from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launcher import Launcher
 from hpo.launch.restarts import MAX_FAILURES
 from hpo.launch.slot import Slot
@@ -19,55 +19,6 @@ TIMING = Timing(clock=lambda: 0.0, standby_seconds=0.0, grace_seconds=0.0)
 COMMAND = WorkerCommand(["small", "--promote"], {"HPO_HOME": "/there"})
 SERVE = None
 """The code of a worker that works until it is stopped."""
-
-
-@dataclass
-class RemoteWorker:
-    """A worker somewhere else. `calls` has the methods that the launcher called."""
-
-    listener: Listener
-    code: int | None
-    ignores_stop: bool
-    calls: list[str] = field(default_factory=list)
-
-    def stop(self) -> None:
-        self.calls.append("stop")
-        if not self.ignores_stop:
-            self._end(0)
-
-    def kill(self) -> None:
-        self.calls.append("kill")
-        self._end(-signal.SIGKILL)
-
-    def wait(self, seconds: float) -> bool:  # noqa: ARG002
-        return self.code is not None
-
-    def join_output(self, seconds: float) -> None:  # noqa: ARG002
-        self.calls.append("join")
-
-    def _end(self, code: int) -> None:
-        self.code = code
-        self.listener.ended()
-
-
-class RemoteExecutor(Executor):
-    """An executor without standby, whose workers end with `codes`, one after another."""
-
-    def __init__(self, slots: Sequence[Slot], *codes: int | None, ignores_stop: bool = False) -> None:
-        self.slots, self._codes, self._ignores_stop = slots, list(codes), ignores_stop
-        self.started: list[tuple[str, WorkerCommand, Slot]] = []
-        self.workers: list[RemoteWorker] = []
-
-    def start(self, name: str, command: WorkerCommand, slot: Slot, listener: Listener) -> RemoteWorker:
-        self.started.append((name, command, slot))
-        if not self._codes:
-            raise ConnectionError("no machine is left")
-        worker = RemoteWorker(listener, self._codes.pop(0), self._ignores_stop)
-        self.workers.append(worker)
-        listener.line(f"worker {len(self.workers)}")
-        if worker.code is not None:
-            listener.ended()
-        return worker
 
 
 SLOTS = (Slot("cuda:0", "ray"), Slot("cuda:0", "ray"))

@@ -30,7 +30,7 @@ class Heard:
 
 
 def executor(code: str) -> LocalExecutor:
-    return LocalExecutor(SLOTS, [sys.executable, "-I", "-c", code])
+    return LocalExecutor(SLOTS, program=[sys.executable, "-I", "-c", code])
 
 
 def start_standby(code: str) -> tuple[WorkerProcess, list[str]]:
@@ -98,4 +98,6 @@ def test_standby_that_ends_after_its_assignment_had_the_slot(monkeypatch: pytest
 
 def test_workers_are_this_python_on_the_chosen_devices() -> None:
     assert (sys.executable, "-m", "hpo", "worker") == WORKER
-    assert [slot.label for slot in local_executor("cpu", 2).slots] == ["cpu", "cpu"]
+    made = local_executor("cpu", 2, width=8)
+    assert [slot.label for slot in made.slots] == ["cpu", "cpu"]
+    assert made.width == 8

@@ -1,0 +1,171 @@
+"""Studies for Python programs: each one knows its storage. `hpo` exports these names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from hpo.errors import InputError, NotFoundError
+from hpo.run.child import run_in_child
+from hpo.settings import Settings
+from hpo.spec.identity import Identity
+from hpo.spec.study_spec import StudySpec
+from hpo.store import connection
+from hpo.store.connection import Storage
+from hpo.study import best, create, stored
+from hpo.study import promote as promotion
+from hpo.study.best import BestParams
+from hpo.study.create import Creation
+from hpo.study.promote import Promotion
+from hpo.study.study import Study as StoredStudy
+from hpo.values.stage import Stage
+
+if TYPE_CHECKING:
+    from hpo.export.bundle import Bundle
+
+SpecLike = StudySpec | Mapping[str, Any] | Path | str
+"""A spec, its plain values, or the path of a study file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A stored study with its storage, as `create_study` and `load_study` return it.
+
+    `stored` is the study as the functions of the package `hpo.study` take it.
+    """
+
+    stored: StoredStudy
+    storage: Storage
+    settings: Settings = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the study."""
+        return self.stored.name
+
+    @property
+    def spec(self) -> StudySpec:
+        """Return the spec as it was when the study was created or loaded."""
+        return self.stored.spec
+
+    @property
+    def search(self) -> optuna.Study:
+        """Return the trials of the search as an Optuna study, for reading: `study.search.trials`."""
+        return self._optuna(self.spec.name)
+
+    @property
+    def full(self) -> optuna.Study:
+        """Return the full trainings as an Optuna study, for reading."""
+        return self._optuna(self.spec.full_name)
+
+    def _optuna(self, name: str) -> optuna.Study:
+        try:
+            return self.storage.study(name)
+        except KeyError as error:
+            raise NotFoundError(f"study {self.name!r}: the study has been deleted") from error
+
+
+def open_storage(url: str | None = None) -> Storage:
+    """Open the storage at a `postgresql://` URL, and make or migrate its tables.
+
+    Without a URL: that of HPO_STORAGE_URL, or the embedded server. Raises `InputError` for anything but
+    Postgres, and `StorageError`.
+    """
+    return connection.open_storage(settings_of(url))
+
+
+def create_study(spec: SpecLike, storage: Storage | str | None = None) -> Study:
+    """Store a study with its random plan, or update the stored study of that name to the spec.
+
+    `storage`: an opened storage or a URL; without it, see `open_storage`. Nothing is trained. Raises
+    `SpecError` with one line for each mistake, `InputError` if the network cannot learn the images, and
+    `ConflictError` if the stored trials would not be comparable with trials of the spec.
+    """
+    parsed, source = read_spec(spec)
+    study, _ = store_study(parsed, source, storage)
+    return study
+
+
+def load_study(name: str, storage: Storage | str | None = None) -> Study:
+    """Return the stored study of that name. Raises `NotFoundError`."""
+    settings = settings_of(storage)
+    opened = _open(storage, settings)
+    return Study(stored.load(opened, name), opened, settings)
+
+
+def promote(study: Study) -> Promotion:
+    """Queue the best trials of a finished search for full training, once per seed. Idempotent.
+
+    Raises `ConflictError` if the search is not finished, or if none of its trials completed.
+    """
+    return promotion.promote(study.storage, study.stored)
+
+
+def best_params(study: Study, stage: Stage | None = None) -> BestParams:
+    """Return the best trial of a stage, `search` or `full`, with its parameters in `params`.
+
+    Without a stage: of full training, or of the search if no training has completed. Raises `NotFoundError`
+    if no trial has completed.
+    """
+    return best.best_params(study.storage, study.stored, stage)
+
+
+def export_bundle(study: Study, directory: Path | str) -> Bundle:
+    """Write the best fully trained model to the folder `directory`, and return it.
+
+    A bundle of this model that is there already is kept. The model is tested once, on the test images. Raises
+    `NotFoundError` before any full training has completed, `AwayError` if its weights cannot be read, and
+    `InputError` if `directory` has other files.
+    """
+    from hpo.export.bundle import load_bundle  # it imports torch
+
+    run_in_child("export", study.settings, study=study.name, directory=str(directory), trained=False)
+    return load_bundle(directory)
+
+
+def read_spec(spec: SpecLike) -> tuple[StudySpec, str]:
+    """Return the parsed spec, and the words that begin each message about it. Raises `SpecError`."""
+    if isinstance(spec, StudySpec):
+        return spec, f"study {spec.name!r}"
+    if isinstance(spec, Mapping):
+        return StudySpec.parse(spec), "study"
+    if isinstance(spec, Path | str):
+        return StudySpec.load(spec), str(spec)
+    raise InputError(f"a spec is a StudySpec, a mapping or a path, and not of the type {type(spec).__name__}")
+
+
+def store_study(spec: StudySpec, source: str, storage: Storage | str | None) -> tuple[Study, Creation]:
+    """Check that a spec can be trained here, and store its study. `source` begins each message."""
+    settings = settings_of(storage)
+    # In a child, which imports torch and reads the images; this process may live as long as the study.
+    identity = run_in_child("check", settings, spec=spec.to_json(), source=source)
+    opened = _open(storage, settings)
+    creation = create.create(opened, spec, source, Identity.from_attributes(identity))
+    return Study(creation.study, opened, settings), creation
+
+
+def settings_of(storage: Storage | str | None) -> Settings:
+    """Return the settings of the environment, with this storage in place of that of HPO_STORAGE_URL.
+
+    Workers and other child processes get these settings, and so open the same storage.
+    """
+    settings = Settings.from_environment()
+    if storage is None:
+        return settings
+    changes: dict[str, Any] = {"storage_url": storage, "storage_password_file": None}
+    if isinstance(storage, str):
+        del changes["storage_password_file"]
+    elif storage.home is None:
+        changes["storage_url"] = storage.url.render_as_string(hide_password=False)
+    else:
+        changes |= {"storage_url": None, "home": storage.home.parent}
+    kept = {name: getattr(settings, name) for name in Settings.model_fields}
+    return Settings(**{**kept, **changes})
+
+
+def _open(storage: Storage | str | None, settings: Settings) -> Storage:
+    return storage if isinstance(storage, Storage) else connection.open_storage(settings)

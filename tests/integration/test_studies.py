@@ -1,0 +1,173 @@
+"""The public functions on studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import tomli_w
+from optuna.trial import TrialState
+from pydantic import SecretStr
+from sqlalchemy import URL, make_url
+from support.artifacts import MemoryStore
+from support.small_worker import WorkerFactory, use_small_network
+
+import hpo
+from hpo.errors import ConflictError, HpoError, InputError, NotFoundError, SpecError
+from hpo.run.studies import read_spec, settings_of
+from hpo.settings import Settings
+from hpo.spec.study_spec import StudySpec
+from hpo.store.connection import Storage
+from hpo.study.stored import remove
+
+Raw = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def searched(
+    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> hpo.Study:
+    """Return a study with a finished search of two trials."""
+    use_small_network(monkeypatch)
+    worker = WorkerFactory(storage, spec, tmp_path)(search={"trials": 2, "epochs": 1}, promotion={"top": 1})
+    worker.run()
+    return hpo.load_study("small", storage)
+
+
+def test_study_knows_its_storage_and_its_trials(searched: hpo.Study, storage: Storage) -> None:
+    assert searched.storage is storage
+    assert searched.name == searched.spec.name == "small"
+    assert [trial.state for trial in searched.search.trials] == [TrialState.COMPLETE] * 2
+    assert isinstance(searched.full, optuna.Study)
+    assert searched.full.trials == []
+    assert "postgres" not in repr(searched.settings.storage_url)
+
+
+def test_best_trials_are_promoted_once(searched: hpo.Study) -> None:
+    best = hpo.best_params(searched)
+    assert best.stage == "search"
+    assert best.trial == searched.search.best_trial.number
+    assert best.value == searched.search.best_value
+    assert best.params.items() >= searched.search.best_params.items()  # the defaults come on top
+    promotion = hpo.promote(searched)
+    assert promotion.added == searched.spec.promotion.seeds
+    assert [row.number for row in promotion.chosen] == [best.trial]
+    assert hpo.promote(searched).added == 0
+    with pytest.raises(NotFoundError, match="no trial has completed yet"):
+        hpo.best_params(searched, "full")
+    with pytest.raises(NotFoundError, match="no trial has completed yet"):
+        hpo.export_bundle(searched, "nowhere")
+    assert not Path("nowhere").exists()
+
+
+def test_deleted_study_is_not_found(searched: hpo.Study) -> None:
+    remove(searched.storage, searched.stored, MemoryStore())
+    with pytest.raises(NotFoundError, match=r"^study 'small': the study has been deleted$"):
+        _ = searched.search
+
+
+def test_study_is_created_extended_and_loaded(storage: Storage, raw: Raw, tmp_path: Path) -> None:
+    study = hpo.create_study(raw(search={"trials": 3}), storage)
+    assert len(study.search.trials) == 3
+    assert study.stored.identity.data is not None
+    file = tmp_path / "small.toml"
+    file.write_text(tomli_w.dumps(raw(search={"trials": 5})))
+    extended = hpo.create_study(file, storage)
+    assert extended.stored.key == study.stored.key
+    assert len(hpo.load_study("small", storage).search.trials) == 5
+    with pytest.raises(ConflictError, match=r"^study 'small': seed = 2: the stored study 'small' has 1, and"):
+        hpo.create_study(StudySpec.load(file).model_copy(update={"seed": 2}), storage)
+
+
+def test_unknown_study_is_not_found(storage: Storage) -> None:
+    with pytest.raises(NotFoundError, match=r"^no study 'small' in this storage; stored: none$"):
+        hpo.load_study("small", storage)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_spec_is_read_from_a_path(raw: Raw, tmp_path: Path, as_text: bool) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(tomli_w.dumps({key: value for key, value in raw().items() if key != "name"}))
+    spec, source = read_spec(str(file) if as_text else file)
+    assert (spec.name, source) == ("mine", str(file))
+
+
+def test_spec_is_read_from_plain_values(raw: Raw) -> None:
+    spec, source = read_spec(raw(space={"batch_size": (16, 32)}))
+    assert (spec, source) == (StudySpec.parse(raw()), "study")
+    assert read_spec(spec) == (spec, "study 'small'")
+
+
+def test_mistake_in_plain_values_is_one_line(raw: Raw) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_spec(raw(search={"trials": 0}, model={"name": "lenett"}))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith('study: model.name = "lenett": ')
+    assert lines[1] == "study: search.trials = 0: must be at least 1"
+
+
+def test_other_types_are_no_spec() -> None:
+    with pytest.raises(InputError, match=r"^a spec is a StudySpec, a mapping or a path, and not .* list$"):
+        read_spec([1])  # type: ignore[arg-type]
+
+
+# Settings
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    (tmp_path / "password").write_text("file secret")
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    monkeypatch.setenv("HPO_STORAGE_URL", "postgresql://a@one/studies")
+    monkeypatch.setenv("HPO_STORAGE_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("HPO_LEASE_SECONDS", "7")
+    return tmp_path
+
+
+def storage_at(url: str, home: Path | None = None) -> Storage:
+    return Storage(make_url(url), None, None, home)  # type: ignore[arg-type]
+
+
+def test_settings_are_those_of_the_environment_without_a_storage(environment: Path) -> None:
+    assert settings_of(None) == Settings.from_environment()
+
+
+def test_url_takes_the_place_of_the_variable(environment: Path) -> None:
+    settings = settings_of("postgresql://b@two/studies")
+    assert settings.storage_url == SecretStr("postgresql://b@two/studies")
+    assert settings.storage_password_file == environment / "password"
+    assert (settings.home, settings.lease_seconds) == (environment, 7)
+
+
+def test_opened_storage_keeps_its_own_password(environment: Path) -> None:
+    url = "postgresql+psycopg2://b:own%20secret@two/studies"
+    settings = settings_of(storage_at(url))
+    assert settings.storage_url is not None
+    assert make_url(settings.storage_url.get_secret_value()) == make_url(url)
+    assert settings.storage_password_file is None
+
+
+def test_embedded_server_stays_that_of_its_home(environment: Path) -> None:
+    settings = settings_of(storage_at("postgresql+psycopg2://p@/studies", environment / "other" / "postgres"))
+    assert settings.storage_url is None
+    assert settings.server_path == environment / "other" / "postgres"
+
+
+def test_only_postgres_is_opened() -> None:
+    with pytest.raises(InputError, match="sqlite is refused"):
+        hpo.open_storage("sqlite:///studies.db")
+
+
+def test_storage_is_opened_at_a_url(database: URL) -> None:
+    url = database.set(drivername="postgresql").render_as_string(hide_password=False)
+    with hpo.open_storage(url).transaction():
+        pass
+
+
+def test_every_error_is_an_hpo_error() -> None:
+    assert issubclass(SpecError, hpo.HpoError)
+    assert hpo.HpoError is HpoError
