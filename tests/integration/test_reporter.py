@@ -620,9 +620,9 @@ def test_lost_answer_to_a_commit_does_no_harm(
     pack.report([epoch(n, 1, 9.0) for n in range(4)])
     pack.report([epoch(2, 2, 0.5), epoch(3, 2, 0.5, "finished")])
     link.lost_commits = 1
-    pack.report([epoch(0, 2, 0.1, "finished"), epoch(1, 2, 9.0)])
+    leaving = pack.report([epoch(0, 2, 0.1, "finished"), epoch(1, 2, 9.0)])
     assert outbox.wait(LONG)
-    assert pack.report([]) >= {0, 1}
+    assert leaving | pack.report([]) >= {0, 1}  # the second attempt may be in time for the first report
     posts: tuple[Callable[[], None], ...] = (lambda: pack.save({2: Checkpoint(2, "two")}), pack.release)
     for post in posts:
         link.lost_commits = 1
