@@ -14,7 +14,6 @@ from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
-from hpo.values.parameters import with_defaults
 from hpo.values.space import Point, Value
 from hpo.values.stage import Stage
 
@@ -23,8 +22,7 @@ from hpo.values.stage import Stage
 class BestParams:
     """The best trial of a study.
 
-    `value` is the validation loss per example. `params` has the defaults of the parameters that the space
-    leaves out.
+    `value` is the validation loss per example. `params` has the parameters of the search space.
     """
 
     study: str
@@ -60,7 +58,7 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
                     stage=candidate,
                     trial=row.number,
                     value=row.value,
-                    params=with_defaults(row.point),
+                    params=row.point,
                     record=row.record,
                 )
     raise NotFoundError(
