@@ -8,6 +8,7 @@ from hpo.store.connection import Storage
 from hpo.study import schedule
 from hpo.study.schedule import ClaimRequest, LeasedTrial
 from hpo.study.study import Study
+from hpo.values.parameters import pack_key
 from hpo.values.space import Point
 from hpo.values.stage import Stage
 from support.outcomes import loss, trained
@@ -21,10 +22,10 @@ def claim(
     `batch_size` and the keys of `width_limits` are batch sizes in place of pack keys.
     """
     if "batch_size" in options:
-        options["key"] = (("batch_size", options.pop("batch_size")),)
+        options["key"] = pack_key({"batch_size": options.pop("batch_size")})
     if "width_limits" in options:
         limits = options["width_limits"].items()
-        options["width_limits"] = {(("batch_size", size),): limit for size, limit in limits}
+        options["width_limits"] = {pack_key({"batch_size": size}): limit for size, limit in limits}
     request = ClaimRequest(stage=stage, worker=worker, width=width, **options)
     return schedule.claim(storage, study, request)
 
@@ -34,7 +35,7 @@ def claim_lost(
 ) -> list[LeasedTrial]:
     """Claim up to `width` lost trials of the batch size; `options` are further fields of `ClaimRequest`."""
     request = ClaimRequest(
-        stage=stage, worker=worker, width=width, key=(("batch_size", batch_size),), **options
+        stage=stage, worker=worker, width=width, key=pack_key({"batch_size": batch_size}), **options
     )
     return schedule.claim_lost(storage, study, request)
 
