@@ -134,8 +134,12 @@ def pack_keys(space: SearchSpace) -> int:
 
 
 def describe(key: PackKey) -> str:
-    """Return the key in words, as in "batch size 64"."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in key)
+    """Return the key in words, as in "batch size 64". Other values are left out where they are defaults."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in key
+        if name == "batch_size" or value != PARAMETERS[name].default
+    )
 
 
 def of_role(names: Iterable[str], role: Role) -> list[str]:
