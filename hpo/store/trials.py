@@ -59,7 +59,7 @@ class Foreign:
         `fixed`: parameters that another program has enqueued.
         """
         point = {**fixed, **self.params}
-        is_point = all(type(value) in (int, float) for value in point.values()) and point in space
+        is_point = all(type(value) in (int, float, str, bool) for value in point.values()) and point in space
         return point if is_point else None
 
 
