@@ -1,4 +1,4 @@
-"""The versions of stored specs, and how a spec of an earlier version is read."""
+"""The versions of stored specs, and how a spec of each version is read."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -50,7 +50,7 @@ DOMAINS: st.SearchStrategy[Domain] = st.one_of(
 
 @st.composite
 def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
-    """Draw a space of up to five parameters of any kind, some with a condition on an earlier one.
+    """Draw a space of up to five parameters of any kind, some with a condition on one that precedes it.
 
     Some parameters of the registry are among them, which have coordinates of their own.
     """
