@@ -4,9 +4,9 @@ Each invariant yields one line for each violation, with the figures.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from sqlalchemy import Connection, select, text
 
-from hpo.store import results, schema, trials
+from hpo.store import events, results, schema, trials
 from hpo.store.trials import TrialRow
 from hpo.study.study import Study
 from hpo.values.epoch import OBJECTIVE
@@ -22,10 +22,28 @@ from hpo.values.stage import STAGES, Stage
 
 EXPORTED = "bundle"
 
+HELD = ("claimed", "resumed", "taken over")
+
+FOLLOWERS: Mapping[str | None, Collection[str]] = {
+    None: ("claimed",),
+    **dict.fromkeys(HELD, ("paused", "released", "lost", "completed", "pruned", "failed")),
+    "paused": ("resumed", "pruned"),
+    "released": ("taken over",),
+    "lost": ("taken over",),
+    **dict.fromkeys(("completed", "promoted", "exported"), ("promoted", "exported")),
+}
+"""The kinds of event that may follow each kind in the history of a trial; None stands for its begin."""
+
+LAST_EVENTS = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A trial with its validation losses by epoch.
+    """A trial with its validation losses by epoch, and the kinds of its events in their order.
 
     `losses` are those in `hpo.epoch`, `steps` Optuna's intermediate values.
     """
@@ -34,6 +52,7 @@ class Trial:
     row: TrialRow
     losses: Mapping[int, float]
     steps: Mapping[int, float]
+    history: Sequence[events.Kind]
 
     @property
     def name(self) -> str:
@@ -92,10 +111,12 @@ def read_end_state(
 def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Trial]:
     study_id = study.study_id(stage)
     curves, table = results.curves(connection, study_id), schema.epochs
+    history = events.read(connection, [study_id])
     for row in trials.read(connection, study_id).ours:
         query = select(table.c.epoch, table.c.metrics).where(table.c.trial_id == row.trial_id)
         losses = {epoch: metrics[OBJECTIVE] for epoch, metrics in connection.execute(query)}
-        yield Trial(stage, row, losses, curves[row.trial_id].losses)
+        kinds = [event.kind for event in history if event.trial == row.number]
+        yield Trial(stage, row, losses, curves[row.trial_id].losses, kinds)
 
 
 def exact_budget(state: EndState) -> Iterator[str]:
@@ -150,6 +171,17 @@ def whole_curves(state: EndState) -> Iterator[str]:
                 )
 
 
+def whole_histories(state: EndState) -> Iterator[str]:
+    """Check that each trial is held by one worker at a time, and ends once, as its state says."""
+    for trial in state.trials:
+        for previous, kind in pairwise([None, *trial.history]):
+            if kind is not None and kind not in FOLLOWERS.get(previous, ()):
+                yield f"{trial.name}: {kind!r} follows {previous or 'nothing'!r} in {list(trial.history)}"
+        ends = [kind for kind in trial.history if kind in LAST_EVENTS.values()]
+        if ends != [LAST_EVENTS.get(trial.row.state)]:
+            yield f"{trial.name} is {trial.row.state.name} and has the last events {ends}"
+
+
 def no_lease_left(state: EndState) -> Iterator[str]:
     yield from (f"lease {lease}" for lease in state.leases)
 
@@ -195,6 +227,7 @@ INVARIANTS: tuple[Callable[[EndState], Iterator[str]], ...] = (
     all_complete,
     no_cell_twice,
     whole_curves,
+    whole_histories,
     no_lease_left,
     no_checkpoint_left,
     no_worker_left,

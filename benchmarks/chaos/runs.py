@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from benchmarks.chaos.faults import FAULTS, schedule
 from benchmarks.chaos.invariants import EndState, read_end_state, violations
@@ -21,7 +22,7 @@ STUCK_SECONDS = 90.0
 """A run without a reported epoch for this long has failed."""
 
 END_SECONDS = 240.0
-"""The study must end within this time after the last fault."""
+"""A study without a reported epoch for this long must have ended. Its first epoch waits for compilers."""
 
 EXIT_SECONDS = 10.0
 """Time after the end of the study for its last processes to exit, and for leases of killed ones to expire."""
@@ -119,7 +120,20 @@ def _more_epochs(system: System, before: int) -> int | None:
 
 
 def _await_end(system: System) -> None:
-    system.wait("the end of the study", lambda: system.ended() or None, END_SECONDS, until_end=False)
+    """Wait for the end of the study. Raises `ChaosError` after `END_SECONDS` without a reported epoch."""
+    reported = -1
+    while (epochs := system.epochs()) > reported:
+        reported, deadline = epochs, time.monotonic() + END_SECONDS
+        ended = partial(_ended_or_late, system, deadline)
+        if system.wait("the end of the study", ended, math.inf, until_end=False) == "ended":
+            return
+    raise ChaosError(f"the study has not ended, and reported no epoch for {END_SECONDS:.0f} s")
+
+
+def _ended_or_late(system: System, deadline: float) -> Literal["ended", "late"] | None:
+    if system.ended():
+        return "ended"
+    return "late" if time.monotonic() > deadline else None
 
 
 def _inspect(system: System) -> EndState:

@@ -19,7 +19,7 @@ from support.shell import SMALL_STUDY
 
 from benchmarks.chaos.invariants import INVARIANTS, EndState, read_end_state, violations
 from hpo.spec.study_spec import StudySpec
-from hpo.store import results, schema, trials
+from hpo.store import events, results, schema, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.study.create import create
@@ -74,6 +74,7 @@ def complete(finished: FinishedStudy, stage: Stage) -> None:
             outcome = replace(outcome, weights=WEIGHTS.format(number))
             save_file({"weight": np.zeros(3, np.float32)}, folder / WEIGHTS.format(number))
         with finished.storage.transaction() as connection:
+            events.record(connection, finished.study.study_id(stage), number, "claimed", {})
             for epoch in range(1, EPOCHS + 1):
                 add_step(connection, trial_id, epoch, number + 1 / epoch)
             results.finish(connection, {trial_id: outcome})
@@ -164,6 +165,14 @@ def drop_the_number_of_epochs(connection: Connection, finished: FinishedStudy) -
     set_record(connection, finished.ids("search")[2], epochs=None)
 
 
+def claim_twice(connection: Connection, finished: FinishedStudy) -> None:
+    events.record(connection, finished.study.search_id, 2, "claimed", {})
+
+
+def end_twice(connection: Connection, finished: FinishedStudy) -> None:
+    events.record(connection, finished.study.search_id, 11, "failed", {"reason": "lost"})
+
+
 def leave_a_lease(connection: Connection, finished: FinishedStudy) -> None:
     connection.execute(
         insert(schema.leases).values(
@@ -216,6 +225,8 @@ BREACHES: dict[Callable[[Connection, FinishedStudy], None], str] = {
     report_beyond_the_end: "whole_curves: search trial 2: hpo.epoch has the steps 1-4 of 1-3",
     report_two_losses: "whole_curves: search trial 2: loss 0.25 of step 1 in hpo.epoch, 3.0 among",
     drop_the_number_of_epochs: "whole_curves: search trial 2: its number of epochs is not noted",
+    claim_twice: "whole_histories: search trial 2: 'claimed' follows 'completed' in ['claimed', ",
+    end_twice: "whole_histories: search trial 11 is COMPLETE and has the last events ['completed', 'failed']",
     leave_a_lease: "no_lease_left: lease of trial id ",
     leave_a_checkpoint: "no_checkpoint_left: checkpoint of trial id ",
     leave_a_worker: "no_worker_left: worker late, alive until ",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,8 @@ from support.outcomes import loss
 from support.reporters import reporter, target
 
 from hpo.errors import UnavailableError
+from hpo.simulate.curve_table import CurveTable, Measured, Run
+from hpo.simulate.session import NoFiles, TableTrainer, nothing_beside
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, results, trials
 from hpo.store.checkpoints import Checkpoint
@@ -28,9 +30,13 @@ from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.study import Study
-from hpo.values.epoch import EpochResult
+from hpo.values.space import Point
 from hpo.worker.outbox import Outbox
 from hpo.worker.pack_writer import FileCleanup
+from hpo.worker.reporter import Reporter
+from hpo.worker.runtime import Runtime
+from hpo.worker.steps import Done
+from hpo.worker.trial_loop import LoopServices, PackSettings, TrialLoop
 
 SpecOf = Callable[..., StudySpec]
 
@@ -43,8 +49,39 @@ PAUSES: dict[str, Any] = {
 }
 
 
+class Curves(CurveTable):
+    """Curves that depend on a point alone, and fall towards its `loss`."""
+
+    def __init__(self) -> None:
+        super().__init__((), {})
+
+    def run(self, point: Point, seed: int) -> Run:  # noqa: ARG002
+        losses = [loss(point) * (1 + 1 / epoch) for epoch in range(1, EPOCHS + 1)]
+        return tuple(Measured(value, value, 0.5, 1.0, 0.25) for value in losses)
+
+
+class NamedFiles(NoFiles):
+    """Checkpoints that keep the epoch under the name `file-NUMBER`."""
+
+    def save(self, *arguments: Any) -> dict[int, Checkpoint]:
+        saved = super().save(*arguments)
+        return {number: Checkpoint(saved[number].epoch, f"file-{number}") for number in saved}
+
+
+class LateReporter(Reporter):
+    """A reporter whose first answer about rungs arrives after another epoch."""
+
+    late = True
+
+    def pop_pausing(self) -> set[int]:
+        if self.late:
+            self.late = False
+            return set()
+        return super().pop_pausing()
+
+
 class Trainer:
-    """Train the trials of a worker with losses that depend on their points alone, and pause them when due."""
+    """The trial loop of a worker, whose sessions read `Curves`."""
 
     def __init__(self, storage: Storage, study: Study, outbox: Outbox, worker: str = "one") -> None:
         self.storage, self.study, self.outbox, self.worker = storage, study, outbox, worker
@@ -52,28 +89,26 @@ class Trainer:
     def claim(self, width: int = 4) -> list[LeasedTrial]:
         return claim(self.storage, self.study, "search", self.worker, width)
 
-    def train(self, trials: Iterable[LeasedTrial], late: bool = False) -> dict[int, int]:
+    def train(self, trials: Sequence[LeasedTrial], late: bool = False) -> dict[int, int]:
         """Train to the next rung or the end; return the epochs of each trial.
 
         With `late` the answer at a rung arrives after another epoch.
         """
-        trials = list(trials)
-        pack = reporter(target(self.storage, self.study, worker=self.worker), trials, self.outbox)
-        members = {t.number: 0 if t.checkpoint is None else t.checkpoint.epoch for t in trials}
-        points, reached = {t.number: t.point for t in trials}, dict[int, int]()
-        while members:
-            members = {number: epoch + 1 for number, epoch in members.items()}
-            results = [result(number, loss(points[number]), epoch) for number, epoch in members.items()]
-            leaving = pack.report(results)
-            if late and not leaving:
-                late = False
-                continue
-            pausing = pack.pop_pausing()
-            pack.pause({number: Checkpoint(members[number], f"file-{number}") for number in pausing})
-            reached |= {number: members[number] for number in leaving | pausing}
-            members = {n: epoch for n, epoch in members.items() if n not in reached}
-        assert pack.flush(30)
-        return reached
+        pack = target(self.storage, self.study, worker=self.worker)
+        services = LoopServices(
+            reporter(pack, trials, self.outbox, kind=LateReporter if late else Reporter),
+            self.outbox,
+            NamedFiles(),
+            lambda width: [],  # noqa: ARG005
+            nothing_beside,
+            lambda results: None,  # noqa: ARG005
+        )
+        sessions = TableTrainer(self.study.spec, Curves(), {})
+        loop = TrialLoop(sessions, trials, PackSettings("search", 4, fills=False), services, Runtime())
+        while not isinstance(loop.step(), Done):
+            assert self.outbox.wait(30)
+        losses = self.losses()
+        return {trial.number: len(losses[trial.number]) for trial in trials}
 
     def rows(self) -> list[TrialRow]:
         with self.storage.transaction() as connection:
@@ -87,12 +122,6 @@ class Trainer:
         with self.storage.transaction() as connection:
             curves = results.curves(connection, self.study.search_id)
         return {curve.number: curve.losses for curve in curves.values()}
-
-
-def result(number: int, ends: float, epoch: int) -> EpochResult:
-    falling = ends * (1 + 1 / epoch)
-    state = "finished" if epoch == EPOCHS else "training"
-    return epoch_result(number, epoch, falling, train_loss=falling, status=state)
 
 
 @pytest.fixture
@@ -374,7 +403,7 @@ def test_report_delivered_twice_still_pauses_the_trial(
 
     trials = trainer.claim()
     pack = reporter(target(storage, trainer.study), trials, outbox, cleanup=FileCleanup(ended=die_once))
-    pack.report([result(trial.number, loss(trial.point), 1) for trial in trials])
+    pack.report([epoch_result(trial.number, 1, 2 * loss(trial.point)) for trial in trials])
     assert outbox.wait(30)
     assert len(attempts) == 2
     assert pack.pop_pausing() == {trial.number for trial in trials}

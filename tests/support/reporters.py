@@ -27,9 +27,10 @@ def reporter(
     outbox: Outbox,
     clock: Callable[[], float] = lambda: 0.0,
     cleanup: FileCleanup = NO_CLEANUP,
+    kind: type[Reporter] = Reporter,
 ) -> Reporter:
     """Return the reporter of a pack of these trials."""
-    made = Reporter(target, outbox, cleanup, clock, ANSWER_SECONDS)
+    made = kind(target, outbox, cleanup, clock, ANSWER_SECONDS)
     made.add(trials)
     return made
 
