@@ -92,11 +92,12 @@ class ArrayStore:
         return Dataset(name, classes, partial(_map, folder, "train"), partial(_map, folder, "test"), facts)
 
     def indexed(self, files: str) -> str | None:
-        """Return the hash of the arrays that files of the signature `files` were written to."""
+        """Return the hash of the arrays for files of the signature `files`, None if unknown."""
         try:
-            return (self.root / INDEX / files).read_text()
-        except OSError:
+            content = (self.root / INDEX / files).read_text()
+        except (OSError, ValueError):
             return None
+        return content if HASH.fullmatch(content) else None
 
     def index(self, files: str, content: str) -> None:
         """Note that files of the signature `files` are written to the arrays `content`."""
@@ -104,7 +105,7 @@ class ArrayStore:
             path = self.root / INDEX / files
             path.parent.mkdir(exist_ok=True)
             part = path.with_name(f".{files}")
-            part.write_text(content)
+            _write_file(part, lambda file: file.write(content.encode()))
             part.replace(path)
 
     @contextmanager

@@ -71,13 +71,17 @@ def _away(path: Path) -> Iterator[None]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder; none if the folder does not exist or is deleted meanwhile."""
+    """Yield the files below a folder; none if the folder does not exist or is deleted meanwhile.
 
-    def raise_unless_gone(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+    A subfolder that only another user may read, such as that of an export under way, is left out.
+    """
+
+    def check(error: OSError) -> None:
+        is_foreign = isinstance(error, PermissionError) and error.filename != os.fspath(folder)
+        if not (is_foreign or isinstance(error, FileNotFoundError)):
             raise error
 
-    for parent, _, names in os.walk(folder, onerror=raise_unless_gone):
+    for parent, _, names in os.walk(folder, onerror=check):
         yield from (Path(parent, name) for name in names)
 
 

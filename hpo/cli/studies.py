@@ -196,8 +196,10 @@ def delete(name: str, yes: bool) -> None:
             abort=True,
             err=True,
         )
-    remove(storage, study, open_artifacts(settings, study.artifacts_name))
+    staying = remove(storage, study, open_artifacts(settings, study.artifacts_name))
     message(f"study {study.name} deleted")
+    if staying:
+        message(f"{counted(len(staying), 'file')} could not be deleted; the first: {staying[0]}")
 
 
 def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:

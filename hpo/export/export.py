@@ -54,9 +54,10 @@ def export_bundle(
         std=workload.std,
     )
     origin = provenance(study, best, workload)
+    write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
+    # After the write, which may take longer than Postgres lets a transaction idle.
     with storage.transaction() as connection:
         events.record(connection, study.full_id, best.trial, "exported", {"directory": str(directory)})
-        write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
     return metrics
 
 

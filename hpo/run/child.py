@@ -112,7 +112,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _unanswered(job: str, code: int) -> BaseException:
     if code in (128 + signal.SIGINT, -signal.SIGINT):
         return KeyboardInterrupt()
-    if code < 0:
-        name = signal.Signals(-code).name
+    if code < 0 or code == 128 + signal.SIGTERM:
+        name = signal.Signals(abs(code) % 128).name
         return HpoError(f"the process for {job!r} was killed by {name}; is there enough memory?")
     return HpoError(f"the process for {job!r} ended with exit code {code}; its output says why")

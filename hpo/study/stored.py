@@ -1,7 +1,6 @@
 """Look up, list and remove stored studies."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -78,9 +77,10 @@ def names(storage: Storage) -> list[str]:
         return studies.names(connection, STAGE, "search")
 
 
-def remove(storage: Storage, study: Study, artifacts: ArtifactStore) -> None:
+def remove(storage: Storage, study: Study, artifacts: ArtifactStore) -> list[str]:
     """Delete both Optuna studies with all trials, and the study's artifacts.
 
+    Return a line for each artifact that could not be deleted, with the reason.
     The leases of workers are revoked first, because a worker's concurrent writes would block the deletion.
     Raises `NotFoundError` if the study has been deleted already.
     """
@@ -91,9 +91,22 @@ def remove(storage: Storage, study: Study, artifacts: ArtifactStore) -> None:
             leases.revoke(connection, study_id)
             studies.delete(connection, study_id)
         workers.delete(connection, study.name)
-    with suppress(ArtifactError):  # files that stay belong to no study any more
-        for name in artifacts.list():
+    return _delete_all(artifacts)
+
+
+def _delete_all(artifacts: ArtifactStore) -> list[str]:
+    """Delete all artifacts; return a line for each one that stays. It belongs to no study any more."""
+    try:
+        names = artifacts.list()
+    except ArtifactError as error:
+        return [str(error)]
+    staying = []
+    for name in names:
+        try:
             artifacts.delete(name)
+        except ArtifactError as error:
+            staying.append(str(error))
+    return staying
 
 
 def insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:

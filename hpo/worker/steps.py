@@ -12,8 +12,8 @@ class Again:
 class Wait:
     """Call `step` again after at most `seconds`.
 
-    A driver in real time ends the wait early when the worker has to stop or, with `for_delivery`, when the
-    outbox has delivered everything.
+    A driver in real time ends the wait early: with `for_delivery` when the outbox has delivered everything,
+    otherwise when the worker has to stop.
     """
 
     seconds: float

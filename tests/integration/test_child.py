@@ -16,8 +16,11 @@ OWN = """
 import os, pathlib, signal
 
 def load():
-    pathlib.Path("started").write_text(str(os.getpid()))
-    signal.pause()
+    try:
+        pathlib.Path("started").write_text(str(os.getpid()))
+        signal.pause()
+    finally:
+        pathlib.Path("unwound").touch()
 """
 
 PARENT = """
@@ -48,3 +51,4 @@ def test_child_ends_with_its_parent(
     parent.send_signal(number)
     parent.wait(60)
     until_gone([child])
+    assert (tmp_path / "unwound").exists()

@@ -13,8 +13,8 @@ from support.small_worker import WorkerFactory, use_small_network
 from support.workloads import digits_workload
 
 from hpo.errors import ArtifactNameError, AwayError
-from hpo.export import export, scoring
-from hpo.export.bundle import load_bundle
+from hpo.export import bundle, export, scoring
+from hpo.export.bundle import BundleContents, load_bundle
 from hpo.export.metrics import Metrics
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
@@ -89,6 +89,26 @@ def test_two_exports_at_once_agree(
     assert load_bundle(tmp_path / "inner").metrics.to_json() == outer.to_json()
     (new,) = trained.artifacts.files.keys() - before
     assert new.endswith(".metrics.json")
+
+
+def test_no_transaction_is_open_while_the_bundle_is_written(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Postgres ends a transaction that idles for a minute, and a bundle on a slow disk may take longer."""
+    write, open_transactions = bundle.write_bundle, list[int]()
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE state = 'idle in transaction' AND datname = current_database()"
+    )
+
+    def spy(directory: Path, contents: BundleContents) -> None:
+        with trained.storage.transaction() as connection:
+            open_transactions.append(connection.execute(query).scalar_one())
+        write(directory, contents)
+
+    monkeypatch.setattr(export, "write_bundle", spy)
+    trained.export(tmp_path / "bundle")
+    assert open_transactions == [0]
 
 
 @pytest.mark.parametrize("operation", ["get", "list", "put"])

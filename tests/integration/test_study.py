@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import func, select
-from support.artifacts import MemoryStore
+from support.artifacts import MemoryStore, away
 from support.claims import claim
 from support.clients import at_once, create_study
 from support.epochs import epoch_result
@@ -423,6 +423,25 @@ def test_removal_leaves_no_trace(storage: Storage, spec: SpecOf, tmp_path: Path)
     assert list(tmp_path.iterdir()) == [tmp_path / kept.artifacts_name]
     with pytest.raises(NotFoundError):
         load(storage, "small")
+
+
+def test_removal_goes_on_after_a_file_that_cannot_be_deleted(storage: Storage, spec: SpecOf) -> None:
+    study, store = create(storage, spec(), "test").study, MemoryStore()
+    for name in ("checkpoints/a", "trial-0000-1.safetensors"):
+        store.put(name, b"")
+    store.before = lambda operation, name: (
+        away() if (operation, name) == ("delete", "checkpoints/a") else None
+    )
+    assert remove(storage, study, store) == ["the store: No space left on device"]
+    assert list(store.files) == ["checkpoints/a"]
+    assert names(storage) == []
+
+
+def test_removal_of_a_study_whose_files_cannot_be_listed(storage: Storage, spec: SpecOf) -> None:
+    study, store = create(storage, spec(), "test").study, MemoryStore()
+    store.before = away
+    assert remove(storage, study, store) == ["the store: No space left on device"]
+    assert names(storage) == []
 
 
 def test_recreated_study_has_another_key(storage: Storage, spec: SpecOf, tmp_path: Path) -> None:

@@ -153,6 +153,17 @@ def test_files_are_read_once(files: Path, store: ArrayStore, monkeypatch: pytest
     assert open_mapped(PREFIX, files, store.root).facts == first.facts
 
 
+@pytest.mark.parametrize("torn", ["", "0123", "../" + "0" * 64])
+def test_torn_index_is_written_again(files: Path, store: ArrayStore, torn: str) -> None:
+    facts = open_mapped(PREFIX, files, store.root).facts
+    (index,) = (store.root / arrays.INDEX).iterdir()
+    index.write_text(torn)
+    assert find_mapped(PREFIX, files, store.root) is None
+    assert open_mapped(PREFIX, files, store.root).facts == facts
+    assert facts is not None
+    assert index.read_text() == facts.hashes.content
+
+
 def test_changed_files_are_read_again(files: Path, store: ArrayStore, write_idx: WriteIdx) -> None:
     old = open_mapped(PREFIX, files, store.root).facts
     path = files / "EMNIST" / "raw" / f"{PREFIX}-test-labels-idx1-ubyte"

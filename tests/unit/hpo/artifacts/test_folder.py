@@ -1,5 +1,6 @@
 """The durable writes of a folder, and its empty subfolders."""
 
+import errno
 import os
 import stat
 import threading
@@ -32,6 +33,24 @@ def test_list_leaves_out_files_with_other_names(store: FolderStore) -> None:
     (store.root / "a note.txt").touch()
     (store.root / "link").symlink_to("nowhere")
     assert store.list() == ["a", "link"]
+
+
+def test_list_leaves_out_folders_of_other_users(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("a", ".bundle-x/new/b", "checkpoints/c"):
+        store.put(name, b"x")
+    scan = os.scandir
+
+    def refuse_one(path: str) -> object:
+        if Path(path).name == ".bundle-x":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse_one)
+    assert store.list() == ["a", "checkpoints/c"]
+    with pytest.raises(AwayError, match="Permission denied"):
+        FolderStore(store.root / ".bundle-x").list()
 
 
 # Folders
