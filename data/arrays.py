@@ -56,7 +56,10 @@ def open_mapped(name: str, data_path: Path, arrays_path: Path, content: str | No
 
 
 def find_mapped(name: str, data_path: Path, arrays_path: Path, content: str | None = None) -> Dataset | None:
-    """Return what `open_mapped` would without reading or making the data set, None if that is impossible."""
+    """Return the data set if its arrays are on this machine, otherwise None.
+
+    Reads no source file of the data set and calls no user's function.
+    """
     store = ArrayStore(arrays_path)
     if content is None:
         files = signature(name, data_path)

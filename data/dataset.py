@@ -13,7 +13,7 @@ class DataError(Exception):
 
 
 class DataInputError(DataError):
-    """A mistake of the user's. `key` is the key of the section `data` that names what is wrong."""
+    """A mistake in the section `[data]` of a study file. `key` is the key at fault."""
 
     key = "name"
 

@@ -14,9 +14,9 @@ from hpo.models.registry import MODELS, resolve
 def code_hash(name: str) -> str | None:
     """Return a digest of the source of the network `name` and of the modules it imports from the same folder.
 
-    The folder is the one that holds the module, or its outermost package; of a folder of installed packages
-    only that package counts. Imports are followed as they are written, also inside functions. None: hpo's own
-    network, or a class without a file. Raises ModelError if the network cannot be imported.
+    The folder is the one that holds the module, or its outermost package. In a folder of installed packages
+    only the modules of that package count. Import statements are followed, also those inside functions. None:
+    hpo's own network, or a class without a file. Raises ModelError if the network cannot be imported.
     """
     if name in MODELS:
         return None

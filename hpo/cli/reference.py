@@ -16,7 +16,7 @@ from hpo.search.pruners import registry as pruners
 from hpo.search.samplers import registry as samplers
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
-from hpo.values.parameters import PARAMETERS
+from hpo.values.parameters import PARAMETERS, Parameter
 from hpo.values.section import Section, sections_of
 
 NOTE = "<!-- Written by `make docs`. Do not edit. -->"
@@ -156,10 +156,16 @@ def _rows(section: type[Section], prefix: str) -> list[tuple[str, str, str, str]
 
 def _space() -> str:
     rows = [
-        (f"`space.{name}`", entry.rule, f"`{entry.default}`", entry.meaning)
+        (f"`space.{name}`", entry.rule, f"`{entry.default}`", f"{entry.meaning}{_applies(entry)}")
         for name, entry in PARAMETERS.items()
     ]
     return f"## `[space]`\n{SPACE_INTRODUCTION}\n" + _table("key", rows)
+
+
+def _applies(entry: Parameter) -> str:
+    if entry.when is None:
+        return ""
+    return f" Applies only where `{entry.when.parent}` is {' or '.join(map(str, entry.when.values))}."
 
 
 def _table(subject: str, rows: list[tuple[str, str, str, str]]) -> str:

@@ -26,7 +26,7 @@ class LaunchedWorker:
 
     @property
     def listener(self) -> Listener:
-        """The calls that the executor makes."""
+        """The callbacks for the executor."""
         return Listener(self._hear, self._changed.set)
 
     @property

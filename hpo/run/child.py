@@ -1,8 +1,8 @@
 """Run a job in a short-lived process of its own: `python -m hpo.run.jobs`.
 
-A launcher lives as long as its study, and a worker for hours. What needs torch or all images for seconds only
-runs in a process that gives its memory back at its end. Request and answer are one line of JSON each, on the
-child's standard input and output. The input stays open as the child's lifeline.
+A launcher lives as long as its study, and a worker for hours. Work that needs torch or all images for a few
+seconds runs in a child process, whose memory is free when it ends. Request and answer are one line of JSON
+each, on the child's standard input and output. The input stays open as the child's lifeline.
 """
 
 import json

@@ -20,17 +20,17 @@ class StopSection(Section):
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="The search ends after as many trials in a row without a new best. With the pruner "
+        description="The search ends after this many trials in a row without a new best. With the pruner "
         "`pause` only completed trials count.",
     )
     epochs: int | None = Field(
         default=None,
         ge=1,
-        description="The search ends once all its trials together have trained as many epochs. No trial is "
-        "started while the running ones are expected to use the rest.",
+        description="The search ends once its trials have trained this many epochs in total. No trial starts "
+        "while the running ones are expected to use the rest.",
     )
     device_hours: float | None = Field(
-        default=None, gt=0, description="The search ends once it has spent as many device hours."
+        default=None, gt=0, description="The search ends once it has used this many device hours."
     )
 
 

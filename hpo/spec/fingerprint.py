@@ -1,4 +1,4 @@
-"""The fingerprint of a spec: a short hash of the keys that someone set to other values than the defaults."""
+"""The fingerprint of a spec: a short hash of all keys whose values differ from their defaults."""
 
 import hashlib
 import json

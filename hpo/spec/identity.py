@@ -51,7 +51,7 @@ class Identity:
         return data if self.network is None else {**data, NETWORK: self.network}
 
     def difference(self, present: "Identity") -> Difference | None:
-        """Return how `present` differs from this stored identity. What either does not know is equal."""
+        """Return how `present` differs from this identity; a hash that either lacks is not compared."""
         if self.data is not None and present.data is not None:
             for field, part in (
                 ("train", "training images or labels"),

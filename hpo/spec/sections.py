@@ -132,10 +132,12 @@ class AugmentSection(Section):
 
 
 class FullSection(Section):
-    """Full training in two phases: SGD with the promoted parameters, then Adam."""
+    """Full training in two phases: first with the promoted parameters, then with Adam."""
 
-    pretrain: PhaseSection = Field(description="The phase with SGD.")
-    finetune: AdamSection = Field(description="The phase with Adam.")
+    pretrain: PhaseSection = Field(
+        description="The first phase, with the optimizer and the parameters of the trial."
+    )
+    finetune: AdamSection = Field(description="The second phase, with Adam.")
     clip: float = Field(default=1.0, gt=0, description="Largest gradient norm; longer gradients are clipped.")
     augment: AugmentSection | None = Field(
         default=None, description="Augmentation of the training images. Unset: none."

@@ -14,7 +14,7 @@ from hpo.study.study import Study
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """The figures of a search, each read from the database once, when it is asked for."""
+    """The progress of a search. Each figure is read from the database on its first use."""
 
     connection: Connection
     study: Study

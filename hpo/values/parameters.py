@@ -10,6 +10,9 @@ from hpo.values.space import Choices, Condition, Domain, Point, SearchSpace, Val
 
 Kind = Literal["number", "integer", "text", "boolean"]
 
+OPTIMIZERS = ("sgd", "adamw")
+"""The optimizers that a study may choose, the first by default."""
+
 
 class Role(Enum):
     """What training does with a parameter."""
@@ -81,9 +84,9 @@ PARAMETERS: Mapping[str, Parameter] = {
     "optimizer": Parameter(
         kind="text",
         role=Role.PACK,
-        default="sgd",
-        rule="one of sgd, adamw",
-        allows=lambda value: value in ("sgd", "adamw"),
+        default=OPTIMIZERS[0],
+        rule=f"one of {', '.join(OPTIMIZERS)}",
+        allows=lambda value: value in OPTIMIZERS,
         meaning="Optimizer of the search and of the first phase of full training.",
     ),
     "label_smoothing": Parameter(

@@ -24,7 +24,7 @@ from hpo.worker.study_files import Checkpoints
 log = logging.getLogger("hpo.worker")
 
 Beside = Callable[[Callable[[], object]], AbstractContextManager[object]]
-"""Return a context in which a function is called now and then, beside the caller."""
+"""Return a context that calls a function periodically, on another thread in a real worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class WorkerCommand:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Calls of an executor about one worker, from any thread.
+    """Callbacks by which an executor reports on one worker. Any thread may call them.
 
     `line` takes a line of the worker's output. `ended` is called once `WorkerHandle.code` is known.
     """

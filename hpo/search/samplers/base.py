@@ -45,7 +45,7 @@ class Sampler(Section):
         default=10,
         ge=1,
         description="Random trials before the first suggestion. With the pruner `pause`, no trial resumes "
-        "before as many trials have trained an epoch or ended.",
+        "before this many trials have trained an epoch or ended.",
     )
 
     @abstractmethod

@@ -30,7 +30,7 @@ class GpSampler(Sampler):
         default=10,
         ge=1,
         description="Random trials before the first suggestion, with a typical effective learning rate, "
-        "lr / ((1 - momentum) batch_size). With the pruner `pause`, no trial resumes before as many trials "
+        "lr / ((1 - momentum) batch_size). With the pruner `pause`, no trial resumes before this many trials "
         "have trained an epoch or ended.",
     )
 

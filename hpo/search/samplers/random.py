@@ -19,7 +19,8 @@ class RandomSampler(Sampler):
     startup: int = Field(
         default=10,
         ge=1,
-        description="With the pruner `pause`: trials that train an epoch or end before a trial resumes.",
+        description="Only with the pruner `pause`: no trial resumes before this many trials have trained an "
+        "epoch or ended.",
     )
 
     def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
