@@ -52,7 +52,7 @@ DOMAINS: st.SearchStrategy[Domain] = st.one_of(
 def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
     """Draw a space of up to five parameters of any kind, some with a condition on one that precedes it.
 
-    Some parameters of the registry are among them, which have coordinates of their own.
+    Some parameters of the registry are among them, which have coordinates of their own and values of one kind.
     """
     names = draw(st.permutations(["lr", "momentum", "optimizer", "nesterov", "width"]))
     domains: dict[str, Domain] = {}
@@ -64,14 +64,21 @@ def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
             values = [domains[parent].at(index) for index in range(domains[parent].size or 0)]
             holding = draw(st.lists(st.sampled_from(values), min_size=1, max_size=len(values)))
             conditions[name] = Condition(parent, tuple(holding))
-        numeric = name in ("lr", "momentum")
-        domains[name] = draw(DOMAINS.filter(_is_rate) if numeric else DOMAINS)
+        domains[name] = draw(DOMAINS.filter(KNOWN[name]) if name in KNOWN else DOMAINS)
     return SearchSpace(domains, conditions)
 
 
 def _is_rate(domain: Domain) -> bool:
     values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
     return all(isinstance(value, float) and 0 < value < 1 for value in values)
+
+
+def _is_text(domain: Domain) -> bool:
+    return isinstance(domain, Choices) and all(isinstance(value, str) for value in domain.values)
+
+
+KNOWN = {"lr": _is_rate, "momentum": _is_rate, "optimizer": _is_text}
+"""What a domain of a parameter of the registry must be."""
 
 
 def cells(points: Sequence[Point]) -> set[Cell]:
