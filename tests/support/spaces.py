@@ -52,7 +52,7 @@ DOMAINS: st.SearchStrategy[Domain] = st.one_of(
 def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
     """Draw a space of up to five parameters of any kind, some with a condition on one that precedes it.
 
-    Some parameters of the registry are among them, which have coordinates of their own and values of one kind.
+    Some parameters of the registry are among them, with coordinates of their own and values of one kind.
     """
     names = draw(st.permutations(["lr", "momentum", "optimizer", "nesterov", "width"]))
     domains: dict[str, Domain] = {}
