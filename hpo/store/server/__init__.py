@@ -1,0 +1,5 @@
+"""The embedded PostgreSQL server, for users without a server of their own."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .address import connectable as connectable
+from .address import server_url as server_url
+from .address import shown as shown
+from .cluster import Cluster as Cluster
+from .embedded import start_server as start_server
+from .embedded import stop_server as stop_server
+from .programs import programs as programs
+from .running import Server as Server
+from .running import find_server as find_server
+from .waiting import Limits as Limits

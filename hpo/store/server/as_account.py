@@ -1,0 +1,65 @@
+"""Run a program as an unprivileged user: `python as_account.py UID GID FOLDER PROGRAM ARGUMENT...`.
+
+A stand-alone script: root runs PostgreSQL with it. FOLDER may lie below folders that only root may enter,
+such as /root. Their modes stay as they are. If it has to, the program keeps the one privilege to pass them:
+to read any file and enter any folder, or, where a container withholds that one, to ignore the permissions of
+files.
+"""
+
+import ctypes
+import os
+import sys
+
+KEEP_CAPABILITIES, AMBIENT, AMBIENT_RAISE = 8, 47, 2  # prctl(2)
+VERSION = 0x20080522  # capget(2)
+OTHERWISE = "run hpo as an ordinary user, or set HPO_STORAGE_URL to a PostgreSQL server"
+OVERRIDE, READ_AND_SEARCH = 1, 2  # capabilities(7)
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
+
+
+def run_as(uid: int, gid: int, folder: str, program: list[str]) -> str:
+    """Become the user and replace this process by `program`. Return the reason if that is impossible."""
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    if libc is not None:
+        libc.prctl(KEEP_CAPABILITIES, 1, 0, 0, 0)
+    try:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    except OSError as error:
+        return f"root cannot become user {uid} ({error.strerror}): {OTHERWISE}"
+    reason = "Permission denied"
+    for capability in (None, READ_AND_SEARCH, OVERRIDE):
+        if capability is not None and (libc is None or not _keep(libc, capability)):
+            continue
+        try:
+            os.chdir(folder)
+            os.execv(program[0], program)
+        except PermissionError as error:
+            reason = f"{error.filename or program[0]}: {error.strerror}"
+    return f"user {uid} cannot reach {reason}: {OTHERWISE}"
+
+
+def _keep(libc: ctypes.CDLL, capability: int) -> bool:
+    """Give this process and the program it becomes one capability, and return whether that worked."""
+    header, sets = _Header(VERSION, 0), (_Capabilities * 2)()
+    if libc.capget(ctypes.byref(header), sets):
+        return False
+    bit = 1 << capability
+    sets[0].effective = sets[0].inheritable = bit
+    sets[1].effective = sets[1].inheritable = 0
+    if libc.capset(ctypes.byref(header), sets):
+        return False
+    libc.prctl(AMBIENT, 4, 0, 0, 0)  # clear all
+    return not libc.prctl(AMBIENT, AMBIENT_RAISE, capability, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(run_as(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]))

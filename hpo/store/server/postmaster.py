@@ -1,0 +1,81 @@
+"""What a data folder and a socket tell about the server's main process, the postmaster."""
+
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.store.server.address import socket_file
+
+
+@dataclass(frozen=True, slots=True)
+class PidFile:
+    """The file `postmaster.pid`, which PostgreSQL writes into its data folder.
+
+    It says what was true when it was written: after a crash its PID may be that of any process.
+    """
+
+    pid: int
+    socket_folder: Path | None
+    status: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "PidFile | None":
+        """Read the file of a data folder. None: there is none, or it is not complete yet."""
+        try:
+            lines = (folder / "postmaster.pid").read_text(errors="surrogateescape").splitlines()
+            pid = abs(int(lines[0]))
+        except (OSError, ValueError, IndexError):
+            return None
+        # Lines: PID, data folder, start time, port, socket folder, host, shared memory, status.
+        lines += [""] * (8 - len(lines))
+        return cls(pid, Path(lines[4]) if lines[4] else None, lines[7].strip())
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the server said that it accepts connections."""
+        return self.status == "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The process that listens on a socket, by the kernel's account.
+
+    pid   in this process's PID namespace; None if the process is in another one
+    uid   its user
+    """
+
+    pid: int | None
+    uid: int
+
+
+def listener(folder: Path) -> Listener | None:
+    """Connect to the server's socket in `folder`. None: nobody listens there."""
+    path = socket_file(folder)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(str(path))
+        except PermissionError:
+            raise
+        except OSError:  # also a path that is too long
+            return None
+        if sys.platform == "linux":
+            # The credentials of who called listen(2): the postmaster's, also while its children live on.
+            pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return Listener(pid or None, uid)
+    try:
+        return Listener(None, path.stat().st_uid)
+    except FileNotFoundError:
+        return None
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Return whether `folder` is the working directory of a process. False where that cannot be told.
+
+    All processes of a server work in their data folder.
+    """
+    try:
+        return Path(f"/proc/{pid}/cwd").samefile(folder)
+    except OSError:
+        return False

@@ -1,0 +1,84 @@
+"""The running server of a data folder."""
+
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from hpo.store.server.address import connectable, server_url
+from hpo.store.server.lock import FolderLock, Owner
+from hpo.store.server.postmaster import PidFile, listener, works_in
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server.
+
+    pid        of its main process, None if that is in another PID namespace
+    is_ready   whether it accepts connections; otherwise it starts, recovers or stops
+    """
+
+    folder: Path
+    socket_folder: Path
+    pid: int | None
+    is_ready: bool
+
+    @property
+    def url(self) -> URL:
+        """Return the URL of the server."""
+        return server_url(self.socket_folder)
+
+
+def find_server(folder: Path) -> Server | None:
+    """Return the running server of a data folder, None if there is none or it cannot be reached from here."""
+    with FolderLock(folder) as lock:
+        return lock_holder(folder, lock.owner()) if lock.is_held() else without_lock(folder)
+
+
+def lock_holder(folder: Path, owner: Owner | None) -> Server | None:
+    """Return the server that holds the lock of `folder`, None if it cannot be reached."""
+    socket_folder = Path(owner.socket_folder) if owner and owner.socket_folder else folder
+    if not connectable(socket_folder) or not (socket_folder == folder or is_private(socket_folder, folder)):
+        return None
+    found, status = listener(socket_folder), PidFile.read(folder)
+    if found is None or status is None or found.uid != folder.stat().st_uid:
+        return None
+    pid = found.pid if sys.platform == "linux" else status.pid
+    return Server(folder, socket_folder, pid, status.is_ready)
+
+
+def without_lock(folder: Path) -> Server | None:
+    """Return the running server of `folder` that some other program started.
+
+    The PID in `postmaster.pid` proves nothing. A server of this folder listens on its socket, and by the
+    kernel's account the listener has that PID; or its process works in the folder and does not listen yet.
+    """
+    status = PidFile.read(folder)
+    if status is None:
+        return None
+    found = listener(status.socket_folder) if status.socket_folder else None
+    inside = status.socket_folder is not None and _is_same(status.socket_folder, folder)
+    works_here = works_in(status.pid, folder)
+    if status.socket_folder and found and (inside or (works_here and found.pid == status.pid)):
+        pid = found.pid if sys.platform == "linux" else status.pid
+        return Server(folder, status.socket_folder, pid, status.is_ready)
+    return Server(folder, folder, status.pid, is_ready=False) if works_here else None
+
+
+def is_private(socket_folder: Path, folder: Path) -> bool:
+    """Return whether a folder of sockets belongs to the owner of the data folder, and to nobody else."""
+    try:
+        status = socket_folder.lstat()
+        is_folder = stat.S_ISDIR(status.st_mode)
+        return is_folder and not status.st_mode & 0o077 and status.st_uid == folder.stat().st_uid
+    except OSError:
+        return False
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:
+        return False
