@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from hpo.cli import data, machine, replay, results, status, studies, training
+from hpo.cli import data, machine, replay, results, server, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import message
 from hpo.errors import HpoError, InputError
@@ -47,6 +47,7 @@ for command in (
     machine.completion,
     studies.study,
     data.data,
+    server.server,
 ):
     cli.add_command(command)
 

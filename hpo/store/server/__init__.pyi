@@ -4,6 +4,7 @@ from .address import shown as shown
 from .cluster import Cluster as Cluster
 from .embedded import start_server as start_server
 from .embedded import stop_server as stop_server
+from .embedded import unreachable_server as unreachable_server
 from .programs import programs as programs
 from .running import Server as Server
 from .running import find_server as find_server

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.errors import InputError
+from hpo.errors import InputError, StorageError
 
 AS_ACCOUNT = Path(__file__).with_name("as_account.py")
 
@@ -65,10 +65,21 @@ class Account:
         helper = [sys.executable, "-I", "-S", str(AS_ACCOUNT), str(self.uid), str(self.gid), str(folder)]
         return helper + arguments
 
-    def give(self, file: int) -> None:
-        """Make this user the owner of an open file or folder that this process has made."""
-        if self.is_other:
-            os.fchown(file, self.uid, self.gid)
+    def give(self, file: int | Path) -> None:
+        """Make this user the owner of a file or folder that this process has made."""
+        if not self.is_other:
+            return
+        try:
+            if isinstance(file, Path):
+                os.chown(file, self.uid, self.gid, follow_symlinks=False)
+            else:
+                os.fchown(file, self.uid, self.gid)
+        except OSError as error:
+            # In some containers, root may not even do this.
+            raise StorageError(
+                f"root cannot give files to user {self.uid} ({error.strerror}): run hpo as an ordinary user, "
+                f"{OTHERWISE}"
+            ) from error
 
     def check_name(self) -> None:
         """Raise `InputError` if the user has no name, which `initdb` needs."""

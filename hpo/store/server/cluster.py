@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.errors import InputError, StorageError
+from hpo.errors import HpoError, InputError, StorageError
 from hpo.settings import child_environment
 from hpo.store.server.account import Account
 from hpo.store.server.address import PORT, lock_file, socket_file
@@ -107,8 +107,15 @@ class Cluster:
         new = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)  # left by a process that was killed here
         new.mkdir(mode=0o700)
-        if self.account.is_other:
-            os.chown(new, self.account.uid, self.account.gid, follow_symlinks=False)
+        try:
+            self.account.give(new)
+            self._initdb(new, inherited)
+        except HpoError:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        new.rename(self.folder)
+
+    def _initdb(self, new: Path, inherited: tuple[int, ...]) -> None:
         done = subprocess.run(
             self.account.command(new, [self.programs["initdb"], "-D", str(new), *INITDB]),
             env=_environment(),
@@ -120,10 +127,8 @@ class Cluster:
             check=False,
         )
         if done.returncode != 0:
-            shutil.rmtree(new, ignore_errors=True)
             reason = reason_in(done.stdout.decode(errors="replace").splitlines())
             raise StorageError(f"cannot make the data folder {self.folder}: {reason}")
-        new.rename(self.folder)
 
     def start(self, settings: Mapping[str, str], *inherited: int) -> ServerProcess:
         """Start a server with these settings. It keeps the `inherited` files open.

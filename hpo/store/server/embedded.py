@@ -46,6 +46,12 @@ def start_server(folder: Path, limits: Limits = LIMITS) -> URL:
         raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {error}") from error
 
 
+def unreachable_server(folder: Path) -> str | None:
+    """Return why the server that holds the lock of `folder` cannot be reached, None if nobody holds it."""
+    with FolderLock(folder) as lock:
+        return unreachable(folder, lock.owner()) if lock.is_held() else None
+
+
 def stop_server(folder: Path, seconds: float = 60.0) -> bool:
     """Stop the embedded PostgreSQL in `folder`, and return whether it ran.
 
@@ -54,9 +60,9 @@ def stop_server(folder: Path, seconds: float = 60.0) -> bool:
     """
     server = find_server(folder)
     if server is None:
-        with FolderLock(folder) as lock:
-            if lock.is_held():
-                raise StorageError(unreachable(folder, lock.owner()))
+        reason = unreachable_server(folder)
+        if reason is not None:
+            raise StorageError(reason)
         return False
     if server.pid is None:
         raise StorageError(f"the PostgreSQL in {folder} runs in another PID namespace; stop it there")
@@ -155,8 +161,7 @@ def _socket_folder(cluster: Cluster, previous: Owner | None) -> Path:
     if connectable(folder):
         return folder
     short = short_folder()
-    if cluster.account.is_other:
-        os.chown(short, cluster.account.uid, cluster.account.gid, follow_symlinks=False)
+    cluster.account.give(short)
     return short
 
 

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from hpo.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -135,6 +137,11 @@ class FolderLock:
             fcntl.flock(self._file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise InputError(
+                f"HPO_HOME: {self._path.parent} is on a file system without file locks ({error.strerror}): "
+                "set HPO_HOME to a folder on a local disk, or HPO_STORAGE_URL to a PostgreSQL server"
+            ) from error
         return True
 
     def _is_current(self) -> bool:

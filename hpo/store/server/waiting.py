@@ -70,6 +70,8 @@ def unreachable(folder: Path, owner: Owner | None) -> str:
             f"the embedded PostgreSQL in {folder} is run by {owner}, and cannot be reached from here: "
             "run hpo there, or set HPO_STORAGE_URL to a PostgreSQL server that both can reach"
         )
+    if owner is not None and owner.is_at_work():
+        return f"process {owner.pid} is starting the embedded PostgreSQL in {folder}; try again"
     return (
         f"the embedded PostgreSQL in {folder} does not answer, and its processes hold the lock on its files: "
         f"end them, {OTHERWISE}"
