@@ -70,6 +70,15 @@ def signature(name: str, root: Path) -> str | None:
     return None
 
 
+def is_present(name: str, root: Path) -> bool:
+    """Return whether the files of a registered data set are under `root`. They are not read."""
+    if name == "digits":  # a part of scikit-learn, whose import takes a second
+        return True
+    from hpo.data.mnist import mnist_signature
+
+    return mnist_signature(name, root) is not None
+
+
 def fetch(name: str, root: Path) -> None:
     """Download the data set `name` to `root`, from torchvision's mirrors and with its checksums.
 

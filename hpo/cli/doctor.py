@@ -1,6 +1,8 @@
 """Checks of the installation, each with advice on what to fix."""
 
+import os
 import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -9,9 +11,9 @@ from typing import Any
 from sqlalchemy import text
 
 from hpo.artifacts.registry import open_artifacts
-from hpo.data import DataError, open_dataset
-from hpo.data.registry import names
+from hpo.data.registry import is_present, names
 from hpo.errors import HpoError, InputError
+from hpo.launch.devices import slots
 from hpo.settings import Settings
 from hpo.store.connection import open_storage
 from hpo.values.wording import counted
@@ -25,6 +27,9 @@ PACKAGES = (
     "psycopg2-binary",
     "scikit-learn",
 )
+
+LEAST_FREE = 1e9
+"""Bytes on the disk of `HPO_HOME` below which a study may end for lack of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +51,45 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Return the findings of all checks. A failing check is a finding, not an exception."""
-    checks: tuple[Callable[[Settings], Finding], ...] = (_versions, _storage, _artifacts, _data, _devices)
-    return [check(settings) for check in checks]
+def examine(settings: Settings, device: bool = False) -> list[Finding]:
+    """Return the findings of all checks. A failing check is a finding, not an exception.
+
+    No check but that of the devices imports torch, and none reads images.
+    """
+    checks: tuple[Callable[[Settings], Finding], ...] = (
+        _versions,
+        _machine,
+        _storage,
+        _home,
+        _artifacts,
+        _data,
+    )
+    return [check(settings) for check in (*checks, _devices)[: None if device else -1]]
 
 
 def _versions(_settings: Settings) -> Finding:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return Finding("versions", True, f"hpo {version('hpo')}, Python {platform.python_version()}, {packages}")
+
+
+def _machine(_settings: Settings) -> Finding:
+    workers = slots("cpu", None)
+    threads = workers[0].environment["OMP_NUM_THREADS"]
+    cores = f"by default {counted(len(workers), 'worker')} on the CPU, {counted(int(threads), 'thread')} each"
+    return Finding("machine", True, f"{platform.system()} {platform.machine()}, {cores}")
+
+
+def _home(settings: Settings, least_free: float = LEAST_FREE) -> Finding:
+    home = settings.home.expanduser().absolute()
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    says = f"{home}, {free / 1e9:.1f} GB free"
+    advice = "set HPO_HOME to a folder that can be written to"
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("home", False, f"{existing} cannot be written to", advice)
+    if free < least_free:
+        return Finding("home", False, says, "make room, or set HPO_HOME to a folder on another disk")
+    return Finding("home", True, says)
 
 
 def _storage(settings: Settings) -> Finding:
@@ -93,14 +128,8 @@ def _artifacts(settings: Settings) -> Finding:
 
 
 def _data(settings: Settings) -> Finding:
-    """Find the data sets that can be read. `digits` always can, so missing files are no failure."""
-    present = []
-    for name in names():
-        try:
-            open_dataset(name, settings.data_path).load_train()
-        except DataError:
-            continue
-        present.append(name)
+    """Find the data sets whose files are here. `digits` always is, so missing files are no failure."""
+    present = [name for name in names() if is_present(name, settings.data_path)]
     only = f"only {present[0]} is here; " if len(present) == 1 else ""
     advice = "" if len(present) == len(names()) else f"{only}more: `hpo data fetch NAME`"
     return Finding("data", True, f"in {settings.data_path}: {', '.join(present)}", advice)

@@ -9,17 +9,18 @@ from hpo.cli.command import as_json, command
 from hpo.cli.output import json_result, result
 
 
-@command("hpo doctor")
+@command("hpo doctor\nhpo doctor --device")
+@click.option("--device", is_flag=True, help="Check the GPUs and torch, too. This takes some seconds.")
 @as_json
-def doctor(as_json: bool) -> None:
+def doctor(device: bool, as_json: bool) -> None:
     """Check the installation and say how to fix it.
 
-    Storage, artifacts, data, devices, versions. Exit code 1 if anything is wrong.
+    Versions, machine, storage, folders, data. Exit code 1 if anything is wrong.
     """
     from hpo.cli.doctor import examine
     from hpo.settings import Settings
 
-    findings = examine(Settings.from_environment())
+    findings = examine(Settings.from_environment(), device)
     if as_json:
         json_result([finding.to_json() for finding in findings])
     else:

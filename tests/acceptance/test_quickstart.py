@@ -145,15 +145,11 @@ def test_studies_are_listed_and_shown(user: Shell, bundle: Path) -> None:
 
 
 def test_doctor_finds_nothing_wrong(user: Shell, bundle: Path) -> None:
-    findings = json.loads(user.hpo("doctor", "--json").stdout)
-    assert [finding["subject"] for finding in findings] == [
-        "versions",
-        "storage",
-        "artifacts",
-        "data",
-        "devices",
-    ]
-    assert all(finding["good"] for finding in findings)
+    subjects = ["versions", "machine", "storage", "home", "artifacts", "data"]
+    for option, more in ((), []), (("--device",), ["devices"]):
+        findings = json.loads(user.hpo("doctor", "--json", *option).stdout)
+        assert [finding["subject"] for finding in findings] == subjects + more
+        assert all(finding["good"] for finding in findings)
 
 
 def test_dashboard_shows_the_trials_in_a_browser(user: Shell, bundle: Path) -> None:

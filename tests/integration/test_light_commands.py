@@ -42,6 +42,7 @@ COMMANDS = (
     ("study delete small --yes", 0),
     ("data list", 0),
     ("completion bash", 0),
+    ("doctor", 0),
 )
 
 
