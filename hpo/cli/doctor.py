@@ -56,15 +56,10 @@ def examine(settings: Settings, device: bool = False) -> list[Finding]:
 
     No check but that of the devices imports torch, and none reads images.
     """
-    checks: tuple[Callable[[Settings], Finding], ...] = (
-        _versions,
-        _machine,
-        _storage,
-        _home,
-        _artifacts,
-        _data,
-    )
-    return [check(settings) for check in (*checks, _devices)[: None if device else -1]]
+    checks: list[Callable[[Settings], Finding]] = [_versions, _machine, _storage, _home, _artifacts, _data]
+    if device:
+        checks.append(_devices)
+    return [check(settings) for check in checks]
 
 
 def _versions(_settings: Settings) -> Finding:

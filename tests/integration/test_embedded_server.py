@@ -373,6 +373,14 @@ def refusal(folder: Path) -> str:
     return "served"
 
 
+def stop_refusal(folder: Path) -> str:
+    try:
+        stop_server(folder)
+    except HpoError as error:
+        return str(error)
+    return "stopped"
+
+
 def connection_error(folder: Path) -> str:
     try:
         psycopg2.connect(host=str(folder), user="postgres", dbname="postgres").close()
@@ -390,6 +398,9 @@ def test_only_the_owner_and_root_can_connect() -> None:
         try:
             assert as_user(other, refusal, folder).startswith(
                 f"HPO_HOME: cannot use {folder}.lock: Permission"
+            )
+            assert as_user(other, stop_refusal, folder).startswith(
+                f"HPO_HOME: cannot use {folder}.lock: Perm"
             )
             assert "Permission denied" in as_user(other, connection_error, folder)
             folder.chmod(0o755)
@@ -439,6 +450,16 @@ def test_folder_of_a_user_without_a_name_serves(made: Path) -> None:
         subprocess.run(["chown", "-R", str(NAMELESS), str(home)], check=True)
         assert as_user(NAMELESS, add_row, folder, "me") == "served"
         assert stop_server(folder)
+
+
+@needs_root
+def test_folder_that_root_copied_without_its_owner_serves(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "postgres"
+    subprocess.run(["cp", "-r", str(made), str(folder)], check=True)
+    folder.chmod(0o700)
+    assert folder.stat().st_uid == 0
+    assert add_row(folder, "root") == "served"
+    assert stop_server(folder)
 
 
 @needs_root

@@ -136,6 +136,7 @@ class Cluster:
         The caller has made sure that no server of this folder runs. The settings overrule those in
         `postgresql.conf`. `socket_settings` has those of a server that only its owner can reach.
         """
+        self._adopt()
         arguments = [self.programs["postgres"], "-D", str(self.folder)]
         self._write("hpo.conf", CONFIGURATION)
         for name, value in {"config_file": str(self.folder / "hpo.conf"), **settings}.items():
@@ -171,6 +172,15 @@ class Cluster:
             "hba_file": str(self.folder / "hpo_hba.conf"),
             "ident_file": str(self.folder / "hpo_ident.conf"),
         }
+
+    def _adopt(self) -> None:
+        """Give the files to the user who runs the server, if root has copied them without their owner."""
+        if not self.account.is_other or self.folder.stat().st_uid == self.account.uid:
+            return
+        for parent, folders, files in os.walk(self.folder):
+            for name in (*folders, *files):
+                self.account.give(Path(parent, name))
+        self.account.give(self.folder)
 
     def _write(self, name: str, text: str) -> None:
         """Write a file of the data folder. It is a new file, so that no link leads out of the folder."""

@@ -1,6 +1,5 @@
 """Start, find and stop the embedded server of a data folder."""
 
-import errno
 import logging
 import os
 import signal
@@ -10,14 +9,13 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
-from hpo.errors import HpoError, InputError, StorageError, UnavailableError
-from hpo.store.server.account import OTHERWISE
+from hpo.errors import StorageError, UnavailableError
 from hpo.store.server.address import connectable, remove_short_folder, server_url, short_folder
 from hpo.store.server.cluster import Cluster, ServerProcess
 from hpo.store.server.lock import FolderLock, Owner
 from hpo.store.server.mounts import refuse_network
 from hpo.store.server.postmaster import listener
-from hpo.store.server.running import find_server, is_private, lock_holder, without_lock
+from hpo.store.server.running import errors_in_one_line, find_server, is_private, lock_holder, without_lock
 from hpo.store.server.waiting import LIMITS, Limits, Waiting, unreachable
 
 log = logging.getLogger(__name__)
@@ -33,22 +31,13 @@ def start_server(folder: Path, limits: Limits = LIMITS) -> URL:
     end. While it recovers after a crash, this function waits. Raises `StorageError`, and `InputError` where
     the folder cannot be used or the extra `server` is not installed.
     """
-    try:
+    with errors_in_one_line(folder):
         return _start(folder, limits)
-    except HpoError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(
-                f"HPO_HOME: cannot use {error.filename or folder}: {error.strerror}: "
-                f"set HPO_HOME to a folder of your own, {OTHERWISE}"
-            ) from error
-        raise StorageError(f"cannot start the embedded PostgreSQL in {folder}: {error}") from error
 
 
 def unreachable_server(folder: Path) -> str | None:
     """Return why the server that holds the lock of `folder` cannot be reached, None if nobody holds it."""
-    with FolderLock(folder) as lock:
+    with errors_in_one_line(folder), FolderLock(folder) as lock:
         return unreachable(folder, lock.owner()) if lock.is_held() else None
 
 
@@ -66,7 +55,8 @@ def stop_server(folder: Path, seconds: float = 60.0) -> bool:
         return False
     if server.pid is None:
         raise StorageError(f"the PostgreSQL in {folder} runs in another PID namespace; stop it there")
-    os.kill(server.pid, signal.SIGINT)  # PostgreSQL's "fast shutdown"
+    with errors_in_one_line(folder):
+        os.kill(server.pid, signal.SIGINT)  # PostgreSQL's "fast shutdown"
     deadline = time.monotonic() + seconds
     while _is_running(folder):
         if time.monotonic() > deadline:

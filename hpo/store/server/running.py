@@ -1,12 +1,17 @@
 """The running server of a data folder."""
 
+import errno
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from hpo.errors import InputError, StorageError
+from hpo.store.server.account import OTHERWISE
 from hpo.store.server.address import connectable, server_url
 from hpo.store.server.lock import FolderLock, Owner
 from hpo.store.server.postmaster import PidFile, listener, works_in
@@ -33,8 +38,22 @@ class Server:
 
 def find_server(folder: Path) -> Server | None:
     """Return the running server of a data folder, None if there is none or it cannot be reached from here."""
-    with FolderLock(folder) as lock:
+    with errors_in_one_line(folder), FolderLock(folder) as lock:
         return lock_holder(folder, lock.owner()) if lock.is_held() else without_lock(folder)
+
+
+@contextmanager
+def errors_in_one_line(folder: Path) -> Iterator[None]:
+    """Raise what the operating system says about the files of `folder` as `InputError` or `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(
+                f"HPO_HOME: cannot use {error.filename or folder}: {error.strerror}: "
+                f"set HPO_HOME to a folder of your own, {OTHERWISE}"
+            ) from error
+        raise StorageError(f"cannot use the embedded PostgreSQL in {folder}: {error}") from error
 
 
 def lock_holder(folder: Path, owner: Owner | None) -> Server | None:

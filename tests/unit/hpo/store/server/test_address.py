@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from hpo.store.server.address import connectable, remove_short_folder, server_url, short_folder, shown
@@ -26,7 +26,7 @@ FOLDERS = (
 def test_url_leads_back_to_the_folder(folder: str) -> None:
     text = shown(server_url(Path(folder)))
     assert make_url(text) == server_url(Path(folder))
-    _, arguments = PGDialect_psycopg2().create_connect_args(make_url(text))
+    _, arguments = create_engine(text).dialect.create_connect_args(make_url(text))
     assert arguments["host"] == folder
     assert arguments["port"] == "5432"
     assert arguments["user"] == arguments["dbname"] == "postgres"
