@@ -91,10 +91,10 @@ class NullSession:
 class NullFaults:
     """Every error ends the worker."""
 
-    def is_out_of_memory(self, _error: Exception) -> bool:
+    def is_out_of_memory(self, _error: BaseException) -> bool:
         return False
 
-    def is_broken(self, _error: Exception) -> bool:
+    def is_broken(self, _error: BaseException) -> bool:
         return True
 
     def is_taken_by_others(self) -> bool:

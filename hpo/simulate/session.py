@@ -174,10 +174,10 @@ def _state(epochs: int) -> SessionState:
 class EveryFaultEnds:
     """Faults of a replay, which has no device: every error is one of the program."""
 
-    def is_out_of_memory(self, _error: Exception) -> bool:
+    def is_out_of_memory(self, _error: BaseException) -> bool:
         return False
 
-    def is_broken(self, _error: Exception) -> bool:
+    def is_broken(self, _error: BaseException) -> bool:
         return True
 
     def is_taken_by_others(self) -> bool:

@@ -69,6 +69,7 @@ PREPARE pause_trials (integer[], integer[], text[], text, text) AS
 -- Do the same as save_checkpoints, queue the trials and delete their leases.
 -- $1: trial ids, $2: epochs, $3: file names, $4: worker, $5: device.
 -- A trial that was ended by something else, such as the dashboard, stays ended.
+-- A trial that reached its rung alone may have pack mates again.
 WITH written AS (
     INSERT INTO hpo.checkpoint (trial_id, epoch, file)
     SELECT * FROM unnest($1, $2, $3)
@@ -82,7 +83,7 @@ WITH written AS (
     FROM waiting JOIN unnest($1, $2) AS given (trial_id, epoch) USING (trial_id)
     ORDER BY trial_id
 ), recorded AS (
-    UPDATE hpo.trial AS record SET paused = given.epoch, worker = $4, device = $5
+    UPDATE hpo.trial AS record SET paused = given.epoch, worker = $4, device = $5, alone = false
     FROM unnest($1, $2) AS given (trial_id, epoch)
     WHERE record.trial_id = given.trial_id
 ), released AS (

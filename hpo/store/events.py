@@ -18,6 +18,7 @@ Kind = Literal[
     "taken over",
     "paused",
     "released",
+    "handed back",
     "lost",
     "completed",
     "pruned",
@@ -37,6 +38,7 @@ class Event:
     taken over    that continues a lost or released trial; `epoch` of its checkpoint, if there is one
     paused        that set the trial aside; `epoch`
     released      that stopped, and put the trial back into the queue
+    handed back   whose pack failed; `reason`. The trial runs alone next
     lost          whose lease has expired
     completed     that trained the trial; number of trained `epochs`
     pruned        that trained the trial, None for a paused trial at the end of a search; `epochs`

@@ -175,7 +175,8 @@ WHERE trial_id = ANY (:ids)
 def any_lost(connection: Connection, study_id: int, losses: int) -> bool:
     """Return whether a begun trial of the study has no worker, or an expired lease.
 
-    Only trials with fewer than `losses` losses in a row count.
+    Only trials that may join a pack count: with fewer than `losses` losses in a row, and not marked to run
+    alone.
     """
     is_lost: bool = connection.execute(_ANY_LOST, {"study": study_id, "losses": losses}).scalar_one()
     return is_lost
@@ -184,8 +185,8 @@ def any_lost(connection: Connection, study_id: int, losses: int) -> bool:
 _ANY_LOST = text("""
 -- The lease is expired by the same rule as in lock_expired_leases.
 SELECT EXISTS (
-    SELECT FROM hpo.lease JOIN trials USING (trial_id)
-    WHERE trials.study_id = :study AND lease.losses < :losses
+    SELECT FROM hpo.lease JOIN trials USING (trial_id) LEFT JOIN hpo.trial AS record USING (trial_id)
+    WHERE trials.study_id = :study AND lease.losses < :losses AND record.alone IS NOT TRUE
         AND (trials.state = 'WAITING' OR trials.state = 'RUNNING'
             AND (lease.expires = to_timestamp(0) OR now() >=
                 greatest(lease.expires, pg_postmaster_start_time() + make_interval(secs => lease.seconds))))
@@ -213,6 +214,46 @@ UPDATE hpo.lease SET worker = NULL, losses =
     CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
     THEN 0 ELSE losses END
 WHERE trial_id = ANY (:ids)
+""")
+
+
+def hand_back(connection: Connection, trial_ids: Iterable[int], reason: str) -> None:
+    """Put the trials of a pack that failed for this reason back into the queue, each to run alone.
+
+    The caller must hold their leases.
+    """
+    connection.execute(_HAND_BACK, {"ids": list(trial_ids), "reason": reason})
+
+
+_HAND_BACK = text("""
+-- Do the same as for released trials, and mark them.
+WITH queued AS (
+    UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY (:ids) AND state = 'RUNNING'
+    RETURNING trial_id, study_id
+), happened AS (
+    INSERT INTO hpo.event (study_id, trial_id, worker, kind, detail)
+    SELECT study_id, trial_id, lease.worker, 'handed back',
+        jsonb_build_object('reason', CAST(:reason AS text))
+    FROM queued JOIN hpo.lease USING (trial_id)
+    ORDER BY trial_id
+), marked AS (
+    UPDATE hpo.trial SET alone = true WHERE trial_id = ANY (:ids)
+)
+UPDATE hpo.lease SET worker = NULL, losses =
+    CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
+    THEN 0 ELSE losses END
+WHERE trial_id = ANY (:ids)
+""")
+
+
+def forget_waiting(connection: Connection, study_id: int) -> None:
+    """Let the begun trials of a study that no worker has wait like new ones. The study must be locked."""
+    connection.execute(_FORGET_WAITING, {"study": study_id})
+
+
+_FORGET_WAITING = text("""
+DELETE FROM hpo.lease USING trials
+WHERE trials.trial_id = lease.trial_id AND trials.study_id = :study AND trials.state = 'WAITING'
 """)
 
 

@@ -33,6 +33,8 @@ class TrialRecord:
     metrics: metrics of the kept epoch by name. None unless hpo trained the trial to its end.
     weights: name of the file with the trained weights, in the study's artifact folder.
     reason: why the trial failed.
+    alone: whether the trial gets no pack mates, because a pack with it has raised or timed out.
+    retry_of: number of the failed trial that this one repeats.
     """
 
     seed: int
@@ -47,6 +49,8 @@ class TrialRecord:
     metrics: Metrics | None = None
     weights: str | None = None
     reason: str | None = None
+    alone: bool = False
+    retry_of: int | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -86,16 +90,19 @@ def decode_metrics(value: Mapping[str, float | str]) -> Metrics:
 
 
 def insert(connection: Connection, new: Mapping[int, TrialRecord]) -> None:
-    """Add the records of new trials, by trial id: their seeds and the trials they were promoted from."""
-    rows = [(trial_id, record.seed, record.promoted_from) for trial_id, record in new.items()]
+    """Add the records of new trials, by trial id: their seeds, and the trials that they come from."""
+    rows = [
+        (trial_id, record.seed, record.promoted_from, record.retry_of) for trial_id, record in new.items()
+    ]
     for start in range(0, len(rows), BATCH_ROWS):
-        INSERT_RECORDS(connection, *columns(rows[start : start + BATCH_ROWS], 3))
+        INSERT_RECORDS(connection, *columns(rows[start : start + BATCH_ROWS], 4))
 
 
 INSERT_RECORDS = Statement("""
-PREPARE insert_records (integer[], bigint[], integer[]) AS
--- Add records. $1: trial ids, $2: seeds, $3: numbers of the search trials they were promoted from, or null.
-INSERT INTO hpo.trial (trial_id, seed, promoted_from) SELECT * FROM unnest($1, $2, $3)
+PREPARE insert_records (integer[], bigint[], integer[], integer[]) AS
+-- Add records. $1: trial ids, $2: seeds, $3: numbers of the search trials they were promoted from, or null,
+-- $4: numbers of the failed trials they repeat, or null.
+INSERT INTO hpo.trial (trial_id, seed, promoted_from, retry_of) SELECT * FROM unnest($1, $2, $3, $4)
 """)
 
 
@@ -114,6 +121,7 @@ CROSS JOIN LATERAL (VALUES
     ('seed', to_json(seed)::text),
     ('promoted_from', to_json(promoted_from)::text),
     ('forked_from', to_json(forked_from)::text),
+    ('retry_of', to_json(retry_of)::text),
     ('takeovers', to_json(nullif(takeovers, 0))::text),
     ('worker', to_json(worker)::text),
     ('device', to_json(device)::text),

@@ -90,6 +90,19 @@ GROUP BY trials.trial_id
 """)
 
 
+def any_epoch(connection: Connection, study_id: int, inherited: int = 0) -> bool:
+    """Return whether a trial of the study, after the first `inherited`, has a recorded epoch."""
+    exists: bool = connection.execute(_ANY_EPOCH, {"study": study_id, "first": inherited}).scalar_one()
+    return exists
+
+
+_ANY_EPOCH = text("""
+SELECT EXISTS (
+    SELECT FROM trials JOIN hpo.epoch USING (trial_id) WHERE study_id = :study AND number >= :first
+)
+""")
+
+
 def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, Metrics]:
     """Return the metrics of one epoch of each trial, by trial id and name.
 
@@ -174,8 +187,8 @@ def finish(
             outcome.kept_epoch,
             None if outcome.metrics is None else encode_metrics(outcome.metrics),
             outcome.weights,
-            _storable(outcome.reason),
-            _storable(outcome.traceback),
+            storable(outcome.reason),
+            storable(outcome.traceback),
         )
         for trial_id, outcome in outcomes.items()
     )
@@ -187,7 +200,7 @@ def finish(
     records.mirror(connection, ended)
 
 
-def _storable(message: str | None) -> str | None:
+def storable(message: str | None) -> str | None:
     """Return the message of an exception without characters that Postgres refuses."""
     if message is None:
         return None
@@ -219,7 +232,7 @@ WITH given AS (
     ORDER BY trial_id
 ), recorded AS (
     UPDATE hpo.trial AS record
-    SET paused = NULL, worker = coalesce($9, worker), device = coalesce($10, device),
+    SET paused = NULL, alone = false, worker = coalesce($9, worker), device = coalesce($10, device),
         epochs = given.epochs, kept_epoch = given.kept_epoch, metrics = given.metrics,
         weights = given.weights, reason = given.reason, traceback = given.traceback
     FROM given JOIN ended USING (trial_id)

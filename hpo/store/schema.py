@@ -13,6 +13,7 @@ from typing import cast
 from optuna.storages._rdb import models
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Float,
@@ -72,6 +73,8 @@ records = Table(
     Column("weights", Text),
     Column("reason", Text),
     Column("traceback", Text),
+    Column("alone", Boolean, nullable=False, server_default="false"),  # gets no pack mates
+    Column("retry_of", Integer),  # number of the failed trial that this one repeats
 )
 
 leases = Table(
@@ -148,4 +151,5 @@ workers = Table(
     Column("device", Text, nullable=False),
     Column("started", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("expires", DateTime(timezone=True), nullable=False),
+    Column("quiet_since", DateTime(timezone=True)),  # start of its pack or its last epoch
 )

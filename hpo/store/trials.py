@@ -147,7 +147,8 @@ SELECT trials.trial_id, trials.number, trials.state, trial_values.value,
         WHERE trial_params.trial_id = trials.trial_id
     ) AS params,
     record.seed, record.promoted_from, record.forked_from, record.paused, record.takeovers, record.worker,
-    record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason
+    record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason,
+    record.alone, record.retry_of
 FROM trials
 LEFT JOIN trial_values USING (trial_id)
 LEFT JOIN hpo.trial AS record USING (trial_id)
@@ -207,7 +208,8 @@ SELECT trials.trial_id, trials.number, trials.state, NULL AS value,
         WHERE trial_params.trial_id = trials.trial_id
     ) AS params,
     record.seed, record.promoted_from, record.forked_from, record.paused, record.takeovers, record.worker,
-    record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason
+    record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason,
+    record.alone, record.retry_of
 FROM trials
 LEFT JOIN hpo.lease USING (trial_id)
 LEFT JOIN hpo.trial AS record USING (trial_id)

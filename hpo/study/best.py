@@ -12,10 +12,12 @@ from hpo.errors import NotFoundError
 from hpo.store import trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
+from hpo.study.failures import failures
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
 from hpo.values.space import Point, Value
 from hpo.values.stage import Stage
+from hpo.values.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,12 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
                     params=row.point,
                     record=row.record,
                 )
+        whole = trials.read(connection, study.study_id(stages[0])).ours
+    known = failures(whole)
+    if known is not None and all(row.state.is_finished() for row in whole):
+        name = study.spec.full_name if stages[0] == "full" else study.name
+        noun = counted(len(whole), "full training" if stages[0] == "full" else "search trial")
+        raise NotFoundError(f"study {study.name!r}: none of its {noun} completed; {known.describe(name)}")
     raise NotFoundError(
         f"study {study.name!r}: no trial has completed yet; run it first: hpo workers {study.name}"
     )

@@ -1,8 +1,8 @@
 """Stop and resume the stages of a study.
 
 A stopped stage starts no new trials; its running trials finish or pause, and waiting trials keep their state.
-A user or a stop rule of the study file stops a stage. Both leave the same mark: an attribute of the Optuna
-study.
+A user or a stop rule of the study file stops a stage. So does a search that cannot train at all. All leave
+the same mark: an attribute of the Optuna study.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from hpo.search.stopping import stop_reason
-from hpo.store import studies, trials
+from hpo.store import leases, studies, trials
 from hpo.store.connection import Storage
 from hpo.study import pause
+from hpo.study.failures import broken_reason
 from hpo.study.progress import SearchProgress
 from hpo.study.stored import refresh
 from hpo.study.study import Study
@@ -27,7 +28,7 @@ STOPPED = "hpo:stopped"
 class Stopped:
     """Who stopped a stage, and why."""
 
-    by: Literal["rule", "user"]
+    by: Literal["rule", "user", "failures"]
     reason: str
 
 
@@ -98,6 +99,24 @@ def apply_rules(connection: Connection, study: Study, stage: Stage) -> StageStat
     if mark is not None and mark.by == "rule":
         pause.prune_paused(connection, study)  # trials may have paused since the rule stopped the search
     return StageState(mark, mark is None and stage == "search" and progress.is_budget_committed)
+
+
+def stop_broken_search(storage: Storage, study: Study) -> Stopped | None:
+    """Stop the search if trial after trial fails before any has trained an epoch; return the new mark.
+
+    Trials that were handed back begin no more, so that a network that always raises does not use up the
+    budget.
+    """
+    with storage.transaction() as connection:
+        studies.lock(connection, study.search_id)
+        study = refresh(connection, study)
+        reason = broken_reason(connection, study)
+        if reason is None or read_stopped(connection, study, "search") is not None:
+            return None
+        mark = Stopped("failures", reason)
+        _mark(connection, study, "search", mark)
+        leases.forget_waiting(connection, study.search_id)
+        return mark
 
 
 def forget_rule(connection: Connection, study: Study) -> None:

@@ -33,8 +33,8 @@ def with_key(rows: Sequence[TrialRow], key: PackKey, losses: Mapping[int, int]) 
 
 
 def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:
-    """Return whether the trial has lost too many workers to share a pack."""
-    return losses.get(row.trial_id, 0) >= SUSPECT_LOSSES
+    """Return whether the trial runs alone: it has lost too many workers, or was in a pack that failed."""
+    return row.record.alone or losses.get(row.trial_id, 0) >= SUSPECT_LOSSES
 
 
 def begun(rows: Sequence[TrialRow], losses: Mapping[int, int]) -> list[TrialRow]:

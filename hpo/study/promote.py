@@ -12,6 +12,7 @@ from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study import lifecycle
+from hpo.study.failures import failures
 from hpo.study.stored import refresh
 from hpo.study.study import Study, full_seed
 
@@ -67,7 +68,11 @@ def promote(storage: Storage, study: Study) -> Promotion:
         _check_finished(connection, study, rows)
         chosen = best_trials(rows.ours, spec.promotion.top)
         if not chosen:
-            raise ConflictError(f"study {study.name!r}: none of its {len(rows)} search trials completed")
+            known = failures(rows.ours)
+            cause = "" if known is None else f"; {known.describe(study.name)}"
+            raise ConflictError(
+                f"study {study.name!r}: none of its {len(rows)} search trials completed{cause}"
+            )
         present = {
             (row.record.promoted_from, row.record.seed) for row in trials.read(connection, study.full_id).ours
         }

@@ -20,14 +20,14 @@ FOREIGN_SHARE = 0.1
 """If other processes use more than this share of a device's memory, they are to blame when it runs out."""
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` means that a device or the host has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def is_broken(error: Exception) -> bool:
+def is_broken(error: BaseException) -> bool:
     """Return whether `error` is an error of CUDA itself, such as an illegal address.
 
     After such an error every further CUDA call of the process fails.
@@ -61,10 +61,10 @@ class DeviceFaults:
 
     device: str
 
-    def is_out_of_memory(self, error: Exception) -> bool:
+    def is_out_of_memory(self, error: BaseException) -> bool:
         return is_out_of_memory(error)
 
-    def is_broken(self, error: Exception) -> bool:
+    def is_broken(self, error: BaseException) -> bool:
         return is_broken(error)
 
     def is_taken_by_others(self) -> bool:

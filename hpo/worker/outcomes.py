@@ -9,6 +9,7 @@ from hpo.search.pruners.base import Peer, Pruner
 from hpo.search.pruners.none import NoPruner
 from hpo.store import results
 from hpo.store.results import TrialOutcome
+from hpo.study.failures import DIVERGED
 from hpo.values.epoch import OBJECTIVE, EpochResult
 from hpo.worker.pack_trials import PackTrials
 from hpo.worker.report_target import ReportTarget
@@ -79,7 +80,7 @@ class Outcomes:
 
 
 def _diverged(result: EpochResult) -> TrialOutcome:
-    reason = f"its loss was not finite in epoch {result.epoch}"
+    reason = f"{DIVERGED} in epoch {result.epoch}"
     return TrialOutcome(TrialState.FAIL, epochs=result.epoch - 1, reason=reason)
 
 

@@ -15,6 +15,7 @@ from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerContext
 from hpo.worker.report_target import ReportTarget
 from hpo.worker.reporter import Reporter
+from hpo.worker.reporter import describe as describe_error
 from hpo.worker.services import Services
 from hpo.worker.steps import DONE, Done, Step
 from hpo.worker.trial_loop import LoopServices, PackSettings, TrialLoop
@@ -38,7 +39,10 @@ class _Pack:
 
 
 class PackRunner:
-    """Trains packs. A pack that runs out of memory is halved; code that raises fails the pack's trials."""
+    """Trains packs. A pack that runs out of memory is halved.
+
+    If code raises, the trials of the pack come again, each alone. A trial whose code raises alone fails.
+    """
 
     def __init__(self, context: WorkerContext, claims: Claims, services: Services) -> None:
         self._context, self._settings, self._runtime = context, context.settings, context.runtime
@@ -72,8 +76,8 @@ class PackRunner:
     def step(self) -> Step:
         """Take a step of the pack; `Done` once all of its trials have ended or are released.
 
-        Raises `TrainingError` after `max_failures` packs in a row that raised. An error that breaks the
-        process or the device propagates. If anything is raised, the pack has ended.
+        Raises `TrainingError` after `max_failures` packs in a row that raised before any epoch. An error that
+        breaks the process or the device propagates. If anything is raised, the pack has ended.
         """
         pack = self._pack
         assert pack is not None, "a pack has begun"
@@ -92,13 +96,10 @@ class PackRunner:
         try:
             if pack.loop is None:
                 pack.loop = self._loop(pack)
-            step = pack.loop.step()
-            if isinstance(step, Done):
-                self._failures = 0
-            return step
+            return pack.loop.step()
         except HpoError:
             raise  # not the trials' fault: they are free once their leases expire or this process ends
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's network may call sys.exit
             out_of_memory = self._faults.is_out_of_memory(error)
             if self._faults.is_broken(error) or (out_of_memory and pack.loop is None):
                 raise  # this process cannot compute any more; another one takes over
@@ -129,13 +130,13 @@ class PackRunner:
             self._services.files.checkpoints(stage),
             partial(self._claims.claim_more, stage, key),
             self._services.beside,
-            partial(self._log_progress, stage),
+            partial(self._note_epoch, stage),
         )
         settings = PackSettings(stage, self._claims.width(stage, key), self._settings.fills_packs)
         trainer = self._services.trainers.make(stage, key)
         return TrialLoop(trainer, pack.trials, settings, services, self._runtime)
 
-    def _handle_out_of_memory(self, error: Exception, pack: _Pack, loop: TrialLoop) -> None:
+    def _handle_out_of_memory(self, error: BaseException, pack: _Pack, loop: TrialLoop) -> None:
         """Put the trials back into the queue as of their last whole epoch, and halve later packs.
 
         A trial that does not fit alone fails. Raises `TrainingError` instead if other processes fill the
@@ -163,15 +164,23 @@ class PackRunner:
         log.error("%s: %s", stage, reason)
         pack.reporter.fail(error, loop.members, reason)
 
-    def _fail(self, error: Exception, pack: _Pack) -> None:
+    def _fail(self, error: BaseException, pack: _Pack) -> None:
+        """Hand the trials back, each to run alone, or fail a trial that is alone."""
         self._failures += 1
-        log.error("%s: training %s failed", pack.stage, ", ".join(map(str, pack.members)), exc_info=error)
-        pack.reporter.fail(error, pack.members)
+        members = pack.members
+        log.error("%s: training %s failed", pack.stage, ", ".join(map(str, members)), exc_info=error)
+        if len(members) <= 1:
+            pack.reporter.fail(error, members)
+        else:
+            log.warning("%s: each of the %d trials runs alone next", pack.stage, len(members))
+            hand_back = pack.reporter.hand_back if pack.loop is None else pack.loop.hand_back
+            hand_back(describe_error(error))
         if self._failures == self._limits.max_failures:
             raise TrainingError(f"{self._failures} packs in a row failed; the last: {error}") from error
 
-    def _log_progress(self, stage: Stage, results: Sequence[EpochResult]) -> None:
-        """Log the losses of the pack, now and then."""
+    def _note_epoch(self, stage: Stage, results: Sequence[EpochResult]) -> None:
+        """Note that this process can train, and log the losses of the pack, now and then."""
+        self._failures = 0
         if self._clock() < self._next_log:
             return
         self._next_log = self._clock() + self._limits.log_seconds

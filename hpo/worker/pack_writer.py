@@ -4,6 +4,7 @@ Everything here runs on the outbox's thread. A delivery that fails during an out
 beginning, so every write must tolerate a second attempt.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,10 +13,13 @@ from sqlalchemy import Connection
 from hpo.store import checkpoints, costs, leases, results
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.results import TrialOutcome
+from hpo.study import lifecycle
 from hpo.values.epoch import EpochResult
 from hpo.worker.outcomes import Outcomes
 from hpo.worker.pack_trials import PackTrials
 from hpo.worker.report_target import ReportTarget
+
+log = logging.getLogger("hpo.worker")
 
 Seconds = Mapping[int, Mapping[str, float]]
 """Device seconds by trial id and activity."""
@@ -111,6 +115,17 @@ class PackWriter:
             self._finish(connection, dict.fromkeys(held, failure))
         ended = [number for number, lease in failing.items() if lease.trial_id in held]
         self._remove(failing.keys() - ended, ended)
+        if self._target.stage == "search":
+            mark = lifecycle.stop_broken_search(self._storage, self._target.study)
+            if mark is not None:
+                log.error("search: stopped: %s", mark.reason)
+
+    def write_hand_back(self, reason: str) -> None:
+        """Put the open trials back into the queue, each to run alone, because their pack failed."""
+        with self._storage.transaction() as connection:
+            held = leases.hold(connection, self._trials.leases)
+            leases.hand_back(connection, held, results.storable(reason) or "")
+        self._trials.release()
 
     def write_release(self) -> None:
         """Put the open trials back into the queue."""

@@ -22,6 +22,11 @@ ANSWER_SECONDS = 2.0
 a pruned member would train one more epoch. While the storage is away, training does not wait."""
 
 
+def describe(error: BaseException) -> str:
+    """Return the kind of an error and its message."""
+    return f"{type(error).__name__}: {error}"
+
+
 class Reporter:
     """The database side of one pack of leased trials.
 
@@ -106,11 +111,15 @@ class Reporter:
         """End these trials as failed, with the traceback, and release the other open trials."""
         failure = TrialOutcome(
             state=TrialState.FAIL,
-            reason=reason or f"{type(error).__name__}: {error}",
+            reason=reason or describe(error),
             traceback="".join(traceback.format_exception(error)),
         )
         self._outbox.post(partial(self._writer.write_failure, frozenset(numbers), failure))
         self.release()
+
+    def hand_back(self, reason: str) -> None:
+        """Put the open trials of a pack that failed back into the queue, each to run alone."""
+        self._outbox.post(partial(self._writer.write_hand_back, reason))
 
     def release(self) -> None:
         """Put the open trials of the pack back into the queue."""

@@ -65,10 +65,10 @@ class Trainers(Protocol):
 class Faults(Protocol):
     """Tells the errors of a training apart, and describes the memory of its device."""
 
-    def is_out_of_memory(self, error: Exception) -> bool:
+    def is_out_of_memory(self, error: BaseException) -> bool:
         """Return whether the device or the host has no memory left."""
 
-    def is_broken(self, error: Exception) -> bool:
+    def is_broken(self, error: BaseException) -> bool:
         """Return whether the process cannot train any more after this error."""
 
     def is_taken_by_others(self) -> bool:

@@ -44,7 +44,8 @@ class PackSettings:
 class LoopServices:
     """The collaborators of a trial loop, besides the trainer.
 
-    `beside`: the context of a long preparation, in which the loop looks for more trials.
+    `beside`: the context of a long preparation, in which the loop looks for more trials. `on_epoch` gets the
+    results of each epoch.
     """
 
     reporter: Reporter
@@ -52,7 +53,7 @@ class LoopServices:
     checkpoints: Checkpoints
     claim_more: ClaimMore
     beside: Beside
-    log_progress: Callable[[Sequence[EpochResult]], None]
+    on_epoch: Callable[[Sequence[EpochResult]], None]
 
 
 class TrialLoop:
@@ -76,7 +77,7 @@ class TrialLoop:
     ) -> None:
         self._trainer, self._pack, self._beside = trainer, pack, services.beside
         self._reporter, self._outbox = services.reporter, services.outbox
-        self._checkpoints, self._log_progress = services.checkpoints, services.log_progress
+        self._checkpoints, self._on_epoch = services.checkpoints, services.on_epoch
         self._stop, self._clock, self._limits = runtime.stop, runtime.clock, runtime.limits.loop
         self._joining = JoinQueue(services.claim_more, services.reporter, services.outbox, runtime)
         self._joining.add(trials)
@@ -109,6 +110,19 @@ class TrialLoop:
         self._reporter.release()
         self._outbox.wait(self._limits.release_seconds)
 
+    def hand_back(self, reason: str) -> None:
+        """Save the trials as `suspend` does, and put them back into the queue, each to run alone.
+
+        The code of a network that has just raised may raise again while it is saved. Older checkpoints count
+        then.
+        """
+        try:
+            self._save(self._limits.suspend_seconds)
+        except Exception:
+            log.exception("%s: the trials are not saved", self._pack.stage)
+        self._reporter.hand_back(reason)
+        self._outbox.wait(self._limits.release_seconds)
+
     # The steps
 
     def _prepare(self) -> Step:
@@ -130,7 +144,7 @@ class TrialLoop:
 
     def _report_epoch(self, results: Sequence[EpochResult], width: int) -> Step:
         """Report an epoch of `width` members, and fill the places of those that leave."""
-        self._log_progress(results)
+        self._on_epoch(results)
         self._report(results)
         may_fill = self._pack.fills and self._outbox.reachable and not self._stop.is_set()
         if may_fill and 0 < self.width < width:

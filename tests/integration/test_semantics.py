@@ -36,7 +36,7 @@ from support.reporters import patient_runtime, target
 from support.workloads import digits_workload
 
 from hpo.artifacts.folder import FolderStore
-from hpo.errors import InputError, StorageError, UnavailableError
+from hpo.errors import InputError, StorageError, TrainingError, UnavailableError
 from hpo.search.samplers.tpe import TpeSampler
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
@@ -396,15 +396,18 @@ def test_optuna_heartbeat_ends_with_the_first_error(
 def test_training_that_raises_fails_with_its_traceback(
     storage: Storage, worker: WorkerOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In Optuna too; its retry callback hears of lost workers only. A fault of the code would come back, so
-    ours does not try again either."""
+    """In Optuna too; its retry callback hears of lost workers only. Ours tries once more, without pack mates,
+    because one of them may be at fault."""
 
     def break_down(*_arguments: object) -> NoReturn:
         raise ValueError("a shape is wrong")
 
     monkeypatch.setattr(Pack, "gradients", break_down)
     serving = worker()
-    serving.run()
+    with pytest.raises(TrainingError, match="3 packs in a row failed"):
+        serving.run()
+    assert states(storage, serving.study) == ["FAIL", "FAIL", "WAITING"]
+    worker().run()  # as the launcher starts it again
     for row in rows(storage, serving.study):
         assert row.state == TrialState.FAIL
         assert row.record.reason == "ValueError: a shape is wrong"

@@ -1,0 +1,95 @@
+"""The failed trials of a study, and a search that cannot train at all."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+
+from hpo.store import results, trials
+from hpo.store.trials import TrialRow
+from hpo.study.study import Study
+from hpo.values.wording import counted
+
+DIVERGED = "its loss was not finite"
+"""The beginning of the reason of a trial that diverged. Another try of the same trial would diverge again."""
+
+MAX_FAILED_STARTS = 5
+"""A search stops after this many failures of one kind, if no trial has trained an epoch. The first points may
+be bad ones, so it is more than one or two."""
+
+REASON_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The failed trials of a stage that no other trial repeats, but for those that diverged.
+
+    `trial` is the number of the first of them, and `reason` why it failed, in one line.
+    """
+
+    count: int
+    trial: int
+    reason: str
+
+    def describe(self, retried_name: str) -> str:
+        """Return what failed, and the command that queues it anew with the name that it takes."""
+        return (
+            f"{counted(self.count, 'trial')} failed, trial {self.trial} with {self.reason}; "
+            f"once the cause is mended: hpo study retry {retried_name}"
+        )
+
+
+def failed(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """Return the failed trials of a stage that no other trial repeats. `rows` are all trials of the stage."""
+    rows = list(rows)
+    repeated = {row.record.retry_of for row in rows}
+    return [row for row in rows if row.state == TrialState.FAIL and row.number not in repeated]
+
+
+def has_diverged(row: TrialRow) -> bool:
+    """Return whether a failed trial failed for its loss."""
+    return row.record.reason is not None and row.record.reason.startswith(DIVERGED)
+
+
+def failures(rows: Iterable[TrialRow]) -> Failures | None:
+    """Return the failures of a stage, None if there are none. `rows` are all trials of the stage."""
+    worth_a_retry = [row for row in failed(rows) if not has_diverged(row)]
+    if not worth_a_retry:
+        return None
+    first = worth_a_retry[0]
+    return Failures(len(worth_a_retry), first.number, one_line(first.record.reason))
+
+
+def one_line(reason: str | None) -> str:
+    """Return a reason in one line, without its end if it is long."""
+    return shorten(reason or "an unknown reason", REASON_LENGTH, placeholder=" ...")
+
+
+def broken_reason(connection: Connection, study: Study) -> str | None:
+    """Return why the search cannot train at all, None if it can or might.
+
+    It cannot if several trials have failed for one kind of reason, and none has trained an epoch.
+    """
+    if results.any_epoch(connection, study.search_id, study.inherited):
+        return None
+    rows = trials.read(connection, study.search_id).ours[study.inherited :]
+    causes = [row for row in failed(rows) if not has_diverged(row)]
+    kinds = {_kind(row) for row in causes}
+    if len(causes) < MAX_FAILED_STARTS or len(kinds) > 1:
+        return None
+    return _describe_causes(causes)
+
+
+def _kind(row: TrialRow) -> str:
+    """Return the kind of a failure: the error's type, or the words before the figures."""
+    return (row.record.reason or "").partition(":")[0]
+
+
+def _describe_causes(causes: Sequence[TrialRow]) -> str:
+    first = causes[0]
+    return (
+        f"{counted(len(causes), 'trial')} failed and none has trained an epoch; "
+        f"trial {first.number}: {one_line(first.record.reason)}"
+    )
