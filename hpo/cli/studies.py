@@ -24,7 +24,7 @@ study_file = click.argument("file", type=click.Path(path_type=Path), metavar="FI
 
 @click.group(cls=ExampleGroup, example="hpo study create studies/lenet.toml\nhpo study list")
 def study() -> None:
-    """Create, fork, list, show, stop, resume and delete studies."""
+    """Create, fork, list, show, stop, resume, retry and delete studies."""
 
 
 @study.command(example="hpo study create studies/lenet.toml")
@@ -172,6 +172,46 @@ def resume(name: str) -> None:
             f"{outcome.next_stop}"
         )
     message(f"next: hpo workers {study.name}")
+
+
+@study.command(example="hpo study retry lenet\nhpo study retry lenet 3 7\nhpo study retry lenet-full 0")
+@study_name
+@click.argument("trials", metavar="[TRIAL]...", type=click.IntRange(min=0), nargs=-1)
+def retry(name: str, trials: tuple[int, ...]) -> None:
+    """Queue failed trials anew, once the cause is mended.
+
+    Each failed trial, or each TRIAL, gets a successor with its parameters and its seed, which costs no
+    budget. Trials whose loss was not finite are left out unless they are named. TRIAL is the number of a
+    search trial, or with NAME-full that of a full training.
+
+    While no trial has trained an epoch, the study also takes over new code of your own network.
+    """
+    from hpo import models
+    from hpo.run.environment import open_study
+    from hpo.spec.identity import Identity
+    from hpo.spec.study_spec import FULL_SUFFIX
+    from hpo.study.retry import retry as retry_trials
+    from hpo.values.stage import STAGES
+
+    _, storage, study = open_study(name)
+    stages = ("full",) if name.endswith(FULL_SUFFIX) else ("search",) if trials else STAGES
+    # The code of a network of hpo's own is not part of a study.
+    code = None if study.identity.network is None else models.code_hash(study.spec.model.name)
+    outcome = retry_trials(storage, study, trials, stages, Identity(network=code))
+    if outcome.adopted:
+        message(f"study {study.name}: takes the new code of {study.spec.model.name}")
+    for stage, queued in outcome.queued.items():
+        if queued:
+            pairs = ", ".join(f"{old} as {new}" for old, new in queued.items())
+            message(f"{stage}: {counted(len(queued), 'failed trial')} queued anew: {pairs}")
+    if outcome.diverged:
+        left_out = counted(outcome.diverged, "trial")
+        message(f"left out: {left_out} whose loss was not finite; name them to retry them")
+    if not any(outcome.queued.values()):
+        message(f"study {study.name}: no failed trial to queue anew")
+    if outcome.stopped is not None:
+        message(f"its search is stopped ({outcome.stopped.reason}), to go on: hpo study resume {study.name}")
+    message(f"next: hpo run FILE, or hpo workers {study.name}")
 
 
 @study.command(example="hpo study delete lenet --yes")

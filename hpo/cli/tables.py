@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from hpo.cli.layout import Screen, Table
 from hpo.data import Labelled
 from hpo.data.statistics import Statistics
+from hpo.spec.study_spec import FULL_SUFFIX
 from hpo.store import trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
@@ -46,6 +47,7 @@ def _seconds_of(activity: str) -> Callable[[StageStatus], str]:
 
 STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "budget": lambda stage: str(stage.budget),
+    "retried": lambda stage: str(stage.retried),
     "paused": lambda stage: str(stage.paused),
     "distinct cells": lambda stage: str(stage.distinct_cells),
     "best trial": lambda stage: "-" if stage.best is None else str(stage.best.trial),
@@ -101,7 +103,15 @@ def status_table(status: Status) -> str:
     figures = [(label, *map(cell, stages)) for label, cell in STATUS_ROWS.items()]
     workers = ", ".join(f"{worker.name} ({counted(worker.running, 'trial')})" for worker in status.workers)
     table = _show(Table(f"Study {status.study}", ("", *STAGES), [*states, *figures]))
-    return f"{table}\n\nWorkers: {workers or 'none'}"
+    return "\n".join([table, "", f"Workers: {workers or 'none'}", *_failures(status)])
+
+
+def _failures(status: Status) -> Iterator[str]:
+    """Yield a line for each stage with failed trials."""
+    for stage, figures in zip(STAGES, (status.search, status.full), strict=True):
+        if figures.failures is not None:
+            name = status.study if stage == "search" else f"{status.study}{FULL_SUFFIX}"
+            yield f"{stage}: {figures.failures.describe(name)}"
 
 
 def study_table(studies: Iterable[Status]) -> str:

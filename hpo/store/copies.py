@@ -57,7 +57,7 @@ def copy_ended(
 
 
 _SET_ORIGINS = text("""
-UPDATE hpo.trial AS record SET forked_from = origin.number
+UPDATE hpo.trial AS record SET retry_of = NULL, forked_from = origin.number
 FROM unnest(CAST(:ids AS integer[]), CAST(:numbers AS integer[])) AS origin (trial_id, number)
 WHERE record.trial_id = origin.trial_id
 """)

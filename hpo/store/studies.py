@@ -4,7 +4,7 @@ Every function is one step of the caller's transaction. None commits.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,6 +86,19 @@ READ_STUDY_ATTRIBUTE = Statement("""
 PREPARE read_study_attribute (integer, varchar) AS
 -- Read the attribute $2 of study $1.
 SELECT value_json FROM study_user_attributes WHERE study_id = $1 AND key = $2
+""")
+
+
+def read_selected(connection: Connection, study_id: int, keys: Sequence[str]) -> dict[str, Any]:
+    """Return those of a study's attributes that have these keys."""
+    rows = READ_SELECTED_ATTRIBUTES(connection, study_id, list(keys))
+    return {key: json.loads(value) for key, value in rows}
+
+
+READ_SELECTED_ATTRIBUTES = Statement("""
+PREPARE read_selected_attributes (integer, varchar[]) AS
+-- Read the attributes of study $1 with the keys $2.
+SELECT key, value_json FROM study_user_attributes WHERE study_id = $1 AND key = ANY ($2)
 """)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hpo.errors import ConflictError
 from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
-from hpo.store import studies, trials
+from hpo.store import results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.study import lifecycle
@@ -54,7 +54,7 @@ def update(
     If the stop rules change, a search that the old rules stopped resumes until the new rules are evaluated.
     """
     _check_compatible(stored.spec, spec, source)
-    stored.check(identity, source)
+    _check_identity(connection, stored, identity, source)
     if stored.spec == spec:
         return Creation(stored, "unchanged")
     study = replace(stored, spec=spec)
@@ -104,7 +104,7 @@ def queue_plan(connection: Connection, study: Study) -> int:
     """Queue the points of the plan that have no trial yet; return their number."""
     spec = study.spec
     present = trials.count(connection, study.search_id)
-    points = _plan(connection, study)[present - study.inherited :]
+    points = _plan(connection, study)[present - study.inherited - study.retried :]
     planned = [(point, TrialRecord(search_seed(spec, present + i))) for i, point in enumerate(points)]
     trials.enqueue(connection, study.search_id, spec.space, planned)
     return len(planned)
@@ -120,6 +120,20 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
     taken = {cell(row.point) for row in rows if row.number < inherited}
     count, seed = study.planned - inherited, Purpose.FORK_PLAN.derive(spec.seed, inherited)
     return sampler.initial(spec.space, count, seed, taken)
+
+
+def _check_identity(connection: Connection, stored: Study, present: Identity, source: str) -> None:
+    """Raise `ConflictError` if `present` is not the study's identity, with the way out."""
+    difference = stored.identity.difference(present)
+    if difference is not None and difference.key == "model.name":
+        ids = (stored.search_id, stored.full_id)
+        if not any(results.any_epoch(connection, study_id) for study_id in ids):
+            raise ConflictError(
+                f"{source}: model.name = {json.dumps(stored.spec.model.name)}: "
+                f"{difference.describe(stored.name)}; no trial has trained an epoch yet, so the study can "
+                f"take the new code: hpo study retry {stored.name}"
+            )
+    stored.check(present, source)
 
 
 def _check_compatible(stored: StudySpec, spec: StudySpec, source: str) -> None:

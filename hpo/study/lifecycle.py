@@ -123,7 +123,12 @@ def forget_rule(connection: Connection, study: Study) -> None:
     """Resume a search that a rule has stopped. The search must be locked."""
     mark = read_stopped(connection, study, "search")
     if mark is not None and mark.by == "rule":
-        studies.unset_attribute(connection, study.search_id, STOPPED)
+        unmark(connection, study, "search")
+
+
+def unmark(connection: Connection, study: Study, stage: Stage) -> None:
+    """Resume a stage, which must be locked, as part of the caller's transaction."""
+    studies.unset_attribute(connection, study.study_id(stage), STOPPED)
 
 
 def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> LifecycleChange:
@@ -151,7 +156,7 @@ def resume(storage: Storage, study: Study) -> LifecycleChange:
         for stage in STAGES:
             studies.lock(connection, study.study_id(stage))
             if read_stopped(connection, study, stage) is not None:
-                studies.unset_attribute(connection, study.study_id(stage), STOPPED)
+                unmark(connection, study, stage)
                 changed.append(stage)
         study = refresh(connection, study)
         next_stop = stop_reason(study.spec.stop, SearchProgress(connection, study))

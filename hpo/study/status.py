@@ -11,6 +11,7 @@ from hpo.store import costs, leases, trials, workers
 from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
+from hpo.study.failures import Failures, failures
 from hpo.study.lifecycle import Stopped
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
@@ -35,13 +36,16 @@ class Best:
 class StageStatus:
     """The figures of a stage.
 
-    `budget` is the number of trials there will be. `states` counts trials by each of Optuna's five states.
+    `budget` is the number of trials there will be, of which `retried` repeat a failed one. `states` counts
+    trials by each of Optuna's five states.
     `paused` counts the waiting trials that are paused at a rung. `device_seconds` is the time spent by
     workers; `activities` splits it by activity, and `trial_seconds` by trial number and activity. `stopped`
-    says why the stage is stopped.
+    says why the stage is stopped. `failures` are the failed trials that no trial repeats, without those that
+    diverged.
     """
 
     budget: int
+    retried: int
     states: dict[str, int]
     paused: int
     distinct_cells: int
@@ -50,6 +54,7 @@ class StageStatus:
     activities: dict[str, float]
     trial_seconds: dict[int, dict[str, float]]
     stopped: Stopped | None
+    failures: Failures | None = None
 
     @property
     def finished(self) -> int:
@@ -92,7 +97,7 @@ def status(storage: Storage, study: Study) -> Status:
         for stage in STAGES:
             leases.reap(connection, study.study_id(stage))
         workers.dismiss(connection)
-        search = _stage(connection, study, "search", study.trials)
+        search = _stage(connection, study, "search", study.budget)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
         holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
         return Status(study.name, study.fingerprint, search, full, holders)
@@ -102,8 +107,10 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
     rows = trials.read(connection, study.study_id(stage))
     counts = Counter(rows.states)
     activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
+    retried = sum(row.record.retry_of is not None for row in rows.ours)
     return StageStatus(
-        budget=budget,
+        budget=budget + retried,
+        retried=retried,
         states={state.name: counts[state] for state in TrialState},
         paused=sum(row.is_paused for row in rows.ours),
         distinct_cells=len({cell(row.point) for row in rows.ours}),
@@ -112,6 +119,7 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
         activities=activities,
         trial_seconds=costs.trial_seconds(connection, study.study_id(stage)),
         stopped=lifecycle.read_stopped(connection, study, stage),
+        failures=failures(rows.ours),
     )
 
 

@@ -17,7 +17,7 @@ from hpo.study.study import Study
 from hpo.values.stage import Stage
 
 SPEC, FINGERPRINT, STAGE, KEY = "hpo:spec", "hpo:fingerprint", "hpo:stage", "hpo:key"
-INHERITED = "hpo:inherited"
+INHERITED, RETRIED = "hpo:inherited", "hpo:retried"
 IDENTITY = (DATA, NETWORK)
 
 
@@ -59,13 +59,17 @@ def find(connection: Connection, name: str) -> Study | None:
         key=attributes[KEY],
         fingerprint=attributes[FINGERPRINT],
         inherited=attributes.get(INHERITED, 0),
+        retried=attributes.get(RETRIED, 0),
         identity=Identity.from_attributes(attributes),
     )
 
 
 def refresh(connection: Connection, study: Study) -> Study:
-    """Return the study with its stored spec, which may have been extended since a worker loaded it."""
-    stored = studies.read_attribute(connection, study.search_id, SPEC)
+    """Return the study as it is stored now: its spec may have been extended, and its trials retried."""
+    attributes = studies.read_selected(connection, study.search_id, (SPEC, RETRIED))
+    stored, retried = attributes.get(SPEC), attributes.get(RETRIED, 0)
+    if retried != study.retried:
+        study = replace(study, retried=retried)
     if stored is None or stored == study.spec.to_stored():
         return study
     return replace(study, spec=StudySpec.from_stored(stored, source=f"stored study {study.name!r}"))

@@ -16,7 +16,8 @@ class Study:
 
     `key` is unique: a later study with the same name has another key. The first `inherited` search trials
     come from the study that this study was forked from. `identity` and `fingerprint` are those stored at
-    creation: a later version may compute another fingerprint for the same spec.
+    creation: a later version may compute another fingerprint for the same spec. `retried` counts the search
+    trials that repeat a failed one.
     """
 
     spec: StudySpec
@@ -26,6 +27,7 @@ class Study:
     fingerprint: str
     inherited: int = 0
     identity: Identity = UNKNOWN
+    retried: int = 0
 
     @property
     def name(self) -> str:
@@ -34,7 +36,12 @@ class Study:
 
     @property
     def trials(self) -> int:
-        """Return the number of search trials there will be: inherited and new ones, limited by the space."""
+        """Return the number of search trials there will be, with those that repeat a failed one."""
+        return self.budget + self.retried
+
+    @property
+    def budget(self) -> int:
+        """Return the number of search trials without repetitions: inherited and new, limited by the space."""
         count, cells = self.inherited + self.spec.search.trials, self.spec.space.cells
         return count if cells is None else min(count, cells)
 
@@ -43,8 +50,8 @@ class Study:
         """Return the number of search trials that the sampler does not suggest: inherited and initial
         ones."""
         if self.spec.sampler.plans_all:
-            return self.trials
-        return min(self.trials, max(self.inherited, self.spec.sampler.startup))
+            return self.budget
+        return min(self.budget, max(self.inherited, self.spec.sampler.startup))
 
     def check(self, present: Identity, place: str) -> None:
         """Raise `ConflictError` if `present` is another identity than the stored one.

@@ -43,8 +43,9 @@ def suggest(
 def _history(space: SearchSpace, rows: StudyTrials, curves: Mapping[int, TrialCurve]) -> list[Observation]:
     """Return the observations at points of the space, by trial number. Results of other programs count."""
     observations = {}
+    repeated = {row.record.retry_of for row in rows.ours}
     for row in rows.ours:
-        if row.point in space:
+        if row.point in space and row.number not in repeated:
             state = TrialState.PRUNED if row.is_paused else row.state
             observations[row.number] = _observation(row.point, state, row.value, curves[row.trial_id])
     for trial in rows.foreign:

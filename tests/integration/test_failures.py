@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -280,9 +281,7 @@ def test_failures_after_an_epoch_do_not_stop_the_search(
     assert LIMITS.max_failures == 3
     worker = works(search={"trials": 9, "epochs": 1})
     steps.each = raises_for(storage, *range(1, 9))
-    for _ in range(5):
-        try:
-            worker.run()
-        except TrainingError:
-            worker = works(search={"trials": 9, "epochs": 1})
+    while "WAITING" in states(storage, worker.study):
+        with suppress(TrainingError):
+            works(search={"trials": 9, "epochs": 1}).run()
     assert states(storage, worker.study) == ["COMPLETE"] + ["FAIL"] * 8

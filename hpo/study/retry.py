@@ -1,0 +1,138 @@
+"""Retry failed trials: a new trial with the same parameters and the same seed takes the place of each.
+
+A failed trial is final in Optuna, and stays as it is. Its successor has a new number and costs no budget.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+
+from hpo.errors import ConflictError, InputError, NotFoundError
+from hpo.spec.identity import SHORT, UNKNOWN, Identity
+from hpo.store import results, studies, trials
+from hpo.store.connection import Storage
+from hpo.store.records import TrialRecord
+from hpo.store.trials import StudyTrials, TrialRow
+from hpo.study import lifecycle
+from hpo.study.failures import failed, has_diverged
+from hpo.study.lifecycle import Stopped
+from hpo.study.stored import RETRIED, refresh
+from hpo.study.study import Study
+from hpo.values.stage import STAGES, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The outcome of `retry`.
+
+    `queued` maps failed trials to their successors, by stage and number. `diverged` counts the failed trials
+    that are left out because another try would diverge again. `adopted` says whether the study has taken over
+    other code of its network. `stopped` says why the search is still stopped.
+    """
+
+    queued: Mapping[Stage, Mapping[int, int]]
+    diverged: int
+    adopted: bool
+    stopped: Stopped | None
+
+
+def retry(
+    storage: Storage,
+    study: Study,
+    numbers: Collection[int] = (),
+    stages: Sequence[Stage] = STAGES,
+    present: Identity = UNKNOWN,
+) -> Retry:
+    """Queue failed trials anew: those with these numbers, or all but diverged ones.
+
+    Idempotent, also when several processes call it at once: a trial has at most one successor. A search that
+    stopped because its trials fail goes on. `present` has the hash of the network's code: the study adopts
+    other code while none of its trials has trained an epoch. Raises `NotFoundError` for a number that the
+    stage does not have, `InputError` for a trial that has not failed, and `ConflictError` for other code
+    after an epoch.
+    """
+    with storage.transaction() as connection:
+        for stage in STAGES:
+            studies.lock(connection, study.study_id(stage))
+        study = refresh(connection, study)
+        adopted = _adopt_network(connection, study, present)
+        queued: dict[Stage, Mapping[int, int]] = {}
+        diverged = 0
+        for stage in stages:
+            rows = trials.read(connection, study.study_id(stage))
+            chosen = _chosen(study, stage, rows, numbers)
+            if not numbers:
+                diverged += sum(map(has_diverged, chosen))
+                chosen = [row for row in chosen if not has_diverged(row)]
+            queued[stage] = _enqueue(connection, study, stage, chosen)
+        mark = lifecycle.read_stopped(connection, study, "search")
+        if mark is not None and mark.by == "failures" and any(queued.values()):
+            lifecycle.unmark(connection, study, "search")
+            mark = None
+        return Retry(queued, diverged, adopted, mark)
+
+
+def _chosen(study: Study, stage: Stage, rows: StudyTrials, numbers: Collection[int]) -> list[TrialRow]:
+    """Return the failed trials without a successor: those with these numbers, or all."""
+    waiting = failed(rows.ours)
+    if not numbers:
+        return waiting
+    name = study.spec.full_name if stage == "full" else study.name
+    known = {row.number: row for row in rows.ours}
+    foreign = {trial.number for trial in rows.foreign}
+    for number in sorted(set(numbers)):
+        if number in foreign:
+            raise InputError(f"trial {number} of {name!r}: another program added it; only hpo's are retried")
+        if number not in known:
+            raise NotFoundError(f"no trial {number} in {name!r}; it has {len(rows)}, from 0 on")
+        if (state := known[number].state) != TrialState.FAIL:
+            raise InputError(f"trial {number} of {name!r} is {state.name}: only a failed trial is retried")
+    return [row for row in waiting if row.number in numbers]
+
+
+def _enqueue(
+    connection: Connection, study: Study, stage: Stage, chosen: Sequence[TrialRow]
+) -> Mapping[int, int]:
+    new = [
+        (
+            row.point,
+            TrialRecord(row.record.seed, promoted_from=row.record.promoted_from, retry_of=row.number),
+        )
+        for row in chosen
+    ]
+    rows = trials.enqueue(connection, study.study_id(stage), study.spec.space, new)
+    if stage == "search" and rows:
+        count = study.retried + len(rows)
+        studies.set_attributes(connection, study.search_id, {RETRIED: count})
+    if rows:
+        trials.allow_mates(connection, study.study_id(stage))
+    return {row.number: successor.number for row, successor in zip(chosen, rows, strict=True)}
+
+
+def _adopt_network(connection: Connection, study: Study, present: Identity) -> bool:
+    """Store the hash of other code of the network. Return whether it is other code."""
+    known, new = study.identity.network, present.network
+    if None in (known, new) or known == new:
+        return False
+    changed = (
+        f"study {study.name!r}: the code of its network is {str(new)[:SHORT]}, "
+        f"and its trials began with {str(known)[:SHORT]}"
+    )
+    for stage in STAGES:
+        if results.any_epoch(connection, study.study_id(stage)):
+            raise ConflictError(
+                f"{changed}; trials that have trained an epoch would not be comparable: restore the code, or "
+                "give the study file another name and keep the finished trials: "
+                f"hpo study fork {study.name} FILE"
+            )
+        if trials.count(connection, study.study_id(stage), (TrialState.RUNNING,)):
+            raise ConflictError(
+                f"{changed}; workers still train with that: stop them, and try again "
+                f"(hpo status {study.name})"
+            )
+    adopted = replace(study.identity, network=new)
+    for stage in STAGES:
+        studies.set_attributes(connection, study.study_id(stage), adopted.to_attributes())
+    return True
