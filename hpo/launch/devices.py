@@ -1,18 +1,24 @@
 """Choose the devices that workers run on."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 
 from hpo.errors import HpoError, InputError
+from hpo.launch.cores import usable_cores
 from hpo.launch.slot import Slot
-from hpo.settings import visible_devices
+from hpo.settings import child_environment, visible_devices
 
 MAX_CPU_WORKERS = 8
 
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 """Device files of the GPU drivers that torch can use: NVIDIA, Jetson, AMD, WSL."""
+
+MIG = "MIG-"
+"""How the UUID of a part of a partitioned GPU begins."""
 
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
@@ -22,7 +28,8 @@ def slots(gpus: str, per_device: int | None) -> list[Slot]:
 
     `all` means the CPU on a machine without a GPU. Ordinals count the devices that CUDA_VISIBLE_DEVICES
     leaves to this process. The default of `per_device` is one worker per GPU, or one per core up to
-    `MAX_CPU_WORKERS`. Workers on the CPU share its cores. Raises `InputError` for a GPU that does not exist.
+    `MAX_CPU_WORKERS`. Workers on the CPU share the cores that this process may use. Raises `InputError` for a
+    GPU that does not exist.
     """
     devices = _visible_gpus(gpus)
     if not devices:
@@ -36,7 +43,7 @@ def slots(gpus: str, per_device: int | None) -> list[Slot]:
 
 
 def _cpu_slots(workers: int | None) -> list[Slot]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     count = workers or min(cores, MAX_CPU_WORKERS)
     environment = {
         "OMP_NUM_THREADS": str(max(1, cores // count)),
@@ -52,9 +59,7 @@ def _visible_gpus(gpus: str) -> list[str]:
     """Return the values for CUDA_VISIBLE_DEVICES, one per GPU. Empty: the CPU."""
     if gpus == "cpu":
         return []
-    count, visible = _gpu_count(), visible_devices()
-    # torch counts the visible devices that work. CUDA ignores devices after one that does not, such as -1.
-    present = [str(ordinal) for ordinal in range(count)] if visible is None else visible[:count]
+    present = _present_gpus(visible_devices())
     if gpus == "all":
         return present
     try:
@@ -69,11 +74,42 @@ def _visible_gpus(gpus: str) -> list[str]:
     return [present[ordinal] for ordinal in ordinals]
 
 
-def _gpu_count() -> int:
-    if not any(Path(driver).exists() for driver in DRIVERS):
+def _present_gpus(visible: Sequence[str] | None) -> list[str]:
+    """Return the GPUs that work. `visible`: the devices in CUDA_VISIBLE_DEVICES, None if it is unset."""
+    if visible is None:
+        return [str(ordinal) for ordinal in range(_gpu_count())]
+    if len(set(visible)) < len(visible) and _has_driver():
+        names = ",".join(visible)
+        raise InputError(
+            f"CUDA_VISIBLE_DEVICES = {names!r}: names a device twice, so CUDA shows none of them"
+        )
+    if visible and visible[0].startswith(MIG):
+        # CUDA shows a process one part of a partitioned GPU at most, so each is asked for by itself.
+        parts = list(takewhile(lambda name: name.startswith(MIG), visible))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            counts = pool.map(_gpu_count, parts)
+            return [part for part, count in zip(parts, counts, strict=True) if count]
+    # torch counts the visible devices that work. CUDA ignores devices after one that does not, such as -1.
+    return list(visible[: _gpu_count()])
+
+
+def _has_driver() -> bool:
+    return any(Path(driver).exists() for driver in DRIVERS)
+
+
+def _gpu_count(visible: str | None = None) -> int:
+    """Return the number of GPUs that torch sees. `visible`: another value for CUDA_VISIBLE_DEVICES."""
+    if not _has_driver():
         return 0
     # In a process of its own: torch would take half a gigabyte of the launcher, for as long as it runs.
-    done = subprocess.run([sys.executable, "-c", COUNT_GPUS], text=True, capture_output=True, check=False)
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_GPUS],
+        text=True,
+        capture_output=True,
+        check=False,
+        env=child_environment(**environment),
+    )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
         raise HpoError(f"cannot count the GPUs: the child process failed: {reason}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpo.errors import InputError, TrainingError
+from hpo.launch.cores import cpu_quota, usable_cores
 from hpo.run.lifeline import follow_launcher
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def run_worker(options: WorkerOptions) -> None:
     if options.standby:
         signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
     lines = follow_launcher() if options.lifeline else None
+    if not options.lifeline and cpu_quota() is not None:
+        # torch would start a thread for each core of the host, and the quota would stop them all.
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     gc.disable()  # collections during the imports would take a tenth of the start
     import socket
 

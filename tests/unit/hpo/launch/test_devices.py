@@ -1,6 +1,5 @@
 """Slots for --gpus and --per-device."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,8 +23,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """
 
     def become(gpus: int = 0, visible: str | None = None, cores: int = 4) -> None:
-        monkeypatch.setattr(devices, "_gpu_count", lambda: gpus)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)), raising=False)
+        monkeypatch.setattr(devices, "_gpu_count", lambda _visible=None: gpus)
+        monkeypatch.setattr(devices, "usable_cores", lambda: cores)
         if visible is None:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
@@ -101,6 +100,7 @@ def test_outer_cuda_visible_devices_is_honoured(
         (0, None, "all"),
         (0, "", "all"),
         (0, "-1", "all"),
+        (0, "NoDevFiles", "all"),
         (0, "0", "all"),
         (2, None, "cpu"),
         (2, "0,1", "cpu"),
@@ -159,15 +159,38 @@ def test_gpu_is_refused_on_a_machine_without_one(machine: Machine, visible: str 
         slots("0", None)
 
 
-def test_cores_are_counted_where_affinity_is_unknown(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("MIG-a,MIG-b", ["MIG-a", "MIG-b"]),
+        ("MIG-a, MIG-b ,MIG-c", ["MIG-a", "MIG-b", "MIG-c"]),
+        ("MIG-bad,MIG-b", ["MIG-b"]),
+        ("MIG-a,-1,MIG-b", ["MIG-a"]),
+        ("MIG-GPU-8e1d/1/0,MIG-GPU-8e1d/2/0", ["MIG-GPU-8e1d/1/0", "MIG-GPU-8e1d/2/0"]),
+    ],
+)
+def test_each_part_of_a_gpu_is_a_slot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str, expected: list[str]
 ) -> None:
-    machine()
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    assert len(slots("cpu", None)) == 3
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert len(slots("cpu", None)) == 1
+    """CUDA shows a process the first part only."""
+    (tmp_path / "driver").touch()
+    monkeypatch.setattr(devices, "DRIVERS", (str(tmp_path / "driver"),))
+    code = "import os; name = os.environ['CUDA_VISIBLE_DEVICES'].split(',')[0]; print(int(name != 'MIG-bad'))"
+    monkeypatch.setattr(devices, "COUNT_GPUS", code)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert pinned(slots("all", None)) == expected
+    assert pinned(slots(f"{len(expected) - 1}", None)) == expected[-1:]
+
+
+@pytest.mark.parametrize("visible", ["0,0", "MIG-a,MIG-a", "GPU-8e1d, GPU-8e1d"])
+def test_device_that_is_visible_twice_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    machine(visible=visible)
+    monkeypatch.setattr(devices, "_has_driver", lambda: True)
+    with pytest.raises(InputError, match=r"^CUDA_VISIBLE_DEVICES = .* names a device twice"):
+        slots("all", None)
+    assert slots("cpu", 1)[0].device == "cpu"
 
 
 def test_the_common_environment_pins_to_a_gpu_only_if_all_slots_do(machine: Machine) -> None:
