@@ -19,7 +19,7 @@ from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study.best import best_params
 from hpo.study.promote import best_trials
-from hpo.study.status import ACTIVITIES, StageStatus, Status
+from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
 from hpo.study.study import Study
 from hpo.values.space import Value
 from hpo.values.stage import STAGES, Stage
@@ -33,6 +33,9 @@ if TYPE_CHECKING:  # these modules import torch, and no table needs it
 
 ROWS = 10
 """Most rows in a table of the best trials."""
+
+QUIET_SECONDS = 60.0
+"""Time without an epoch after which the status of a worker says so."""
 
 ORIGINS: Mapping[str, Callable[[TrialRecord], int | None]] = {
     "search trial": lambda record: record.promoted_from,
@@ -101,9 +104,15 @@ def status_table(status: Status) -> str:
     stages = (status.search, status.full)
     states = [(state.name, *(str(stage.states[state.name]) for stage in stages)) for state in TrialState]
     figures = [(label, *map(cell, stages)) for label, cell in STATUS_ROWS.items()]
-    workers = ", ".join(f"{worker.name} ({counted(worker.running, 'trial')})" for worker in status.workers)
+    workers = ", ".join(map(_worker, status.workers))
     table = _show(Table(f"Study {status.study}", ("", *STAGES), [*states, *figures]))
     return "\n".join([table, "", f"Workers: {workers or 'none'}", *_failures(status)])
+
+
+def _worker(worker: WorkerStatus) -> str:
+    quiet = worker.quiet_seconds or 0.0
+    silence = f", no epoch for {quiet / 60:.0f} min" if quiet >= QUIET_SECONDS else ""
+    return f"{worker.name} ({counted(worker.running, 'trial')}{silence})"
 
 
 def _failures(status: Status) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hpo.errors import InputError, TrainingError
 from hpo.launch.cores import cpu_quota, usable_cores
 from hpo.run.lifeline import follow_launcher
+from hpo.run.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from hpo.store.connection import Storage
@@ -66,7 +67,9 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed_memory
     from hpo.worker.context import WorkerSettings
+    from hpo.worker.epoch_watch import EpochWatch, NoHeartbeat
     from hpo.worker.pack_training import PackTraining
+    from hpo.worker.runtime import Runtime
     from hpo.worker.worker import Worker
 
     gc.freeze()
@@ -95,12 +98,15 @@ def run_worker(options: WorkerOptions) -> None:
         assignment = Assignment.from_line(line)
         assignment.apply()
         device = assignment.device
+    name = options.name or f"{socket.gethostname()}-{os.getpid()}"
+    minutes = study.spec.limits.epoch_minutes
+    heartbeat = NoHeartbeat() if minutes is None else Watchdog(study.name, name, minutes)
     worker = Worker(
         storage,
         study,
         PackTraining(workload),
         WorkerSettings(
-            name=options.name or f"{socket.gethostname()}-{os.getpid()}",
+            name=name,
             device=_usable_device(device, options.lifeline),
             artifacts=open_artifacts(settings, study.artifacts_name),
             programs=settings.programs_path,
@@ -109,6 +115,7 @@ def run_worker(options: WorkerOptions) -> None:
             lease_seconds=settings.lease_seconds,
             fleet=options.fleet,
         ),
+        Runtime(watch=EpochWatch(heartbeat=heartbeat)),
     )
     keep_freed_memory()
     worker.listen_to_signals()

@@ -21,6 +21,7 @@ from hpo.simulate.session import EveryFaultEnds, NoArtifacts, NoFiles, TableTrai
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_url
 from hpo.store.server import start_server, stop_server
+from hpo.store.workers import WorkerEntry
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.schedule import WIDTH
@@ -28,7 +29,7 @@ from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point
 from hpo.worker.context import WorkerContext, WorkerSettings
-from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
+from hpo.worker.lease_renewal import LeaseRenewal
 from hpo.worker.outbox import Outbox
 from hpo.worker.overhead import OverheadClock
 from hpo.worker.runtime import LoopLimits, Runtime, WorkerLimits

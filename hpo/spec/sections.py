@@ -97,6 +97,18 @@ class EngineSection(Section):
     )
 
 
+class LimitsSection(Section):
+    """Limits that end trials. They may change in a stored study; workers that start later know them."""
+
+    epoch_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="A trial whose epoch takes longer fails as timed out. The trials of a pack first run "
+        "again, each alone. Compilation before the first epoch does not count. Unset: an epoch may take any "
+        "time, and `hpo status` and the log say since when there was none.",
+    )
+
+
 class PhaseSection(Section):
     """A phase of full training."""
 

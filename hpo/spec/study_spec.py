@@ -22,6 +22,7 @@ from hpo.spec.sections import (
     DataSection,
     EngineSection,
     FullSection,
+    LimitsSection,
     ModelSection,
     PromotionSection,
     SearchSection,
@@ -41,7 +42,7 @@ FULL_SUFFIX = "-full"
 EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 """Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
 
-CHANGEABLE = frozenset({"stop", "engine"})
+CHANGEABLE = frozenset({"stop", "engine", "limits"})
 """Sections that may change in a stored study."""
 
 MIN_AUTOTUNED_STEPS = 4000
@@ -92,6 +93,7 @@ class StudySpec(Section):
     full: FullSection
     promotion: PromotionSection = PromotionSection()
     engine: EngineSection = EngineSection()
+    limits: LimitsSection = LimitsSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudySpec":

@@ -274,12 +274,17 @@ FOR UPDATE OF lease
 
 def expire(connection: Connection, worker: str) -> None:
     """Let the leases of a worker that is known to be dead expire at once."""
-    ids = list(connection.execute(_LOCK_OF_WORKER, {"worker": worker}).scalars())
-    connection.execute(_EXPIRE, {"ids": ids})
+    connection.execute(_EXPIRE, {"ids": list(lock_of_worker(connection, worker))})
+
+
+def lock_of_worker(connection: Connection, worker: str) -> dict[int, int]:
+    """Lock the leases of a worker until the transaction ends; return numbers of trials by trial id."""
+    rows = connection.execute(_LOCK_OF_WORKER, {"worker": worker})
+    return {row.trial_id: row.number for row in rows}
 
 
 _LOCK_OF_WORKER = text("""
-SELECT lease.trial_id
+SELECT lease.trial_id, trials.number
 FROM hpo.lease JOIN trials USING (trial_id)
 WHERE trials.state = 'RUNNING' AND lease.worker = :worker
 ORDER BY lease.trial_id

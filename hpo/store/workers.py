@@ -3,22 +3,39 @@
 Every function is one step of the caller's transaction. None commits.
 """
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, text
 
 from hpo.store import leases
 from hpo.store.statements import Statement
 
 
-def register(connection: Connection, worker: str, study: str, device: str, seconds: float) -> None:
-    """Record that a worker of a study is alive, for the next `seconds`."""
-    connection.execute(_REGISTER, {"name": worker, "study": study, "device": device, "seconds": seconds})
+@dataclass(frozen=True, slots=True)
+class WorkerEntry:
+    """A worker as the database lists it."""
+
+    name: str
+    study: str
+    device: str
+
+
+def register(connection: Connection, entry: WorkerEntry, seconds: float, quiet: float | None = None) -> None:
+    """Record that a worker is alive, for the next `seconds`.
+
+    `quiet`: the seconds since the last epoch of its pack, None without a pack.
+    """
+    values = {"name": entry.name, "study": entry.study, "device": entry.device}
+    connection.execute(_REGISTER, {**values, "seconds": seconds, "quiet": quiet})
 
 
 _REGISTER = text("""
 -- A name may come back with another study: in a container, host and process id stay the same.
-INSERT INTO hpo.worker (name, study, device, expires)
-VALUES (:name, :study, :device, now() + make_interval(secs => :seconds))
-ON CONFLICT (name) DO UPDATE SET study = excluded.study, device = excluded.device, expires = excluded.expires
+INSERT INTO hpo.worker (name, study, device, expires, quiet_since)
+VALUES (:name, :study, :device, now() + make_interval(secs => :seconds),
+    now() - make_interval(secs => CAST(:quiet AS double precision)))
+ON CONFLICT (name) DO UPDATE SET study = excluded.study, device = excluded.device, expires = excluded.expires,
+    quiet_since = excluded.quiet_since
 """)
 
 
@@ -40,16 +57,21 @@ WHERE study = $1 AND expires > now()
 """)
 
 
-def read(connection: Connection, study: str) -> list[tuple[str, str, int]]:
-    """Return name, device and number of leased trials of each worker of a study, by name."""
-    return [(name, device, running) for name, device, running in connection.execute(_READ, {"study": study})]
+def read(connection: Connection, study: str) -> list[tuple[str, str, int, float | None]]:
+    """Return the workers of a study by name: name, device, number of leased trials, and quiet seconds.
+
+    The last are the seconds since the last epoch of the worker's pack, None without a pack.
+    """
+    rows = connection.execute(_READ, {"study": study})
+    return [(row.name, row.device, row.running, row.quiet if row.running else None) for row in rows]
 
 
 _READ = text("""
-SELECT worker.name, worker.device, count(lease.trial_id)
+SELECT worker.name, worker.device, count(lease.trial_id) AS running,
+    CAST(extract(epoch FROM now() - worker.quiet_since) AS double precision) AS quiet
 FROM hpo.worker LEFT JOIN hpo.lease ON lease.worker = worker.name
 WHERE worker.study = :study
-GROUP BY worker.name, worker.device
+GROUP BY worker.name
 ORDER BY worker.name
 """)
 

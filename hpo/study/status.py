@@ -64,11 +64,15 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker; `running` counts the trials it holds."""
+    """A worker. `running` counts the trials it holds.
+
+    `quiet_seconds`: the time since the last epoch of its pack, or since the pack began. None without a pack.
+    """
 
     name: str
     device: str
     running: int
+    quiet_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

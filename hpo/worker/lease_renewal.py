@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import TracebackType
 
 from hpo.errors import StorageError, UnavailableError
@@ -13,6 +12,8 @@ from hpo.store import leases, workers
 from hpo.store.connection import Storage
 from hpo.store.leases import Lease
 from hpo.store.retry import BACKOFF, Backoff, until_available
+from hpo.store.workers import WorkerEntry
+from hpo.worker.epoch_watch import EpochWatch
 from hpo.worker.outbox import CLOSE_SECONDS
 
 log = logging.getLogger("hpo.worker")
@@ -21,20 +22,12 @@ RENEWALS = 4
 """Renewals within the duration of one lease, so that one or two of them may fail."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerEntry:
-    """A worker as the database lists it."""
-
-    name: str
-    study: str
-    device: str
-
-
 class LeaseRenewal:
     """A thread that renews leases while the context is open, and retries while the storage is away.
 
     The caller makes the first renewal before it opens the context, so that it can wait for the renewal or
-    fail with it. `first_wait`: the bound in seconds of the first wait after a failed renewal.
+    fail with it. `watch` knows since when the worker has shown no epoch: the entry tells it to others, and
+    the thread logs it. `first_wait`: the bound in seconds of the first wait after a failed renewal.
     """
 
     def __init__(
@@ -42,9 +35,10 @@ class LeaseRenewal:
         storage: Storage,
         entry: WorkerEntry,
         lease_seconds: float = LEASE_SECONDS,
+        watch: EpochWatch | None = None,
         first_wait: float = BACKOFF.first,
     ) -> None:
-        self._storage, self._entry = storage, entry
+        self._storage, self._entry, self._watch = storage, entry, watch or EpochWatch()
         self._lease_seconds, self._first_wait = lease_seconds, first_wait
         self._leases: Callable[[], Iterable[Lease]] = tuple
         self._closed = threading.Event()
@@ -73,11 +67,12 @@ class LeaseRenewal:
         entry = self._entry
         with self._storage.transaction() as connection:
             leases.hold(connection, self._leases())  # leases first, as `workers.forget` locks them
-            workers.register(connection, entry.name, entry.study, entry.device, self._lease_seconds)
+            workers.register(connection, entry, self._lease_seconds, self._watch.quiet_seconds)
 
     def _renew_until_closed(self) -> None:
         pause = self._lease_seconds / RENEWALS
         while not self._closed.wait(pause):
+            self._watch.log_if_quiet()
             try:
                 until_available(self.renew, self._closed, log, Backoff(self._first_wait, pause))
             except UnavailableError:

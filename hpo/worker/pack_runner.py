@@ -47,6 +47,7 @@ class PackRunner:
     def __init__(self, context: WorkerContext, claims: Claims, services: Services) -> None:
         self._context, self._settings, self._runtime = context, context.settings, context.runtime
         self._clock, self._limits = context.runtime.clock, context.runtime.limits
+        self._watch = context.runtime.watch
         self._claims, self._services, self._faults = claims, services, services.faults
         self._pack: _Pack | None = None
         self._failures = 0
@@ -71,6 +72,7 @@ class PackRunner:
         log.info("%s: training %s (%s, pack of %d)", stage, titles, describe(key), len(trials))
         reporter = self._reporter(stage)
         reporter.add(trials)
+        self._watch.begin_pack(stage, [trial.number for trial in trials])
         self._pack = _Pack(stage, key, trials, reporter)
 
     def step(self) -> Step:
@@ -87,6 +89,7 @@ class PackRunner:
         finally:
             if isinstance(step, Done):
                 self._pack = None
+                self._watch.end_pack()
                 pack.reporter.close()
                 self._services.overhead.exclude(pack.reporter.charged)
         return step
@@ -181,6 +184,7 @@ class PackRunner:
     def _note_epoch(self, stage: Stage, results: Sequence[EpochResult]) -> None:
         """Note that this process can train, and log the losses of the pack, now and then."""
         self._failures = 0
+        self._watch.note_epoch()
         if self._clock() < self._next_log:
             return
         self._next_log = self._clock() + self._limits.log_seconds

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpo.store.retry import BACKOFF, Backoff
+from hpo.worker.epoch_watch import EpochWatch
 from hpo.worker.outbox import BACKOFF as DELIVERY_BACKOFF
 from hpo.worker.reporter import ANSWER_SECONDS
 
@@ -75,8 +76,12 @@ class WorkerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The stop flag, clock and limits of a worker. Setting `stop` ends the worker."""
+    """The stop flag, clock and limits of a worker. Setting `stop` ends the worker.
+
+    `watch` knows since when the worker has shown no epoch.
+    """
 
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.perf_counter
     limits: WorkerLimits = WorkerLimits()
+    watch: EpochWatch = field(default_factory=EpochWatch)

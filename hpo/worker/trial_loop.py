@@ -79,12 +79,13 @@ class TrialLoop:
         self._reporter, self._outbox = services.reporter, services.outbox
         self._checkpoints, self._on_epoch = services.checkpoints, services.on_epoch
         self._stop, self._clock, self._limits = runtime.stop, runtime.clock, runtime.limits.loop
+        self._watch = runtime.watch
         self._joining = JoinQueue(services.claim_more, services.reporter, services.outbox, runtime)
         self._joining.add(trials)
         self._saved_epochs: dict[int, int] = {}  # the epoch of the last checkpoint, by number
         self._unsaved: dict[int, EpochResult] = {}  # finished trials whose weights are not written yet
         self._session: Session = trainer.start({})
-        self._session.join(_candidates(trials), self._load_states(trials))
+        self._join(trials)
         self._next: Callable[[], Step] = self._prepare
 
     @property
@@ -136,7 +137,8 @@ class TrialLoop:
             return self._end()
         self._admit()
         if self.members:
-            width, results = self.width, self._session.epoch()
+            with self._watch.training():
+                width, results = self.width, self._session.epoch()
             return self._then(partial(self._report_epoch, results, width))
         if self._unsaved:
             return self._then(self._retry, Wait(self._limits.retry_seconds))
@@ -263,7 +265,12 @@ class TrialLoop:
         if not trials:
             return
         log.info("%s: joined by %s", self._pack.stage, ", ".join(str(trial.number) for trial in trials))
-        self._session.join(_candidates(trials), self._load_states(trials))
+        self._join(trials)
+
+    def _join(self, trials: Sequence[LeasedTrial]) -> None:
+        states = self._load_states(trials)
+        with self._watch.training():  # the network's own code builds the members
+            self._session.join(_candidates(trials), states)
 
     def _load_states(self, trials: Sequence[LeasedTrial]) -> Mapping[int, SessionState]:
         """Return the states that trials resume from, by number."""

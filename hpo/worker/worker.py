@@ -6,11 +6,12 @@ from contextlib import contextmanager
 
 from hpo.errors import UnavailableError
 from hpo.store.connection import Storage
+from hpo.store.workers import WorkerEntry
 from hpo.study.study import Study
 from hpo.worker.artifact_files import ArtifactFiles
 from hpo.worker.context import WorkerContext, WorkerSettings
 from hpo.worker.interruption import Interruption
-from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
+from hpo.worker.lease_renewal import LeaseRenewal
 from hpo.worker.outbox import Outbox
 from hpo.worker.overhead import OverheadClock
 from hpo.worker.runtime import Runtime
@@ -58,7 +59,7 @@ class Worker:
         """
         self._overhead.start()
         entry = WorkerEntry(self.settings.name, self.study.name, self.settings.device)
-        renewal = LeaseRenewal(self.storage, entry, self.settings.lease_seconds)
+        renewal = LeaseRenewal(self.storage, entry, self.settings.lease_seconds, self.runtime.watch)
         try:
             self._call(renewal.renew)
             with renewal, self._outbox:

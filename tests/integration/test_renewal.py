@@ -14,11 +14,12 @@ from hpo.settings import LEASE_SECONDS
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, workers
 from hpo.store.connection import Storage
+from hpo.store.workers import WorkerEntry
 from hpo.study.create import create
 from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.study import Study
-from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
+from hpo.worker.lease_renewal import LeaseRenewal
 
 SpecOf = Callable[..., StudySpec]
 

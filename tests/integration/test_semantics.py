@@ -45,6 +45,7 @@ from hpo.store.connection import Storage, open_url
 from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.store.url import parse_url
+from hpo.store.workers import WorkerEntry
 from hpo.study.completion import is_finished
 from hpo.study.create import create
 from hpo.study.schedule import LeasedTrial
@@ -55,7 +56,7 @@ from hpo.training.session import PackSession
 from hpo.values.epoch import EpochResult
 from hpo.values.space import Point, cell
 from hpo.worker.context import WorkerSettings
-from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
+from hpo.worker.lease_renewal import LeaseRenewal
 from hpo.worker.outbox import Outbox
 from hpo.worker.pack_training import PackTraining
 from hpo.worker.reporter import Reporter

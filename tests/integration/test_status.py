@@ -13,12 +13,13 @@ from support.outcomes import trained
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results
 from hpo.store.connection import Storage
+from hpo.store.workers import WorkerEntry
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial
 from hpo.study.status import ACTIVITIES, status
 from hpo.study.study import Study
-from hpo.worker.lease_renewal import LeaseRenewal, WorkerEntry
+from hpo.worker.lease_renewal import LeaseRenewal
 
 SpecOf = Callable[..., StudySpec]
 
