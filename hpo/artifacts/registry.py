@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from importlib import import_module
+from uuid import uuid4
 
 from hpo.artifacts.base import ArtifactStore, check_name
-from hpo.errors import InputError
+from hpo.errors import AwayError, InputError
 from hpo.settings import Settings
 
 STORES: Mapping[str, str] = {
@@ -30,3 +31,17 @@ def open_artifacts(settings: Settings, study: str) -> ArtifactStore:
     module, _, attribute = STORES[scheme].partition(":")
     store: ArtifactStore = getattr(import_module(module), attribute)(location, check_name(study))
     return store
+
+
+def probe_artifacts(settings: Settings) -> None:
+    """Write a file and delete it. Raises `InputError` if HPO_ARTIFACTS is a store that cannot be written."""
+    store = open_artifacts(settings, f"probe-{uuid4().hex[:8]}")
+    try:
+        store.put("probe", b"")
+        store.delete("probe")
+    except AwayError as error:
+        unset = " (the default, since it is unset)" if settings.artifacts is None else ""
+        raise InputError(
+            f"HPO_ARTIFACTS = {settings.artifacts_location!r}{unset}: cannot be written: {error}; "
+            "set it to a folder for checkpoints and weights"
+        ) from error

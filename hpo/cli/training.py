@@ -69,6 +69,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
 
     executor = local_executor(gpus, per_device, width)
     from hpo.cli.progress import StudyProgress
+    from hpo.run.artifacts import check_artifacts
     from hpo.run.environment import open_study
     from hpo.run.fleet import Fleet, train_study
     from hpo.run.retry import until_storage_answers
@@ -76,6 +77,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     from hpo.study.status import status
 
     settings, storage, study = open_study(name)
+    check_artifacts(storage, study, settings)
     trained = train_study(storage, study, Fleet(executor, settings), StudyProgress)
     mark = until_storage_answers(lambda: stopped(storage, study, "full"))
     if mark is not None:

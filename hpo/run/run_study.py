@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from hpo.artifacts.registry import open_artifacts
+from hpo.artifacts.registry import probe_artifacts
 from hpo.errors import NotFoundError
 from hpo.export.metrics import Metrics
 from hpo.launch.executors.base import Executor
 from hpo.launch.executors.registry import make_executor
 from hpo.run import studies
+from hpo.run.artifacts import check_artifacts
 from hpo.run.child import run_in_child
 from hpo.run.fleet import Fleet, ShowProgress, log_lines, train_study
 from hpo.run.retry import until_storage_answers
@@ -79,8 +80,9 @@ def run_study(
     parsed, source = read_spec(spec)
     if isinstance(executor, str):
         executor = make_executor(executor)
+    probe_artifacts(studies.settings_of(storage))  # before anything is stored
     study, creation = store_study(parsed, source, storage)
-    open_artifacts(study.settings, study.stored.artifacts_name)  # a wrong location is refused before training
+    check_artifacts(study.storage, study.stored, study.settings)
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
     fleet = Fleet(executor, study.settings, promotes=True)

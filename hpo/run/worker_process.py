@@ -18,6 +18,7 @@ from hpo.run.watchdog import Watchdog
 if TYPE_CHECKING:
     from hpo.store.connection import Storage
     from hpo.study.study import Study
+    from hpo.worker.epoch_watch import EpochWatch
 
 log = logging.getLogger("hpo.worker")
 
@@ -61,13 +62,13 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.data.dataset import OwnDataError
     from hpo.launch.standby import Assignment
     from hpo.models import ModelError
+    from hpo.run.artifacts import check_artifacts, check_launched_artifacts
     from hpo.run.environment import open_study
     from hpo.run.retry import until_storage_answers
     from hpo.run.workload import study_workload
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed_memory
     from hpo.worker.context import WorkerSettings
-    from hpo.worker.epoch_watch import EpochWatch, NoHeartbeat
     from hpo.worker.pack_training import PackTraining
     from hpo.worker.runtime import Runtime
     from hpo.worker.worker import Worker
@@ -81,6 +82,8 @@ def run_worker(options: WorkerOptions) -> None:
         if options.lifeline
         else open_study(options.study)
     )
+    check = check_launched_artifacts if options.lifeline else check_artifacts
+    check(storage, study, settings)
     try:
         workload = study_workload(study, settings)
     except (OwnDataError, ModelError) as error:
@@ -99,8 +102,6 @@ def run_worker(options: WorkerOptions) -> None:
         assignment.apply()
         device = assignment.device
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
-    minutes = study.spec.limits.epoch_minutes
-    heartbeat = NoHeartbeat() if minutes is None else Watchdog(study.name, name, minutes)
     worker = Worker(
         storage,
         study,
@@ -115,12 +116,22 @@ def run_worker(options: WorkerOptions) -> None:
             lease_seconds=settings.lease_seconds,
             fleet=options.fleet,
         ),
-        Runtime(watch=EpochWatch(heartbeat=heartbeat)),
+        Runtime(watch=_watch(study, name)),
     )
     keep_freed_memory()
     worker.listen_to_signals()
     if worker.run() and not options.lifeline:  # under a launcher, the launcher says so
         log.info(_nothing_to_do(storage, study))
+
+
+def _watch(study: Study, worker: str) -> EpochWatch:
+    """Return the watch of a worker, with a watchdog if the study limits an epoch."""
+    from hpo.worker.epoch_watch import EpochWatch
+
+    minutes = study.spec.limits.epoch_minutes
+    if minutes is None:
+        return EpochWatch()
+    return EpochWatch(heartbeat=Watchdog(study.name, worker, minutes))
 
 
 def _nothing_to_do(storage: Storage, study: Study) -> str:

@@ -24,6 +24,7 @@ from hpo.errors import HpoError, StorageError, UnavailableError
 from hpo.settings import Settings
 from hpo.store import schema
 from hpo.store.migrate import migrate
+from hpo.store.pooling import check_pooling
 from hpo.store.server import Limits as ServerLimits
 from hpo.store.server import start_server
 from hpo.store.url import parse_url
@@ -135,7 +136,7 @@ def open_storage(settings: Settings) -> Storage:
 def open_url(url: URL, home: Path | None = None, limits: Limits = Limits()) -> Storage:
     """Open the storage at `url`, as `open_storage` does. `home` is the folder of an embedded server."""
     try:
-        _set_up(url, limits)
+        _set_up(url, limits, is_embedded=home is not None)
         text_url = url.render_as_string(hide_password=False)
         storage = RDBStorage(text_url, engine_kwargs=_engine_options(url, limits), skip_table_creation=True)
         _ping_after_rest(storage.engine, limits.rest)
@@ -205,9 +206,12 @@ def _ping_after_rest(engine: Engine, rest: float) -> None:
     event.listen(engine, "checkout", check_out)
 
 
-def _set_up(url: URL, limits: Limits) -> None:
+def _set_up(url: URL, limits: Limits, is_embedded: bool) -> None:
     engine = create_engine(url, connect_args=_engine_options(url, limits)["connect_args"])
     try:
+        if not is_embedded:
+            with engine.connect() as first, engine.connect() as second:
+                check_pooling(first, second)
         with engine.connect() as connection:
             migrate(connection, url)
     finally:

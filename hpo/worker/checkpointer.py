@@ -20,8 +20,8 @@ log = logging.getLogger("hpo.worker")
 class Checkpointer:
     """Writes and reads the checkpoints and weights of one stage's trials.
 
-    A failed write never stops the training. Of a series of failures, the first one is logged, and the success
-    that ends the series.
+    A failed write never stops the training. Of a series of failures, one is logged each minute, and the
+    success that ends the series.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Checkpointer:
         self._files, self._stage, self._clock, self._limits = files, stage, clock, limits
         self._next_save = -math.inf
         self._failing = False
+        self._next_line = -math.inf
 
     @property
     def is_due(self) -> bool:
@@ -98,8 +99,10 @@ class Checkpointer:
         try:
             name = write()
         except ArtifactError as error:
-            self._next_save = self._clock() + self._limits.retry_seconds
-            if not self._failing:
+            now = self._clock()
+            self._next_save = now + self._limits.retry_seconds
+            if not self._failing or now >= self._next_line:
+                self._next_line = now + self._limits.log_seconds
                 log.warning("not saved: %s (%s); training goes on, and it is tried again", title, error)
             self._failing = True
             return None

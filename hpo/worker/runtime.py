@@ -21,6 +21,9 @@ class CheckpointLimits:
     retry_seconds: float = 1.0
     """The wait before a failed write is tried again."""
 
+    log_seconds: float = 60.0
+    """How often a worker that cannot save says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
@@ -43,6 +46,9 @@ class LoopLimits:
 
     retry_seconds: float = 1.0
     """How often a loop without members looks whether its weights are saved and its reports delivered."""
+
+    unsaved_seconds: float = 600.0
+    """How long a worker keeps a finished model that it cannot save. Then it hands its trials back."""
 
 
 @dataclass(frozen=True, slots=True)

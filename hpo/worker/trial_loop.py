@@ -6,12 +6,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
+from hpo.errors import AwayError
 from hpo.study.schedule import LeasedTrial
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 from hpo.values.parameters import with_defaults
 from hpo.values.stage import Stage
 from hpo.values.state import SessionState
+from hpo.worker.finished_weights import FinishedWeights
 from hpo.worker.interruption import StopRequested
 from hpo.worker.join_queue import ClaimMore, JoinQueue
 from hpo.worker.outbox import Outbox
@@ -80,10 +82,10 @@ class TrialLoop:
         self._checkpoints, self._on_epoch = services.checkpoints, services.on_epoch
         self._stop, self._clock, self._limits = runtime.stop, runtime.clock, runtime.limits.loop
         self._watch = runtime.watch
+        self._unsaved = FinishedWeights(services.checkpoints, services.reporter, runtime)
         self._joining = JoinQueue(services.claim_more, services.reporter, services.outbox, runtime)
         self._joining.add(trials)
         self._saved_epochs: dict[int, int] = {}  # the epoch of the last checkpoint, by number
-        self._unsaved: dict[int, EpochResult] = {}  # finished trials whose weights are not written yet
         self._session: Session = trainer.start({})
         self._join(trials)
         self._next: Callable[[], Step] = self._prepare
@@ -185,28 +187,24 @@ class TrialLoop:
     def _report(self, results: Sequence[EpochResult]) -> None:
         """Report an epoch. A full training is reported as finished only after its weights are written."""
         if self._pack.stage == "full":
-            self._unsaved |= {result.member: result for result in results if result.status == "finished"}
+            self._unsaved.add(results)
         # First the results that need no file, so that they are on record if writing the weights fails.
         self._look()
         self._drop(self._reporter.report([r for r in results if r.member not in self._unsaved]))
-        saved = self._save_weights()
+        saved = self._unsaved.save(self._joining.trials, self._session.weights)
+        if self._unsaved.is_stuck:
+            self._give_up()
         if saved:
-            self._drop(self._reporter.report([self._unsaved.pop(number) for number in saved], saved))
+            self._drop(self._reporter.report(self._unsaved.pop(saved), saved))
         if pausing := self._reporter.pop_pausing() & set(self.members):
             self._pause(pausing)
 
-    def _save_weights(self) -> dict[int, str]:
-        """Write the weights of finished trials; return the names of the files, by number."""
-        saved, start = {}, self._clock()
-        for number in self._unsaved:
-            trial = self._joining.trials[number]
-            name = self._checkpoints.save_weights(trial, self._session.weights(number))
-            if name is None:
-                break
-            saved[number] = name
-        if self._unsaved:
-            self._reporter.spend("checkpoints", self._clock() - start, list(self._unsaved))
-        return saved
+    def _give_up(self) -> None:
+        """Hand the trials back, because finished models cannot be saved here. Raises `AwayError`."""
+        self.suspend()
+        raise AwayError(
+            f"{self._pack.stage}: {self._unsaved.describe()}; they are handed back, and this worker ends"
+        )
 
     def _pause(self, numbers: Collection[int]) -> None:
         """Pause members at a rung. A member that cannot be saved trains on."""
@@ -238,8 +236,8 @@ class TrialLoop:
 
     def _drop(self, numbers: Collection[int]) -> None:
         self._session.drop(numbers)
+        self._unsaved.drop(numbers)
         for number in numbers:
-            self._unsaved.pop(number, None)
             self._saved_epochs.pop(number, None)
 
     def _look(self) -> None:

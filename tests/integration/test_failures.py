@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from support.artifacts import folder_of
 from support.claims import claim
 from support.reporters import reporter, target
 from support.small_worker import (
@@ -24,7 +26,7 @@ from support.small_worker import (
 )
 from support.trial_records import lease_rows
 
-from hpo.errors import ConflictError, TrainingError
+from hpo.errors import AwayError, ConflictError, TrainingError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import events, leases
 from hpo.store.connection import Storage
@@ -35,6 +37,7 @@ from hpo.study.packs import SUSPECT_LOSSES
 from hpo.study.promote import promote
 from hpo.study.study import Study
 from hpo.worker.outbox import Outbox
+from hpo.worker.runtime import Runtime
 from hpo.worker.worker import Worker
 
 Hook = Callable[[object], None]
@@ -175,6 +178,24 @@ def test_trial_that_cannot_be_saved_is_handed_back_from_its_last_checkpoint(
     steps.at = {STEPS + 3: refuse_states}
     worker.run()
     assert states(storage, worker.study) == ["COMPLETE"] * 2
+
+
+def test_worker_that_cannot_save_a_model_hands_it_back_and_ends(
+    works: WorkerFactory, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = replace(LIMITS.loop, unsaved_seconds=0.05)
+    runtime = Runtime(limits=replace(LIMITS, loop=loop))
+    worker = works(search={"trials": 1, "epochs": 1}, promotes=True, runtime=runtime)
+    folder = folder_of(worker.settings.artifacts)
+    folder.parent.mkdir(parents=True)
+    folder.touch()  # a file in the place of the folder
+    with pytest.raises(AwayError, match=r"^full: the weights of 0 could not be saved for 0.05 s; "):
+        worker.run()
+    assert states(storage, worker.study, "full") == ["WAITING"]
+    assert any(message.startswith("not saved: the weights of trial 0 (") for message in caplog.messages)
+    folder.unlink()
+    works(search={"trials": 1, "epochs": 1}, promotes=True).run()
+    assert states(storage, worker.study, "full") == ["COMPLETE"]
 
 
 # The mark

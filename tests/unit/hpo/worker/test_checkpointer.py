@@ -143,6 +143,16 @@ def test_first_failure_and_its_end_are_logged(
     assert len(caplog.messages) == 3  # another failure is news
 
 
+def test_lasting_failure_is_logged_each_minute(
+    checkpointer: Checkpointer, clock: Clock, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.full = {0}
+    for second in range(180):
+        clock.now = float(second)
+        assert checkpointer.save_weights(TRIALS[0], {}) is None
+    assert len(caplog.messages) == 3
+
+
 def test_failed_save_is_due_again_after_retry_seconds(
     checkpointer: Checkpointer, clock: Clock, disk: Disk
 ) -> None:
