@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hpo.errors import InputError
+from hpo.errors import HpoError, InputError
 
 MAX_FAILURES = 3
 MAX_KILLS = 20
@@ -24,13 +24,15 @@ class Restarts:
         """Count an end; return the restart that follows, such as "2 of 3", or None if there is no restart.
 
         `code`: the exit code, minus the signal's number for a process that was killed. A process that ended
-        early with 0 was told to stop, which counts as a kill. `seconds`: how long the process has lived.
+        early with 0 was told to stop, which counts as a kill. So does a code that hpo does not use: the code
+        of a network has ended the process, and its trial will run alone. `seconds`: how long the process has
+        lived.
         """
         if seconds >= LONG_LIFE:
             self.failures = self.kills = 0
         if code == InputError.exit_code:
             return None  # a mistake of the user: another try would end the same way
-        if code > 0:
+        if code == HpoError.exit_code:
             self.failures += 1
             count, limit = self.failures, MAX_FAILURES
         else:

@@ -17,3 +17,4 @@ from .trials import Foreign as Foreign
 from .trials import StudyTrials as StudyTrials
 from .trials import TrialRow as TrialRow
 from .url import parse_url as parse_url
+from .workers import WorkerEntry as WorkerEntry

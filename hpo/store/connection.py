@@ -29,7 +29,16 @@ from hpo.store.server import Limits as ServerLimits
 from hpo.store.server import start_server
 from hpo.store.url import parse_url
 
-REFUSALS = ("does not exist", "authentication failed", "no password supplied", "pg_hba.conf")
+UNSUPPORTED_OPTIONS = "unsupported startup parameter"
+"""What PgBouncer says of the options of a connection that it does not know."""
+
+REFUSALS = (
+    "does not exist",
+    "authentication failed",
+    "no password supplied",
+    "pg_hba.conf",
+    UNSUPPORTED_OPTIONS,
+)
 """Parts of the server's messages to clients that it will never let in."""
 
 RECOVERY = "the database system is"
@@ -241,4 +250,6 @@ def _one_line(url: URL, error: BaseException) -> str:
     """Return the URL and the driver's message, without the text that SQLAlchemy and Optuna add."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{url.render_as_string()}: {' '.join(str(error).split()) or type(error).__name__}"
+    message = " ".join(str(error).split()) or type(error).__name__
+    advice = "; PgBouncer needs ignore_startup_parameters = options" if UNSUPPORTED_OPTIONS in message else ""
+    return f"{url.render_as_string()}: {message}{advice}"

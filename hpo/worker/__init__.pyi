@@ -1,6 +1,5 @@
 from .context import WorkerSettings as WorkerSettings
 from .lease_renewal import LeaseRenewal as LeaseRenewal
-from .lease_renewal import WorkerEntry as WorkerEntry
 from .outbox import Outbox as Outbox
 from .pack_training import PackTraining as PackTraining
 from .pack_writer import FileCleanup as FileCleanup

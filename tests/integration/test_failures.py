@@ -192,7 +192,7 @@ def test_worker_that_cannot_save_a_model_hands_it_back_and_ends(
     with pytest.raises(AwayError, match=r"^full: the weights of 0 could not be saved for 0.05 s; "):
         worker.run()
     assert states(storage, worker.study, "full") == ["WAITING"]
-    assert any(message.startswith("not saved: the weights of trial 0 (") for message in caplog.messages)
+    assert any(message.startswith("not saved: ") for message in caplog.messages)
     folder.unlink()
     works(search={"trials": 1, "epochs": 1}, promotes=True).run()
     assert states(storage, worker.study, "full") == ["COMPLETE"]

@@ -103,7 +103,7 @@ def test_each_failed_trial_is_retried_once(storage: Storage, study: Study) -> No
         outcomes = list(pool.map(lambda _: retry(storage, study).queued["search"], range(3)))
     assert sorted(map(len, outcomes)) == [0, 0, 2]
     assert load(storage, "small").trials == 6
-    assert retry(storage, study, [0]).queued["search"] == {}
+    assert retry(storage, study, [0], ["search"]).queued["search"] == {}
 
 
 def test_successor_that_fails_is_retried_in_turn(storage: Storage, study: Study) -> None:

@@ -47,6 +47,8 @@ def test_status_of_a_new_study(storage: Storage, spec: SpecOf) -> None:
         "activities": dict.fromkeys(ACTIVITIES, 0),
         "trial_seconds": {},
         "stopped": None,
+        "retried": 0,
+        "failures": None,
     }
     assert status(storage, study).to_json() == {
         "study": "small",
@@ -89,7 +91,7 @@ def test_status_of_a_running_study(storage: Storage, spec: SpecOf) -> None:
         "params": trials[1].point,
         "accuracy": 0.75,
     }
-    assert output["workers"] == [{"name": "one", "device": "cpu", "running": 1}]
+    assert output["workers"] == [{"name": "one", "device": "cpu", "running": 1, "quiet_seconds": None}]
 
 
 def test_status_of_a_study_in_full_training(storage: Storage, spec: SpecOf) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 plan, words = Path(sys.argv[1]), sys.argv[2:]
 if "--standby" in words:
     if (plan / "broken-standby").exists():
-        sys.exit(3)
+        sys.exit(1)
     print("ready", flush=True)
     line = sys.stdin.readline()
     if not line:
@@ -275,10 +275,10 @@ def test_standby_starts_after_standby_seconds(stage: Stage) -> None:
 
 def test_failed_standby_is_restarted_three_times(stage: Stage) -> None:
     (stage.plan / "broken-standby").touch()
-    stage.on("[standby] ended with exit code 3; it is not started again", interrupt)
+    stage.on("[standby] ended with exit code 1; it is not started again", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stage.play("serve")
-    assert len(stage.said("[standby] ended with exit code 3; starting it again")) == 3
+    assert len(stage.said("[standby] ended with exit code 1; starting it again")) == 3
 
 
 def test_interrupt_ends_all_processes(stage: Stage) -> None:

@@ -9,7 +9,7 @@ def test_user_mistake_is_not_restarted() -> None:
 
 @pytest.mark.parametrize(
     ("code", "limit"),
-    [(1, MAX_FAILURES), (139, MAX_FAILURES), (-9, MAX_KILLS), (-15, MAX_KILLS), (0, MAX_KILLS)],
+    [(1, MAX_FAILURES), (3, MAX_KILLS), (139, MAX_KILLS), (-9, MAX_KILLS), (-15, MAX_KILLS), (0, MAX_KILLS)],
 )
 def test_restarts_in_a_row_are_limited(code: int, limit: int) -> None:
     restarts = Restarts()
