@@ -24,11 +24,14 @@ EXPORTED = "bundle"
 
 HELD = ("claimed", "resumed", "taken over")
 
+ENDS = ("completed", "pruned", "failed")
+
 FOLLOWERS: Mapping[str | None, Collection[str]] = {
     None: ("claimed",),
-    **dict.fromkeys(HELD, ("paused", "released", "lost", "completed", "pruned", "failed")),
+    **dict.fromkeys(HELD, ("paused", "released", "handed back", "lost", *ENDS)),
     "paused": ("resumed", "pruned"),
     "released": ("taken over",),
+    "handed back": ("taken over", "claimed"),
     "lost": ("taken over",),
     **dict.fromkeys(("completed", "promoted", "exported"), ("promoted", "exported")),
 }

@@ -35,7 +35,8 @@ class Watchdog:
     def __init__(self, study: str, worker: str, minutes: float) -> None:
         arguments = [str(os.getpid()), study, worker, repr(minutes)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hpo.run.watchdog", *arguments],
+            # -P: the user's folder may have a module with the name of a module that the watchdog imports.
+            [sys.executable, "-P", "-m", "hpo.run.watchdog", *arguments],
             stdin=subprocess.PIPE,
             # An interrupt from the terminal is for the worker.
             start_new_session=True,
