@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from hpo.artifacts.folder import open_folder
-from hpo.errors import AwayError, ConflictError
+from hpo.errors import AwayError, ConflictError, InputError
+from hpo.run.artifacts import check_artifacts, check_launched_artifacts
+from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.artifacts_mark import ATTRIBUTE, MARK, check_mark
@@ -71,6 +73,20 @@ def test_store_that_is_away_is_not_another_one(storage: Storage, study: Study, t
     (tmp_path / "here").touch()
     with pytest.raises(AwayError):
         check(storage, study, tmp_path / "here")
+
+
+def test_launched_worker_goes_on_while_the_store_is_away(
+    storage: Storage, study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(artifacts=str(tmp_path / "file"))
+    check_launched_artifacts(storage, study, settings)
+    assert caplog.messages[0].startswith("the artifact store is away: ")
+    with pytest.raises(InputError, match="cannot be written"):
+        check_artifacts(storage, study, settings)
+    check(storage, study, tmp_path / "here")
+    with pytest.raises(ConflictError, match="is not the folder that the others use"):
+        check_launched_artifacts(storage, study, Settings(artifacts=str(tmp_path / "there")))
 
 
 def test_study_without_a_store_that_can_be_written_gets_no_mark(

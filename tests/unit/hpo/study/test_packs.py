@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from optuna.trial import TrialState
 
@@ -28,6 +30,14 @@ def test_suspect_trial_is_alone_in_its_pack() -> None:
     assert numbers(select_pack(rows, 9, {101: 2})) == [0, 2]
     assert numbers(select_pack(rows, 9, {101: 1})) == [0, 1, 2]
     assert numbers(with_key(rows, pack_key({"batch_size": 16}), {100: 3})) == [1, 2]
+
+
+def test_trial_of_a_pack_that_failed_is_alone_in_its_pack() -> None:
+    alone = replace(trial(1), record=TrialRecord(1, alone=True))
+    rows = [trial(0), alone, trial(2)]
+    assert numbers(select_pack(rows, 9, {})) == [0, 2]
+    assert numbers(select_pack(rows[1:], 9, {})) == [1]
+    assert numbers(with_key(rows, pack_key({"batch_size": 16}), {})) == [0, 2]
 
 
 def test_begun_trials_run_or_have_a_lease() -> None:
