@@ -1,8 +1,8 @@
 """A small process beside a worker that ends it once an epoch takes too long.
 
-The code of a network can hang in a way that no thread of the worker can end. The watchdog imports nothing of
-hpo until then, so that it costs some ten megabytes. It counts only while the worker trains: a worker that waits
-for the storage, saves a checkpoint or compiles programs is left alone.
+The code of a network can hang in a way that no thread of the worker can end. Until then, the watchdog imports
+next to nothing, so that it costs some ten megabytes. It counts only while the worker trains: a worker that
+waits for the storage, saves a checkpoint or compiles programs is left alone.
 """
 
 import logging

@@ -217,46 +217,6 @@ WHERE trial_id = ANY (:ids)
 """)
 
 
-def hand_back(connection: Connection, trial_ids: Iterable[int], reason: str) -> None:
-    """Put the trials of a pack that failed for this reason back into the queue, each to run alone.
-
-    The caller must hold their leases.
-    """
-    connection.execute(_HAND_BACK, {"ids": list(trial_ids), "reason": reason})
-
-
-_HAND_BACK = text("""
--- Do the same as for released trials, and mark them.
-WITH queued AS (
-    UPDATE trials SET state = 'WAITING' WHERE trial_id = ANY (:ids) AND state = 'RUNNING'
-    RETURNING trial_id, study_id
-), happened AS (
-    INSERT INTO hpo.event (study_id, trial_id, worker, kind, detail)
-    SELECT study_id, trial_id, lease.worker, 'handed back',
-        jsonb_build_object('reason', CAST(:reason AS text))
-    FROM queued JOIN hpo.lease USING (trial_id)
-    ORDER BY trial_id
-), marked AS (
-    UPDATE hpo.trial SET alone = true WHERE trial_id = ANY (:ids)
-)
-UPDATE hpo.lease SET worker = NULL, losses =
-    CASE WHEN coalesce((SELECT epoch FROM hpo.checkpoint WHERE trial_id = lease.trial_id), 0) > durable
-    THEN 0 ELSE losses END
-WHERE trial_id = ANY (:ids)
-""")
-
-
-def forget_waiting(connection: Connection, study_id: int) -> None:
-    """Let the begun trials of a study that no worker has wait like new ones. The study must be locked."""
-    connection.execute(_FORGET_WAITING, {"study": study_id})
-
-
-_FORGET_WAITING = text("""
-DELETE FROM hpo.lease USING trials
-WHERE trials.trial_id = lease.trial_id AND trials.study_id = :study AND trials.state = 'WAITING'
-""")
-
-
 def revoke(connection: Connection, study_id: int) -> None:
     """End all leases of a study that is locked. Once this returns, no worker writes about its trials."""
     ids = list(connection.execute(_LOCK_OF_STUDY, {"study": study_id}).scalars())

@@ -242,17 +242,6 @@ def unpause(connection: Connection, trial_ids: Iterable[int]) -> None:
 _UNPAUSE = text("UPDATE hpo.trial SET paused = NULL WHERE trial_id = ANY (:ids)")
 
 
-def allow_mates(connection: Connection, study_id: int) -> None:
-    """Let the waiting trials of a study share packs again. The study must be locked."""
-    connection.execute(_ALLOW_MATES, {"study": study_id})
-
-
-_ALLOW_MATES = text("""
-UPDATE hpo.trial AS record SET alone = false FROM trials
-WHERE trials.trial_id = record.trial_id AND trials.study_id = :study AND trials.state = 'WAITING' AND alone
-""")
-
-
 def count(connection: Connection, study_id: int, states: Collection[TrialState] = ()) -> int:
     """Return the number of the study's trials, or of those in `states` if any are given."""
     names = [state.name for state in states or TrialState]

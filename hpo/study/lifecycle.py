@@ -12,7 +12,7 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from hpo.search.stopping import stop_reason
-from hpo.store import leases, studies, trials
+from hpo.store import hand_backs, studies, trials
 from hpo.store.connection import Storage
 from hpo.study import pause
 from hpo.study.failures import broken_reason
@@ -115,7 +115,7 @@ def stop_broken_search(storage: Storage, study: Study) -> Stopped | None:
             return None
         mark = Stopped("failures", reason)
         _mark(connection, study, "search", mark)
-        leases.forget_waiting(connection, study.search_id)
+        hand_backs.forget(connection, study.search_id)
         return mark
 
 

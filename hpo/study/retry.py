@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from hpo.errors import ConflictError, InputError, NotFoundError
 from hpo.spec.identity import SHORT, UNKNOWN, Identity
-from hpo.store import results, studies, trials
+from hpo.store import hand_backs, results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
@@ -107,7 +107,7 @@ def _enqueue(
         count = study.retried + len(rows)
         studies.set_attributes(connection, study.search_id, {RETRIED: count})
     if rows:
-        trials.allow_mates(connection, study.study_id(stage))
+        hand_backs.allow_mates(connection, study.study_id(stage))
     return {row.number: successor.number for row, successor in zip(chosen, rows, strict=True)}
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from hpo.store import leases, results
+from hpo.store import hand_backs, leases, results
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.study import lifecycle
@@ -29,7 +29,7 @@ def time_out(storage: Storage, study: Study, worker: str, minutes: float) -> Tim
     with storage.transaction() as connection:
         held = leases.lock_of_worker(connection, worker)
         if len(held) > 1:
-            leases.hand_back(connection, held, reason)
+            hand_backs.hand_back(connection, held, reason)
             return Timeout(handed_back=tuple(held.values()))
         outcome = TrialOutcome(TrialState.FAIL, reason=reason)
         results.finish(connection, dict.fromkeys(held, outcome), worker)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from hpo.store import checkpoints, costs, leases, results
+from hpo.store import checkpoints, costs, hand_backs, leases, results
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.results import TrialOutcome
 from hpo.study import lifecycle
@@ -124,7 +124,7 @@ class PackWriter:
         """Put the open trials back into the queue, each to run alone, because their pack failed."""
         with self._storage.transaction() as connection:
             held = leases.hold(connection, self._trials.leases)
-            leases.hand_back(connection, held, results.storable(reason) or "")
+            hand_backs.hand_back(connection, held, results.storable(reason) or "")
         self._trials.release()
 
     def write_release(self) -> None:
