@@ -44,6 +44,7 @@ OTHER: dict[str, object] = {
     "stop.device_hours": 1.5,
     "engine.compile": "never",
     "engine.precision": "bfloat16",
+    "limits.epoch_minutes": 30.0,
     "full.pretrain.epochs": 9,
     "full.pretrain.patience": 9,
     "full.finetune.epochs": 9,
@@ -60,6 +61,7 @@ OTHER: dict[str, object] = {
 WHOLE = load(
     TEXT.replace("mini = 0.5", "mini = 0.5\nmean = 0.1\nstd = 0.3")
     .replace("[full]", "[stop]\ntarget = 0.25\npatience = 5\nepochs = 40\ndevice_hours = 1\n[full]")
+    .replace("[full]", "[limits]\nepoch_minutes = 5\n[full]")
     .replace("weight_decay = 0", "weight_decay = { low = 1e-4, high = 1e-2, log = true }")
 ).to_json()
 
@@ -109,7 +111,7 @@ def test_other_values_cover_every_key() -> None:
 def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
     before, after = StudySpec.parse(with_key(key), "test"), changed(key, OTHER[key])
     assert before != after
-    may_change = key in EXTENDABLE or key.startswith(("stop.", "engine."))
+    may_change = key in EXTENDABLE or key.startswith(("stop.", "engine.", "limits."))
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
     if key == "pruner.name":

@@ -47,7 +47,7 @@ MISTAKES = {
         "[search]",
         "[gpu]\ncount = 1\n[search]",
         "gpu: unknown key; known: name, seed, model, data, space, sampler, pruner, search, stop, full, "
-        "promotion, engine",
+        "promotion, engine, limits",
     ),
     "unknown engine": (
         "[full]",
