@@ -55,6 +55,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     trial.
     """
     from hpo.cli.tables import percent
+    from hpo.export.bundle_folder import check_folder
     from hpo.run.environment import open_study
     from hpo.study.best import best_params
 
@@ -65,6 +66,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         message(f"{best.stage} trial {best.trial}: validation loss {best.value:.4f}, accuracy {accuracy}")
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
+        check_folder(bundle)
         from hpo.artifacts.registry import open_artifacts
         from hpo.export.export import export_bundle
         from hpo.run.workload import study_workload

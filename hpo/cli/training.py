@@ -29,11 +29,14 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     Search, promotion, full training, export. You can stop the command and call it again at any time: it
     continues where the study stands.
     """
+    from hpo.export.bundle_folder import check_folder
     from hpo.launch.executors.local import local_executor
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
 
     StudySpec.load(file)
+    if bundle is not None:
+        check_folder(bundle)
     executor = local_executor(gpus, per_device, width)
     settings = Settings.from_environment()
     from hpo.store.url import parse_url

@@ -28,13 +28,10 @@ from torch import Tensor, nn
 
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
+from hpo.export.bundle_folder import FILES, METRICS, MODEL, PARAMS, PROVENANCE, WEIGHTS, is_occupied
 from hpo.export.metrics import Metrics, Normalization
 from hpo.export.scoring import probabilities
 from hpo.values.space import Value
-
-PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
-WEIGHTS = "weights.safetensors"
-FILES = frozenset({PARAMS, MODEL, WEIGHTS, METRICS, PROVENANCE})
 
 T = TypeVar("T")
 
@@ -141,7 +138,7 @@ def write_bundle(directory: Path, contents: BundleContents) -> None:
     """
     directory = directory.resolve()  # replace the target of a link, not the link
     try:
-        occupied = _occupied(directory)
+        occupied = is_occupied(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
             new, old = Path(beside, "new"), Path(beside, "old")
@@ -198,21 +195,6 @@ def _check_model(name: str, file: Path) -> None:
         own = name not in models.names() and ":" in name
         way_out = f"; {name.partition(':')[0]} has to be installed or in {Path.cwd()}" if own else ""
         raise InputError(f"{file}: {error}{way_out}") from error
-
-
-def _occupied(directory: Path) -> bool:
-    """Return whether `directory` is a bundle. Raises `InputError` for anything but a bundle or an empty
-    folder."""
-    if not directory.exists():
-        return False
-    if not directory.is_dir():
-        raise InputError(f"{directory}: a bundle is a folder, and this is not one")
-    names = {path.name for path in directory.iterdir()}
-    if names not in (set(), FILES):
-        raise InputError(
-            f"{directory}: is not empty and not a bundle: choose a new folder, or a bundle to replace"
-        )
-    return bool(names)
 
 
 def _write(path: Path, value: object) -> None:

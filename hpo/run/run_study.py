@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from hpo.artifacts.registry import probe_artifacts
 from hpo.errors import NotFoundError
+from hpo.export.bundle_folder import check_folder
 from hpo.export.metrics import Metrics
 from hpo.launch.executors.base import Executor
 from hpo.launch.executors.registry import make_executor
@@ -78,6 +79,8 @@ def run_study(
     Nothing is lost, and the next call continues. Raises `HpoError`.
     """
     parsed, source = read_spec(spec)
+    if bundle is not None:
+        check_folder(Path(bundle))
     if isinstance(executor, str):
         executor = make_executor(executor)
     probe_artifacts(studies.settings_of(storage))  # before anything is stored

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from hpo.errors import InputError, NotFoundError
+from hpo.export.bundle_folder import check_folder
 from hpo.run.child import run_in_child
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
@@ -123,6 +124,7 @@ def export_bundle(study: Study, directory: Path | str) -> Bundle:
     """
     from hpo.export.bundle import load_bundle  # it imports torch
 
+    check_folder(Path(directory))
     run_in_child("export", study.settings, study=study.name, directory=str(directory), trained=False)
     return load_bundle(directory)
 

@@ -18,7 +18,8 @@ import hpo
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
 from hpo.export import bundle
-from hpo.export.bundle import FILES, Bundle, BundleContents, ModelSpec, load_bundle, write_bundle
+from hpo.export.bundle import Bundle, BundleContents, ModelSpec, load_bundle, write_bundle
+from hpo.export.bundle_folder import FILES
 from hpo.export.scoring import metrics, probabilities
 
 CLASSES = ("0", "A", "ä")
