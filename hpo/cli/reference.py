@@ -177,6 +177,8 @@ def _value(field: FieldInfo) -> str:
     """Return the type of a field and its bounds in words."""
     kind: Any = field.annotation
     if get_origin(kind) in (types.UnionType, Union):
+        if tuple[float, ...] in get_args(kind):
+            return "number, or list of numbers"
         kind = next(entry for entry in get_args(kind) if entry is not type(None))
     if get_origin(kind) is Literal:
         return ", ".join(f"`{entry}`" for entry in get_args(kind))

@@ -1,14 +1,20 @@
 """The sections of a study file, but for `[sampler]`, `[pruner]` and `[stop]`, which live with their rules."""
 
+import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hpo.data import DataError
 from hpo.data import check as check_dataset
 from hpo.models import ModelError
 from hpo.models import check as check_model
 from hpo.values.section import Section, rule_error, section_error
+from hpo.values.wording import counted
+
+PerChannel = float | tuple[float, ...]
+"""One number for all channels of the images, or one for each."""
 
 
 def _model(name: str) -> str:
@@ -17,6 +23,31 @@ def _model(name: str) -> str:
     except ModelError as error:
         raise rule_error(str(error)) from error
     return name
+
+
+def _per_channel(raw: object, breaks: Callable[[float], str | None]) -> object:
+    """Parse one number or a list of numbers. `breaks` returns the rule that a number breaks."""
+    values = raw if isinstance(raw, list | tuple) else (raw,)
+    if not values or any(type(value) not in (int, float) for value in values):
+        raise rule_error("must be a number, or a list of one number per channel")
+    for value in values:
+        if rule := "must be a finite number" if not math.isfinite(value) else breaks(value):
+            raise rule_error(rule)
+    return tuple(map(float, values)) if isinstance(raw, list | tuple) else float(values[0])
+
+
+def _mean(raw: object) -> object:
+    def breaks(value: float) -> str | None:
+        return "must be at least 0.0" if value < 0 else "must be at most 1.0" if value > 1 else None
+
+    return None if raw is None else _per_channel(raw, breaks)
+
+
+def _std(raw: object) -> object:
+    def breaks(value: float) -> str | None:
+        return None if value > 0 else "must be above 0.0"
+
+    return None if raw is None else _per_channel(raw, breaks)
 
 
 def _dataset(name: str) -> str:
@@ -52,24 +83,28 @@ class DataSection(Section):
     validation: float = Field(
         default=0.2, gt=0, le=0.5, description="Share of the mini images that the search validates on."
     )
-    mean: float | None = Field(
+    mean: Annotated[PerChannel | None, BeforeValidator(_mean)] = Field(
         default=None,
-        ge=0,
-        le=1,
-        description="Mean of pixels / 255, for normalisation. Unset: that of the training images. "
-        "`mean` and `std` are set together.",
+        description="Mean of pixels / 255, for normalisation, 0 to 1. A list has one per channel. "
+        "Unset: that of the training images. `mean` and `std` are set together.",
     )
-    std: float | None = Field(
+    std: Annotated[PerChannel | None, BeforeValidator(_std)] = Field(
         default=None,
-        gt=0,
-        description="Standard deviation of pixels / 255. Unset: that of the training images.",
+        description="Standard deviation of pixels / 255, above 0. A list has one per channel. "
+        "Unset: that of the training images.",
     )
 
     @model_validator(mode="after")
     def _together(self) -> "DataSection":
         if (self.mean is None) != (self.std is None):
             raise section_error({"mean" if self.mean is None else "std": "must be given where the other is"})
+        if (mean := _count(self.mean)) != (std := _count(self.std)):
+            raise section_error({"std": f"has {std}, data.mean has {mean}"})
         return self
+
+
+def _count(value: PerChannel | None) -> str:
+    return counted(len(value), "number") if isinstance(value, tuple) else "one number"
 
 
 class SearchSection(Section):

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from hpo.errors import SpecError
 from hpo.models import names as model_names
@@ -35,6 +43,9 @@ from hpo.values.section import Section, rule_error, section_error
 from hpo.values.space import SearchSpace
 from hpo.values.space_section import SpaceError, parse_space, space_to_json
 from hpo.values.stage import Stage
+
+STORED = "stored"
+"""In the context of a validation: whether the spec is that of a stored study."""
 
 NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
@@ -96,12 +107,16 @@ class StudySpec(Section):
     limits: LimitsSection = LimitsSection()
 
     @model_validator(mode="after")
-    def _consistent(self) -> "StudySpec":
+    def _consistent(self, info: ValidationInfo) -> "StudySpec":
         mistakes = {}
         if self.promotion.top > self.search.trials:
             mistakes["promotion.top"] = (
                 f"{self.promotion.top} is more than search.trials ({self.search.trials})"
             )
+        is_stored = info.context is not None and bool(info.context[STORED])
+        if not is_stored and self.stop.epochs is not None and self.stop.epochs < self.search.epochs:
+            fewest = f"search.epochs ({self.search.epochs})"
+            mistakes["stop.epochs"] = f"{self.stop.epochs} is below {fewest}, so no trial could complete"
         for key, rule in self.pruner.mistakes(self.search.epochs).items():
             mistakes[f"pruner.{key}"] = rule
         if mistakes:
@@ -116,7 +131,7 @@ class StudySpec(Section):
         """
         path = Path(path)
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SpecError(f"{path}: cannot read the study file: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -127,14 +142,15 @@ class StudySpec(Section):
         return cls.parse(raw, source=str(path))
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any], source: str = "study") -> "StudySpec":
+    def parse(cls, raw: Mapping[str, Any], source: str = "study", stored: bool = False) -> "StudySpec":
         """Parse plain values, nested as in a study file. Lists and tuples are the same.
 
+        `stored`: whether a study with this spec exists, which may keep rules under which nothing completes.
         Raises `SpecError` with one line for each mistake. `source` begins each line.
         """
         try:
             # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
-            return cls.model_validate_json(json.dumps(raw, default=str))
+            return cls.model_validate_json(json.dumps(raw, default=str), context={STORED: stored})
         except ValidationError as error:
             raise SpecError("\n".join(f"{source}: {line}" for line in error_lines(error, cls))) from error
 
@@ -142,7 +158,7 @@ class StudySpec(Section):
     def from_stored(cls, stored: Mapping[str, Any], source: str) -> "StudySpec":
         """Parse a stored spec of any version. Raises `SpecError`; `source` begins each line of the
         message."""
-        return cls.parse(upgrade(stored, source), source)
+        return cls.parse(upgrade(stored, source), source, stored=True)
 
     def to_stored(self) -> dict[str, Any]:
         """Return the spec as plain values with a version; `from_stored` reads it back."""

@@ -68,9 +68,13 @@ class PrunerSection(Section):
         """Return the pruner for trials of `epochs` epochs."""
 
     def mistakes(self, epochs: int) -> dict[str, str]:
-        """Return the rule that each key breaks in a search whose trials have `epochs` epochs."""
-        if self.first_epoch_key is None or (value := getattr(self, self.first_epoch_key)) < epochs:
+        """Return the rule that each key breaks in a search whose trials have `epochs` epochs.
+
+        A default breaks none: in a search of one epoch there is nothing to prune.
+        """
+        key = self.first_epoch_key
+        if key is None or (value := getattr(self, key)) in range(epochs):
             return {}
-        rule = f"{value} is not below search.epochs ({epochs}), so nothing would be pruned"
-        way_out = '; for one epoch set pruner.name = "none"' if epochs == 1 else ""
-        return {self.first_epoch_key: rule + way_out}
+        if value == type(self).model_fields[key].default:
+            return {}
+        return {key: f"{value} is not below search.epochs ({epochs}), so nothing would be pruned"}

@@ -90,6 +90,25 @@ MISTAKES = {
     ),
     "mean of unscaled pixels": ("mini = 0.5", "mean = 44.3", "data.mean = 44.3: must be at most 1.0"),
     "std is zero": ("mini = 0.5", "std = 0", "data.std = 0: must be above 0.0"),
+    "mean of no channel": (
+        "mini = 0.5",
+        "mean = []",
+        "data.mean = []: must be a number, or a list of one number per channel",
+    ),
+    "mean of a channel": ("mini = 0.5", "mean = [0.1, 2]", "data.mean = [0.1, 2]: must be at most 1.0"),
+    "mean is text": (
+        "mini = 0.5",
+        'mean = "0.1"',
+        'data.mean = "0.1": must be a number, or a list of one number per channel',
+    ),
+    "std of a channel": ("mini = 0.5", "std = [0.1, -1]", "data.std = [0.1, -1]: must be above 0.0"),
+    "std is infinite": ("mini = 0.5", "std = inf", "data.std = Infinity: must be a finite number"),
+    "std of fewer channels": (
+        "mini = 0.5",
+        "mean = [0.1, 0.2, 0.3]\nstd = [0.1]",
+        "data.std: has 1 number, data.mean has 3 numbers",
+    ),
+    "model is text": ('[model]\nname = "lenet"', 'model = "lenet"', 'model = "lenet": must be a table'),
     "mean alone": ("mini = 0.5", "mean = 0.1", "data.std: must be given where the other is"),
     "std alone": ("mini = 0.5", "std = 0.1", "data.mean: must be given where the other is"),
     "asha never prunes": (
@@ -97,11 +116,15 @@ MISTAKES = {
         'name = "asha"\nmin_epochs = 3',
         "pruner.min_epochs: 3 is not below search.epochs (3), so nothing would be pruned",
     ),
-    "one epoch": (
-        "epochs = 3",
-        "epochs = 1",
-        "pruner.min_epochs: 1 is not below search.epochs (1), so nothing would be pruned; "
-        'for one epoch set pruner.name = "none"',
+    "first rung after the only epoch": (
+        'name = "asha"\n[search]\ntrials = 12\nepochs = 3',
+        'name = "asha"\nmin_epochs = 2\n[search]\ntrials = 12\nepochs = 1',
+        "pruner.min_epochs: 2 is not below search.epochs (1), so nothing would be pruned",
+    ),
+    "budget below one trial": (
+        "[search]",
+        "[stop]\nepochs = 2\n[search]",
+        "stop.epochs: 2 is below search.epochs (3), so no trial could complete",
     ),
     "more promotions than trials": (
         "trials = 12",

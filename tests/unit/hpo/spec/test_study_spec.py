@@ -1,5 +1,6 @@
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,34 @@ def test_study_without_a_name_gets_the_name_of_its_file(tmp_path: Path) -> None:
     file.write_text('name = "other"\n' + TEXT)
     assert StudySpec.load(file).name == "other"
     assert StudySpec.load(file).full_name == "other-full"
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(),
+        lambda text: (text + "# caf\u00e9").encode(),
+    ],
+    ids=["byte order mark", "Windows line endings", "both", "accents"],
+)
+def test_file_of_any_editor_is_read(tmp_path: Path, encode: Callable[[str], bytes]) -> None:
+    file = tmp_path / "small.toml"
+    file.write_bytes(encode(TEXT))
+    assert StudySpec.load(file) == load()
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "asha", "hyperband", "pause"])
+def test_a_search_of_one_epoch_is_read_and_stored(pruner: str) -> None:
+    spec = load(TEXT.replace("epochs = 3", "epochs = 1").replace('"asha"', f'"{pruner}"'))
+    assert StudySpec.from_stored(spec.to_stored(), "stored study 'small'") == spec
+    assert spec.make_pruner().pause_epochs == ()
+
+
+def test_a_stored_study_may_have_a_budget_that_no_trial_fits() -> None:
+    stored = {**load().to_stored(), "stop": {"epochs": 2}}
+    assert StudySpec.from_stored(stored, "stored study 'small'").stop.epochs == 2
 
 
 def test_spec_is_frozen() -> None:
@@ -123,9 +152,22 @@ def optional(**strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str
     return st.fixed_dictionaries({}, optional=strategies)
 
 
+def moments(channels: int | None) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw a mean and a standard deviation, one number each or one per channel."""
+    mean, std = st.floats(0, 1), RATES
+    if channels is None:
+        return st.fixed_dictionaries({"mean": mean, "std": std})
+    return st.fixed_dictionaries(
+        {
+            "mean": st.lists(mean, min_size=channels, max_size=channels),
+            "std": st.lists(std, min_size=channels, max_size=channels),
+        }
+    )
+
+
 def with_statistics(section: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Draw the section with both mean and standard deviation, or with neither."""
-    both = st.fixed_dictionaries({"mean": st.floats(0, 1), "std": RATES})
+    both = st.sampled_from([None, 1, 3]).flatmap(moments)
     return st.just(section) | both.map(lambda statistics: section | statistics)
 
 
@@ -172,7 +214,10 @@ RAW = st.fixed_dictionaries(
             optional(**RUNGS),  # the default
         ),
         "stop": optional(
-            target=st.floats(-1e3, 1e3), patience=WHOLE_NUMBERS, epochs=WHOLE_NUMBERS, device_hours=RATES
+            target=st.floats(-1e3, 1e3),
+            patience=WHOLE_NUMBERS,
+            epochs=st.integers(1000, 9999),
+            device_hours=RATES,
         ),
         "promotion": optional(top=st.integers(1, 99), seeds=WHOLE_NUMBERS),
     },
