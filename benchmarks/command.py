@@ -13,13 +13,13 @@ from typing import Any
 import tomli_w
 
 from hpo.artifacts.registry import open_artifacts
-from hpo.settings import Settings
+from hpo.settings import PYTHON, Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.stored import load, remove
 from hpo.study.study import Study
 
-HPO = (sys.executable, "-m", "hpo")
+HPO = (*PYTHON, "-m", "hpo")
 LENET_FILE = Path(__file__).parents[1] / "studies" / "lenet-paper.toml"
 
 

@@ -1,5 +1,12 @@
 """`python -m hpo`: the command line, also where the `hpo` script is not on the path."""
 
+import os
+import sys
+
+# `python -m` puts the current directory first, where a user's `queue.py` would hide that of Python.
+if not sys.flags.safe_path and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):  # noqa: PTH109, PTH120
+    del sys.path[0]
+
 from hpo.cli import main
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The `HPO_*` environment variables; no other module reads the environment."""
 
 import os
+import sys
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +110,13 @@ def visible_devices() -> list[str] | None:
     """Return the GPUs in `CUDA_VISIBLE_DEVICES` as ordinals or UUIDs, None if the variable is unset."""
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+PYTHON = (sys.executable, "-P")
+"""The first words of the command of a child process.
+
+Without `-P`, Python looks for modules in the current directory first, where a user's `queue.py` may lie.
+"""
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """Architectures by name. This module imports no torch, so that a command can check a name quickly."""
 
-import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hpo.user_code import import_own, user_code, where
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,14 +55,11 @@ def resolve(name: str) -> "type[nn.Module]":
     module cannot be imported, or if the class is not a subclass of torch.nn.Module.
     """
     check(name)
-    module, _, attribute = MODELS.get(name, name).partition(":")
-    if name not in MODELS:
-        _search_current_directory()
-    try:
+    if name in MODELS:
+        module, _, attribute = MODELS[name].partition(":")
         network = getattr(import_module(module), attribute)
-    except Exception as error:  # the import runs the user's code, which may raise anything
-        reason = " ".join(str(error).split())
-        raise ModelError(f"model {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
+    else:
+        network = import_own(name, ModelError)
 
     from torch import nn
 
@@ -71,24 +68,39 @@ def resolve(name: str) -> "type[nn.Module]":
     return network
 
 
-def build(name: str, classes: int, in_channels: int = 1) -> "nn.Module":
+def build(name: str, classes: int, in_channels: int = 1, size: tuple[int, int] | None = None) -> "nn.Module":
     """Build a network with weights from torch's global generator, on torch's default device.
 
-    Raises ModelError as `resolve` does, and if the class does not take (classes, in_channels).
+    `size`: height and width of the images. With it, lazy layers get their shapes. Raises ModelError as
+    `resolve` does, if the class does not take (classes, in_channels), and for whatever the class raises.
     """
-    network = resolve(name)
-    try:
-        # By keyword, so that a class may take the two arguments in another order.
-        return network(classes=classes, in_channels=in_channels)
-    except TypeError as error:
-        raise ModelError(
-            f"model {name!r} must be buildable as {network.__name__}(classes={classes}, "
-            f"in_channels={in_channels}): {error}"
-        ) from error
+    network_class = resolve(name)
+    call = f"{network_class.__name__}(classes={classes}, in_channels={in_channels})"
+    module = name.partition(":")[0]
+    with user_code(f"model {name!r}: {call}", ModelError, module):
+        try:
+            # By keyword, so that a class may take the two arguments in another order.
+            network = network_class(classes=classes, in_channels=in_channels)
+        except TypeError as error:
+            if where(error, module) is not None:
+                raise  # the constructor was called
+            raise ModelError(f"model {name!r} must be buildable as {call}: {error}") from error
+    if size is not None:
+        shape = (in_channels, *size)
+        with user_code(f"model {name!r} on 2 images of shape {shape}", ModelError, module):
+            _materialise(network, shape)
+    return network
 
 
-def _search_current_directory() -> None:
-    # Last, so that a user's file does not hide an installed package.
-    directory = str(Path.cwd())
-    if directory not in sys.path:
-        sys.path.append(directory)
+def _materialise(network: "nn.Module", shape: tuple[int, int, int]) -> None:
+    """Give lazy layers their shapes, from two black images of `shape` (channels, height, width)."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    tensors = [*network.parameters(), *network.buffers()]
+    if not any(map(is_lazy, tensors)):
+        return
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(2, *shape))  # in evaluation mode, so that no statistics move
+    network.train(training)

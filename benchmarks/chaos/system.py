@@ -6,7 +6,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from benchmarks.chaos.server import Server, connection
+from hpo.settings import PYTHON
 from hpo.store import schema
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class System:
         options = ("--gpus", "cpu", "--per-device", str(WORKERS), "--width", str(WIDTH))
         with self.log.open("ab") as log:
             self._run = subprocess.Popen(
-                [sys.executable, "-m", "hpo", "run", f"{NAME}.toml", *options],
+                [*PYTHON, "-m", "hpo", "run", f"{NAME}.toml", *options],
                 cwd=self.folder,
                 env={**environment, **settings},
                 stdin=subprocess.DEVNULL,

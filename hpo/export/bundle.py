@@ -192,9 +192,7 @@ def _check_model(name: str, file: Path) -> None:
         if name not in models.names():
             models.resolve(name)
     except models.ModelError as error:
-        own = name not in models.names() and ":" in name
-        way_out = f"; {name.partition(':')[0]} has to be installed or in {Path.cwd()}" if own else ""
-        raise InputError(f"{file}: {error}{way_out}") from error
+        raise InputError(f"{file}: {error}") from error
 
 
 def _write(path: Path, value: object) -> None:
@@ -227,7 +225,7 @@ def _network(spec: ModelSpec, directory: Path) -> nn.Module:
         raise InputError(f"{path}: damaged or unreadable weights: {error}") from error
     try:
         with torch.random.fork_rng(devices=()):  # drawing initial weights must not advance the caller's RNG
-            network = models.build(spec.name, len(spec.classes), spec.in_channels)
+            network = models.build(spec.name, len(spec.classes), spec.in_channels, spec.image_size)
     except models.ModelError as error:
         raise InputError(f"{directory / MODEL}: {error}") from error
     needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

@@ -1,7 +1,6 @@
 """Choose the devices that workers run on."""
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
@@ -10,7 +9,7 @@ from pathlib import Path
 from hpo.errors import HpoError, InputError
 from hpo.launch.cores import usable_cores
 from hpo.launch.slot import Slot
-from hpo.settings import child_environment, visible_devices
+from hpo.settings import PYTHON, child_environment, visible_devices
 
 MAX_CPU_WORKERS = 8
 
@@ -104,7 +103,7 @@ def _gpu_count(visible: str | None = None) -> int:
     # In a process of its own: torch would take half a gigabyte of the launcher, for as long as it runs.
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     done = subprocess.run(
-        [sys.executable, "-c", COUNT_GPUS],
+        [*PYTHON, "-c", COUNT_GPUS],
         text=True,
         capture_output=True,
         check=False,

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +19,7 @@ from hpo import errors
 from hpo.data import dataset
 from hpo.errors import HpoError
 from hpo.models import registry
-from hpo.settings import Settings, child_environment
+from hpo.settings import PYTHON, Settings, child_environment
 
 GRACE_SECONDS = 2.0
 """Time that a child gets to end by itself, after its answer or after SIGTERM."""
@@ -51,7 +50,7 @@ def run_in_child(job: str, settings: Settings, **arguments: Any) -> Any:
     """
     request = {"job": job, "arguments": arguments, "level": logging.getLogger("hpo").getEffectiveLevel()}
     with subprocess.Popen(
-        [sys.executable, "-m", "hpo.run.jobs"],
+        [*PYTHON, "-m", "hpo.run.jobs"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -161,7 +161,9 @@ def use_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train the small network."""
     torch.set_num_threads(1)
     monkeypatch.setattr("hpo.models.resolve", lambda _name: SmallNetwork)
-    monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels: SmallNetwork(classes, channels))
+    monkeypatch.setattr(
+        "hpo.models.build", lambda _name, classes, channels, _size=None: SmallNetwork(classes, channels)
+    )
 
 
 def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[TrialRow]:

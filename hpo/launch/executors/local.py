@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,9 +10,9 @@ from hpo.launch.devices import slots
 from hpo.launch.executors.base import Executor, Listener, WorkerCommand
 from hpo.launch.slot import Slot, common_environment
 from hpo.launch.standby import Assignment
-from hpo.settings import child_environment
+from hpo.settings import PYTHON, child_environment
 
-WORKER = (sys.executable, "-m", "hpo", "worker")
+WORKER = (*PYTHON, "-m", "hpo", "worker")
 
 
 def local_executor(

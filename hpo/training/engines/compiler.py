@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from hpo import models
 from hpo.errors import HpoError
-from hpo.settings import child_environment
+from hpo.settings import PYTHON, child_environment
 from hpo.training.engines.kernels.build import BuildError, source_digest
 from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import Program, digest, trace
@@ -138,7 +138,7 @@ def _compile(program: Program, path: Path) -> None:
         TORCHINDUCTOR_COMPILE_THREADS="1",
         TORCHINDUCTOR_CACHE_DIR=str(path.parent / "inductor"),
     )
-    command = (sys.executable, "-m", "hpo.training.engines.compiler", program.to_json(), str(path))
+    command = (*PYTHON, "-m", "hpo.training.engines.compiler", program.to_json(), str(path))
     process = subprocess.Popen(
         command,
         env=environment,

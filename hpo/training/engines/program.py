@@ -39,7 +39,7 @@ class NetworkSpec:
 
     def build(self) -> nn.Module:
         """Return a new network. Raises ModelError if there is none of this name."""
-        return models.build(self.model, self.classes, self.channels)
+        return models.build(self.model, self.classes, self.channels, self.size)
 
     @property
     def is_built_in(self) -> bool:

@@ -8,6 +8,7 @@ from hpo.data.dataset import DataInputError
 from hpo.data.registry import fetch, open_dataset
 
 SOURCE = """
+import sys
 import numpy as np
 
 images, labels = np.zeros((3, 3, 4, 5), np.uint8), np.array([0, 1, 1], np.int32)
@@ -22,6 +23,23 @@ def beyond(): return images, labels + 1, images, labels, classes
 def four(): return images, labels, images, labels
 def nothing(): pass
 def broken(): raise ValueError("no such\\nfolder")
+def listed(): return [images, labels, images[:2], labels[:2], range(2)]
+def ended(): sys.exit("no data")
+class Strange(BaseException): pass
+def strange(): raise Strange
+def ragged(): return [[[1]], [[1, 2]]], labels, images, labels, classes
+def shares(): return images / 255, labels, images, labels, classes
+def floats(): return images + 0.5 * 255, labels, images, labels, classes
+def last(): return images.transpose(0, 2, 3, 1), labels, images, labels, classes
+def first(): return images.transpose(3, 2, 1, 0)[:, :, :, :3], labels, images, labels, classes
+def flat(): return np.zeros((3, 25), np.uint8), labels, images, labels, classes
+def whole(): return images, labels.astype(float), images, labels, classes
+def one_hot(): return images, np.eye(3, 2), images, labels, classes
+def column(): return images, labels[:, None], images, labels, classes
+def negative(): return images, labels - 1, images, labels, classes
+def number(): return images, labels, images, labels, 10
+def objects(): return images, labels, images, labels, [None, 1]
+def beyond_test(): return images, labels, images, labels + 1, classes
 """
 
 
@@ -42,6 +60,7 @@ def test_function_in_the_current_folder_is_a_data_set() -> None:
     assert (len(train), train.channels, train.size) == (3, 3, (4, 5))
     assert train.labels.dtype == np.int64
     assert len(dataset.load_test()) == 2
+    assert open_dataset("pets.own_pets:listed", Path("nowhere")).classes == ("0", "1")
 
 
 @pytest.mark.parametrize(
@@ -52,9 +71,24 @@ def test_function_in_the_current_folder_is_a_data_set() -> None:
         ("unlike", r"train images are \(3, 4, 5\) and test images \(4, 5\): they have to be alike"),
         ("four", r"returned 4 things: it has to return \(train_images"),
         ("nothing", "returned a NoneType: it has to return"),
-        ("broken", "raised ValueError: no such folder"),
+        ("broken", r"raised ValueError at pets/own_pets.py:\d+: no such folder"),
+        ("ended", r"raised SystemExit at pets/own_pets.py:\d+: no data"),
+        ("strange", r"raised Strange at pets/own_pets.py:\d+$"),
+        ("ragged", "train part: images make no array, all of them must have one shape: "),
+        ("shares", r"images are float64: .*; \(images \* 255\).astype\('uint8'\) converts them"),
+        ("floats", r"images are float64: .*; images.astype\('uint8'\) converts them"),
+        ("last", r"axis 1 has to be the 1 or 3 channels; transpose them: images.transpose\(0, 3, 1, 2\)"),
+        ("first", r"transpose them: images.transpose\(3, 2, 0, 1\)"),
+        ("flat", r"images have shape \(3, 25\): .*; images.reshape\(-1, 5, 5\) makes them square"),
+        ("whole", r"labels are float64 .*; labels.astype\(int\) converts them"),
+        ("one_hot", r"labels are float64 .*; labels.argmax\(1\) converts one-hot labels"),
+        ("column", r"labels are int64 of shape \(3, 1\): .*; use labels\[:, 0\]"),
+        ("negative", "train part: label -1: labels count from 0"),
+        ("number", "class names are 10: they have to be a list of texts"),
+        ("objects", r"class names are \[None, 1\]: they have to be a list of texts"),
+        ("beyond_test", "label 2 in the test part: 2 classes have labels 0 to 1"),
         ("beyond", "label 2 in the train part: 2 classes have labels 0 to 1"),
-        ("absent", "has no function absent"),
+        ("absent", "pets.own_pets has no absent"),
         ("not_a_function", "has no function not_a_function"),
     ],
 )
@@ -65,10 +99,22 @@ def test_wrong_function_is_refused_in_one_line(function: str, message: str) -> N
     assert "\n" not in str(error.value)
 
 
-def test_module_that_raises_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "torn.py").write_text("def load(:")
-    with pytest.raises(DataInputError, match="torn:load: importing torn raised SyntaxError: "):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("\ndef load(:", "SyntaxError at torn.py:2: invalid syntax"),
+        ("load = undefined", "NameError at torn.py:1: name 'undefined' is not defined"),
+        ("import birds", "ModuleNotFoundError at torn.py:1: No module named 'birds'"),
+        ("\n\nopen('no.npz')", "FileNotFoundError at torn.py:3: .* No such file or directory: 'no.npz'"),
+        ("exit()", "SystemExit at torn.py:1"),
+    ],
+    ids=["syntax", "name", "import", "file", "exit"],
+)
+def test_module_that_raises_is_refused_in_one_line(tmp_path: Path, source: str, message: str) -> None:
+    (tmp_path / "torn.py").write_text(source)
+    with pytest.raises(DataInputError, match=f"^torn:load: importing torn raised {message}") as error:
         open_dataset("torn:load", Path("nowhere"))
+    assert "\n" not in str(error.value)
 
 
 def test_missing_module_is_named() -> None:

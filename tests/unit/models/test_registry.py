@@ -20,6 +20,22 @@ class Linear(nn.Module):
     def forward(self, images):
         return self.layer(images.flatten(1))
 
+class Lazy(nn.Module):
+    def __init__(self, classes: int, in_channels: int = 1) -> None:
+        super().__init__()
+        maps = nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()
+        self.layers = nn.Sequential(*maps, nn.Flatten(), nn.LazyLinear(classes))
+
+    def forward(self, images):
+        return self.layers(images)
+
+class Odd(nn.Module):
+    def __init__(self, classes: int, in_channels: int = 1) -> None:
+        super().__init__()
+        if classes % 2:
+            raise ValueError(f"{classes} classes are odd")
+        len(3)
+
 class Wide(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -116,18 +132,50 @@ def test_users_class_is_built(user_module: str) -> None:
     assert network(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
 
 
-def test_current_folder_comes_last_on_the_import_path(user_module: str) -> None:
-    before = list(sys.path)
+def test_current_folder_comes_after_what_is_installed(user_module: str) -> None:
+    before, checkout = list(sys.path), str(Path(__file__).parents[3])
     models.resolve(f"{user_module}:Linear")
-    assert sys.path == [*before, str(Path.cwd())]
+    # A checkout has folders `data` and `models`, which are not those of the user.
+    index = before.index(checkout) if checkout in before else len(before)
+    assert sys.path == [*before[:index], str(Path.cwd()), *before[index:]]
+
+
+def test_lazy_layers_get_their_shapes(user_module: str) -> None:
+    network = models.build(f"{user_module}:Lazy", 7, 3, size=(9, 8))
+    assert network.training
+    assert {name: tuple(p.shape) for name, p in network.named_parameters()} == {
+        "layers.0.weight": (4, 3, 3, 3),
+        "layers.0.bias": (4,),
+        "layers.1.weight": (4,),
+        "layers.1.bias": (4,),
+        "layers.3.weight": (7, 4 * 7 * 6),
+        "layers.3.bias": (7,),
+    }
+    assert torch.equal(network.state_dict()["layers.1.running_mean"], torch.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (3, r"raised ValueError at networks_of_mine\.py:\d+: 3 classes are odd"),
+        (4, r"raised TypeError at networks_of_mine\.py:\d+: object of type 'int' has no len"),
+    ],
+)
+def test_build_says_where_a_constructor_raised(user_module: str, classes: int, message: str) -> None:
+    title = rf"^model 'networks_of_mine:Odd': Odd\(classes={classes}, in_channels=1\)"
+    with pytest.raises(ModelError, match=f"{title} {message}"):
+        models.build(f"{user_module}:Odd", classes)
 
 
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("no_such_module:Net", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("networks_of_mine:Missing", "has no attribute 'Missing'"),
-        ("broken_of_mine:Net", "RuntimeError: first line second line"),
+        (
+            "no_such_module:Net",
+            "No module named 'no_such_module'; no_such_module has to be installed",
+        ),
+        ("networks_of_mine:Missing", "networks_of_mine has no Missing"),
+        ("broken_of_mine:Net", "raised RuntimeError at broken_of_mine.py:1: first line second line"),
         ("networks_of_mine:NotAModule", "must be a subclass of torch.nn.Module"),
         ("networks_of_mine:function", "must be a subclass of torch.nn.Module"),
     ],

@@ -126,5 +126,5 @@ def test_hpo_beside_the_network_is_no_part_of_it() -> None:
 
 
 def test_network_that_cannot_be_imported_is_named() -> None:
-    with pytest.raises(ModelError, match="model 'absent:Net' cannot be imported"):
+    with pytest.raises(ModelError, match="absent:Net: No module named 'absent'"):
         code_hash("absent:Net")

@@ -23,7 +23,8 @@ def load():
 def broken(): raise ValueError("no such file")
 def killed(): os.kill(os.getpid(), signal.SIGKILL)
 def interrupted(): raise KeyboardInterrupt
-def ended(): sys.exit(3)
+def ended(): os._exit(3)
+def left(): sys.exit(3)
 """
 
 
@@ -50,11 +51,17 @@ def test_child_answers_and_prints_on_standard_error(
 
 
 def test_error_of_the_child_is_raised_here(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(OwnDataError, match="own_child:broken raised ValueError: no such file") as raised:
+    message = r"own_child:broken raised ValueError at own_child\.py:10: no such file"
+    with pytest.raises(OwnDataError, match=message) as raised:
         write(settings, "broken")
     assert isinstance(raised.value.__cause__, ChildTraceback)
     assert "in broken" in str(raised.value.__cause__)
     assert capfd.readouterr() == ("", "")
+
+
+def test_exit_of_the_users_code_is_an_error_of_it(settings: Settings) -> None:
+    with pytest.raises(OwnDataError, match=r"own_child:left raised SystemExit at own_child\.py:14: 3"):
+        write(settings, "left")
 
 
 def test_interrupt_of_the_child_is_one_here(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:

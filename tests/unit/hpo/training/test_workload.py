@@ -43,7 +43,7 @@ MISTAKES = {
     "missing network": (
         'name = "lenet"',
         'name = "absent:Net"',
-        "model.name = \"absent:Net\": model 'absent:Net' cannot be imported: ",
+        "model.name = \"absent:Net\": absent:Net: No module named 'absent'; absent has to be ",
     ),
     "wrong logits": (
         'name = "lenet"',

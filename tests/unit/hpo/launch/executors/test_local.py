@@ -97,7 +97,7 @@ def test_standby_that_ends_after_its_assignment_had_the_slot(monkeypatch: pytest
 
 
 def test_workers_are_this_python_on_the_chosen_devices() -> None:
-    assert (sys.executable, "-m", "hpo", "worker") == WORKER
+    assert (sys.executable, "-P", "-m", "hpo", "worker") == WORKER
     made = local_executor("cpu", 2, width=8)
     assert [slot.label for slot in made.slots] == ["cpu", "cpu"]
     assert made.width == 8

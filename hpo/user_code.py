@@ -1,0 +1,127 @@
+"""The user's own code: import it, run it, and say in one line where it raised.
+
+A user's module may be installed or lie in the current directory. That directory comes last in the import
+path, so a file there hides neither an installed package nor a module of Python.
+"""
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def import_own(reference: str, kind: type[Exception]) -> object:
+    """Return what `reference`, as `package.module:Name`, names.
+
+    Raises `kind` with one line if the module cannot be imported, has no such name, or has a name that another
+    module has taken.
+    """
+    module, _, name = reference.partition(":")
+    folder = Path.cwd()
+    _search(folder)
+    owner = _owner(module, folder)
+    if owner is not None:
+        taken = f"the name {_top(module)!r} is taken by {owner}"
+        raise kind(f"{reference}: {taken}; rename your module in {folder}")
+    try:
+        with user_code(f"{reference}: importing {module}", kind):
+            imported = import_module(module)
+    except kind as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and f"{module}.".startswith(f"{cause.name}."):
+            raise kind(f"{reference}: {cause}; {module} has to be installed or in {folder}") from cause
+        raise
+    try:
+        return getattr(imported, name)
+    except AttributeError as error:
+        raise kind(f"{reference}: {module} has no {name}") from error
+
+
+@contextmanager
+def user_code(title: str, kind: type[Exception], module: str = "") -> Iterator[None]:
+    """Raise `kind` with one line for whatever the block raises, SystemExit included.
+
+    `title`: the subject of the line. `module`: the user's module, if it may be an installed one. What hpo
+    itself raises passes, and so does an interrupt.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # A worker that has to stop is told so by an exception of hpo's, wherever it happens to be.
+        if isinstance(error, KeyboardInterrupt) or _top(type(error).__module__) == "hpo":
+            raise
+        raise kind(f"{title} raised {describe(error, module)}") from error
+
+
+def describe(error: BaseException, module: str = "") -> str:
+    """Return kind, place and message of an error as one line."""
+    place = where(error, module)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    reason = " ".join(text.split())
+    return type(error).__name__ + (f" at {place}" if place else "") + (f": {reason}" if reason else "")
+
+
+def where(error: BaseException, module: str = "") -> str | None:
+    """Return file and line of the user's code that raised `error`, None if no line of it was running.
+
+    `module`: the user's module; its package counts as the user's even if it is installed.
+    """
+    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
+        return f"{_short(error.filename)}:{error.lineno}"
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file, name = frame.f_code.co_filename, frame.f_globals.get("__name__", "")
+        if _is_own(file) or (module and _top(str(name)) == _top(module)):
+            place = f"{_short(file)}:{line}"
+    return place
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith("<"):
+        return False
+    path = Path(file)
+    return not any(path.is_relative_to(folder) for folder in (PACKAGE, *INSTALLED))
+
+
+def _short(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _search(folder: Path) -> None:
+    """Append `folder` to the import path."""
+    entry, checkout = str(folder), str(PACKAGE.parent)
+    if entry in sys.path:
+        return
+    # A checkout of hpo may be on the path for its folder `hpo` alone: its others are not what a user means.
+    index = sys.path.index(checkout) if checkout in sys.path and checkout not in INSTALLED else len(sys.path)
+    sys.path.insert(index, entry)
+
+
+def _owner(module: str, folder: Path) -> str | None:
+    """Return whose module an import would give instead of the one in `folder`, None if there is none such."""
+    path, top = folder.joinpath(*module.split(".")), _top(module)
+    if not (path.with_name(f"{path.name}.py").is_file() or (path / "__init__.py").is_file()):
+        return None
+    if top in sys.stdlib_module_names:
+        return "Python's standard library"
+    try:
+        spec = find_spec(top)
+    except ValueError:  # a module without a spec, such as __main__
+        return "the running program"
+    if spec is None:
+        return None
+    places = {Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin or ""]}
+    own = {(folder / top).resolve(), (folder / f"{top}.py").resolve()}
+    return None if places & own else str(spec.origin or min(places))

@@ -1,0 +1,149 @@
+"""The user's own modules: which are imported, and what a line says of an error in them."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpo.settings import PYTHON
+from hpo.user_code import describe, import_own, user_code, where
+
+SHADOWS = ("data", "models", "queue", "hpo", "random", "logging", "lazy_loader", "json", "types")
+"""Modules of Python, of hpo's checkout, of hpo itself and of packages that it imports."""
+
+
+class Refusal(Exception):  # noqa: N818 - what a caller raises for a mistake of the user's
+    """A refusal in one line."""
+
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Return a function that writes a module into the current folder, which is not on the path yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+
+    def write(name: str, source: str) -> Path:
+        monkeypatch.delitem(sys.modules, name.partition(".")[0], raising=False)
+        file = tmp_path / f"{name.replace('.', '/')}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(source)
+        return file
+
+    return write
+
+
+def refusal(reference: str) -> str:
+    with pytest.raises(Refusal) as raised:
+        import_own(reference, Refusal)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_module_of_the_current_folder_is_imported(write: Write) -> None:
+    write("own_things.shapes", "def load(): return 3")
+    function = import_own("own_things.shapes:load", Refusal)
+    assert callable(function)
+    assert function() == 3
+
+
+@pytest.mark.parametrize("name", ["data", "models"])
+def test_module_with_the_name_of_a_folder_of_the_checkout_is_the_users(write: Write, name: str) -> None:
+    write(name, "value = 7")
+    assert import_own(f"{name}:value", Refusal) == 7
+    sys.modules.pop(name)
+
+
+@pytest.mark.parametrize("name", ["queue", "random", "types"])
+def test_name_of_a_module_of_python_is_taken(write: Write, name: str) -> None:
+    write(name, "value = 7")
+    sys.modules.pop(name, None)
+    taken = f"the name {name!r} is taken by Python's standard library; rename your module in "
+    assert taken in refusal(f"{name}:value")
+
+
+@pytest.mark.parametrize("name", ["numpy", "hpo", "hpo.errors"])
+def test_name_of_an_installed_module_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    file = tmp_path / f"{name.replace('.', '/')}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("value = 7")
+    top = name.partition(".")[0]
+    assert f"{name}:value: the name {top!r} is taken by " in refusal(f"{name}:value")
+    assert f"{top}/__init__.py; rename your module in {tmp_path}" in refusal(f"{name}:value")
+
+
+def test_installed_module_is_imported_where_no_file_has_its_name(write: Write) -> None:
+    assert import_own("json:loads", Refusal) is __import__("json").loads
+
+
+def test_missing_name_and_missing_module_are_told_apart(write: Write) -> None:
+    write("own_needs", "import no_such_package")
+    write("own_small", "")
+    assert refusal("own_small:Net") == "own_small:Net: own_small has no Net"
+    assert "No module named 'own_none'; own_none has to be installed or in /" in refusal("own_none:Net")
+    assert refusal("own_needs:Net") == (
+        "own_needs:Net: importing own_needs raised ModuleNotFoundError at own_needs.py:1: "
+        "No module named 'no_such_package'"
+    )
+
+
+def test_place_is_the_last_line_of_the_users_code(write: Write) -> None:
+    write("own_place", "import json\n\ndef read(text):\n    return json.loads(text)\n")
+    read = import_own("own_place:read", Refusal)
+    assert callable(read)
+    message = r"^own raised JSONDecodeError at own_place\.py:4: Expecting value: .*$"
+    with pytest.raises(Refusal, match=message), user_code("own", Refusal):
+        read("nothing")
+
+
+def test_package_that_is_installed_counts_as_the_users_if_it_is_named() -> None:
+    with pytest.raises(ValueError, match="Expecting value") as raised:
+        __import__("json").loads("nothing")
+    error = raised.value
+    error.__traceback__ = (
+        error.__traceback__.tb_next if error.__traceback__ else None
+    )  # not the line of this test
+    assert where(error) is None
+    assert "/json/decoder.py:" in str(where(error, "json"))
+
+
+def test_interrupt_and_what_hpo_raises_pass() -> None:
+    class Stop(BaseException):
+        """As what stops a worker."""
+
+    Stop.__module__ = "hpo.worker.interruption"
+    for error in (KeyboardInterrupt(), Stop()):
+        with pytest.raises(type(error)), user_code("own", Refusal):
+            raise error
+
+
+def test_error_without_a_message_has_its_kind() -> None:
+    assert describe(ValueError()) == "ValueError"
+    assert describe(SyntaxError("bad", ("own.py", 3, 1, "x"))) == "SyntaxError at own.py:3: bad"
+
+
+def test_files_of_the_working_directory_shadow_nothing(tmp_path: Path) -> None:
+    for name in SHADOWS:
+        (tmp_path / f"{name}.py").write_text("raise ImportError('shadowed')")
+    for words in (("-m", "hpo.run.jobs"), ("-m", "hpo", "--version")):
+        done = subprocess.run(
+            [*PYTHON, *words], cwd=tmp_path, input="", text=True, capture_output=True, check=False
+        )
+        assert "shadowed" not in done.stderr
+        assert "JSONDecodeError" in done.stderr or done.stdout.startswith("hpo, version")
+
+
+def test_module_run_by_a_user_hides_nothing_but_what_python_has_loaded(tmp_path: Path) -> None:
+    for name in ("data", "models", "queue", "random", "logging", "json"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('shadowed')")
+    words = (sys.executable, "-m", "hpo", "data", "list")
+    done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, check=True)
+    assert "digits" in done.stdout
