@@ -11,6 +11,9 @@ from hpo.data.dataset import DataError, SplitError
 
 Index = npt.NDArray[np.int64]
 
+LARGEST = 0.5
+"""The largest fraction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fractions:
@@ -25,13 +28,25 @@ class Fractions:
 
     def __post_init__(self) -> None:
         for name, value in (("mini", self.mini), ("validation", self.validation)):
-            if not 0 < value <= 0.5:
-                raise DataError(f"{name} = {value}: a fraction has to be above 0 and at most 0.5")
+            if not 0 < value <= LARGEST:
+                raise DataError(f"{name} = {value}: a fraction has to be above 0 and at most {LARGEST}")
 
     @property
     def fewest(self) -> int:
         """The least number of images of a class with which each part gets one."""
         return math.ceil(math.ceil(1 / self.validation) / self.mini)
+
+    def way_out(self, count: int) -> str:
+        """Return what gives every part an image of a class of `count` images."""
+        shares = (percent / 100 for percent in range(1, int(100 * LARGEST) + 1))
+        mini = next((mini for mini in shares if Fractions(mini, self.validation).fewest <= count), None)
+        if mini is None:
+            return f"set mini and validation to {LARGEST}, or add images"
+        return f"set mini to {mini:g} or more, or add images"
+
+
+FEWEST = Fractions(LARGEST, LARGEST).fewest
+"""The least number of images of a class that some fractions can split."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,20 +66,30 @@ class Splits:
 def split(labels: Index, fractions: Fractions, seed: int) -> Splits:
     """Split a training set with `labels` `(N,)`, stratified by label. The same seed gives the same split.
 
-    Each part has its share of every class, to within one image. Raises SplitError if a class has too few
-    images for every part to get one.
+    Each part has its share of every class, to within one image. The `tiny_classes` are in `train` alone.
+    Raises SplitError if another class has too few images for every part to get one.
     """
-    classes, counts = np.unique(labels, return_counts=True)
+    is_tiny = np.isin(labels, tiny_classes(labels))
+    index = np.flatnonzero(~is_tiny)
+    if not len(index):
+        raise SplitError(f"no class has {FEWEST} images, the least that can be split")
+    classes, counts = np.unique(labels[index], return_counts=True)
     smallest = counts.argmin()
     if counts[smallest] < fractions.fewest:
         raise SplitError(
             f"class {classes[smallest]} has {counts[smallest]} images: with mini = {fractions.mini} and "
             f"validation = {fractions.validation} each class needs {fractions.fewest}, one for every part; "
-            "raise mini or add images"
+            f"{fractions.way_out(int(counts[smallest]))}"
         )
-    train, mini = _split_off(np.arange(len(labels)), labels, fractions.mini, seed)
+    train, mini = _split_off(index, labels, fractions.mini, seed)
     mini_train, mini_validation = _split_off(mini, labels, fractions.validation, seed)
-    return Splits(train, mini_train, mini_validation)
+    return Splits(np.sort(np.concatenate((train, np.flatnonzero(is_tiny)))), mini_train, mini_validation)
+
+
+def tiny_classes(labels: Index) -> Index:
+    """Return the classes that have images, but too few for any fractions."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return classes[counts < FEWEST]
 
 
 def _split_off(index: Index, labels: Index, fraction: float, seed: int) -> tuple[Index, Index]:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.data.dataset import DataError
+from hpo.data.dataset import DataError, SplitError
 from hpo.data.registry import open_dataset
-from hpo.data.splits import Fractions, Splits, split
+from hpo.data.splits import Fractions, Splits, split, tiny_classes
 
 fractions = st.builds(Fractions, mini=st.floats(0.05, 0.5), validation=st.floats(0.05, 0.5))
 
@@ -48,6 +49,43 @@ def test_splits_are_disjoint_complete_and_stratified(case: tuple[np.ndarray, Fra
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "validation", "way_out"),
+    [
+        (30, 0.2, "set mini to 0.17 or more, or add images"),
+        (49, 0.2, "set mini to 0.11 or more, or add images"),
+        (10, 0.2, "set mini to 0.5 or more, or add images"),
+        (9, 0.2, "set mini and validation to 0.5, or add images"),
+        (4, 0.2, "set mini and validation to 0.5, or add images"),
+    ],
+)
+def test_a_small_class_is_refused_with_the_mini_that_would_do(
+    count: int, validation: float, way_out: str
+) -> None:
+    labels = np.repeat([0, 1], [200, count])
+    with pytest.raises(SplitError, match=f"class 1 has {count} images: .*; {way_out}$"):
+        split(labels, Fractions(0.1, validation), 0)
+    (mini,) = re.findall(r"0\.\d+", way_out)
+    chosen = Fractions(float(mini), 0.5 if "validation" in way_out else validation)
+    assert all(1 in labels[part] for part in parts(split(labels, chosen, 0)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_class_that_nothing_can_split_goes_into_full_training(count: int) -> None:
+    labels = np.repeat([0, 1, 2], [100, count, 100])
+    splits = split(labels, Fractions(), 0)
+    assert tiny_classes(labels).tolist() == [1]
+    assert np.count_nonzero(labels[splits.train] == 1) == count
+    assert set(labels[splits.mini].tolist()) == {0, 2}
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts(splits))), np.arange(len(labels)))
+    assert (np.diff(splits.train) > 0).all()
+
+
+def test_images_that_nothing_can_split_are_refused() -> None:
+    with pytest.raises(SplitError, match="no class has 4 images, the least that can be split"):
+        split(np.repeat([0, 1], [3, 2]), Fractions(), 0)
+
+
 def test_split_follows_from_the_seed() -> None:
     labels = np.arange(1000) % 5
     first, again, other = (split(labels, Fractions(), seed) for seed in (1, 1, 2))
@@ -76,7 +114,7 @@ def test_too_small_class_is_named_with_the_rule() -> None:
         split(labels, Fractions(), 0)
     assert str(error.value) == (
         "class 3 has 49 images: with mini = 0.1 and validation = 0.2 "
-        "each class needs 50, one for every part; raise mini or add images"
+        "each class needs 50, one for every part; set mini to 0.11 or more, or add images"
     )
     split(np.repeat([0, 3, 5], [80, 50, 60]), Fractions(), 0)
 
