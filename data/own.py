@@ -74,7 +74,7 @@ def _way_out(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> 
     """Return the end of a message about wrong arrays: how to make right ones."""
     shape, n = images.shape, len(labels) if labels.ndim else 0
     if images.dtype != np.uint8:
-        is_share = images.dtype.kind == "f" and images.size and np.nanmax(images) <= 1
+        is_share = images.dtype.kind == "f" and bool((images <= 1).all())
         return f"; {'(images * 255)' if is_share else 'images'}.astype('uint8') converts them"
     if images.ndim == 4 and shape[0] == n and shape[3] in (1, 3) and shape[1] not in (1, 3):
         return "; transpose them: images.transpose(0, 3, 1, 2)"

@@ -87,7 +87,7 @@ def _is_own(file: str) -> bool:
     if file.startswith("<"):
         return False
     path = Path(file)
-    return not any(path.is_relative_to(folder) for folder in (PACKAGE, *INSTALLED))
+    return not any(path.is_relative_to(folder) for folder in (str(PACKAGE), *INSTALLED))
 
 
 def _short(file: str) -> str:
