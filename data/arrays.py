@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -67,6 +67,13 @@ def find_mapped(name: str, data_path: Path, arrays_path: Path, content: str | No
     return None if content is None else store.find(name, content)
 
 
+def hashes_of(parts: Mapping[str, Labelled], classes: Sequence[str]) -> DataHashes:
+    """Return the hashes of a data set with the parts `train` and `test`."""
+    hashes = {part: labelled.sha256() for part, labelled in parts.items()}
+    content = hashlib.sha256(json.dumps([hashes, classes]).encode()).hexdigest()
+    return DataHashes(content, **hashes)
+
+
 @dataclass(frozen=True, slots=True)
 class ArrayStore:
     """Folders of arrays under `root`, by the hash of their content.
@@ -111,6 +118,18 @@ class ArrayStore:
             _write_file(part, lambda file: file.write(content.encode()))
             part.replace(path)
 
+    def is_repeatable(self, name: str, hashes: DataHashes) -> bool:
+        """Return whether the function `name` has returned these data twice."""
+        return self.indexed(_key(name + hashes.content)) == hashes.content
+
+    def note_repeatable(self, name: str, hashes: DataHashes) -> None:
+        """Note that the function `name` has returned these data twice."""
+        self.index(_key(name + hashes.content), hashes.content)
+
+    def delete(self, content: str) -> None:
+        """Delete arrays that nothing will ask for."""
+        shutil.rmtree(self.root / content, ignore_errors=True)
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process writes the data set `name`, and keep others from it meanwhile."""
@@ -130,16 +149,15 @@ class ArrayStore:
         cannot be written.
         """
         parts = {"train": dataset.load_train(), "test": dataset.load_test()}
-        hashes = {part: labelled.sha256() for part, labelled in parts.items()}
-        content = hashlib.sha256(json.dumps([hashes, dataset.classes]).encode()).hexdigest()
-        if self.find(dataset.name, content) is not None:
-            return content
+        hashes = hashes_of(parts, dataset.classes)
+        if self.find(dataset.name, hashes.content) is not None:
+            return hashes.content
         moments = statistics(parts["train"], dataset.classes)
-        facts = ArrayFacts(DataHashes(content, **hashes), moments.mean, moments.std)
+        facts = ArrayFacts(hashes, moments.mean, moments.std)
         meta = {"name": dataset.name, "classes": dataset.classes, **asdict(facts)}
         with self._writing():
             self._write_folder(_key(dataset.name), parts, meta)
-        return content
+        return hashes.content
 
     def _write_folder(self, key: str, parts: Mapping[str, Labelled], meta: Mapping[str, Any]) -> None:
         for abandoned in self.root.glob(f".{key}-*"):  # of a writer that was killed: this one has the lock

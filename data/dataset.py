@@ -26,6 +26,12 @@ class OwnDataError(DataInputError):
     """A user's own function cannot be called, or breaks the rules of `hpo.data.own`."""
 
 
+class ChannelsError(DataInputError):
+    """The means are not one for each channel of the images."""
+
+    key = "mean"
+
+
 class SplitError(DataInputError):
     """A class has too few images for the splits."""
 

@@ -104,20 +104,19 @@ def tune(  # noqa: PLR0913
 
     from hpo.cli.tables import tuning_table
     from hpo.launch.devices import slots
-    from hpo.models import build
     from hpo.settings import Settings
     from hpo.training.allocator import keep_freed_memory
+    from hpo.training.check import check_outputs
     from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
     from hpo.training.engines.program import NetworkSpec
     from hpo.training.engines.throughput import throughputs
-    from hpo.training.workload import check_network
     from hpo.values.precision import search_precisions
 
-    check_network(model, lambda: build(model, classes, channels), (channels, size, size), classes)
+    network = NetworkSpec(model, classes, channels, (size, size))
+    check_outputs(model, network.build, torch.zeros(2, channels, size, size), classes)
     threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
     torch.set_num_threads(threads)  # as many as a worker has
     keep_freed_memory()
-    network = NetworkSpec(model, classes, channels, (size, size))
     precisions = search_precisions(model) if precision == "auto" else (precision,)
     options = TuningOptions(precisions, remeasure=again)
     engine = AutotunedEngine(network, Settings.from_environment().programs_path, options)

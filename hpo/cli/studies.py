@@ -252,9 +252,9 @@ def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:
 
     settings = Settings.from_environment()
     parse_url(settings)
-    from hpo.training.workload import checked_workload
+    from hpo.run.studies import check_spec
 
-    return spec, settings, checked_workload(spec, settings, str(file)).identity
+    return spec, settings, check_spec(spec, str(file), settings)
 
 
 def _next_step(storage: Storage, study: Study) -> str:

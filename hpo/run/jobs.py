@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hpo.data.arrays import open_mapped
 from hpo.run.child import EXPECTED, encode_error
 from hpo.run.lifeline import follow_launcher
 from hpo.run.logs import log_to_stderr
@@ -19,17 +21,41 @@ from hpo.settings import Settings
 
 
 def check_study(settings: Settings, spec: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Check a study file as `checked_workload` does. Return the attributes of its identity."""
-    from hpo.spec.study_spec import StudySpec
-    from hpo.training.workload import checked_workload
+    """Check that a study file can be trained here. Return the attributes of its identity.
 
-    return checked_workload(StudySpec.parse(spec, source), settings, source).identity.to_attributes()
+    Raises `InputError` for a mistake in the file, in the user's network or in the user's data, and DataError
+    if the files of a data set are missing or damaged.
+    """
+    from hpo.run.second_call import SecondCall
+    from hpo.spec.mistakes import mistakes_of
+    from hpo.spec.study_spec import StudySpec
+
+    parsed = StudySpec.parse(spec, source)
+    with mistakes_of(parsed, source):
+        dataset = open_mapped(parsed.data.name, settings.data_path, settings.arrays_path)
+        again = SecondCall(dataset, settings)
+
+        # It imports torch, which takes as long as many a data set.
+        from hpo.training.workload import Workload
+
+        workload = Workload(parsed, dataset)
+        workload.check()
+        again.check()
+        return workload.identity.to_attributes()
+
+
+def hash_own_data(settings: Settings, name: str) -> dict[str, str]:
+    """Return the hashes of a user's data set. What its function prints a second time is dropped."""
+    from hpo.run.second_call import hash_data
+
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    return asdict(hash_data(settings, name))
 
 
 def write_arrays(settings: Settings, name: str, content: str | None) -> str:
     """Write the arrays of a data set, unless `content` is there. Return the hash of their content."""
-    from hpo.data.arrays import open_mapped
-
     facts = open_mapped(name, settings.data_path, settings.arrays_path, content).facts
     assert facts is not None
     return facts.hashes.content
@@ -50,6 +76,7 @@ def export_study(settings: Settings, study: str, directory: str, trained: bool) 
 JOBS: Mapping[str, Callable[..., Any]] = {
     "check": check_study,
     "arrays": write_arrays,
+    "hash": hash_own_data,
     "export": export_study,
 }
 

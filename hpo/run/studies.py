@@ -143,11 +143,16 @@ def read_spec(spec: SpecLike) -> tuple[StudySpec, str]:
 def store_study(spec: StudySpec, source: str, storage: Storage | str | None) -> tuple[Study, Creation]:
     """Check that a spec can be trained here, and store its study. `source` begins each message."""
     settings = settings_of(storage)
-    # In a child, which imports torch and reads the images; this process may live as long as the study.
-    identity = run_in_child("check", settings, spec=spec.to_json(), source=source)
+    identity = check_spec(spec, source, settings)
     opened = _open(storage, settings)
-    creation = create.create(opened, spec, source, Identity.from_attributes(identity))
+    creation = create.create(opened, spec, source, identity)
     return Study(creation.study, opened, settings), creation
+
+
+def check_spec(spec: StudySpec, source: str, settings: Settings) -> Identity:
+    """Check that a spec can be trained here, as `jobs.check_study` does. Return the identity of its study."""
+    # In a child, which imports torch and reads the images; this process may live as long as the study.
+    return Identity.from_attributes(run_in_child("check", settings, spec=spec.to_json(), source=source))
 
 
 def settings_of(storage: Storage | str | None) -> Settings:

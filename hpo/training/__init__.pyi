@@ -3,6 +3,7 @@ from .async_evaluation import AsyncEvaluator as AsyncEvaluator
 from .async_evaluation import PendingEvaluation as PendingEvaluation
 from .async_evaluation import SideStream as SideStream
 from .batches import PhaseBatches as PhaseBatches
+from .check import check_outputs as check_outputs
 from .member import MemberState as MemberState
 from .member import Progress as Progress
 from .memory import DeviceFaults as DeviceFaults
@@ -22,5 +23,4 @@ from .trainer import Trainer as Trainer
 from .weights import Tensors as Tensors
 from .weights import Weights as Weights
 from .workload import Workload as Workload
-from .workload import check_network as check_network
 from .workload import usable_device as usable_device

@@ -20,6 +20,34 @@ def initialised(factory: Factory, seed: int) -> nn.Module:
         return factory()
 
 
+class PlainTensors:
+    """The tensors that the modules of a network hold as plain attributes, beside parameters and buffers.
+
+    Hook-based weight normalisation (`torch.nn.utils.weight_norm`) holds the computed weight like that, and
+    computes it anew in each forward pass.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str) -> None:
+        """Keep the present tensors, moved to `device` and cut off from what they were computed from."""
+        self._held = [
+            (module, {name: tensor.detach().to(device) for name, tensor in plain_tensors(module)})
+            for module in network.modules()
+        ]
+        self.restore()
+
+    def restore(self) -> None:
+        """Give the modules the kept tensors back: a copy must have none that a forward pass computed."""
+        for module, tensors in self._held:
+            for name, _ in plain_tensors(module):
+                del vars(module)[name]
+            vars(module).update(tensors)
+
+
+def plain_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the tensors among the plain attributes of a module, by name."""
+    return [(name, value) for name, value in vars(module).items() if isinstance(value, Tensor)]
+
+
 def in_mode(network: nn.Module, training: bool) -> nn.Module:
     """Switch `network` to training or evaluation mode and return it."""
     return network if network.training == training else network.train(training)

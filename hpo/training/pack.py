@@ -24,6 +24,7 @@ from hpo.training.dropout import Dropout, Masks, Streams
 from hpo.training.loss import training_loss
 from hpo.training.networks import (
     Factory,
+    PlainTensors,
     call,
     in_mode,
     initialised,
@@ -83,6 +84,7 @@ class Pack:
         self._networks: list[nn.Module] = []
         self._bound: Weights | None = None  # the weights that `_networks` are views of
         self._dropout = Dropout(first)
+        self._plain = PlainTensors(first, device)
         is_on_cpu = self.weights.parameters.device.type == "cpu"
         self._may_vectorise = not is_on_cpu if vectorised is None else vectorised
         if not is_on_cpu:
@@ -193,6 +195,15 @@ class Pack:
             )
         return self._streams.next(layout)
 
+    def replaced_buffers(self) -> list[str]:
+        """Return the names of the buffers that members computed in turn have replaced instead of updated."""
+        persistent = set(self._keys.values())
+        return [
+            name
+            for name, buffer in (self._networks[0].named_buffers() if self._networks else ())
+            if name in persistent and buffer.data_ptr() != self.weights.buffers[name][0].data_ptr()
+        ]
+
     @property
     def _is_vectorised(self) -> bool:
         return len(self) > 1 and self._may_vectorise
@@ -233,6 +244,7 @@ class Pack:
         return [in_mode(network, training) for network in self._networks]
 
     def _network_of(self, index: int) -> nn.Module:
+        self._plain.restore()
         row = self.unpack(self.weights.parameters[index])
         gradients = self.unpack(self._gradients[index])
         memo: dict[int, object] = {id(self._dropout): self._dropout}

@@ -16,11 +16,15 @@ from hpo.values.budget import Budget
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A network, and the images it is trained and validated on. All images are on one device."""
+    """A network, and the images it is trained and validated on. All images are on one device.
+
+    `vectorised`: whether `vmap` computes the members of a pack, as in `Pack`.
+    """
 
     factory: Factory
     train: DeviceImages
     validation: DeviceImages
+    vectorised: bool | None = None
 
     @property
     def device(self) -> torch.device:
@@ -28,7 +32,7 @@ class Task:
 
     def new_pack(self, seeds: Sequence[int]) -> Pack:
         """Return a pack of new networks, one for each seed, on the device of the images."""
-        return Pack(self.factory, seeds, self.device, self.train.mean.dtype)
+        return Pack(self.factory, seeds, self.device, self.train.mean.dtype, self.vectorised)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,36 @@
 """A study's network and images, loaded and ready for training on one device."""
 
-import json
+import logging
 from collections.abc import Callable
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import nn
 
 from hpo import models
 from hpo.data.arrays import open_mapped
-from hpo.data.dataset import DataInputError, Dataset, Labelled
+from hpo.data.dataset import ChannelsError, Dataset, Labelled, OwnDataError
 from hpo.data.device import DeviceImages
-from hpo.data.splits import Fractions, Splits, split
+from hpo.data.splits import Fractions, Splits, split, tiny_classes
 from hpo.data.statistics import statistics
 from hpo.errors import InputError
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
 from hpo.spec.study_spec import StudySpec
+from hpo.training.check import STEPS, Rehearsal
+from hpo.training.engines.base import Engine
+from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec
+from hpo.training.task import Task
+from hpo.values.parameters import domain_of
 from hpo.values.stage import Stage
+from hpo.values.wording import counted
+
+log = logging.getLogger("hpo.training")
+
+TRIAL_IMAGES = 2
+"""The most images of a batch of a rehearsal."""
 
 
 class Workload:
@@ -56,13 +68,21 @@ class Workload:
     def mean(self) -> tuple[float, ...]:
         """The mean of pixels / 255 per channel: the spec's, or that of the training images."""
         given = self.spec.data.mean
-        return self._statistics[0] if given is None else (given,) * self.train.channels
+        return self._statistics[0] if given is None else self._per_channel(given)
 
     @cached_property
     def std(self) -> tuple[float, ...]:
-        """The standard deviation of pixels / 255 per channel: the spec's, or that of the training images."""
+        """The standard deviation of pixels / 255 per channel: the spec's, or that of the training images.
+
+        A channel that is constant in the training images has 1: it is centred and not scaled.
+        """
         given = self.spec.data.std
-        return self._statistics[1] if given is None else (given,) * self.train.channels
+        if given is None:
+            return tuple(std or 1.0 for std in self._statistics[1])
+        return self._per_channel(given)
+
+    def _per_channel(self, given: float | tuple[float, ...]) -> tuple[float, ...]:
+        return given if isinstance(given, tuple) else (given,) * self.train.channels
 
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -72,8 +92,7 @@ class Workload:
     @property
     def factory(self) -> Callable[[], nn.Module]:
         """A function that builds the study's network for the data set's classes and channels."""
-        classes, channels = len(self.dataset.classes), self.train.channels
-        return lambda: models.build(self.spec.model.name, classes, channels)
+        return self.network.build
 
     @property
     def network(self) -> NetworkSpec:
@@ -97,45 +116,56 @@ class Workload:
         return train, validation
 
     def check(self) -> None:
-        """Raise InputError, ModelError or DataError if the network cannot learn these images."""
+        """Raise InputError, ModelError or DataError if the network cannot learn these images.
+
+        Logs a warning for what is odd but can be trained.
+        """
+        self._check_images()
+        rehearsal = self.rehearsal("cpu", EagerEngine(self.spec.precisions("search")[0]))
+        rehearsal.check()
+        reason = None if self.network.is_built_in else rehearsal.why_not_fused()
+        if reason is not None:
+            name = self.spec.model.name
+            log.warning("model %r: vmap cannot fuse it (%s); a GPU trains its trials in turn", name, reason)
+
+    def rehearsal(self, device: torch.device | str, engine: Engine, steps: int | None = None) -> Rehearsal:
+        """Return a rehearsal of the search on `device`, with a few of its images.
+
+        `steps`: None for a single step of a built-in network, which tests have tried, and `STEPS` of others.
+        """
+        if steps is None:
+            steps = 1 if self.network.is_built_in else STEPS
+        sizes = domain_of(self.spec.space, "batch_size")
+        smallest = min(int(sizes.at(index)) for index in range(sizes.size or 1))
+        count = min(smallest, TRIAL_IMAGES)
+        # Another number of images than in training: the network must take any.
+        parts = self.splits.mini_train[:count], self.splits.mini_validation[: count + 1]
+        train, validation = (
+            DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
+        )
+        task = Task(self.factory, train, validation)
+        return Rehearsal(self.spec.model.name, task, len(self.dataset.classes), engine, steps)
+
+    def _check_images(self) -> None:
+        classes, channels = self.dataset.classes, self.train.channels
+        missing = np.setdiff1d(np.arange(len(classes)), self.train.labels)
+        if len(missing) == len(classes) - 1:
+            raise OwnDataError("all training images are of one class")
+        if len(missing):
+            log.warning("%s: no training image is of class %r", self.dataset.name, classes[missing[0]])
         _ = self.splits
-        shape = self.train.channels, *self.train.size
-        check_network(self.spec.model.name, self.factory, shape, len(self.dataset.classes))
-
-
-def checked_workload(spec: StudySpec, settings: Settings, source: str) -> Workload:
-    """Return the workload of a study file, once its network can learn its images.
-
-    `source` names the file in messages. Raises InputError for a mistake in the file, in the user's network or
-    in the user's data, and DataError if the files of a data set are missing or damaged.
-    """
-    try:
-        workload = Workload.open(spec, settings)
-        workload.check()
-    except DataInputError as error:
-        key, value = f"data.{error.key}", getattr(spec.data, error.key)
-        rule = str(error).removeprefix(f"{value}: ")
-        raise InputError(f"{source}: {key} = {json.dumps(value)}: {rule}") from error
-    except (InputError, models.ModelError) as error:
-        raise InputError(f"{source}: model.name = {json.dumps(spec.model.name)}: {error}") from error
-    return workload
-
-
-def check_network(name: str, factory: Callable[[], nn.Module], shape: tuple[int, ...], classes: int) -> None:
-    """Check that the network `name` maps images of `shape` (channels, height, width) to `classes` logits.
-
-    Raises InputError if it does not, and ModelError if it cannot be built.
-    """
-    # The device "meta" would not compute anything, but its imports take a second.
-    network, images = factory().eval(), torch.zeros(2, *shape)
-    try:
-        with torch.inference_mode():
-            output_shape = tuple(network(images).shape)
-    except Exception as error:  # a user's network may raise anything
-        reason = " ".join(str(error).split())
-        raise InputError(f"model {name!r} fails on images of shape {shape}: {reason}") from error
-    if output_shape != (2, classes):
-        raise InputError(f"model {name!r} gives {output_shape} for 2 images; it must give (2, {classes})")
+        for label in tiny_classes(self.train.labels):
+            text = "%s: class %r has too few images to be split: full training gets all of them"
+            log.warning(text, self.dataset.name, classes[label])
+        given = self.spec.data.mean
+        if isinstance(given, tuple) and len(given) != channels:
+            raise ChannelsError(f"the images have {counted(channels, 'channel')}")
+        constant = [channel for channel, std in enumerate(self._statistics[1]) if std == 0]
+        if len(constant) == channels:
+            raise OwnDataError("all training images are equal, there is nothing to learn")
+        if constant and self.spec.data.std is None:
+            name = self.dataset.name
+            log.warning("%s: channel %d has one value in all training images", name, constant[0])
 
 
 def usable_device(name: str) -> str:

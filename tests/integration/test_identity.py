@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 from support.shell import SMALL_STUDY, Shell
+from support.workloads import checked_workload
 
 from hpo.errors import ConflictError
 from hpo.run.workload import study_workload
@@ -20,7 +21,6 @@ from hpo.store.connection import Storage, open_url
 from hpo.study.create import create
 from hpo.study.fork import fork
 from hpo.study.stored import load
-from hpo.training.workload import checked_workload
 
 DATA = """
 import numpy as np

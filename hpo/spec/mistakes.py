@@ -1,0 +1,26 @@
+"""Mistakes in a user's network or data, as mistakes of the study file that names them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hpo.data import DataInputError
+from hpo.errors import InputError
+from hpo.models import ModelError
+from hpo.spec.study_spec import StudySpec
+
+
+@contextmanager
+def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
+    """Raise InputError with file, key and value for a mistake in the data or the network of a spec.
+
+    `source` names the file in messages. An InputError of the block is about the network.
+    """
+    try:
+        yield
+    except DataInputError as error:
+        key, value = f"data.{error.key}", getattr(spec.data, error.key)
+        rule = str(error).removeprefix(f"{value}: ")
+        raise InputError(f"{source}: {key} = {json.dumps(value)}: {rule}") from error
+    except (InputError, ModelError) as error:
+        raise InputError(f"{source}: model.name = {json.dumps(spec.model.name)}: {error}") from error
