@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         return (self.home / "programs").expanduser().absolute()
 
     @cached_property
+    def rehearsals_path(self) -> Path:
+        """Return the folder of notes on networks that were tried on the devices of this machine."""
+        return (self.home / "rehearsals").expanduser().absolute()
+
+    @cached_property
     def server_path(self) -> Path:
         """Return the folder of the embedded PostgreSQL."""
         return (self.home / "postgres").expanduser().absolute()

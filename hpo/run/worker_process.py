@@ -68,6 +68,7 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.run.workload import study_workload
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed_memory
+    from hpo.training.engines.eager import EagerEngine
     from hpo.worker.context import WorkerSettings
     from hpo.worker.pack_training import PackTraining
     from hpo.worker.runtime import Runtime
@@ -92,7 +93,7 @@ def run_worker(options: WorkerOptions) -> None:
         raise TrainingError(str(error)) from error  # a file that the user's code reads may come back
     device = options.device
     if options.standby and lines is not None:
-        workload.check()
+        workload.rehearsal("cpu", EagerEngine()).check()
         _ = workload.mean, workload.std  # computed now, while no trial waits
         storage.engine.dispose()
         line = lines.get()
@@ -102,13 +103,14 @@ def run_worker(options: WorkerOptions) -> None:
         assignment.apply()
         device = assignment.device
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
+    device = _usable_device(device, options.lifeline)
     worker = Worker(
         storage,
         study,
-        PackTraining(workload),
+        PackTraining.rehearsed(workload, device, settings.rehearsals_path),
         WorkerSettings(
             name=name,
-            device=_usable_device(device, options.lifeline),
+            device=device,
             artifacts=open_artifacts(settings, study.artifacts_name),
             programs=settings.programs_path,
             width=options.width or WIDTH,

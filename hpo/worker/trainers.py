@@ -9,8 +9,6 @@ from hpo.spec.study_spec import StudySpec
 from hpo.training.async_evaluation import AsyncEvaluator, SideStream
 from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
 from hpo.training.engines.base import Engine
-from hpo.training.engines.cuda_graphs import CudaGraphEngine
-from hpo.training.engines.eager import EagerEngine
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
@@ -20,6 +18,7 @@ from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
 from hpo.worker.context import WorkerContext
 from hpo.worker.interruption import Interruption
+from hpo.worker.rehearsal import operator_engine
 
 
 def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
@@ -36,12 +35,21 @@ def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
 
 
 class TrainerFactory:
-    """Makes trainers that share images and engines. Only the images of one stage are on the device."""
+    """Makes trainers that share images and engines. Only the images of one stage are on the device.
 
-    def __init__(self, context: WorkerContext, workload: Workload, interruption: Interruption) -> None:
+    `fused`: whether `vmap` computes the members of a pack. None: as `Pack` decides for the device.
+    """
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        workload: Workload,
+        interruption: Interruption,
+        fused: bool | None = None,
+    ) -> None:
         self._spec, self._programs = context.study.spec, context.settings.programs
         self._device, self._clock = torch.device(context.settings.device), context.runtime.clock
-        self._workload, self._interruption = workload, interruption
+        self._workload, self._interruption, self._fused = workload, interruption, fused
         self._images: dict[Stage, tuple[DeviceImages, DeviceImages]] = {}
         self._tuned: dict[tuple[Precision, ...], AutotunedEngine] = {}
 
@@ -51,7 +59,7 @@ class TrainerFactory:
             self._images = {stage: self._workload.images(stage, self._device)}
         train, validation = self._images[stage]
         return Trainer(
-            Task(self._workload.factory, train, validation),
+            Task(self._workload.factory, train, validation, self._fused),
             recipe_of(self._spec, stage, key),
             self._engine(stage, len(train)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),
@@ -65,10 +73,8 @@ class TrainerFactory:
     def _engine(self, stage: Stage, images: int) -> Engine:
         precisions = self._spec.precisions(stage)
         on_cpu = self._device.type == "cpu"
-        if not on_cpu and self._spec.uses_cuda_graphs:
-            return CudaGraphEngine(precisions[0])
         if self._programs is None or not on_cpu or not self._spec.autotunes(stage, images):
-            return EagerEngine(precisions[0])
+            return operator_engine(self._spec, self._device, stage)
         if precisions not in self._tuned:
             compiles = self._spec.engine.compile != "never"
             self._tuned[precisions] = AutotunedEngine(

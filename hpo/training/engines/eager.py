@@ -26,7 +26,7 @@ class EagerEngine:
     """The fastest size on a CPU. A larger one would cost memory, once per member of a pack."""
 
     def __init__(self, precision: Precision = "float32", channels_last: bool = False) -> None:
-        self._precision, self._channels_last = precision, channels_last
+        self.precision, self._channels_last = precision, channels_last
 
     def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
         """Do nothing: operators need no preparation."""
@@ -52,7 +52,7 @@ class EagerEngine:
         return losses
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _in_layout(self, images: Tensor) -> Tensor:
         """Return `images` `(..., B, C, H, W)` in the engine's memory layout."""
