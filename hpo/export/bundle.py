@@ -228,13 +228,19 @@ def _network(spec: ModelSpec, directory: Path) -> nn.Module:
             network = models.build(spec.name, len(spec.classes), spec.in_channels, spec.image_size)
     except models.ModelError as error:
         raise InputError(f"{directory / MODEL}: {error}") from error
+    misfit = misfit_of(network, weights)
+    if misfit is not None:
+        raise InputError(f"{path}: does not fit {spec.name} with {len(spec.classes)} classes: {misfit}")
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def misfit_of(network: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """Return which tensor of `weights` does not fit the network, None if all do."""
     needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     stored = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(needed.keys() | stored.keys()):
         if stored.get(name) != needed.get(name):
-            raise InputError(
-                f"{path}: does not fit {spec.name} with {len(spec.classes)} classes: tensor {name} is "
-                f"{stored.get(name, 'absent')}, it must be {needed.get(name, 'absent')}"
-            )
-    network.load_state_dict(weights)
-    return network.eval()
+            required = needed.get(name, "absent")
+            return f"tensor {name} is {stored.get(name, 'absent')}, it must be {required}"
+    return None

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from hpo.artifacts.base import ArtifactStore
-from hpo.errors import AwayError, HpoError
-from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, write_bundle
+from hpo.errors import AwayError, HpoError, InputError
+from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, misfit_of, write_bundle
 from hpo.export.metrics import Metrics, Normalization
 from hpo.export.scoring import test_metrics
 from hpo.store import events
@@ -43,6 +43,12 @@ def export_bundle(
             "is HPO_ARTIFACTS the folder that its worker wrote to?"
         ) from error
     network = workload.factory()
+    misfit = misfit_of(network, weights)
+    if misfit is not None:
+        raise InputError(
+            f"the weights of trial {best.trial} of {study.spec.full_name!r} do not fit the model "
+            f"{study.spec.model.name!r} of this machine: {misfit}; restore the code that was trained"
+        )
     network.load_state_dict(weights)
     metrics = _test_once(artifacts, f"{name.removesuffix('.safetensors')}.metrics.json", workload, network)
     spec = ModelSpec(

@@ -86,6 +86,8 @@ def run_study(
     probe_artifacts(studies.settings_of(storage))  # before anything is stored
     study, creation = store_study(parsed, source, storage)
     check_artifacts(study.storage, study.stored, study.settings)
+    directory = _bundle_folder(study) if bundle is None else Path(bundle)
+    check_folder(directory)
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
     fleet = Fleet(executor, study.settings, promotes=True)
@@ -94,7 +96,6 @@ def run_study(
     if mark is not None:
         return StudyRun(study, mark)
     until_storage_answers(lambda: studies.promote(study))  # raises where no trial can be promoted
-    directory = _bundle_folder(study) if bundle is None else Path(bundle)
     metrics = run_in_child(
         "export", study.settings, study=study.name, directory=str(directory), trained=trained
     )
