@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import URL, create_engine, inspect
+from sqlalchemy import URL
+from support.refusals import assert_nothing_created, assert_one_line
 from support.shell import SMALL_STUDY, Shell
 
 MISTAKES = {
@@ -153,17 +154,3 @@ def test_missing_device_is_named(shell: Shell) -> None:
         shell.hpo("worker", "small", "--device", "cuda:99", expect=2).stderr, "--device 'cuda:99'"
     )
     assert_one_line(shell.hpo("workers", "small", "--gpus", "99", expect=2).stderr, "there is no GPU 99")
-
-
-def assert_one_line(text: str, message: str) -> None:
-    lines = text.splitlines()
-    assert len(lines) == 1, text
-    assert message in lines[0]
-
-
-def assert_nothing_created(shell: Shell, database: URL) -> None:
-    engine = create_engine(database)
-    assert inspect(engine).get_table_names() == []
-    engine.dispose()
-    assert not (shell.folder / "home" / "postgres").exists()
-    assert not (shell.folder / "home" / "artifacts").exists()
