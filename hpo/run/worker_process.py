@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,14 @@ class WorkerOptions:
     standby: bool = False
 
 
+class StandbyStopped(SystemExit):
+    """A standby is told to end. It has a class of hpo's, so that it is no exit of the user's code."""
+
+
+def _end_standby(*_: object) -> None:
+    raise StandbyStopped
+
+
 def run_worker(options: WorkerOptions) -> None:
     """Train trials of a study until none is open, or until SIGTERM.
 
@@ -50,7 +57,7 @@ def run_worker(options: WorkerOptions) -> None:
     machine are not those of the study.
     """
     if options.standby:
-        signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
+        signal.signal(signal.SIGTERM, _end_standby)
     lines = follow_launcher() if options.lifeline else None
     if not options.lifeline and cpu_quota() is not None:
         # torch would start a thread for each core of the host, and the quota would stop them all.
