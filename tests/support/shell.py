@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from hpo.settings import PYTHON
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +57,7 @@ class Shell:
     def hpo(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run `hpo` until it ends. Fail the test unless it exits with `expect`; None accepts every code."""
         done = subprocess.run(
-            [sys.executable, "-m", "hpo", *arguments],
+            [*PYTHON, "-m", "hpo", *arguments],
             cwd=self.folder,
             env=self.environment,
             text=True,
@@ -73,7 +74,7 @@ class Shell:
         Its standard error is merged into its standard output. With `lifeline` its standard input is a pipe.
         """
         process = subprocess.Popen(
-            [sys.executable, "-m", "hpo", *arguments],
+            [*PYTHON, "-m", "hpo", *arguments],
             cwd=self.folder,
             env=self.environment,
             text=True,
