@@ -15,8 +15,12 @@ from hpo.run.lifeline import follow_launcher
 from hpo.run.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+    from hpo.launch.standby import Assignment
     from hpo.store.connection import Storage
     from hpo.study.study import Study
+    from hpo.training.workload import Workload
     from hpo.worker.epoch_watch import EpochWatch
 
 log = logging.getLogger("hpo.worker")
@@ -67,7 +71,6 @@ def run_worker(options: WorkerOptions) -> None:
 
     from hpo.artifacts.registry import open_artifacts
     from hpo.data.dataset import OwnDataError
-    from hpo.launch.standby import Assignment
     from hpo.models import ModelError
     from hpo.run.artifacts import check_artifacts, check_launched_artifacts
     from hpo.run.environment import open_study
@@ -75,7 +78,6 @@ def run_worker(options: WorkerOptions) -> None:
     from hpo.run.workload import study_workload
     from hpo.study.schedule import WIDTH
     from hpo.training.allocator import keep_freed_memory
-    from hpo.training.engines.eager import EagerEngine
     from hpo.worker.context import WorkerSettings
     from hpo.worker.pack_training import PackTraining
     from hpo.worker.runtime import Runtime
@@ -100,13 +102,10 @@ def run_worker(options: WorkerOptions) -> None:
         raise TrainingError(str(error)) from error  # a file that the user's code reads may come back
     device = options.device
     if options.standby and lines is not None:
-        workload.rehearsal("cpu", EagerEngine()).check()
-        _ = workload.mean, workload.std  # computed now, while no trial waits
         storage.engine.dispose()
-        line = lines.get()
-        if line is None:
+        assignment = _wait_for_slot(workload, lines)
+        if assignment is None:
             return
-        assignment = Assignment.from_line(line)
         assignment.apply()
         device = assignment.device
     name = options.name or f"{socket.gethostname()}-{os.getpid()}"
@@ -131,6 +130,17 @@ def run_worker(options: WorkerOptions) -> None:
     worker.listen_to_signals()
     if worker.run() and not options.lifeline:  # under a launcher, the launcher says so
         log.info(_nothing_to_do(storage, study))
+
+
+def _wait_for_slot(workload: Workload, lines: SimpleQueue[str | None]) -> Assignment | None:
+    """Load what a worker needs, and return its slot; None if the launcher is gone."""
+    from hpo.launch.standby import Assignment
+    from hpo.training.engines.eager import EagerEngine
+
+    workload.rehearsal("cpu", EagerEngine()).check()
+    _ = workload.mean, workload.std  # computed now, while no trial waits
+    line = lines.get()
+    return None if line is None else Assignment.from_line(line)
 
 
 def _watch(study: Study, worker: str) -> EpochWatch:
