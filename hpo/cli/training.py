@@ -133,6 +133,11 @@ def worker(  # noqa: PLR0913
 
 
 def _next_step(study: str, status: Status) -> str:
+    from hpo.spec.study_spec import FULL_SUFFIX
+
+    for name, stage in ((study, status.search), (f"{study}{FULL_SUFFIX}", status.full)):
+        if stage.failures is not None and stage.best is None:
+            return f"finished without a result: {stage.failures.describe(name)}"
     if not any(status.full.states.values()):
         return f"search finished; next: hpo promote {study}, then hpo workers {study}"
     return f"finished; next: hpo export {study} --bundle DIR"
