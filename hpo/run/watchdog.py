@@ -33,10 +33,11 @@ class Watchdog:
     """The watchdog of this process, and the heartbeat that it reads."""
 
     def __init__(self, study: str, worker: str, minutes: float) -> None:
+        from hpo.settings import PYTHON  # here: the watchdog itself does without pydantic
+
         arguments = [str(os.getpid()), study, worker, repr(minutes)]
         self._process = subprocess.Popen(
-            # -P: the user's folder may have a module with the name of a module that the watchdog imports.
-            [sys.executable, "-P", "-m", "hpo.run.watchdog", *arguments],
+            [*PYTHON, "-m", "hpo.run.watchdog", *arguments],
             stdin=subprocess.PIPE,
             # An interrupt from the terminal is for the worker.
             start_new_session=True,

@@ -314,7 +314,7 @@ def test_completion_lists_the_commands_of_a_group(
     }.items():
         monkeypatch.setenv(name, value)
     assert exit_code_of(monkeypatch) == 0
-    commands = ["create", "fork", "list", "show", "stop", "resume", "delete"]
+    commands = ["create", "fork", "list", "show", "stop", "resume", "retry", "delete"]
     assert capsys.readouterr().out.split() == [f"plain,{name}" for name in commands]
 
 
