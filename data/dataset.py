@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hpo.errors import HpoError, InputError
 
-class DataError(Exception):
+
+class DataError(HpoError):
     """Data that cannot be used. The message is one line with the file, folder or name, and the rule."""
 
 
-class DataInputError(DataError):
+class DataInputError(DataError, InputError):
     """A mistake in the section `[data]` of a study file. `key` is the key at fault."""
 
     key = "name"

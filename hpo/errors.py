@@ -10,7 +10,10 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 ├── ArtifactError        1   a file of a study cannot be read or written
 │   ├── AwayError            the artifact store cannot be reached, or lacks the file; a retry may succeed
 │   └── ArtifactNameError    a name that could lead out of the artifact store
-└── TrainingError        1   this worker cannot train a trial; the study goes on
+├── TrainingError        1   this worker cannot train a trial; the study goes on
+└── DataError            1   images that cannot be used, see `hpo.data`; some kinds are InputErrors, too
+
+A `ModelError` (`hpo.models`), of a network that cannot be built, is an InputError.
 """
 
 

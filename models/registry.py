@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from hpo.errors import InputError
 from hpo.user_code import import_own, user_code, where
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ MODELS: Mapping[str, str] = {
 }
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """A model that is unknown, or cannot be imported or built. The message is one line."""
 
 

@@ -12,7 +12,7 @@ import click
 from hpo.cli import data, machine, replay, results, server, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import message
-from hpo.errors import HpoError, InputError
+from hpo.errors import HpoError
 from hpo.run.logs import log_to_stderr
 
 
@@ -62,33 +62,13 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         message("stopped")
         sys.exit(130)
-    except Exception as error:
-        if not _is_expected(error):
-            raise
+    except HpoError as error:
         if _verbose():
             traceback.print_exc()
         for line in str(error).splitlines():
             message(f"hpo: {line}")
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def exit_code(error: Exception) -> int:
-    """Return the exit code of an error: 2 for invalid input, 1 for a failure while the command runs."""
-    if isinstance(error, HpoError):
-        return error.exit_code
-    from hpo.data import DataInputError
-    from hpo.models import ModelError
-
-    return InputError.exit_code if isinstance(error, ModelError | DataInputError) else 1
-
-
-def _is_expected(error: Exception) -> bool:
-    # hpo.data imports numpy, which would double the time of `hpo --help`.
-    from hpo.data import DataError
-    from hpo.models import ModelError
-
-    return isinstance(error, HpoError | DataError | ModelError)
 
 
 def _verbose() -> bool:

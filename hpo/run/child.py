@@ -24,14 +24,11 @@ from hpo.settings import PYTHON, Settings, child_environment
 GRACE_SECONDS = 2.0
 """Time that a child gets to end by itself, after its answer or after SIGTERM."""
 
-EXPECTED = (HpoError, dataset.DataError, registry.ModelError)
-"""Errors whose message is for the user."""
-
 KINDS = {
     kind.__name__: kind
     for module in (errors, dataset, registry)
     for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, EXPECTED)
+    if isinstance(kind, type) and issubclass(kind, HpoError)
 }
 
 
@@ -45,8 +42,8 @@ class ChildTraceback(Exception):  # noqa: N818 - it carries the traceback of the
 def run_in_child(job: str, settings: Settings, **arguments: Any) -> Any:
     """Return the result of a job of `hpo.run.jobs`, which gets these settings and plain arguments.
 
-    Raises the error of `EXPECTED` that the job raised, KeyboardInterrupt if the child was interrupted, and
-    `HpoError` if the child ended without an answer. The output of the job goes to standard error.
+    Raises the `HpoError` that the job raised, KeyboardInterrupt if the child was interrupted, and
+    another one if the child ended without an answer. The output of the job goes to standard error.
     """
     request = {"job": job, "arguments": arguments, "level": logging.getLogger("hpo").getEffectiveLevel()}
     with subprocess.Popen(
@@ -73,7 +70,7 @@ def run_in_child(job: str, settings: Settings, **arguments: Any) -> Any:
 
 
 def encode_error(error: Exception) -> dict[str, Any]:
-    """Return an error of `EXPECTED` as plain values."""
+    """Return an error of the job as plain values."""
     return {
         "kinds": [kind.__name__ for kind in type(error).__mro__],
         "message": str(error),

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hpo.data.arrays import open_mapped
-from hpo.run.child import EXPECTED, encode_error
+from hpo.errors import HpoError
+from hpo.run.child import encode_error
 from hpo.run.lifeline import follow_launcher
 from hpo.run.logs import log_to_stderr
 from hpo.settings import Settings
@@ -94,7 +95,7 @@ def main() -> None:
         answer = {"result": result}
     except KeyboardInterrupt:
         sys.exit(130)
-    except EXPECTED as error:
+    except HpoError as error:
         answer = {"error": encode_error(error)}
     answers.write(f"{json.dumps(answer)}\n")
     answers.flush()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 
-from hpo.errors import InputError, NotFoundError
+from hpo.errors import InputError, NotFoundError, UnavailableError
 from hpo.export.bundle_folder import check_folder
 from hpo.run.child import run_in_child
 from hpo.settings import Settings
@@ -68,6 +69,8 @@ class Study:
             return self.storage.study(name)
         except KeyError as error:
             raise NotFoundError(f"study {self.name!r}: the study has been deleted") from error
+        except StorageInternalError as error:
+            raise UnavailableError(f"study {self.name!r}: the storage does not answer") from error
 
 
 def open_storage(url: str | None = None) -> Storage:
@@ -163,6 +166,8 @@ def settings_of(storage: Storage | str | None) -> Settings:
     settings = Settings.from_environment()
     if storage is None:
         return settings
+    if not isinstance(storage, Storage | str):
+        raise InputError(f"a storage is a URL or an opened storage, not a {type(storage).__name__}")
     changes: dict[str, Any] = {"storage_url": storage, "storage_password_file": None}
     if isinstance(storage, str):
         del changes["storage_password_file"]

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from hpo.data import DataInputError
 from hpo.errors import InputError
-from hpo.models import ModelError
 from hpo.spec.study_spec import StudySpec
 
 
@@ -22,5 +21,5 @@ def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
         key, value = f"data.{error.key}", getattr(spec.data, error.key)
         rule = str(error).removeprefix(f"{value}: ")
         raise InputError(f"{source}: {key} = {json.dumps(value)}: {rule}") from error
-    except (InputError, ModelError) as error:
+    except InputError as error:
         raise InputError(f"{source}: model.name = {json.dumps(spec.model.name)}: {error}") from error

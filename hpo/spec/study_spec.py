@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -150,7 +151,9 @@ class StudySpec(Section):
         """
         try:
             # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
-            return cls.model_validate_json(json.dumps(raw, default=str), context={STORED: stored})
+            return cls.model_validate_json(json.dumps(raw, default=_plain), context={STORED: stored})
+        except TypeError as error:  # a key that JSON has no text for
+            raise SpecError(f"{source}: {error}") from error
         except ValidationError as error:
             raise SpecError("\n".join(f"{source}: {line}" for line in error_lines(error, cls))) from error
 
@@ -234,6 +237,11 @@ class StudySpec(Section):
         A study keeps the fingerprint of its creation (`Study.fingerprint`).
         """
         return fingerprint(_unchangeable(flatten(without_defaults(self, self.to_json()))))
+
+
+def _plain(value: object) -> object:
+    """Return a value for JSON: a number of numpy as a number, anything else as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:

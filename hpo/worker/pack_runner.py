@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hpo.errors import HpoError, TrainingError
+from hpo.models import ModelError
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.values.epoch import EpochResult
@@ -100,6 +101,8 @@ class PackRunner:
             if pack.loop is None:
                 pack.loop = self._loop(pack)
             return pack.loop.step()
+        except ModelError as error:
+            self._fail(error, pack)
         except HpoError:
             raise  # not the trials' fault: they are free once their leases expire or this process ends
         except (Exception, SystemExit) as error:  # a user's network may call sys.exit

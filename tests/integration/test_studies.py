@@ -16,7 +16,11 @@ from support.artifacts import MemoryStore
 from support.small_worker import WorkerFactory, use_small_network
 
 import hpo
-from hpo.errors import ConflictError, HpoError, InputError, NotFoundError, SpecError
+from hpo.data import DataError
+from hpo.data.dataset import OwnDataError
+from hpo.errors import ConflictError, InputError, NotFoundError, SpecError
+from hpo.launch import local_executor
+from hpo.models import ModelError
 from hpo.run.studies import read_spec, settings_of
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
@@ -168,6 +172,22 @@ def test_storage_is_opened_at_a_url(database: URL) -> None:
         pass
 
 
-def test_every_error_is_an_hpo_error() -> None:
-    assert issubclass(SpecError, hpo.HpoError)
-    assert hpo.HpoError is HpoError
+@pytest.mark.parametrize("kind", [SpecError, DataError, OwnDataError, ModelError])
+def test_every_error_is_an_hpo_error(kind: type[Exception]) -> None:
+    assert issubclass(kind, hpo.HpoError)
+
+
+def test_missing_files_are_an_hpo_error(raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    monkeypatch.delenv("HPO_DATA_DIR", raising=False)
+    with pytest.raises(hpo.HpoError, match="run `hpo data fetch emnist-byclass`"):
+        hpo.create_study(raw(data={"name": "emnist-byclass"}))
+
+
+def test_other_types_are_refused_in_words() -> None:
+    with pytest.raises(InputError, match=r"^a storage is a URL or an opened storage, not a PosixPath$"):
+        hpo.open_storage(Path("studies.db"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^per_device = -1: must be at least 1$"):
+        local_executor("cpu", per_device=-1)
+    with pytest.raises(InputError, match=r"^width = 0: must be at least 1$"):
+        local_executor("cpu", width=0)

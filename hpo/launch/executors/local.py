@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from hpo.errors import InputError
 from hpo.launch.devices import slots
 from hpo.launch.executors.base import Executor, Listener, WorkerCommand
 from hpo.launch.slot import Slot, common_environment
@@ -22,8 +23,11 @@ def local_executor(
 
     `gpus`: `all`, `cpu`, or ordinals such as `0,1`; without a GPU, `all` means the CPU. `per_device`: workers
     on each device; by default one per GPU, or one per core. `width`: the most trials in one pack. Raises
-    `InputError` for a GPU that is not there.
+    `InputError` for a GPU that is not there, and for numbers below 1.
     """
+    for name, value in (("per_device", per_device), ("width", width)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} = {value}: must be at least 1")
     return LocalExecutor(slots(gpus, per_device), width)
 
 

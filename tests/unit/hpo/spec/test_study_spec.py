@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from hpo.search.samplers.gp import GpSampler
 from hpo.search.samplers.points import plan
 from hpo.spec.study_spec import StudySpec
 from hpo.values.budget import Augmentation, Budget, Phase
+from hpo.values.space import Choices
 
 STUDIES = sorted((Path(__file__).parents[4] / "studies").glob("*.toml"))
 PAPER = next(path for path in STUDIES if path.stem == "lenet-paper")
@@ -58,6 +60,18 @@ def test_a_search_of_one_epoch_is_read_and_stored(pruner: str) -> None:
 def test_a_stored_study_may_have_a_budget_that_no_trial_fits() -> None:
     stored = {**load().to_stored(), "stop": {"epochs": 2}}
     assert StudySpec.from_stored(stored, "stored study 'small'").stop.epochs == 2
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    space = {"batch_size": [np.int64(32)], "lr": list(np.array([0.01, 0.1], np.float32))}
+    spec = StudySpec.parse({**load().to_json(), "space": space})
+    assert spec.space.domains["batch_size"] == Choices((32,))
+    assert spec.space.domains["lr"] == Choices((float(np.float32(0.01)), float(np.float32(0.1))))
+
+
+def test_key_that_is_no_text_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"^study: keys must be str, int, float, bool or None, not tuple$"):
+        StudySpec.parse({**load().to_json(), ("a", "b"): 1})  # type: ignore[dict-item]
 
 
 def test_spec_is_frozen() -> None:
