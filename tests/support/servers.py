@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from hpo.errors import HpoError
@@ -23,13 +24,15 @@ def ask(url: URL, statement: str) -> list[str]:
 
 
 def add_row(folder: Path, name: str) -> str:
-    """Start or find the server of `folder` and add a row. Return `served` or why it is refused."""
+    """Start or find the server of `folder` and add a row. Return `served`, or why there is no row."""
     try:
         url = start_server(folder)
         ask(url, "CREATE TABLE IF NOT EXISTS visit (name text)")
         ask(url, f"INSERT INTO visit VALUES ('{name}')")
     except HpoError as error:
         return str(error)
+    except OperationalError:
+        return "cut"  # the server ended with its PID namespace
     return "served"
 
 
