@@ -16,6 +16,16 @@ LEASE_SECONDS = 30.0
 """Default time after which the leases of a silent worker run out."""
 
 
+def _default_home() -> Path:
+    """Return `hpo` in the platform's folder for user data. Raises `InputError` for a user without a home."""
+    try:
+        return user_data_path("hpo", appauthor=False)
+    except RuntimeError:
+        raise InputError(
+            "HPO_HOME: is not set, and this user has no home folder: set HPO_HOME to a folder of your own"
+        ) from None
+
+
 class Settings(BaseSettings):
     """The values of the `HPO_*` variables; an empty variable counts as unset."""
 
@@ -29,7 +39,7 @@ class Settings(BaseSettings):
         default=None, description="File that holds the password, so that the URL need not contain it."
     )
     home: Path = Field(
-        default=user_data_path("hpo", appauthor=False),
+        default_factory=_default_home,
         description="Folder of the embedded server, of compiled programs and of mapped images. "
         "Unset: `hpo` in the platform's folder for user data.",
     )
@@ -61,11 +71,13 @@ class Settings(BaseSettings):
             if name.startswith("HPO_") and name not in known and matches:
                 raise InputError(f"{name}: unknown variable; did you mean {matches[0]}?")
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
             mistake = error.errors()[0]
             name = f"HPO_{str(mistake['loc'][0]).upper()}"
             raise InputError(f"{name}: {mistake['msg']}; it is {os.environ[name]!r}") from error
+        _check_homes(settings)
+        return settings
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that give another process these settings; those that are unset are empty.
@@ -109,6 +121,18 @@ class Settings(BaseSettings):
     def server_path(self) -> Path:
         """Return the folder of the embedded PostgreSQL."""
         return (self.home / "postgres").expanduser().absolute()
+
+
+def _check_homes(settings: Settings) -> None:
+    """Raise `InputError` for a folder below the home of a user who has none, such as `~nobody/hpo`."""
+    for name in ("home", "data_dir", "artifacts"):
+        value = str(getattr(settings, name) or "")
+        try:
+            Path(value).expanduser()
+        except RuntimeError as error:
+            raise InputError(
+                f"HPO_{name.upper()}: {value!r} names a home folder that is not there"
+            ) from error
 
 
 def visible_devices() -> list[str] | None:

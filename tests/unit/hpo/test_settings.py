@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from hpo import settings as settings_module
 from hpo.errors import InputError
 from hpo.settings import Settings, child_environment, visible_devices
 
@@ -126,4 +127,28 @@ def test_child_environment_is_this_environment_with_changes(monkeypatch: pytest.
 def test_invalid_value_is_reported_with_its_rule(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HPO_LEASE_SECONDS", value)
     with pytest.raises(InputError, match=f"^HPO_LEASE_SECONDS: Input should be .*; it is '{value}'$"):
+        Settings.from_environment()
+
+
+def test_user_without_a_home_folder_reads_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(settings_module, "user_data_path", fail)
+    with pytest.raises(
+        InputError, match=r"^HPO_HOME: is not set, and this user has no home folder: set HPO_HOME"
+    ):
+        Settings.from_environment()
+    monkeypatch.setenv("HPO_HOME", str(tmp_path))
+    assert Settings.from_environment().home == tmp_path
+
+
+@pytest.mark.parametrize("name", ["HOME", "DATA_DIR", "ARTIFACTS"])
+def test_home_folder_of_nobody_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"HPO_{name}", "~no-such-user/hpo")
+    with pytest.raises(
+        InputError, match=rf"^HPO_{name}: '~no-such-user/hpo' names a home folder that is not there"
+    ):
         Settings.from_environment()
