@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 class Limits:
     """Times in seconds, and the clock that measures them.
 
-    patience    the caller waits longer for no server
-    notice      after this time, the log says what is waited for
-    silence     processes that hold the lock may be silent for this long. A server whose data folder was
-                deleted notices that within a minute
+    patience    how long the caller waits for a server that starts or recovers
+    notice      after this time, the log says what the caller waits for
+    silence     how long processes that hold the lock may not answer. A server whose data folder was deleted
+                notices that within a minute
     elsewhere   the same for processes of another machine or namespace
     """
 
@@ -59,12 +59,14 @@ class Waiting:
             raise UnavailableError(f"the embedded PostgreSQL in {self._folder} is recovering")
         if now - self._begin > limits.notice and not self._told:
             self._told = True
-            log.warning("the embedded PostgreSQL in %s is recovering; waiting", self._folder)
+            what = "does not answer yet" if server is None else "is recovering"
+            log.warning("the embedded PostgreSQL in %s %s; waiting", self._folder, what)
         limits.sleep(self._pause)
         self._pause = min(2 * self._pause, 0.2)
 
 
 def unreachable(folder: Path, owner: Owner | None) -> str:
+    """Return why processes that hold the lock of `folder` cannot be used, and what to do."""
     if owner is not None and not owner.is_here():
         return (
             f"the embedded PostgreSQL in {folder} is run by {owner}, and cannot be reached from here: "
