@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from hpo.artifacts.registry import probe_artifacts
 from hpo.errors import NotFoundError
 from hpo.export.bundle_folder import check_folder
 from hpo.export.metrics import Metrics
@@ -83,8 +82,7 @@ def run_study(
         check_folder(Path(bundle))
     if isinstance(executor, str):
         executor = make_executor(executor)
-    probe_artifacts(studies.settings_of(storage))  # before anything is stored
-    study, creation = store_study(parsed, source, storage)
+    study, creation = store_study(parsed, source, storage, probes=True)
     check_artifacts(study.storage, study.stored, study.settings)
     directory = _bundle_folder(study) if bundle is None else Path(bundle)
     check_folder(directory)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.exceptions import StorageInternalError
 
+from hpo.artifacts.registry import probe_artifacts
 from hpo.errors import InputError, NotFoundError, UnavailableError
 from hpo.export.bundle_folder import check_folder
 from hpo.run.child import run_in_child
@@ -143,11 +144,18 @@ def read_spec(spec: SpecLike) -> tuple[StudySpec, str]:
     raise InputError(f"a spec is a StudySpec, a mapping or a path, and not of the type {type(spec).__name__}")
 
 
-def store_study(spec: StudySpec, source: str, storage: Storage | str | None) -> tuple[Study, Creation]:
-    """Check that a spec can be trained here, and store its study. `source` begins each message."""
+def store_study(
+    spec: StudySpec, source: str, storage: Storage | str | None, probes: bool = False
+) -> tuple[Study, Creation]:
+    """Check that a spec can be trained here, and store its study. `source` begins each message.
+
+    `probes`: whether the artifact folder must be one that this machine can write to.
+    """
     settings = settings_of(storage)
     identity = check_spec(spec, source, settings)
     opened = _open(storage, settings)
+    if probes:
+        probe_artifacts(settings)  # writes to the folder, so it comes after other mistakes
     creation = create.create(opened, spec, source, identity)
     return Study(creation.study, opened, settings), creation
 
