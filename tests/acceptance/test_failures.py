@@ -18,9 +18,10 @@ class Net(nn.Module):
         self.linear = nn.Linear(28 * 28 * in_channels, classes)
 
     def forward(self, images):
-        if self.training and Path("bug").exists():
+        trains = self.training and len(images) > 2  # a rehearsal has two images
+        if trains and Path("bug").exists():
             raise ValueError("a bug")
-        if self.training and Path("hang").exists():
+        if trains and Path("hang").exists():
             Path("hang").unlink()
             time.sleep(3600)
         return self.linear(images.flatten(1))
