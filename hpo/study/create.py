@@ -15,7 +15,7 @@ from hpo.store import results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.study import lifecycle
-from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage
+from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage, refresh
 from hpo.study.study import Study, search_seed
 from hpo.values.seeds import Purpose
 from hpo.values.space import Point, cell
@@ -57,8 +57,10 @@ def update(
     _check_identity(connection, stored, identity, source)
     if stored.spec == spec:
         return Creation(stored, "unchanged")
+    studies.lock(connection, stored.search_id)
+    # Trials may have been retried since the study was found, and count apart from its plan.
+    stored = replace(stored, retried=refresh(connection, stored).retried)
     study = replace(stored, spec=spec)
-    studies.lock(connection, study.search_id)
     for study_id in (study.search_id, study.full_id):
         studies.set_attributes(connection, study_id, {SPEC: spec.to_stored()})
     if stored.spec.stop != spec.stop:

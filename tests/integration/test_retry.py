@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
+from hpo.study import retry as retries
 from hpo.study.completion import is_finished
 from hpo.study.create import create
 from hpo.study.failures import DIVERGED
@@ -155,6 +157,23 @@ def test_extension_after_a_retry_queues_the_rest_of_the_plan(
     assert len(set(points)) == 6
     complete(storage, extended.study)
     assert is_finished(storage, extended.study, "search")
+
+
+def test_extension_that_waits_for_a_retry_knows_it(
+    storage: Storage, spec: SpecOf, study: Study, until_blocked: Callable[[], None]
+) -> None:
+    fail(storage, study, *[WHY] * 4)
+    extended = spec(space=ONE_SIZE, search={"trials": 6})
+    extension = threading.Thread(target=create, args=(storage, extended, "test"))
+    with storage.transaction() as connection:
+        studies.lock(connection, study.search_id)
+        extension.start()
+        until_blocked()  # it has read the study already
+        chosen = trials.read(connection, study.search_id).ours
+        retries._enqueue(connection, study, "search", chosen)
+    extension.join()
+    points = [tuple(row.point.items()) for row in rows(storage, study)]
+    assert (len(points), len(set(points))) == (10, 6)
 
 
 def test_suggestions_fill_the_budget_after_a_retry(storage: Storage, spec: SpecOf) -> None:
