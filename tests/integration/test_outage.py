@@ -30,6 +30,8 @@ from support.workloads import digits_workload
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.artifacts.folder import FolderStore
 from hpo.errors import UnavailableError
+from hpo.run.artifacts import check_artifacts
+from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, studies, trials, workers
 from hpo.store.connection import Limits, Storage, open_url
@@ -536,6 +538,8 @@ def test_worker_stopped_in_training_while_the_database_hangs_ends_in_time(
 def test_worker_stopped_while_its_claim_waits_for_a_lock_ends_in_time(shell: Shell, storage: Storage) -> None:
     """A worker that is frozen in its own claim keeps the lock until the server ends its session."""
     study = stored(shell, storage)
+    settings = Settings(home=shell.folder / "home")
+    check_artifacts(storage, study, settings)  # as its first worker does, under the same lock
     with storage.transaction() as frozen:
         studies.lock(frozen, study.search_id)
         process = shell.start("worker", "small", "--name", "w")
