@@ -79,7 +79,8 @@ def study_page() -> str:
 
 def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
     name = " ".join(path)
-    context = click.Context(command, info_name=name)
+    # With the settings of `hpo`: click keeps the help options that a command first had.
+    context = click.Context(command, info_name=name, **cli.context_settings)
     lines = [f"{'#' * (1 + len(path))} `{name}`", "", inspect.cleandoc(command.help or ""), ""]
     usage = " ".join(command.collect_usage_pieces(context))
     lines += ["```", f"{name} {usage}", "```", ""]
