@@ -15,6 +15,9 @@ from hpo.errors import InputError
 LEASE_SECONDS = 30.0
 """Default time after which the leases of a silent worker run out."""
 
+DASHBOARD_PASSWORD = ("HPO_DASHBOARD_PASSWORD", "HPO_DASHBOARD_PASSWORD_FILE")
+"""The variables that no other process than the dashboard gets."""
+
 
 def _default_home() -> Path:
     """Return `hpo` in the platform's folder for user data. Raises `InputError` for a user without a home."""
@@ -51,6 +54,12 @@ class Settings(BaseSettings):
         description="Folder of checkpoints and of the weights of fully trained models; machines share it. "
         "Unset: `HPO_HOME/artifacts`.",
     )
+    dashboard_password: SecretStr | None = Field(
+        default=None, description="Password of `hpo dashboard`. A file is safer: programs can show variables."
+    )
+    dashboard_password_file: Path | None = Field(
+        default=None, description="File that holds the password of `hpo dashboard`."
+    )
     lease_seconds: float = Field(
         default=LEASE_SECONDS,
         ge=1,
@@ -82,14 +91,32 @@ class Settings(BaseSettings):
     def to_environment(self) -> dict[str, str]:
         """Return the variables that give another process these settings; those that are unset are empty.
 
-        The password of the storage is in them.
+        The password of the storage is in them. The password of the dashboard is left out: only the dashboard
+        needs it.
         """
         variables = {}
         for name in type(self).model_fields:
+            if f"HPO_{name.upper()}" in DASHBOARD_PASSWORD:
+                continue
             value = getattr(self, name)
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
             variables[f"HPO_{name.upper()}"] = "" if text is None else str(text)
         return variables
+
+    def read_dashboard_password(self) -> str | None:
+        """Return the password of the dashboard, None if there is none.
+
+        Raises `InputError` if its file cannot be read or is empty, and if both variables are set.
+        """
+        secret, file = self.dashboard_password, self.dashboard_password_file
+        if secret is not None and file is not None:
+            raise InputError(f"{' and '.join(DASHBOARD_PASSWORD)}: both are set; unset one of them")
+        if file is None:
+            return None if secret is None else secret.get_secret_value()
+        password = read_secret(file, DASHBOARD_PASSWORD[1])
+        if not password:
+            raise InputError(f"{DASHBOARD_PASSWORD[1]}: {file} is empty; write a password into it")
+        return password
 
     @cached_property
     def data_path(self) -> Path:
@@ -135,6 +162,15 @@ def _check_homes(settings: Settings) -> None:
             ) from error
 
 
+def read_secret(path: Path, variable: str) -> str:
+    """Return the text of a file without blanks at its ends. Raises `InputError`, which names the variable."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
+        raise InputError(f"{variable}: cannot read {path}: {reason}") from error
+
+
 def visible_devices() -> list[str] | None:
     """Return the GPUs in `CUDA_VISIBLE_DEVICES` as ordinals or UUIDs, None if the variable is unset."""
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -149,5 +185,9 @@ Without `-P`, Python looks for modules in the current directory first, where a u
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """Return the environment of this process with `changes`, for a child process."""
-    return {**os.environ, **changes}
+    """Return the environment of this process with `changes`, for a child process.
+
+    The password of the dashboard is left out.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in DASHBOARD_PASSWORD}
+    return {**inherited, **changes}

@@ -1,5 +1,7 @@
 """Commands that show where a study stands: `hpo status` and `hpo dashboard`."""
 
+from __future__ import annotations
+
 import click
 
 from hpo.cli.command import as_json, command, study_name
@@ -23,20 +25,39 @@ def status(name: str, as_json: bool) -> None:
     json_result(figures.to_json()) if as_json else result(status_table(figures))
 
 
-@command("hpo dashboard --port 8080")
+@command("hpo dashboard --port 8080\nhpo dashboard --writable")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free port."
 )
-def dashboard(host: str, port: int) -> None:
+@click.option("--writable", is_flag=True, help="Let the dashboard change and delete studies.")
+@click.option(
+    "--allow-host",
+    "allowed",
+    metavar="NAME",
+    multiple=True,
+    help="Another name of the dashboard, as of a proxy in front of it. May be given several times.",
+)
+def dashboard(host: str, port: int, writable: bool, allowed: tuple[str, ...]) -> None:
     """Serve optuna-dashboard on the same storage.
 
-    The dashboard has no login, and anybody who reaches it can delete studies. Keep it on 127.0.0.1 or behind
-    a proxy.
+    The dashboard is read-only unless --writable is given. On an address that other machines reach it needs a
+    password: HPO_DASHBOARD_PASSWORD_FILE or HPO_DASHBOARD_PASSWORD.
     """
     from hpo.settings import Settings
-    from hpo.store.connection import open_storage
-    from hpo.web.dashboard import serve
+    from hpo.web.address import host_names, resolve
+    from hpo.web.dashboard import DashboardOptions, serve
 
-    storage = open_storage(Settings.from_environment())
-    serve(storage, host, port, lambda url: message(f"dashboard: {url} (stop with Ctrl-C)"))
+    settings = Settings.from_environment()
+    address = resolve(host, port)
+    options = DashboardOptions(
+        address=address,
+        names=host_names(address, allowed),
+        password=settings.read_dashboard_password(),
+        writable=writable,
+    )
+    from hpo.store.connection import open_storage
+
+    storage = open_storage(settings, read_only=not writable)
+    mode = "writable" if writable else "read-only"
+    serve(storage, options, lambda url: message(f"dashboard: {url} ({mode}, stop with Ctrl-C)"))

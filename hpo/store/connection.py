@@ -131,23 +131,27 @@ class Storage:
         return optuna.load_study(study_name=name, storage=self.backend)
 
 
-def open_storage(settings: Settings) -> Storage:
+def open_storage(settings: Settings, *, read_only: bool = False) -> Storage:
     """Open the storage of the settings, and make or migrate its tables.
 
-    Any number of processes may do so at once on an empty database. Raises `InputError` and `StorageError`.
+    Any number of processes may do so at once on an empty database. A storage that is `read_only` cannot
+    write: the server refuses it. Raises `InputError` and `StorageError`.
     """
     url = parse_url(settings)
     if url is not None:
-        return open_url(url)
-    return _open_embedded(settings.server_path)
+        return open_url(url, read_only=read_only)
+    return _open_embedded(settings.server_path, read_only)
 
 
-def open_url(url: URL, home: Path | None = None, limits: Limits = Limits()) -> Storage:
+def open_url(
+    url: URL, home: Path | None = None, limits: Limits = Limits(), *, read_only: bool = False
+) -> Storage:
     """Open the storage at `url`, as `open_storage` does. `home` is the folder of an embedded server."""
     try:
         _set_up(url, limits, is_embedded=home is not None)
         text_url = url.render_as_string(hide_password=False)
-        storage = RDBStorage(text_url, engine_kwargs=_engine_options(url, limits), skip_table_creation=True)
+        options = _engine_options(url, limits, read_only)
+        storage = RDBStorage(text_url, engine_kwargs=options, skip_table_creation=True)
         _ping_after_rest(storage.engine, limits.rest)
         revision = storage.get_current_version()
     except (
@@ -165,12 +169,12 @@ def open_url(url: URL, home: Path | None = None, limits: Limits = Limits()) -> S
     return Storage(url, storage.engine, storage, home, limits)
 
 
-def _open_embedded(folder: Path) -> Storage:
+def _open_embedded(folder: Path, read_only: bool) -> Storage:
     """Start the embedded server and open its storage. Waits while the server recovers after a crash."""
     told, failures = False, 0
     while True:
         try:
-            return open_url(start_server(folder), folder)
+            return open_url(start_server(folder), folder, read_only=read_only)
         except UnavailableError as error:
             recovers = RECOVERY in str(error)
             failures += not recovers  # the server ended after it was found; the next try starts it
@@ -182,12 +186,14 @@ def _open_embedded(folder: Path) -> Storage:
             time.sleep(RECOVERY_PAUSE)
 
 
-def _engine_options(url: URL, limits: Limits) -> dict[str, Any]:
+def _engine_options(url: URL, limits: Limits, read_only: bool = False) -> dict[str, Any]:
     # A machine that vanishes inside a transaction must not keep its locks. The server would notice the dead
     # connection after hours. As an option of the connection, the time-out costs no statement.
     given = url.query.get("options", ())
     options = [given] if isinstance(given, str) else [*given]
     options.append(f"-c idle_in_transaction_session_timeout={int(1000 * limits.silence)}")
+    if read_only:
+        options.append("-c default_transaction_read_only=on")
     connect_args = {**ENGINE_OPTIONS["connect_args"], "options": " ".join(options)}
     return {**ENGINE_OPTIONS, "connect_args": connect_args}
 

@@ -1,12 +1,10 @@
 """The database URL of the settings."""
 
-from pathlib import Path
-
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from hpo.errors import InputError
-from hpo.settings import Settings
+from hpo.settings import Settings, read_secret
 
 
 def parse_url(settings: Settings) -> URL | None:
@@ -38,12 +36,5 @@ def parse_url(settings: Settings) -> URL | None:
         )
     url = url.set(drivername="postgresql+psycopg2")
     if settings.storage_password_file is not None and url.password is None:
-        url = url.set(password=_secret(settings.storage_password_file))
+        url = url.set(password=read_secret(settings.storage_password_file, "HPO_STORAGE_PASSWORD_FILE"))
     return url
-
-
-def _secret(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise InputError(f"HPO_STORAGE_PASSWORD_FILE: cannot read {path}: {error.strerror}") from error

@@ -1,1 +1,2 @@
+from .dashboard import DashboardOptions as DashboardOptions
 from .dashboard import serve as serve

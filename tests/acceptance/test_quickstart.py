@@ -152,11 +152,12 @@ def test_doctor_finds_nothing_wrong(user: Shell, bundle: Path) -> None:
         assert all(finding["good"] for finding in findings)
 
 
-def test_dashboard_shows_the_trials_in_a_browser(user: Shell, bundle: Path) -> None:
+@pytest.mark.parametrize("mode", [(), ("--writable",)])
+def test_dashboard_shows_the_trials_in_a_browser(user: Shell, bundle: Path, mode: tuple[str, ...]) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here")
-    server = user.start("dashboard", "--port", "0")
+    server = user.start("dashboard", "--port", "0", *mode)
     try:
         assert server.stdout is not None
         line = next(line for line in server.stdout if line.startswith("dashboard: "))

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 from sqlalchemy import URL, create_engine, make_url, text
 from support.shell import ROOT, SMALL_STUDY, Shell
+from support.wsgi import basic
 
 from hpo.launch.timing import Timing
 from hpo.store.server import programs
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.xdist_group("compose")
 COMPOSE = ROOT / "docker-compose.yml"
 OURS = ("workers", "dashboard", "hpo")
 SECRET = "/run/secrets/postgres_password"
+LOGIN = "/run/secrets/dashboard_password"
 
 
 def compose(**variables: str) -> dict[str, Any]:
@@ -89,17 +91,19 @@ def test_password_is_in_the_secret_file_only() -> None:
     parsed = compose()
     assert parsed["services"]["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"] == SECRET
     for name, service in parsed["services"].items():
-        assert service["secrets"] == ["postgres_password"], name
+        login = ["dashboard_password"] if name == "dashboard" else []
+        assert service["secrets"] == ["postgres_password", *login], name
         values = service["environment"]
         assert all(key.endswith("_FILE") for key in values if "PASSWORD" in key), name
         assert not any(re.search(r"://[^/@]*:[^/@]*@", value) for value in values.values()), name
 
 
 def test_secret_file_is_outside_of_git_and_image() -> None:
-    (secret,) = compose()["secrets"].values()
-    assert secret == {"file": "./secrets/postgres_password"}
-    elsewhere = compose(HPO_STORAGE_PASSWORD_FILE="/etc/hpo/password")
-    assert elsewhere["secrets"]["postgres_password"] == {"file": "/etc/hpo/password"}
+    for name, variable in (("postgres", "STORAGE"), ("dashboard", "DASHBOARD")):
+        secret = f"{name}_password"
+        assert compose()["secrets"][secret] == {"file": f"./secrets/{secret}"}
+        elsewhere = compose(**{f"HPO_{variable}_PASSWORD_FILE": "/etc/hpo/password"})
+        assert elsewhere["secrets"][secret] == {"file": "/etc/hpo/password"}
     assert "secrets/" in (ROOT / ".gitignore").read_text().splitlines()
     assert "secrets" in ignored()
 
@@ -230,6 +234,7 @@ def host(tcp_postgres: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     wanted = services["postgres"]["environment"]
     user, database, password = wanted["POSTGRES_USER"], wanted["POSTGRES_DB"], "of-the-secret-file"
     (folder / "password").write_text(f"{password}\n")
+    (folder / "login").write_text("of-the-dashboard\n")
     admin = create_engine(tcp_postgres, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'"))
@@ -243,6 +248,7 @@ def host(tcp_postgres: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         {
             url: make_url(url).set(host=tcp_postgres.host, port=tcp_postgres.port).render_as_string(),
             SECRET: str(folder / "password"),
+            LOGIN: str(folder / "login"),
             folders["HPO_DATA_DIR"]: str(folder / "images"),
             folders["HPO_ARTIFACTS"]: str(folder / "weights"),
             "0.0.0.0": "127.0.0.1",
@@ -273,6 +279,13 @@ def test_password_file_opens_the_database(host: Host) -> None:
     assert "password" in refused.stderr
 
 
+def test_dashboard_is_read_only_and_has_a_password() -> None:
+    service = compose()["services"]["dashboard"]
+    assert "--writable" not in service["command"]
+    assert service["environment"]["HPO_DASHBOARD_PASSWORD_FILE"] == LOGIN
+    assert service["environment"].items() > compose()["services"]["workers"]["environment"].items()
+
+
 def test_dashboard_serves_the_storage(host: Host) -> None:
     process = host.shell("dashboard").start(*host.arguments("dashboard"))
     try:
@@ -281,7 +294,8 @@ def test_dashboard_serves_the_storage(host: Host) -> None:
         assert said, "it ended before it listened"
         url = said.split()[1]
         for path in ("", "api/studies"):
-            with urlopen(url + path) as response:
+            request = Request(url + path, headers={"Authorization": basic("of-the-dashboard")})
+            with urlopen(request) as response:
                 assert response.status == 200
     finally:
         process.send_signal(signal.SIGTERM)

@@ -8,7 +8,10 @@ from hpo import settings as settings_module
 from hpo.errors import InputError
 from hpo.settings import Settings, child_environment, visible_devices
 
-VARIABLES = ("STORAGE_URL", "STORAGE_PASSWORD_FILE", "HOME", "DATA_DIR", "ARTIFACTS", "LEASE_SECONDS")
+VARIABLES = (
+    *("STORAGE_URL", "STORAGE_PASSWORD_FILE", "HOME", "DATA_DIR", "ARTIFACTS", "LEASE_SECONDS"),
+    *("DASHBOARD_PASSWORD", "DASHBOARD_PASSWORD_FILE"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +93,45 @@ def test_environment_gives_another_process_the_same_settings(monkeypatch: pytest
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.from_environment() == settings
+
+
+def test_password_of_the_dashboard_reaches_no_other_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HPO_DASHBOARD_PASSWORD", "secret")
+    monkeypatch.setenv("HPO_DASHBOARD_PASSWORD_FILE", str(tmp_path))
+    settings = Settings.from_environment()
+    child = child_environment(**settings.to_environment())
+    assert not any("DASHBOARD" in name for name in child)
+    assert "secret" not in child.values()
+    assert "secret" not in repr(settings)
+
+
+def test_password_of_the_dashboard_is_in_a_variable_or_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Settings.from_environment().read_dashboard_password() is None
+    monkeypatch.setenv("HPO_DASHBOARD_PASSWORD", "of the variable")
+    assert Settings.from_environment().read_dashboard_password() == "of the variable"
+    file = tmp_path / "password"
+    file.write_text("of the file\n")
+    monkeypatch.setenv("HPO_DASHBOARD_PASSWORD_FILE", str(file))
+    with pytest.raises(InputError, match="both are set; unset one of them"):
+        Settings.from_environment().read_dashboard_password()
+    monkeypatch.delenv("HPO_DASHBOARD_PASSWORD")
+    assert Settings.from_environment().read_dashboard_password() == "of the file"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not a text file")],
+)
+def test_unusable_password_file_is_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^HPO_DASHBOARD_PASSWORD_FILE: .*{reason}"):
+        Settings(dashboard_password_file=file).read_dashboard_password()
 
 
 def test_settings_are_frozen() -> None:
