@@ -5,6 +5,7 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 │   ├── SpecError            an invalid study file
 │   └── ConflictError        a study file that contradicts the stored study of the same name
 ├── NotFoundError        2   no study, trial or bundle of that name
+├── DamagedStudyError    1   a stored study that cannot be read; `hpo study delete` removes it
 ├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
 │   └── UnavailableError     Postgres cannot be reached right now; a retry may succeed
 ├── ArtifactError        1   a file of a study cannot be read or written
@@ -41,6 +42,10 @@ class NotFoundError(HpoError):
     """No study, trial or bundle has the given name."""
 
     exit_code = 2
+
+
+class DamagedStudyError(HpoError):
+    """A stored study that cannot be read, because another program has changed it."""
 
 
 class StorageError(HpoError):

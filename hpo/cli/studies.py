@@ -12,6 +12,7 @@ from hpo.cli.output import json_result, message, result
 from hpo.values.wording import counted
 
 if TYPE_CHECKING:
+    from hpo.errors import HpoError
     from hpo.settings import Settings
     from hpo.spec.identity import Identity
     from hpo.spec.study_spec import StudySpec
@@ -80,15 +81,18 @@ def list_(as_json: bool) -> None:
     from hpo.settings import Settings
     from hpo.store.connection import open_storage
     from hpo.study.status import status
-    from hpo.study.stored import load, names
+    from hpo.study.stored import load_all
 
     storage = open_storage(Settings.from_environment())
-    rows = [status(storage, load(storage, name)) for name in names(storage)]
+    loaded, errors = load_all(storage)
+    rows = [status(storage, study) for study in loaded]
+    for error in errors:
+        message(str(error))
     if as_json:
         json_result([row.to_json() for row in rows])
-    elif not rows:
+    elif not rows and not errors:
         message("no study is stored; make one: hpo study create studies/lenet.toml")
-    else:
+    elif rows:
         result(study_table(rows))
         for row in rows:
             mark = row.full.stopped or row.search.stopped
@@ -220,11 +224,20 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
 def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. This cannot be undone."""
     from hpo.artifacts.registry import open_artifacts
-    from hpo.run.environment import open_study
+    from hpo.errors import DamagedStudyError, NotFoundError, SpecError
+    from hpo.settings import Settings
+    from hpo.spec.study_spec import FULL_SUFFIX
+    from hpo.store.connection import open_storage
     from hpo.study.status import status
-    from hpo.study.stored import remove
+    from hpo.study.stored import load, remove
 
-    settings, storage, study = open_study(name)
+    settings = Settings.from_environment()
+    storage = open_storage(settings)
+    try:
+        study = load(storage, name)
+    except (NotFoundError, DamagedStudyError, SpecError) as error:
+        _delete_remains(settings, storage, name.removesuffix(FULL_SUFFIX), error, yes)
+        return
     figures = status(storage, study)
     if figures.workers:
         workers = counted(len(figures.workers), "worker")
@@ -240,6 +253,23 @@ def delete(name: str, yes: bool) -> None:
     message(f"study {study.name} deleted")
     if staying:
         message(f"{counted(len(staying), 'file')} could not be deleted; the first: {staying[0]}")
+
+
+def _delete_remains(settings: Settings, storage: Storage, name: str, error: HpoError, yes: bool) -> None:
+    """Delete what is left of a study that cannot be loaded, for the reason `error`."""
+    from hpo.artifacts.registry import open_artifacts
+    from hpo.study import remains
+    from hpo.study.stored import remove_files
+
+    with storage.transaction() as connection:
+        if remains.find(connection, name) is None:
+            raise error
+    message(str(error))
+    if not yes:
+        click.confirm(f"Delete all that is left of study {name}?", abort=True, err=True)
+    for files in remains.remove(storage, name).artifacts:
+        remove_files(open_artifacts(settings, files))
+    message(f"study {name} deleted")
 
 
 def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from hpo.artifacts.base import ArtifactStore
-from hpo.errors import AwayError, HpoError, InputError
+from hpo.artifacts.names import check_weights_name, metrics_name
+from hpo.errors import ArtifactNameError, AwayError, HpoError, InputError
 from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, misfit_of, write_bundle
 from hpo.export.metrics import Metrics, Normalization
 from hpo.export.scoring import test_metrics
@@ -34,9 +35,11 @@ def export_bundle(
     the metrics cannot be stored.
     """
     best = best_params(storage, study, "full")
-    name = str(best.record.weights)
     try:
+        name = check_weights_name(best.record.weights)
         weights = load(artifacts.get(name))
+    except ArtifactNameError as error:
+        raise ArtifactNameError(f"trial {best.trial} of {study.spec.full_name!r}: {error}") from error
     except (AwayError, SafetensorError) as error:
         raise AwayError(
             f"cannot read the weights of trial {best.trial} of {study.spec.full_name!r}: {error}; "
@@ -50,7 +53,7 @@ def export_bundle(
             f"{study.spec.model.name!r} of this machine: {misfit}; restore the code that was trained"
         )
     network.load_state_dict(weights)
-    metrics = _test_once(artifacts, f"{name.removesuffix('.safetensors')}.metrics.json", workload, network)
+    metrics = _test_once(artifacts, metrics_name(name), workload, network)
     spec = ModelSpec(
         name=study.spec.model.name,
         classes=workload.dataset.classes,

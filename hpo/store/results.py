@@ -258,6 +258,8 @@ WITH given AS (
     DELETE FROM trial_intermediate_values AS report USING given
     WHERE report.trial_id = given.trial_id AND report.step > given.last
 )
+-- Another program may have set a value while the trial ran.
 INSERT INTO trial_values (trial_id, objective, value, value_type)
 SELECT trial_id, 0, value, 'FINITE' FROM given WHERE value IS NOT NULL
+ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = excluded.value_type
 """)

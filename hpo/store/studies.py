@@ -4,7 +4,7 @@ Every function is one step of the caller's transaction. None commits.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from hpo.errors import NotFoundError
 from hpo.store import schema
+from hpo.store.attributes import decode
 from hpo.store.statements import Statement
 
 
@@ -40,16 +41,21 @@ def lock_name(connection: Connection, name: str) -> None:
 _LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtext(:key))")
 
 
-def names(connection: Connection, key: str, value: Any) -> list[str]:
-    """Return the sorted names of the studies with this attribute."""
-    return list(connection.execute(_NAMES, {"key": key, "value": json.dumps(value)}).scalars())
+def names(connection: Connection, keys: Collection[str]) -> list[str]:
+    """Return the sorted names of the studies with any of these attributes."""
+    return list(connection.execute(_NAMES, {"keys": list(keys)}).scalars())
 
 
 _NAMES = text("""
-SELECT study_name FROM studies JOIN study_user_attributes USING (study_id)
-WHERE key = :key AND value_json = :value
+SELECT study_name FROM studies
+WHERE study_id IN (SELECT study_id FROM study_user_attributes WHERE key = ANY (:keys))
 ORDER BY study_name
 """)
+
+
+def has_attributes(connection: Connection, name: str, keys: Collection[str]) -> bool:
+    """Return whether there is a study with this name and any of these attributes."""
+    return name in names(connection, keys)
 
 
 def set_attributes(connection: Connection, study_id: int, attributes: Mapping[str, Any]) -> None:
@@ -69,7 +75,7 @@ def read_attributes(connection: Connection, name: str) -> tuple[int, dict[str, A
     if study_id is None:
         return None
     rows = connection.execute(_READ_ATTRIBUTES, {"study": study_id})
-    return study_id, {key: json.loads(value) for key, value in rows}
+    return study_id, {key: decode(value) for key, value in rows}
 
 
 _FIND = text("SELECT study_id FROM studies WHERE study_name = :name")
@@ -79,7 +85,7 @@ _READ_ATTRIBUTES = text("SELECT key, value_json FROM study_user_attributes WHERE
 def read_attribute(connection: Connection, study_id: int, key: str) -> Any:
     """Return the value of a study's attribute, or None if the study has no attribute with this key."""
     value = READ_STUDY_ATTRIBUTE(connection, study_id, key).scalar()
-    return None if value is None else json.loads(value)
+    return None if value is None else decode(value)
 
 
 READ_STUDY_ATTRIBUTE = Statement("""

@@ -3,10 +3,10 @@
 Every function is one step of the caller's transaction. None commits.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
@@ -44,12 +44,15 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A trial that is not hpo's, for the `reason`. `params` are whatever another program has set."""
+    """A trial that is not hpo's, for the `reason`.
+
+    `params` are whatever another program has set, None if they cannot be read.
+    """
 
     trial_id: int
     number: int
     state: TrialState
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] | None
     reason: str
     value: float | None = None
 
@@ -58,9 +61,10 @@ class Foreign:
 
         `fixed`: parameters that another program has enqueued.
         """
+        if self.params is None:
+            return None
         point = {**fixed, **self.params}
-        is_point = all(type(value) in (int, float, str, bool) for value in point.values()) and point in space
-        return point if is_point else None
+        return point if _are_values(point) and point in space else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ def enqueue(
     """Add waiting trials with these points and records. The study must be locked."""
     if not trials:
         return []
-    table, first = schema.trials, count(connection, study_id)
+    table = schema.trials
+    first: int = connection.execute(_NEXT_NUMBER, {"study": study_id}).scalar_one()
     values = [
         {"study_id": study_id, "number": first + index, "state": TrialState.WAITING}
         for index in range(len(trials))
@@ -105,6 +110,10 @@ def enqueue(
     set_points(connection, space, {row.trial_id: row.point for row in rows})
     records.insert(connection, {row.trial_id: row.record for row in rows})
     return rows
+
+
+# Not the number of trials: another program may have deleted one.
+_NEXT_NUMBER = text("SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study_id = :study")
 
 
 def set_points(connection: Connection, space: SearchSpace, points: Mapping[int, Point]) -> None:
@@ -150,8 +159,8 @@ SELECT trials.trial_id, trials.number, trials.state, trial_values.value,
     record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason,
     record.alone, record.retry_of
 FROM trials
-LEFT JOIN trial_values USING (trial_id)
-LEFT JOIN hpo.trial AS record USING (trial_id)
+LEFT JOIN trial_values ON trial_values.trial_id = trials.trial_id AND trial_values.objective = 0
+LEFT JOIN hpo.trial AS record ON record.trial_id = trials.trial_id
 WHERE trials.study_id = $1 AND trials.state = ANY ($2)
 ORDER BY trials.number
 """)
@@ -161,32 +170,32 @@ def _study_trials(rows: Iterable[Sequence[Any]]) -> StudyTrials:
     """Tell the trials of hpo from foreign ones. Nothing else does."""
     trials = StudyTrials()
     for trial_id, number, name, value, params, *values in rows:
-        state, record, reason = TrialState[name], records.parse(values), "hpo did not add it"
-        point: Point = {}
+        state, value = TrialState[name], _finite(value)
         try:
             point = {key: _distribution(kind).to_external_repr(inner) for key, inner, kind in params or ()}
-        except (ValueError, LookupError, TypeError) as error:
-            record, reason = None, f"its parameters cannot be read: {error}"
+            record = records.parse(values)
+        except Exception as error:  # another program may have written anything, and Optuna may raise anything
+            reason = f"its rows cannot be read ({type(error).__name__})"
+            trials.foreign.append(Foreign(trial_id, number, state, None, reason, value))
+            continue
         if record is None:
-            trials.foreign.append(Foreign(trial_id, number, state, point, reason, value))
+            trials.foreign.append(Foreign(trial_id, number, state, point, "hpo did not add it", value))
+        elif not _are_values(point):
+            reason = "another program has changed its parameters"
+            trials.foreign.append(Foreign(trial_id, number, state, None, reason, value))
         else:
             trials.ours.append(TrialRow(trial_id, number, state, point, record, value))
     return trials
 
 
-def fixed_params(connection: Connection, trial_ids: Iterable[int]) -> dict[int, Mapping[str, Any]]:
-    """Return the parameters that were passed to Optuna's `enqueue_trial`, by trial id.
-
-    Optuna notes them as an attribute and sets no parameter.
-    """
-    rows = connection.execute(_FIXED_PARAMS, {"ids": list(trial_ids)})
-    return {trial_id: json.loads(value) for trial_id, value in rows}
+def _are_values(point: Mapping[str, Any]) -> bool:
+    """Return whether all parameters have a type that a parameter of hpo can have."""
+    return all(type(value) in (int, float, str, bool) for value in point.values())
 
 
-_FIXED_PARAMS = text("""
-SELECT trial_id, value_json FROM trial_system_attributes
-WHERE trial_id = ANY (:ids) AND key = 'fixed_params'
-""")
+def _finite(value: float | None) -> float | None:
+    # hpo's losses are finite, and Optuna stores an infinite value as null.
+    return value if value is not None and isfinite(value) else None
 
 
 def claimable(connection: Connection, study_id: int) -> StudyTrials:
@@ -284,7 +293,7 @@ _ENDED = text("""
 SELECT trials.number, trials.state, trial_values.value
 FROM trials
 JOIN hpo.trial AS record USING (trial_id)
-LEFT JOIN trial_values USING (trial_id)
+LEFT JOIN trial_values ON trial_values.trial_id = trials.trial_id AND trial_values.objective = 0
 WHERE trials.study_id = :study AND trials.state IN ('COMPLETE', 'PRUNED') AND record.metrics IS NOT NULL
 ORDER BY trials.datetime_complete, trials.number
 """)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.store import records, results, trials
+from hpo.store import attributes, records, results, trials
 from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import Foreign, TrialRow
@@ -23,10 +23,12 @@ def adopt_foreign(connection: Connection, study: Study, stage: Stage, foreign: S
     A search trial whose parameters form a point of the space becomes a trial like any other. All other
     foreign trials fail.
     """
-    fixed = trials.fixed_params(connection, [trial.trial_id for trial in foreign])
+    fixed = attributes.fixed_params(connection, [trial.trial_id for trial in foreign])
     for trial in foreign:
         point = trial.point_in(study.spec.space, fixed.get(trial.trial_id, {}))
-        if stage == "full":
+        if trial.params is None:
+            _refuse(connection, trial, trial.reason)
+        elif stage == "full":
             _refuse(connection, trial, "was not added by promotion, as every full training is")
         elif point is None:
             _refuse(connection, trial, "was not added by this service and gives no point of the search space")
@@ -48,6 +50,6 @@ def fail_repeatedly_lost(
 
 
 def _refuse(connection: Connection, trial: Foreign, reason: str) -> None:
-    """Fail a trial that stays foreign. It has no record, so Optuna's attribute alone says why."""
+    """Fail a trial that stays foreign. Without a record, Optuna's attribute alone says why."""
     results.finish(connection, {trial.trial_id: TrialOutcome(TrialState.FAIL, reason=reason)})
     records.note_refusal(connection, trial.trial_id, reason)

@@ -14,7 +14,7 @@ from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.store import results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
-from hpo.study import lifecycle
+from hpo.study import lifecycle, remains
 from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage, refresh
 from hpo.study.study import Study, search_seed
 from hpo.values.seeds import Purpose
@@ -79,8 +79,10 @@ def insert(
 ) -> Study:
     """Insert a study without trials; the caller must have looked up its name in this transaction.
 
-    Raises `ConflictError` if an Optuna study that hpo did not create has one of the two names.
+    The full training of a deleted study of that name is removed. Raises `ConflictError` if an Optuna study
+    that hpo did not create has one of the two names.
     """
+    remains.clear(connection, spec.name)
     for name in (spec.name, spec.full_name):
         if studies.read_attributes(connection, name) is not None:
             raise ConflictError(

@@ -70,7 +70,7 @@ def origin_of(storage: Storage, study: Study) -> str | None:
     """Return the name of the study that `study` was forked from, None if it is no fork."""
     with storage.transaction() as connection:
         origin = studies.read_attribute(connection, study.search_id, ORIGIN)
-    return None if origin is None else str(origin["study"])
+    return str(origin["study"]) if isinstance(origin, dict) and "study" in origin else None
 
 
 def trials_in_space(rows: Iterable[TrialRow], space: SearchSpace) -> list[tuple[TrialRow, Point]]:

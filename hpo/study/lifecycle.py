@@ -77,7 +77,11 @@ def stopped(storage: Storage, study: Study, stage: Stage) -> Stopped | None:
 def read_stopped(connection: Connection, study: Study, stage: Stage) -> Stopped | None:
     """Return why the stage is stopped, None if it is not, as part of the caller's transaction."""
     mark = studies.read_attribute(connection, study.study_id(stage), STOPPED)
-    return None if mark is None else Stopped(**mark)
+    if mark is None:
+        return None
+    # Another program may have written a mark of another form. A user can resume from it.
+    is_ours = isinstance(mark, dict) and mark.keys() == {"by", "reason"} and mark["by"] in ("rule", "user")
+    return Stopped(mark["by"], str(mark["reason"])) if is_ours else BY_USER
 
 
 def apply_rules(connection: Connection, study: Study, stage: Stage) -> StageState:

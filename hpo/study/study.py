@@ -74,7 +74,12 @@ class Study:
     @property
     def artifacts_name(self) -> str:
         """Return the name of the study's files among those of all studies; see `open_artifacts`."""
-        return f"{self.name}-{self.key}"
+        return artifacts_name(self.name, self.key)
+
+
+def artifacts_name(name: str, key: str) -> str:
+    """Return the name of the files of the study with this name and key."""
+    return f"{name}-{key}"
 
 
 def search_seed(spec: StudySpec, number: int) -> int:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hpo.artifacts.base import ArtifactStore
+from hpo.artifacts.names import weights_name
 from hpo.errors import ArtifactError
 from hpo.store.checkpoints import Checkpoint
 from hpo.study.schedule import LeasedTrial
@@ -33,7 +34,7 @@ class TrialFiles:
 
     def save_weights(self, trial: LeasedTrial, weights: Arrays) -> str:
         """Write the state dict of a fully trained model, and return the name of the file."""
-        name = f"trial-{trial.number:04d}-{trial.lease.token}{SUFFIX}"
+        name = weights_name(trial.number, trial.lease.token)
         self.store.put(name, encode_arrays(weights))
         return name
 

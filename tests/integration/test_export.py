@@ -128,7 +128,21 @@ def test_missing_weights_are_reported_with_their_trial(trained: Trained, tmp_pat
         trained.export(tmp_path / "bundle")
 
 
-def test_weights_outside_the_store_are_not_read(trained: Trained, tmp_path: Path) -> None:
-    trained.rename_weights("../../trial.safetensors")
-    with pytest.raises(ArtifactNameError, match=r"^artifact name '\.\./\.\./trial\.safetensors': must be "):
+@pytest.mark.parametrize(
+    "name",
+    ["../../trial.safetensors", "/etc/passwd", "bundle/weights.safetensors", "trial-0000-1.safetensors\n"],
+)
+def test_weights_of_another_name_are_not_read(trained: Trained, tmp_path: Path, name: str) -> None:
+    trained.rename_weights(name)
+    with pytest.raises(ArtifactNameError, match=r"^trial 0 of 'small-full': artifact name '.*': must be "):
         trained.export(tmp_path / "bundle")
+
+
+def test_attribute_that_the_dashboard_can_set_is_not_read(trained: Trained, tmp_path: Path) -> None:
+    with trained.storage.transaction() as connection:
+        changed = connection.execute(
+            text("UPDATE trial_user_attributes SET value_json = :value WHERE key = 'weights'"),
+            {"value": '"../../etc/passwd"'},
+        )
+    assert changed.rowcount == 1
+    assert trained.export(tmp_path / "bundle").n == 360

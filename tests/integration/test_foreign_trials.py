@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 from support.claims import claim, finish, serve_alone
+from support.outcomes import loss
 
 from hpo.cli.tables import status_table, trial_table
 from hpo.search.samplers.distributions import distributions
@@ -20,6 +21,7 @@ from hpo.store import leases, results, trials
 from hpo.store.connection import Storage
 from hpo.store.results import TrialOutcome
 from hpo.store.trials import TrialRow
+from hpo.study import lifecycle
 from hpo.study.best import best_params
 from hpo.study.completion import files_in_use, is_finished
 from hpo.study.create import create
@@ -193,6 +195,179 @@ ODD_TRIALS = (
     create_trial(state=TrialState.WAITING, params={"size": None, "dropout": 0}, distributions=WORDS),
     create_trial(value=float("inf"), intermediate_values={1: float("nan"), 2: 0.5}),
 )
+
+
+def test_partial_parameters_with_a_seed_fail_with_a_reason(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    storage.study("small").enqueue_trial({"lr": 0.1}, user_attrs={"seed": 3})
+    assert len(serve_alone(storage, study, 1)) == 2
+    refused = storage.study("small").trials[2]
+    assert refused.state == TrialState.FAIL
+    assert refused.user_attrs == {
+        "seed": 3,
+        "reason": "was not added by this service and gives no point of the search space",
+    }
+    assert is_finished(storage, study, "search")
+
+
+@pytest.mark.parametrize(
+    "text_of_attribute",
+    ['"text"', "[1, 2]", "null", "NaN", "not JSON", "", "[" * 100_000, '{"lr": NaN}', '{"lr": 1e999}'],
+)
+def test_enqueued_parameters_of_any_form_fail(storage: Storage, spec: SpecOf, text_of_attribute: str) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    storage.study("small").enqueue_trial({"lr": 0.1})
+    with storage.transaction() as connection:
+        statement = text("UPDATE trial_system_attributes SET value_json = :value WHERE key = 'fixed_params'")
+        connection.execute(statement, {"value": text_of_attribute})
+    assert len(serve_alone(storage, study, 1)) == 1
+    with storage.transaction() as connection:
+        (refused,) = trials.read(connection, study.search_id).foreign
+    assert (refused.number, refused.state) == (1, TrialState.FAIL)
+
+
+def test_trial_of_another_space_is_shown_and_counted(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    other = storage.study("small")
+    other.add_trial(
+        create_trial(
+            value=0.1,
+            params={"opt": "adam"},
+            distributions={"opt": CategoricalDistribution(("sgd", "adam"))},
+        )
+    )
+    serve_alone(storage, study, 1)
+    shown = status(storage, study)
+    assert shown.search.states["COMPLETE"] == 2
+    assert shown.search.distinct_cells == 1
+    assert "1 (COMPLETE)" in trial_table(storage, study)
+    assert promote(storage, study).chosen[0].number == 0
+
+
+def test_foreign_result_that_looks_like_ours_is_not_promoted(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    looks = {"seed": 1, "accuracy": 1.0, "weights": "../../etc/passwd", "epochs": 9, "kept_epoch": 9}
+    kinds = distributions(study.spec.space)
+    for name in ("small", "small-full"):
+        storage.study(name).add_trial(
+            create_trial(value=0.0, params=POINT, distributions=kinds, user_attrs=looks)
+        )
+    serve_alone(storage, study, 2)
+    assert 2 not in [row.number for row in promote(storage, study).chosen]
+    finish(storage, claim(storage, study, "full", "one", 4))
+    best = best_params(storage, study)
+    assert (best.stage, best.trial) == ("full", 1)
+    assert files_in_use(storage, study) == set()
+
+
+HUGE = "x" * 1_000_000
+WILD_RESULTS = (
+    create_trial(value=-5.0, intermediate_values={1: -5.0, 2: 0.0, 10**9: 1e308}),
+    create_trial(state=TrialState.PRUNED, intermediate_values={-3: 1.0, 1: float("inf"), 2: float("-inf")}),
+    create_trial(value=float("-inf"), user_attrs={"huge": HUGE}, system_attrs={"huge": [HUGE]}),
+    create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.0}),
+    create_trial(state=TrialState.FAIL, intermediate_values={1: 1e308}),
+)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "pause"])
+def test_wild_results_at_points_of_the_space_block_nothing(
+    storage: Storage, spec: SpecOf, sampler: str, pruner: str
+) -> None:
+    changes: dict[str, Any] = {"sampler": {"name": sampler, "startup": 3}, "pruner": {"name": pruner}}
+    study = create(storage, spec(space=CONTINUOUS, search={"trials": 12}, **changes), "test").study
+    kinds = distributions(study.spec.space)
+    for index, trial in enumerate(WILD_RESULTS):
+        trial.params, trial.distributions = {**POINT, "lr": 0.1 / 2**index}, kinds
+        storage.study("small").add_trial(trial)
+    with storage.transaction() as connection:
+        # Values that Optuna does not write itself.
+        connection.execute(text("UPDATE trial_values SET value = 'NaN' WHERE value = -5.0"))
+        connection.execute(
+            text("""
+            INSERT INTO trial_values (trial_id, objective, value, value_type)
+            SELECT trial_id, 1, 0.5, 'FINITE' FROM trials WHERE state = 'COMPLETE'
+        """)
+        )
+        connection.execute(
+            text("""
+            UPDATE trial_intermediate_values SET intermediate_value = 'NaN' WHERE intermediate_value = 0.0
+        """)
+        )
+    assert len(serve_alone(storage, study, 2)) == 12 - (len(WILD_RESULTS) - 1)
+    assert is_finished(storage, study, "search")
+    assert promote(storage, study).added == 1
+    assert sum(status(storage, study).search.states.values()) == 12
+
+
+@pytest.mark.parametrize("broken", ["'Infinity'", "'NaN'", "99", "NULL"])
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_parameters_without_a_meaning_make_a_trial_foreign(
+    storage: Storage, spec: SpecOf, broken: str, is_ours: bool
+) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    if not is_ours:
+        kinds = distributions(study.spec.space)
+        storage.study("small").add_trial(
+            create_trial(state=TrialState.WAITING, params=POINT, distributions=kinds)
+        )
+    number = 0 if is_ours else 2
+    with storage.transaction() as connection:
+        connection.execute(
+            text(f"""
+                UPDATE trial_params SET param_value = {broken} FROM trials
+                WHERE trials.trial_id = trial_params.trial_id AND number = :number
+                    AND param_name = 'batch_size'
+            """),
+            {"number": number},
+        )
+    serve_alone(storage, study, 2)
+    with storage.transaction() as connection:
+        (refused,) = trials.read(connection, study.search_id).foreign
+    assert (refused.number, refused.state, refused.params) == (number, TrialState.FAIL, None)
+    assert is_finished(storage, study, "search")
+    assert status(storage, study).search.finished == (2 if is_ours else 3)
+
+
+def test_value_that_another_program_sets_early_is_replaced(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    (trial,) = claim(storage, study, "search", "one", 1)
+    storage.backend.set_trial_state_values(trial.lease.trial_id, TrialState.RUNNING, [7.0])
+    with storage.transaction() as connection:
+        assert leases.hold(connection, [trial.lease]) == {trial.lease.trial_id}
+    finish(storage, [trial])
+    (row,) = rows(storage, study.search_id)
+    assert row.value == loss(row.point)
+
+
+def test_deleted_trial_is_lost_and_its_number_is_not_used_again(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(sampler=TPE, search={"trials": 8}), "test").study
+    deleted, kept = claim(storage, study, "search", "one", 2)
+    trial_id = deleted.lease.trial_id
+    with storage.transaction() as connection:
+        for table in ("trial_params", "trial_user_attributes", "trial_system_attributes", "trials"):
+            connection.execute(text(f"DELETE FROM {table} WHERE trial_id = :id"), {"id": trial_id})
+    with storage.transaction() as connection:
+        assert leases.hold(connection, [deleted.lease, kept.lease]) == {kept.lease.trial_id}
+        results.finish(connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.5)})
+    finish(storage, [kept])
+    serve_alone(storage, study, 2)
+    numbers = [row.number for row in rows(storage, study.search_id)]
+    assert numbers == [1, *range(2, 9)]
+    assert is_finished(storage, study, "search")
+
+
+@pytest.mark.parametrize("mark", ["stop", ["rule"], {"by": "me", "reason": "x"}, {"by": "rule"}, {}])
+def test_stop_mark_of_another_form_stops_until_a_user_resumes(
+    storage: Storage, spec: SpecOf, mark: object
+) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    storage.study("small").set_user_attr("hpo:stopped", mark)
+    assert claim(storage, study, "search", "one", 1) == []
+    assert status(storage, study).search.stopped == lifecycle.BY_USER
+    assert lifecycle.resume(storage, study).changed == ("search",)
+    assert len(serve_alone(storage, study, 1)) == 1
 
 
 @pytest.mark.parametrize("pruner", ["none", "pause"])

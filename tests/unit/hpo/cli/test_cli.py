@@ -177,6 +177,7 @@ RAISED = [
     (errors.SpecError("a.toml: one\na.toml: two"), 2, ["a.toml: one", "a.toml: two"]),
     (errors.ConflictError("changed"), 2, ["changed"]),
     (errors.NotFoundError("no study"), 2, ["no study"]),
+    (errors.DamagedStudyError("stored study"), 1, ["stored study"]),
     (errors.StorageError("refused"), 1, ["refused"]),
     (errors.UnavailableError("away"), 1, ["away"]),
     (errors.TrainingError("diverged"), 1, ["diverged"]),

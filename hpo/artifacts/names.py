@@ -1,0 +1,32 @@
+"""The names of the files with weights, and their check.
+
+A row of the database names the file. Other programs may write the row, so the name is checked before it
+becomes a path.
+"""
+
+import re
+from typing import NewType
+
+from hpo.errors import ArtifactNameError
+
+WeightsName = NewType("WeightsName", str)
+"""A name of the form that `weights_name` gives."""
+
+_WEIGHTS = re.compile(r"trial-[0-9]{4,}-[0-9]+\.safetensors")
+
+
+def weights_name(number: int, token: int) -> WeightsName:
+    """Return the name of the weights that a trial has under a lease's token."""
+    return WeightsName(f"trial-{number:04d}-{token}.safetensors")
+
+
+def check_weights_name(name: str | None) -> WeightsName:
+    """Return a name from the database. Raises `ArtifactNameError` for another form than that of hpo."""
+    if name is None or not _WEIGHTS.fullmatch(name):
+        raise ArtifactNameError(f"artifact name {name!r}: must be trial-NUMBER-TOKEN.safetensors")
+    return WeightsName(name)
+
+
+def metrics_name(weights: WeightsName) -> str:
+    """Return the name of the test metrics of a network."""
+    return f"{weights.removesuffix('.safetensors')}.metrics.json"
