@@ -12,7 +12,6 @@ from hpo.cli.output import json_result, message, result
 from hpo.values.wording import counted
 
 if TYPE_CHECKING:
-    from hpo.errors import HpoError
     from hpo.settings import Settings
     from hpo.spec.identity import Identity
     from hpo.spec.study_spec import StudySpec
@@ -224,6 +223,7 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
 def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. This cannot be undone."""
     from hpo.artifacts.registry import open_artifacts
+    from hpo.cli.deletion import delete_remains, report_deletion
     from hpo.errors import DamagedStudyError, NotFoundError, SpecError
     from hpo.settings import Settings
     from hpo.spec.study_spec import FULL_SUFFIX
@@ -236,7 +236,7 @@ def delete(name: str, yes: bool) -> None:
     try:
         study = load(storage, name)
     except (NotFoundError, DamagedStudyError, SpecError) as error:
-        _delete_remains(settings, storage, name.removesuffix(FULL_SUFFIX), error, yes)
+        delete_remains(settings, storage, name.removesuffix(FULL_SUFFIX), error, yes)
         return
     figures = status(storage, study)
     if figures.workers:
@@ -249,27 +249,7 @@ def delete(name: str, yes: bool) -> None:
             abort=True,
             err=True,
         )
-    staying = remove(storage, study, open_artifacts(settings, study.artifacts_name))
-    message(f"study {study.name} deleted")
-    if staying:
-        message(f"{counted(len(staying), 'file')} could not be deleted; the first: {staying[0]}")
-
-
-def _delete_remains(settings: Settings, storage: Storage, name: str, error: HpoError, yes: bool) -> None:
-    """Delete what is left of a study that cannot be loaded, for the reason `error`."""
-    from hpo.artifacts.registry import open_artifacts
-    from hpo.study import remains
-    from hpo.study.stored import remove_files
-
-    with storage.transaction() as connection:
-        if remains.find(connection, name) is None:
-            raise error
-    message(str(error))
-    if not yes:
-        click.confirm(f"Delete all that is left of study {name}?", abort=True, err=True)
-    for files in remains.remove(storage, name).artifacts:
-        remove_files(open_artifacts(settings, files))
-    message(f"study {name} deleted")
+    report_deletion(study.name, remove(storage, study, open_artifacts(settings, study.artifacts_name)))
 
 
 def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:

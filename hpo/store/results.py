@@ -263,3 +263,14 @@ INSERT INTO trial_values (trial_id, objective, value, value_type)
 SELECT trial_id, 0, value, 'FINITE' FROM given WHERE value IS NOT NULL
 ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = excluded.value_type
 """)
+
+
+def discard(connection: Connection, trial_id: int) -> None:
+    """Delete what another program has reported for an open trial: its value and intermediate values."""
+    connection.execute(_DISCARD, {"id": trial_id})
+
+
+_DISCARD = text("""
+WITH steps AS (DELETE FROM trial_intermediate_values WHERE trial_id = :id)
+DELETE FROM trial_values WHERE trial_id = :id
+""")

@@ -98,7 +98,7 @@ SELECT value_json FROM study_user_attributes WHERE study_id = $1 AND key = $2
 def read_selected(connection: Connection, study_id: int, keys: Sequence[str]) -> dict[str, Any]:
     """Return those of a study's attributes that have these keys."""
     rows = READ_SELECTED_ATTRIBUTES(connection, study_id, list(keys))
-    return {key: json.loads(value) for key, value in rows}
+    return {key: decode(value) for key, value in rows}
 
 
 READ_SELECTED_ATTRIBUTES = Statement("""

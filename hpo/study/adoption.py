@@ -33,6 +33,7 @@ def adopt_foreign(connection: Connection, study: Study, stage: Stage, foreign: S
         elif point is None:
             _refuse(connection, trial, "was not added by this service and gives no point of the search space")
         else:
+            results.discard(connection, trial.trial_id)  # hpo trains it from the first epoch
             trials.set_points(connection, study.spec.space, {trial.trial_id: point})
             record = TrialRecord(search_seed(study.spec, trial.number))
             records.insert(connection, {trial.trial_id: record})

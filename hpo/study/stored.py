@@ -126,6 +126,8 @@ def refresh(connection: Connection, study: Study) -> Study:
     attributes = studies.read_selected(connection, study.search_id, (SPEC, RETRIED))
     stored, retried = attributes.get(SPEC), attributes.get(RETRIED, 0)
     if retried != study.retried:
+        if type(retried) is not int:
+            raise _damaged(study.name, f"{RETRIED} = {retried!r}: must be a number")
         study = replace(study, retried=retried)
     if stored is None or stored == study.spec.to_stored():
         return study

@@ -168,6 +168,27 @@ def test_trial_asked_through_optuna_beyond_the_queue_fails(storage: Storage, spe
     assert is_finished(storage, study, "search")
 
 
+@pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING])
+def test_reports_of_another_program_do_not_count_once_a_trial_is_adopted(
+    storage: Storage, spec: SpecOf, state: TrialState
+) -> None:
+    study = create(storage, spec(sampler=TPE, search={"trials": 8}), "test").study
+    trial = create_trial(
+        state=state,
+        params=POINT,
+        distributions=distributions(study.spec.space),
+        value=-7.0,
+        intermediate_values={1: -8.0, 9: -9.0},
+    )
+    storage.study("small").add_trial(trial)
+    (adopted,) = (t for t in claim(storage, study, "search", "one", 8) if t.point == POINT)
+    seen = storage.study("small").trials[adopted.number]
+    assert (seen.intermediate_values, seen.values) == ({}, None)
+    finish(storage, [adopted])
+    (row,) = (row for row in rows(storage, study.search_id) if row.number == adopted.number)
+    assert (row.state, row.value) == (TrialState.COMPLETE, loss(POINT))
+
+
 def test_only_promotion_adds_full_trainings(storage: Storage, spec: SpecOf) -> None:
     study = create(storage, spec(), "test").study
     storage.study("small-full").enqueue_trial(POINT)
