@@ -67,11 +67,9 @@ def find_mapped(name: str, data_path: Path, arrays_path: Path, content: str | No
     return None if content is None else store.find(name, content)
 
 
-def hashes_of(parts: Mapping[str, Labelled], classes: Sequence[str]) -> DataHashes:
-    """Return the hashes of a data set with the parts `train` and `test`."""
-    hashes = {part: labelled.sha256() for part, labelled in parts.items()}
-    content = hashlib.sha256(json.dumps([hashes, classes]).encode()).hexdigest()
-    return DataHashes(content, **hashes)
+def hashes_of(dataset: Dataset) -> DataHashes:
+    """Return the hashes of a data set, which is read or made anew."""
+    return _hashes(_parts(dataset), dataset.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +146,8 @@ class ArrayStore:
         The caller holds the lock of the name. Raises DataError if the data set breaks a rule, or the arrays
         cannot be written.
         """
-        parts = {"train": dataset.load_train(), "test": dataset.load_test()}
-        hashes = hashes_of(parts, dataset.classes)
+        parts = _parts(dataset)
+        hashes = _hashes(parts, dataset.classes)
         if self.find(dataset.name, hashes.content) is not None:
             return hashes.content
         moments = statistics(parts["train"], dataset.classes)
@@ -190,6 +188,16 @@ class ArrayStore:
                 f"{self.root}: cannot write arrays there: {error.strerror}; "
                 "make room, or set HPO_HOME to another folder"
             ) from error
+
+
+def _parts(dataset: Dataset) -> dict[str, Labelled]:
+    return {"train": dataset.load_train(), "test": dataset.load_test()}
+
+
+def _hashes(parts: Mapping[str, Labelled], classes: Sequence[str]) -> DataHashes:
+    hashes = {part: labelled.sha256() for part, labelled in parts.items()}
+    content = hashlib.sha256(json.dumps([hashes, classes]).encode()).hexdigest()
+    return DataHashes(content, **hashes)
 
 
 def _map(folder: Path, part: str) -> Labelled:

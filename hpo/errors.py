@@ -1,4 +1,5 @@
 """The errors a user can meet, and the exit code each one ends the command with.
+`hpo.data` adds `DataError`, and `hpo.models` adds `ModelError`, an InputError.
 
 HpoError                 1   root; `hpo` prints the message on stderr, one line for each mistake
 ├── InputError           2   invalid input from the user: the message names file, key, value and rule
@@ -11,10 +12,7 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 ├── ArtifactError        1   a file of a study cannot be read or written
 │   ├── AwayError            the artifact store cannot be reached, or lacks the file; a retry may succeed
 │   └── ArtifactNameError    a name that could lead out of the artifact store
-├── TrainingError        1   this worker cannot train a trial; the study goes on
-└── DataError            1   images that cannot be used, see `hpo.data`; some kinds are InputErrors, too
-
-A `ModelError` (`hpo.models`), of a network that cannot be built, is an InputError.
+└── TrainingError        1   this worker cannot train a trial; the study goes on
 """
 
 

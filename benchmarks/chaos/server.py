@@ -13,8 +13,11 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, text
 from hpo.errors import StorageError
 from hpo.store.server.cluster import Cluster, ServerProcess
 
-STARTS = 3
-"""Attempts to start the server."""
+STARTS = 50
+"""Attempts to start the server. Others may take its port, and processes of a killed one hold its memory."""
+
+PAUSE_SECONDS = 0.1
+"""The wait before another attempt."""
 
 END_SECONDS = 60.0
 """How long the server may take to stop."""
@@ -40,8 +43,9 @@ class Server:
     def start(self) -> None:
         """Start on a free port the first time, and on the same port from then on."""
         for _ in range(STARTS - 1):
-            with suppress(StorageError):  # another process may have taken the port
+            with suppress(StorageError):
                 return self._start()
+            time.sleep(PAUSE_SECONDS)
         return self._start()
 
     def _start(self) -> None:

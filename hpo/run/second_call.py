@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import Future
-from pathlib import Path
 
 from hpo.data.arrays import ArrayStore
 from hpo.data.dataset import DataHashes, Dataset, OwnDataError
@@ -54,12 +53,3 @@ def _difference(first: DataHashes, again: DataHashes) -> str:
     if first.train != again.train:
         return "training images or labels"
     return "test images or labels" if first.test != again.test else "classes"
-
-
-def hash_data(settings: Settings, name: str) -> DataHashes:
-    """Return the hashes of a data set, read or made anew."""
-    from hpo.data.arrays import hashes_of
-    from hpo.data.registry import open_dataset
-
-    dataset = open_dataset(name, Path(settings.data_path))
-    return hashes_of({"train": dataset.load_train(), "test": dataset.load_test()}, dataset.classes)

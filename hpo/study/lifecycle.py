@@ -7,7 +7,7 @@ the same mark: an attribute of the Optuna study.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sqlalchemy import Connection
 
@@ -24,11 +24,14 @@ from hpo.values.stage import STAGES, Stage
 STOPPED = "hpo:stopped"
 
 
+Stopper = Literal["rule", "user", "failures"]
+
+
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Who stopped a stage, and why."""
 
-    by: Literal["rule", "user", "failures"]
+    by: Stopper
     reason: str
 
 
@@ -80,7 +83,7 @@ def read_stopped(connection: Connection, study: Study, stage: Stage) -> Stopped 
     if mark is None:
         return None
     # Another program may have written a mark of another form. A user can resume from it.
-    is_ours = isinstance(mark, dict) and mark.keys() == {"by", "reason"} and mark["by"] in ("rule", "user")
+    is_ours = isinstance(mark, dict) and mark.keys() == {"by", "reason"} and mark["by"] in get_args(Stopper)
     return Stopped(mark["by"], str(mark["reason"])) if is_ours else BY_USER
 
 
