@@ -29,7 +29,7 @@ from support.workloads import digits_workload
 
 from benchmarks.chaos.server import Server, Shutdown, connection
 from hpo.artifacts.folder import FolderStore
-from hpo.errors import UnavailableError
+from hpo.errors import TrainingError, UnavailableError
 from hpo.run.artifacts import check_artifacts
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
@@ -331,14 +331,16 @@ def test_trial_pruned_in_an_outage_ends_at_its_rung(worker: WorkerOf, loop: Loop
 
 
 def test_failure_in_an_outage_is_reported_afterwards(worker: WorkerOf, loop: Loop, server: Server) -> None:
-    serving = worker()
+    """The pack is handed back after the outage. Then each of its trials fails alone."""
+    serving, outages = worker(), [server.stop]
 
     def fail() -> NoReturn:
-        server.stop()
+        if outages:
+            outages.pop()()
         raise ValueError("a shape is wrong")
 
     loop.before(3, fail)
-    with once_it_waits(server.start):
+    with once_it_waits(server.start), pytest.raises(TrainingError, match="3 packs in a row failed"):
         serving.run()
     for row in rows(serving.storage, serving.study):
         assert (row.state.name, row.record.reason) == ("FAIL", "ValueError: a shape is wrong")
