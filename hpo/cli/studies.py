@@ -224,7 +224,7 @@ def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. This cannot be undone."""
     from hpo.artifacts.registry import open_artifacts
     from hpo.cli.deletion import delete_remains, report_deletion
-    from hpo.errors import DamagedStudyError, NotFoundError, SpecError
+    from hpo.errors import DamagedStudyError, InputError, NotFoundError, SpecError
     from hpo.settings import Settings
     from hpo.spec.study_spec import FULL_SUFFIX
     from hpo.store.connection import open_storage
@@ -238,6 +238,11 @@ def delete(name: str, yes: bool) -> None:
     except (NotFoundError, DamagedStudyError, SpecError) as error:
         delete_remains(settings, storage, name.removesuffix(FULL_SUFFIX), error, yes)
         return
+    if name != study.name:
+        raise InputError(
+            f"{name} is the full training of study {study.name}, and is deleted with it: "
+            f"hpo study delete {study.name}; to train anew what failed: hpo study retry {name}"
+        )
     figures = status(storage, study)
     if figures.workers:
         workers = counted(len(figures.workers), "worker")

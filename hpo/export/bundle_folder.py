@@ -1,7 +1,7 @@
 """The folder of a bundle: its files, and whether a bundle can be written there."""
 
-import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hpo.errors import InputError
 
@@ -21,8 +21,12 @@ def check_folder(directory: Path) -> None:
     parent = next(parent for parent in directory.parents if parent.exists())
     if not parent.is_dir():
         raise InputError(f"{directory}: cannot be made, {parent} is a file; choose another folder")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{directory}: no permission to write in {parent}; choose another folder")
+    try:
+        TemporaryDirectory(prefix=f".{directory.name}-", dir=parent).cleanup()
+    except OSError as error:  # tried, because root may write where the permissions do not say so
+        raise InputError(
+            f"{directory}: cannot write in {parent}: {error.strerror}; choose another folder"
+        ) from error
 
 
 def is_occupied(directory: Path) -> bool:

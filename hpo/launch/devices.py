@@ -10,6 +10,7 @@ from hpo.errors import HpoError, InputError
 from hpo.launch.cores import usable_cores
 from hpo.launch.slot import Slot
 from hpo.settings import PYTHON, child_environment, visible_devices
+from hpo.values.wording import counted
 
 MAX_CPU_WORKERS = 8
 
@@ -69,7 +70,8 @@ def _visible_gpus(gpus: str) -> list[str]:
         raise InputError(f"--gpus {gpus!r}: names a GPU twice; --per-device puts several workers on one")
     for ordinal in ordinals:
         if not 0 <= ordinal < len(present):
-            raise InputError(f"--gpus {gpus!r}: there is no GPU {ordinal}; visible here: {len(present)}")
+            seen = f"{counted(len(present), 'GPU')} visible" if present else "none is visible; try --gpus cpu"
+            raise InputError(f"--gpus {gpus!r}: there is no GPU {ordinal} here, {seen}")
     return [present[ordinal] for ordinal in ordinals]
 
 

@@ -97,6 +97,8 @@ def create_study(spec: SpecLike, storage: Storage | str | None = None) -> Study:
 
 def load_study(name: str, storage: Storage | str | None = None) -> Study:
     """Return the stored study of that name. Raises `NotFoundError`."""
+    if not isinstance(name, str):
+        raise InputError(f"the name of a study is a text, not a {type(name).__name__}")
     settings = settings_of(storage)
     opened = _open(storage, settings)
     return Study(stored.load(opened, name), opened, settings)
@@ -107,7 +109,7 @@ def promote(study: Study) -> Promotion:
 
     Raises `ConflictError` if the search is not finished, or if none of its trials completed.
     """
-    return promotion.promote(study.storage, study.stored)
+    return promotion.promote(_checked(study).storage, study.stored)
 
 
 def best_params(study: Study, stage: Stage | None = None) -> BestParams:
@@ -116,7 +118,7 @@ def best_params(study: Study, stage: Stage | None = None) -> BestParams:
     Without a stage: of full training, or of the search if no training has completed. Raises `NotFoundError`
     if no trial has completed.
     """
-    return best.best_params(study.storage, study.stored, stage)
+    return best.best_params(_checked(study).storage, study.stored, stage)
 
 
 def export_bundle(study: Study, directory: Path | str) -> Bundle:
@@ -129,8 +131,15 @@ def export_bundle(study: Study, directory: Path | str) -> Bundle:
     from hpo.export.bundle import load_bundle  # it imports torch
 
     check_folder(Path(directory))
+    _checked(study)
     run_in_child("export", study.settings, study=study.name, directory=str(directory), trained=False)
     return load_bundle(directory)
+
+
+def _checked(study: Study) -> Study:
+    if not isinstance(study, Study):
+        raise InputError(f"a study is what load_study returns, not a {type(study).__name__}")
+    return study
 
 
 def read_spec(spec: SpecLike) -> tuple[StudySpec, str]:

@@ -15,7 +15,7 @@ def study_workload(study: Study, settings: Settings) -> Workload:
     data are missing or damaged, and ModelError if the network cannot be imported.
     """
     workload = Workload(study.spec, _dataset(study, settings))
-    study.check(workload.identity, f"study {study.name!r}")
+    study.check(workload.identity, f"study {study.name!r}", in_file=False)
     return workload
 
 

@@ -1,6 +1,7 @@
 """The study file, parsed once at the edge into frozen objects that the rest of the service trusts."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,6 +140,10 @@ class StudySpec(Section):
             raise SpecError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
         except tomllib.TOMLDecodeError as error:
             raise SpecError(f"{path}: not valid TOML: {error}") from error
+        if "name" not in raw and not re.fullmatch(NAME_RULE, path.stem):
+            rule = "must be at most 63 of a-z, 0-9, '-', '_', '.' and begin with a-z or 0-9"
+            way_out = 'this is the name of the file: rename it, or begin it with name = "..."'
+            raise SpecError(f"{path}: name = {json.dumps(path.stem)}: {rule}; {way_out}")
         raw.setdefault("name", path.stem)
         return cls.parse(raw, source=str(path))
 

@@ -137,7 +137,7 @@ def _check_identity(connection: Connection, stored: Study, present: Identity, so
                 f"{difference.describe(stored.name)}; no trial has trained an epoch yet, so the study can "
                 f"take the new code: hpo study retry {stored.name}"
             )
-    stored.check(present, source)
+    stored.check(present, source, in_file=True)
 
 
 def _check_compatible(stored: StudySpec, spec: StudySpec, source: str) -> None:

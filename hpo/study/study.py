@@ -53,18 +53,23 @@ class Study:
             return self.budget
         return min(self.budget, max(self.inherited, self.spec.sampler.startup))
 
-    def check(self, present: Identity, place: str) -> None:
+    def check(self, present: Identity, place: str, *, in_file: bool) -> None:
         """Raise `ConflictError` if `present` is another identity than the stored one.
 
-        `place` says where it was seen. A study of a version that stored no hashes is not checked.
+        `place` says where it was seen; `in_file`: it is a study file. A study of a version that stored no
+        hashes is not checked.
         """
         difference = self.identity.difference(present)
         if difference is not None:
             raise ConflictError(
                 f"{place}: {difference.key} = {dumps(self.spec.identity()[difference.key])}: "
                 f"{difference.describe(self.name)}, and trials of both would not be comparable; "
-                "restore what it was, give the study file another name, or delete the stored study: "
-                f"hpo study delete {self.name}"
+                + (
+                    "restore what it was, give the study file another name, or delete the stored study: "
+                    f"hpo study delete {self.name}"
+                    if in_file
+                    else "restore what it was"
+                )
             )
 
     def study_id(self, stage: Stage) -> int:

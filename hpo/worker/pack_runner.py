@@ -52,6 +52,7 @@ class PackRunner:
         self._claims, self._services, self._faults = claims, services, services.faults
         self._pack: _Pack | None = None
         self._failures = 0
+        self._reasons: frozenset[str] = frozenset()  # of failures whose traceback has been logged
         self._next_log = 0.0
 
     @property
@@ -174,13 +175,21 @@ class PackRunner:
         """Hand the trials back, each to run alone, or fail a trial that is alone."""
         self._failures += 1
         members = pack.members
-        log.error("%s: training %s failed", pack.stage, ", ".join(map(str, members)), exc_info=error)
+        reason = describe_error(error)
+        is_new, self._reasons = reason not in self._reasons, self._reasons | {reason}
+        log.error(
+            "%s: training %s failed: %s",
+            pack.stage,
+            ", ".join(map(str, members)),
+            reason,
+            exc_info=error if is_new else None,  # once: the traceback of each trial is stored
+        )
         if len(members) <= 1:
             pack.reporter.fail(error, members)
         else:
             log.warning("%s: each of the %d trials runs alone next", pack.stage, len(members))
             hand_back = pack.reporter.hand_back if pack.loop is None else pack.loop.hand_back
-            hand_back(describe_error(error))
+            hand_back(reason)
         if self._failures == self._limits.max_failures:
             raise TrainingError(f"{self._failures} packs in a row failed; the last: {error}") from error
 

@@ -129,6 +129,16 @@ def test_worker_of_a_study_whose_spec_is_damaged_says_so(storage: Storage, spec:
         claim(storage, study, "search", "one", 1)
 
 
+def test_full_training_is_not_deleted_alone(
+    storage: Storage, spec: SpecOf, hpo: Callable[..., Result]
+) -> None:
+    create(storage, spec(), "test")
+    refused = hpo("study", "delete", "small-full", "--yes")
+    assert refused.exit_code != 0
+    assert "small-full is the full training of study small" in str(refused.exception)
+    assert "small" in hpo("study", "list").stdout
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_name_begins_anew_where_only_the_full_training_is_left(
     storage: Storage, spec: SpecOf, hpo: Callable[..., Result], trained: bool

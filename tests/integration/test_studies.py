@@ -187,6 +187,10 @@ def test_missing_files_are_an_hpo_error(raw: Raw, tmp_path: Path, monkeypatch: p
 def test_other_types_are_refused_in_words() -> None:
     with pytest.raises(InputError, match=r"^a storage is a URL or an opened storage, not a PosixPath$"):
         hpo.open_storage(Path("studies.db"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^a study is what load_study returns, not a str$"):
+        hpo.best_params("small")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^the name of a study is a text, not a NoneType$"):
+        hpo.load_study(None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^per_device = -1: must be at least 1$"):
         local_executor("cpu", per_device=-1)
     with pytest.raises(InputError, match=r"^width = 0: must be at least 1$"):

@@ -47,7 +47,18 @@ def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
 def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(InputError, match=f"no permission to write in {tmp_path}"):
+        with pytest.raises(InputError, match=f"cannot write in {tmp_path}: Permission denied"):
             check_folder(tmp_path / "new")
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_folder_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^/proc/new: cannot write in /proc: .*; choose another folder$"):
+        check_folder(Path("/proc/new"))
+
+
+def test_nothing_is_left_of_the_try(tmp_path: Path) -> None:
+    check_folder(tmp_path / "a" / "new")
+    assert list(tmp_path.iterdir()) == []

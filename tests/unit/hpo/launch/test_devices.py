@@ -141,8 +141,8 @@ def test_workers_share_the_cores(
         ("0;1", "--gpus '0;1': must be all, cpu, or ordinals such as 0,1"),
         ("GPU-8e1d", "--gpus 'GPU-8e1d': must be all, cpu, or ordinals such as 0,1"),
         ("1,1", "--gpus '1,1': names a GPU twice; --per-device puts several workers on one"),
-        ("0,2", "--gpus '0,2': there is no GPU 2; visible here: 2"),
-        ("-1", "--gpus '-1': there is no GPU -1; visible here: 2"),
+        ("0,2", "--gpus '0,2': there is no GPU 2 here, 2 GPUs visible"),
+        ("-1", "--gpus '-1': there is no GPU -1 here, 2 GPUs visible"),
     ],
 )
 def test_mistake_in_gpus_is_refused(machine: Machine, chosen: str, message: str) -> None:
@@ -155,7 +155,7 @@ def test_mistake_in_gpus_is_refused(machine: Machine, chosen: str, message: str)
 @pytest.mark.parametrize("visible", [None, "", "0", "GPU-8e1d"])
 def test_gpu_is_refused_on_a_machine_without_one(machine: Machine, visible: str | None) -> None:
     machine(gpus=0, visible=visible)
-    with pytest.raises(InputError, match=r"there is no GPU 0; visible here: 0$"):
+    with pytest.raises(InputError, match=r"there is no GPU 0 here, none is visible; try --gpus cpu$"):
         slots("0", None)
 
 

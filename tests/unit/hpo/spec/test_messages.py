@@ -371,7 +371,8 @@ def test_empty_file_misses_its_sections(tmp_path: Path) -> None:
 
 def test_file_name_must_be_a_valid_study_name(tmp_path: Path) -> None:
     file = tmp_path / "My Study.toml"
-    assert lines(file, TEXT) == [f'{file}: name = "My Study": {NAME_RULE}']
+    way_out = 'this is the name of the file: rename it, or begin it with name = "..."'
+    assert lines(file, TEXT) == [f'{file}: name = "My Study": {NAME_RULE}; {way_out}']
 
 
 def test_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_file_of_any_editor_is_read(tmp_path: Path, encode: Callable[[str], byte
     assert StudySpec.load(file) == load()
 
 
+@pytest.mark.parametrize("name", ["MyStudy", "my study", "-x", "a" * 64])
+def test_file_whose_name_is_none_for_a_study_needs_a_name(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.toml"
+    file.write_text(TEXT)
+    with pytest.raises(SpecError, match="this is the name of the file: rename it, or begin it with name = "):
+        StudySpec.load(file)
+    file.write_text('name = "mine"\n' + TEXT)
+    assert StudySpec.load(file).name == "mine"
+
+
 @pytest.mark.parametrize("pruner", ["none", "median", "asha", "hyperband", "pause"])
 def test_a_search_of_one_epoch_is_read_and_stored(pruner: str) -> None:
     spec = load(TEXT.replace("epochs = 3", "epochs = 1").replace('"asha"', f'"{pruner}"'))
