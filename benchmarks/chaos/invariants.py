@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select, text
 
 from hpo.store import events, results, schema, trials
 from hpo.store.trials import TrialRow
+from hpo.study.artifacts_mark import MARK
 from hpo.study.study import Study
 from hpo.values.epoch import OBJECTIVE
 from hpo.values.stage import STAGES, Stage
@@ -217,9 +218,13 @@ def weights_load(state: EndState) -> Iterator[str]:
 
 
 def no_stray_file(state: EndState) -> Iterator[str]:
-    """Check that only weights, their metrics and the bundle are left, no checkpoint or partial file."""
+    """Check that only weights, their metrics, the mark of the store and the bundle are left."""
     weights = [Path(str(trial.row.record.weights)) for trial in state.of("full")]
-    expected = {str(file) for file in weights} | {str(file.with_suffix(".metrics.json")) for file in weights}
+    expected = (
+        {MARK}
+        | {str(file) for file in weights}
+        | {str(file.with_suffix(".metrics.json")) for file in weights}
+    )
     for name in state.files:
         if name not in expected and Path(name).parts[0] != EXPORTED:
             yield f"stray file {name}"

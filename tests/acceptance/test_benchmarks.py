@@ -8,7 +8,7 @@ import sys
 import pytest
 from support.shell import ROOT, Shell
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(960)]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_quick_form_writes_its_results(
         env={**os.environ, **shell.environment},
         text=True,
         capture_output=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr

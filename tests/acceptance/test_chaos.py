@@ -11,13 +11,14 @@ from benchmarks.chaos.faults import FAULTS
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(660)
 def test_study_survives_six_faults() -> None:
     command = [sys.executable, "-m", "benchmarks.chaos", "--quick"]
     with subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as chaos:
         try:
-            table, log = chaos.communicate(timeout=240)
+            table, log = chaos.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             chaos.terminate()  # unlike a kill, this lets it stop its servers and workers
             raise
