@@ -27,7 +27,7 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     """Run a study from its file to the exported model.
 
     Search, promotion, full training, export. You can stop the command and call it again at any time: it
-    continues where the study stands.
+    continues where the study stands. Exit code 1 if the study is stopped before a model is exported.
     """
     from hpo.export.bundle_folder import check_folder
     from hpo.launch.executors.local import local_executor
@@ -53,7 +53,8 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     study = outcome.study
     if outcome.stopped is not None:
         say_stopped(study.stored, outcome.stopped)
-    elif outcome.metrics is not None and outcome.directory is not None:
+        raise SystemExit(1)  # a script goes on with the model, and there is none
+    if outcome.metrics is not None and outcome.directory is not None:
         table = partial(final_table, study.storage, study.stored, outcome.metrics, outcome.directory)
         result(until_storage_answers(table))
 

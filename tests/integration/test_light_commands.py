@@ -70,7 +70,8 @@ def test_launcher_does_not_load_torch(
     stop(storage, create(storage, stored, "test").study, STAGES)  # so that no worker starts
     storage.engine.dispose()
     done = run(command, database, tmp_path)
-    assert done.returncode == 0, done.stderr
+    # `hpo run` was to export a model, and has none.
+    assert done.returncode == (1 if command == RUN else 0), done.stderr
     assert "stopped by hand; to go on" in done.stderr
 
 
