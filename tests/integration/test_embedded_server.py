@@ -477,3 +477,16 @@ def test_server_of_root_is_unprivileged(folder: Path) -> None:
     status = Path(f"/proc/{server_pid(folder)}/status").read_text()
     assert "Uid:\t0" not in status
     assert "CapEff:\t0000000000000004" in status  # to enter folders
+
+
+@pytest.mark.parametrize(
+    ("home", "reason"),
+    [("file", "Not a directory"), ("file/below", "Not a directory"), ("n" * 300, "File name too long")],
+)
+def test_home_that_is_no_folder_is_refused(tmp_path: Path, home: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InputError, match=f"^HPO_HOME: cannot use .*: {reason}: set HPO_HOME to a folder of your own"
+    ):
+        start_server(tmp_path / home / "postgres")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -16,6 +16,9 @@ from hpo.store.server.address import connectable, server_url
 from hpo.store.server.lock import FolderLock, Owner
 from hpo.store.server.postmaster import PidFile, listener, works_in
 
+USELESS_FOLDER = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+"""Errors of the operating system that another HPO_HOME avoids."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -48,7 +51,7 @@ def errors_in_one_line(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in USELESS_FOLDER:
             raise InputError(
                 f"HPO_HOME: cannot use {error.filename or folder}: {error.strerror}: "
                 f"set HPO_HOME to a folder of your own, {OTHERWISE}"
