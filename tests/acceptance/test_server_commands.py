@@ -56,6 +56,6 @@ def test_commands_say_that_another_server_is_used(user: Shell) -> None:
 
 def test_home_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = Shell(tmp_path, {"HPO_HOME": str(tmp_path / "file" / "home")}).hpo("study", "list", expect=1)
+    done = Shell(tmp_path, {"HPO_HOME": str(tmp_path / "file" / "home")}).hpo("study", "list", expect=2)
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("hpo: cannot use the embedded PostgreSQL in ")
+    assert done.stderr.startswith("hpo: HPO_HOME: cannot use ")

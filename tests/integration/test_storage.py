@@ -216,7 +216,7 @@ def test_missing_embedded_server_names_both_ways_out(monkeypatch: pytest.MonkeyP
 
 def test_an_embedded_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "postgres").write_text("a file where the folder should be")
-    with pytest.raises(StorageError, match=r"cannot use the embedded PostgreSQL in .*postgres: ") as caught:
+    with pytest.raises(InputError, match=r"^HPO_HOME: cannot use .*postgres.*: Not a directory: ") as caught:
         start_server(tmp_path / "postgres")
     assert "\n" not in str(caught.value)
 
