@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import psycopg2
 import pytest
 from support.clients import at_once
-from support.processes import until_gone
+from support.processes import until, until_gone
 from support.servers import add_row, ask, server_pid
 from support.shell import ROOT
 from support.users import NAMELESS, NAMESPACES, as_user, folder_of, needs_namespaces, needs_root, two_users
@@ -54,11 +54,20 @@ def folder(made: Path) -> Iterator[Path]:
 
 
 def kill(folder: Path) -> int:
-    """Kill the server of a folder, and return the PID it had."""
+    """Kill the server of a folder with its children, and return the PID it had.
+
+    Until the last child is gone, the socket accepts connections that nobody serves.
+    """
     pid = server_pid(folder)
     os.kill(pid, signal.SIGKILL)
     until_gone([pid])
+    until("the end of the server's children", lambda: is_free(folder) or None)
     return pid
+
+
+def is_free(folder: Path) -> bool:
+    with FolderLock(folder) as lock:
+        return not lock.is_held()
 
 
 # Folders
