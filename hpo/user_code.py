@@ -54,7 +54,7 @@ def user_code(title: str, kind: type[Exception], module: str = "") -> Iterator[N
     try:
         yield
     except BaseException as error:
-        # A worker that has to stop is told so by an exception of hpo's, wherever it happens to be.
+        # A signal handler may raise an exception of hpo while user code runs: the worker has to stop.
         if isinstance(error, KeyboardInterrupt) or _top(type(error).__module__) == "hpo":
             raise
         raise kind(f"{title} raised {describe(error, module)}") from error
@@ -104,13 +104,13 @@ def _search(folder: Path) -> None:
     entry, checkout = str(folder), str(PACKAGE.parent)
     if entry in sys.path:
         return
-    # A checkout of hpo may be on the path for its folder `hpo` alone: its others are not what a user means.
+    # In a checkout of hpo, the folders beside `hpo`, such as `models`, must not hide the user's modules.
     index = sys.path.index(checkout) if checkout in sys.path and checkout not in INSTALLED else len(sys.path)
     sys.path.insert(index, entry)
 
 
 def _owner(module: str, folder: Path) -> str | None:
-    """Return whose module an import would give instead of the one in `folder`, None if there is none such."""
+    """Return the owner of the module that hides the module in `folder`, None if nothing hides it."""
     path, top = folder.joinpath(*module.split(".")), _top(module)
     if not (path.with_name(f"{path.name}.py").is_file() or (path / "__init__.py").is_file()):
         return None

@@ -46,7 +46,7 @@ class WorkerOptions:
 
 
 class StandbyStopped(SystemExit):
-    """A standby is told to end. It has a class of hpo's, so that it is no exit of the user's code."""
+    """SIGTERM has reached a standby. As a class of hpo, it passes through `user_code` unchanged."""
 
 
 def _end_standby(*_: object) -> None:

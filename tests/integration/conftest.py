@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import URL, create_engine, text
@@ -12,6 +13,9 @@ from support.processes import until
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_url
+
+if TYPE_CHECKING:
+    from support.small_worker import WorkerFactory
 
 RAW: Mapping[str, Any] = {
     "name": "small",
@@ -80,3 +84,14 @@ def until_blocked(storage: Storage) -> Iterator[Callable[[], None]]:
     with engine.connect() as connection:
         yield wait
     engine.dispose()
+
+
+@pytest.fixture
+def works(
+    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> WorkerFactory:
+    """Return a factory of workers whose network trains in milliseconds."""
+    from support.small_worker import WorkerFactory, use_small_network  # they import torch
+
+    use_small_network(monkeypatch)
+    return WorkerFactory(storage, spec, tmp_path)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -22,7 +21,6 @@ from support.small_worker import (
     states,
     trial_records,
     trials,
-    use_small_network,
 )
 from support.trial_records import lease_rows
 
@@ -42,15 +40,6 @@ from hpo.worker.runtime import Runtime
 from hpo.worker.worker import Worker
 
 Hook = Callable[[Pack], None]
-
-
-@pytest.fixture
-def works(
-    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> WorkerFactory:
-    """Return a factory of workers whose network trains in milliseconds."""
-    use_small_network(monkeypatch)
-    return WorkerFactory(storage, spec, tmp_path)
 
 
 @pytest.fixture

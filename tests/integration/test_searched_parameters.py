@@ -1,22 +1,6 @@
 """Searches over parameters beyond those of the paper."""
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-from support.small_worker import WorkerFactory, trials, use_small_network
-
-from hpo.spec.study_spec import StudySpec
-from hpo.store.connection import Storage
-
-
-@pytest.fixture
-def works(
-    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> WorkerFactory:
-    """Return a factory of workers whose network trains in milliseconds."""
-    use_small_network(monkeypatch)
-    return WorkerFactory(storage, spec, tmp_path)
+from support.small_worker import WorkerFactory, trials
 
 
 def test_label_smoothing_is_searched_in_one_pack(works: WorkerFactory) -> None:

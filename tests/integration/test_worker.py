@@ -27,7 +27,6 @@ from support.small_worker import (
     states,
     trial_records,
     trials,
-    use_small_network,
 )
 from support.unreliable_storage import Link, UnreliableStorage
 from support.workloads import digits_workload
@@ -82,15 +81,6 @@ def work(storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path) -> Ca
         return Worker(storage, study, PackTraining(workload), options, patient_runtime())
 
     return worker
-
-
-@pytest.fixture
-def works(
-    storage: Storage, spec: Callable[..., StudySpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> WorkerFactory:
-    """Return a factory of workers whose network trains in milliseconds."""
-    use_small_network(monkeypatch)
-    return WorkerFactory(storage, spec, tmp_path)
 
 
 @pytest.fixture
