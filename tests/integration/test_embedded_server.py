@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from support.users import NAMELESS, NAMESPACES, as_user, folder_of, needs_namesp
 from hpo.errors import HpoError, InputError, StorageError
 from hpo.store.server import Limits, find_server, programs, shown, start_server, stop_server
 from hpo.store.server.lock import FolderLock, Owner
+from hpo.store.server.programs import PACKAGE
 
 ROWS = "SELECT count(*) FROM visit"
 
@@ -486,6 +488,24 @@ def test_server_of_root_is_unprivileged(folder: Path) -> None:
     status = Path(f"/proc/{server_pid(folder)}/status").read_text()
     assert "Uid:\t0" not in status
     assert "CapEff:\t0000000000000004" in status  # to enter folders
+
+
+@needs_root
+def test_programs_in_a_folder_of_root_serve(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL asks access(2) about its own files, which usually ignores the capabilities of a process."""
+    tmp_path.chmod(0o700)
+    packages = programs().path.parents[2]
+    for name in (PACKAGE, f"{PACKAGE}.libs"):
+        shutil.copytree(packages / name, tmp_path / name, symlinks=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert programs().path.is_relative_to(tmp_path)
+    assert add_row(folder, "root") == "served"
+    stop_server(folder)
+    new = folder.parent / "new" / "postgres"
+    assert add_row(new, "root") == "served"
+    stop_server(new)
 
 
 @pytest.mark.parametrize(

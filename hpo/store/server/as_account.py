@@ -7,13 +7,15 @@ files.
 """
 
 import ctypes
+import errno
 import os
 import sys
 
-KEEP_CAPABILITIES, AMBIENT, AMBIENT_RAISE = 8, 47, 2  # prctl(2)
+KEEP_CAPABILITIES, SECURE_BITS, AMBIENT, AMBIENT_RAISE = 8, 28, 47, 2  # prctl(2)
 VERSION = 0x20080522  # capget(2)
 OTHERWISE = "run hpo as an ordinary user, or set HPO_STORAGE_URL to a PostgreSQL server"
-OVERRIDE, READ_AND_SEARCH = 1, 2  # capabilities(7)
+OVERRIDE, READ_AND_SEARCH, CHANGE_CAPABILITIES = 1, 2, 8  # capabilities(7)
+NO_FIXUP = 1 << 2  # SECBIT_NO_SETUID_FIXUP, capabilities(7)
 
 
 class _Header(ctypes.Structure):
@@ -41,6 +43,9 @@ def run_as(uid: int, gid: int, folder: str, program: list[str]) -> str:
             continue
         try:
             os.chdir(folder)
+            # PostgreSQL's programs ask the same about themselves.
+            if not os.access(program[0], os.R_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program[0])
             os.execv(program[0], program)
         except PermissionError as error:
             reason = f"{error.filename or program[0]}: {error.strerror}"
@@ -52,8 +57,11 @@ def _keep(libc: ctypes.CDLL, capability: int) -> bool:
     header, sets = _Header(VERSION, 0), (_Capabilities * 2)()
     if libc.capget(ctypes.byref(header), sets):
         return False
-    bit = 1 << capability
-    sets[0].effective = sets[0].inheritable = bit
+    sets[0].effective = 1 << CHANGE_CAPABILITIES & sets[0].permitted
+    if not libc.capset(ctypes.byref(header), sets):
+        # Without this, access(2) answers an ordinary user as if he had no capability.
+        libc.prctl(SECURE_BITS, NO_FIXUP, 0, 0, 0)
+    sets[0].effective = sets[0].inheritable = 1 << capability
     sets[1].effective = sets[1].inheritable = 0
     if libc.capset(ctypes.byref(header), sets):
         return False
