@@ -30,7 +30,8 @@ ANSWER = """# Which sampler and pruner to use
 Take the defaults, `gp` with `pause`. The exceptions:
 
 - For an exact comparison with a published random search, take `random` and `none`.
-- Where curves cross late, raise `pruner.min_epochs`, so that the first rung comes later.
+- Where curves cross late, raise `pruner.min_epochs`, so that the first rung comes later. In trials of six
+  epochs or more, and with an annealing `schedule`, the default is a third of the epochs of a trial.
 - With many workers, raise `stop.epochs`: more workers need more epochs for the same regret.
 """
 

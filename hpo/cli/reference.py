@@ -55,7 +55,7 @@ WORDS: dict[object, str] = {
     tuple[float, float]: "two numbers",
 }
 
-DEFAULTS = {"name": "the file's name"}
+DEFAULTS = {"name": "the file's name", "pruner.min_epochs": "`1`, or a third of `search.epochs`"}
 """Defaults that come from elsewhere than the field."""
 
 BOUNDS = (

@@ -21,7 +21,7 @@ from pydantic import (
 from hpo.errors import SpecError
 from hpo.models import names as model_names
 from hpo.search.pruners import registry as pruners
-from hpo.search.pruners.base import Pruner
+from hpo.search.pruners.base import Pruner, PrunerSection
 from hpo.search.pruners.registry import AnyPruner
 from hpo.search.samplers import registry as samplers
 from hpo.search.samplers.registry import AnySampler
@@ -123,7 +123,15 @@ class StudySpec(Section):
             mistakes[f"pruner.{key}"] = rule
         if mistakes:
             raise section_error(mistakes)
-        return self
+        return self._with_pruner(self.pruner.resolved(self.search.epochs, self.space))
+
+    def keeping(self, stored: "StudySpec") -> "StudySpec":
+        """Return the spec of a stored study's file, with the stored values of keys that the file leaves out
+        and whose defaults depend on other keys."""
+        return self._with_pruner(self.pruner.keeping(stored.pruner))
+
+    def _with_pruner(self, pruner: PrunerSection) -> "StudySpec":
+        return self if pruner is self.pruner else self.model_copy(update={"pruner": pruner})
 
     @classmethod
     def load(cls, path: Path | str) -> "StudySpec":

@@ -53,6 +53,7 @@ def update(
 
     If the stop rules change, a search that the old rules stopped resumes until the new rules are evaluated.
     """
+    spec = spec.keeping(stored.spec)
     _check_compatible(stored.spec, spec, source)
     _check_identity(connection, stored, identity, source)
     if stored.spec == spec:

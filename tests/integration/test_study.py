@@ -170,6 +170,18 @@ def test_stop_rules_may_change(storage: Storage, spec: SpecOf) -> None:
     assert (creation.did, creation.added) == ("extended", 2)
 
 
+def test_stored_study_keeps_its_first_rung(storage: Storage, spec: SpecOf) -> None:
+    long = {"trials": 4, "epochs": 12}
+    stored = create(storage, spec(search=long, pruner={"name": "pause", "min_epochs": 1}), "test").study
+    again = create(storage, spec(search=long, pruner={"name": "pause"}), "test")
+    assert (again.did, again.study.spec.make_pruner().pause_epochs) == ("unchanged", (1, 2, 4, 8))
+    more = create(storage, spec(search={**long, "trials": 5}, pruner={"name": "pause"}), "test")
+    assert more.did == "extended"
+    assert load(storage, stored.name).spec.to_json()["pruner"]["min_epochs"] == 1
+    with pytest.raises(ConflictError, match=r"pruner.min_epochs = 4: the stored study 'small' has 1"):
+        create(storage, spec(search=long, pruner={"name": "pause", "min_epochs": 4}), "test")
+
+
 def test_more_promotions_add_no_search_trials(storage: Storage, spec: SpecOf) -> None:
     create(storage, spec(), "test")
     creation = create(storage, spec(promotion={"top": 3, "seeds": 2}), "test")

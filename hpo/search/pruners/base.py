@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from hpo.values.section import Section
+from hpo.values.space import SearchSpace
 
 Curve = Mapping[int, float]
 """The validation loss of a trial by epoch, from epoch 1. Lower is better."""
@@ -66,6 +67,17 @@ class PrunerSection(Section):
     @abstractmethod
     def make(self, epochs: int) -> Pruner:
         """Return the pruner for trials of `epochs` epochs."""
+
+    def resolved(self, _epochs: int, _space: SearchSpace) -> Self:
+        """Return the section with the defaults of a study with this space and trials of `epochs` epochs."""
+        return self
+
+    def keeping(self, _stored: "PrunerSection") -> Self:
+        """Return the section with the values of a stored study's where the file has `resolved` defaults.
+
+        Another version of hpo may have stored another default.
+        """
+        return self
 
     def mistakes(self, epochs: int) -> dict[str, str]:
         """Return the rule that each key breaks in a search whose trials have `epochs` epochs.

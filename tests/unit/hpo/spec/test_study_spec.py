@@ -67,6 +67,18 @@ def test_a_search_of_one_epoch_is_read_and_stored(pruner: str) -> None:
     assert spec.make_pruner().pause_epochs == ()
 
 
+@pytest.mark.parametrize(("epochs", "rung"), [(5, 1), (12, 4)])
+@pytest.mark.parametrize("given", ['[pruner]\nname = "asha"', "", '[pruner]\nname = "hyperband"'])
+def test_first_rung_is_stored_as_a_number(given: str, epochs: int, rung: int) -> None:
+    text = TEXT.replace('[pruner]\nname = "asha"', given).replace("epochs = 3", f"epochs = {epochs}")
+    spec = load(text)
+    stored = spec.to_stored()
+    assert stored["pruner"]["min_epochs"] == rung
+    explicit = StudySpec.from_stored(stored, "test")
+    assert (explicit, explicit.identity(), explicit.fingerprint) == (spec, spec.identity(), spec.fingerprint)
+    assert StudySpec.from_stored({**stored, "pruner": {**stored["pruner"], "min_epochs": 2}}, "test") != spec
+
+
 def test_a_stored_study_may_have_a_budget_that_no_trial_fits() -> None:
     stored = {**load().to_stored(), "stop": {"epochs": 2}}
     assert StudySpec.from_stored(stored, "stored study 'small'").stop.epochs == 2
