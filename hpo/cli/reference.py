@@ -37,6 +37,16 @@ The search space. Each parameter is a list of choices, one value, or a range suc
 is not searched. At least one parameter is given.
 """
 
+MODEL_ROW = (
+    "`space.model.KEYWORD`",
+    "numbers, whole numbers, text, or true and false",
+    "that of the network",
+    "A keyword of the network's constructor, as in `model.width = [16, 32]` or `width = [16, 32]` in "
+    "`[space.model]`. All values are of one kind. A range whose `low` and `high` are whole has whole numbers "
+    "only; `low = 16.0` makes it a range of numbers. `classes` and `in_channels` come from the data. "
+    "Elsewhere the parameter is called `model.KEYWORD`.",
+)
+
 UNIONS = {
     "sampler": (
         "The source of new points. In the benchmarks the default sampler and pruner find good cells soonest "
@@ -160,6 +170,7 @@ def _space() -> str:
         (f"`space.{name}`", entry.rule, f"`{entry.default}`", f"{entry.meaning}{_applies(entry)}")
         for name, entry in PARAMETERS.items()
     ]
+    rows.append(MODEL_ROW)
     return f"## `[space]`\n{SPACE_INTRODUCTION}\n" + _table("key", rows)
 
 

@@ -18,7 +18,7 @@ from statistics import fmean
 
 from hpo.errors import InputError
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, Metrics, are_finite
-from hpo.values.parameters import PARAMETERS, with_defaults
+from hpo.values.parameters import PARAMETERS, Kind, is_model_parameter, with_defaults
 from hpo.values.space import Cell, Point, SearchSpace, Value, cell
 
 NOT_PARAMETERS = ("seed", "epoch")
@@ -174,16 +174,17 @@ def read(path: Path) -> CurveTable:
         raise InputError(f"{path}: not a gzipped table: {error}") from error
     lines = text.splitlines()
     skipped = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    rows = csv.DictReader(lines[skipped:])
-    header = tuple(rows.fieldnames or ())
+    reader = csv.DictReader(lines[skipped:])
+    rows = [(f"{path}: line {skipped + reader.line_num}", row) for row in reader]
+    header = tuple(reader.fieldnames or ())
     parameters = tuple(name for name in header if name not in (*NOT_PARAMETERS, *COLUMNS))
     if missing := [name for name in (*NOT_PARAMETERS, *COLUMNS) if name not in header]:
         raise InputError(f"{path}: line {skipped + 1}: the column {missing[0]!r} is missing")
     cells: dict[Cell, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        location = f"{path}: line {skipped + rows.line_num}"
+    kinds = {name: _kind(name, [row[name] for _, row in rows if row[name]]) for name in parameters}
+    for location, row in rows:
         numbers = {name: _number(location, name, row[name]) for name in (*NOT_PARAMETERS, *COLUMNS)}
-        key = cell({name: _value(location, name, row[name]) for name in parameters if row[name]})
+        key = cell({name: _value(location, name, kinds[name], row[name]) for name in parameters if row[name]})
         run = cells[key][int(numbers["seed"])]
         if numbers["epoch"] != len(run) + 1:
             raise InputError(
@@ -204,12 +205,22 @@ def read(path: Path) -> CurveTable:
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return value
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
-def _value(location: str, name: str, text: str) -> Value:
-    """Return the value of a parameter by its kind in the registry."""
-    kind = PARAMETERS[name].kind if name in PARAMETERS else "number"
+def _kind(name: str, texts: Iterable[str]) -> Kind:
+    """Return the kind of a parameter: of a keyword of the network, the first that all its values have."""
+    if name in PARAMETERS:
+        return PARAMETERS[name].kind
+    if not is_model_parameter(name) or all(map(_is_number, texts)):
+        return "number"
+    return "boolean" if set(texts) <= {"true", "false"} else "text"
+
+
+def _value(location: str, name: str, kind: Kind, text: str) -> Value:
     if kind == "text":
         return text
     if kind != "boolean":
@@ -217,6 +228,13 @@ def _value(location: str, name: str, text: str) -> Value:
     if text not in ("true", "false"):
         raise InputError(f"{location}: {name} = {text!r}: must be true or false")
     return text == "true"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _number(location: str, column: str, value: str | None) -> float:

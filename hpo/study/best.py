@@ -79,12 +79,20 @@ def _word(value: Value) -> str:
 
 
 def _env(params: Point) -> str:
-    return "".join(f"{name.upper()}={shlex.quote(_word(value))}\n" for name, value in params.items())
+    """Return a line for each variable; "model.width" is MODEL_WIDTH."""
+    return "".join(
+        f"{name.replace('.', '_').upper()}={shlex.quote(_word(value))}\n" for name, value in params.items()
+    )
 
 
 def _arguments(params: Point) -> str:
-    words = [word for name, value in params.items() for word in (f"--{name.replace('_', '-')}", _word(value))]
+    """Return the words of a command line; "model.width" is --model-width."""
+    words = [word for name, value in params.items() for word in (_option(name), _word(value))]
     return shlex.join(words) + "\n"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-').replace('.', '-')}"
 
 
 FORMATS: Mapping[str, Callable[[Point], str]] = {

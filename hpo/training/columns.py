@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hpo.training.weights import Tensors
-from hpo.values.parameters import PARAMETERS
+from hpo.values.parameters import default_of
 
 
 def columns(
@@ -24,4 +24,4 @@ def columns(
 
 
 def _setting(member: Mapping[str, Any], name: str) -> Any:
-    return member[name] if name in member else PARAMETERS[name].default
+    return member[name] if name in member else default_of(name)

@@ -1,5 +1,6 @@
 """The registry of hyperparameters: what each means, and what training does with it."""
 
+import keyword
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,19 +24,22 @@ class Role(Enum):
     """A setting of the optimizer, with a value for each member of a pack."""
     LOSS = "loss"
     """A setting of the training loss, with a value for each member of a pack."""
+    MODEL = "model"
+    """A keyword of the constructor of the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A hyperparameter of the built-in training; `rule` states in words the condition that `allows` checks.
+    """A hyperparameter; `rule` states in words the condition that `allows` checks.
 
-    A parameter that the search space leaves out has the value `default`. A parameter with `when` applies
-    only where the condition holds. Elsewhere it is no part of a trial.
+    A parameter that the search space leaves out has the value `default`. It is None for a keyword of a
+    network, whose default only the constructor knows. A parameter with `when` applies only where the
+    condition holds. Elsewhere it is no part of a trial.
     """
 
     kind: Kind
     role: Role
-    default: Value
+    default: Value | None
     rule: str
     allows: Callable[[Any], bool]
     meaning: str
@@ -46,6 +50,23 @@ class Parameter:
         value = parse_kind(raw, self.kind)
         return value if value is not None and self.allows(value) else None
 
+
+MODEL_PREFIX = "model."
+"""Begins the name of a parameter that is a keyword of the network's constructor, as in "model.width"."""
+
+SET_BY_HPO = ("classes", "in_channels")
+"""The keywords that every network gets from the data."""
+
+MAX_KEYWORD = 64
+MAX_INTEGER = 2**53
+"""Optuna stores numbers as floats, which hold all integers up to this one."""
+
+_KEYWORD_RULES: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
+    "number": ("a number", lambda _: True),
+    "integer": ("a whole number of at most 2^53 in size", lambda value: abs(value) <= MAX_INTEGER),
+    "text": ("text of printable characters", lambda value: bool(value) and value.isprintable()),
+    "boolean": ("true or false", lambda _: True),
+}
 
 PARAMETERS: Mapping[str, Parameter] = {
     "lr": Parameter(
@@ -109,26 +130,65 @@ PackKey = tuple[tuple[str, Any], ...]
 """The values that all members of a pack share, by the name of the parameter."""
 
 
+def is_model_parameter(name: str) -> bool:
+    """Return whether the parameter is a keyword of the network's constructor."""
+    return name.startswith(MODEL_PREFIX)
+
+
+def keyword_mistake(word: str) -> str | None:
+    """Return the rule that a keyword of the network's constructor breaks, None if it breaks none."""
+    if word in SET_BY_HPO:
+        return "the data decide this keyword of the network"
+    if not (word.isascii() and word.isidentifier()) or keyword.iskeyword(word) or len(word) > MAX_KEYWORD:
+        return f"a keyword of the network is a name in Python of at most {MAX_KEYWORD} of a-z, A-Z, 0-9, '_'"
+    return None
+
+
+def parameter_of(name: str, kind: Kind = "number") -> Parameter:
+    """Return the parameter of that name. `kind`: that of a keyword of the network, whose values decide it.
+
+    Raises `KeyError` if the name is neither in the registry nor that of a keyword.
+    """
+    if not is_model_parameter(name):
+        return PARAMETERS[name]
+    rule, allows = _KEYWORD_RULES[kind]
+    word = name.removeprefix(MODEL_PREFIX)
+    return Parameter(kind, Role.MODEL, None, rule, allows, f"Keyword {word} of the network's constructor.")
+
+
+def default_of(name: str) -> Value:
+    """Return the default of a parameter of the registry. Raises `KeyError` for another name."""
+    default = PARAMETERS[name].default
+    assert default is not None, "every parameter of the registry has a default"
+    return default
+
+
 def with_defaults(point: Mapping[str, Any]) -> Point:
-    """Return the point with the defaults of all parameters that apply and that it leaves out."""
-    defaults = {name: parameter.default for name, parameter in PARAMETERS.items() if name not in point}
+    """Return the point with the defaults of all parameters that apply and that it leaves out.
+
+    A keyword of the network that it leaves out stays out.
+    """
+    defaults = {name: default_of(name) for name in PARAMETERS if name not in point}
     return applicable({**point, **defaults}, CONDITIONS)
 
 
 def pack_key(point: Mapping[str, Any]) -> PackKey:
     """Return the values that a trial at this point shares with its pack."""
-    key = []
+    key: list[tuple[str, Any]] = []
     for name, parameter in _PACK_PARAMETERS.items():
         if name in point:
             key.append((name, point[name]))
         elif parameter.when is None or parameter.when.holds(with_defaults(point)):
-            key.append((name, parameter.default))
+            key.append((name, default_of(name)))
     return tuple(key)
 
 
 def domain_of(space: SearchSpace, name: str) -> Domain:
-    """Return the domain of a parameter; its default is the only value if the space leaves it out."""
-    return space.domains.get(name, Choices((PARAMETERS[name].default,)))
+    """Return the domain of a parameter; its default is the only value if the space leaves it out.
+
+    Raises `KeyError` for a keyword of the network that the space leaves out.
+    """
+    return space.domains[name] if name in space.domains else Choices((default_of(name),))
 
 
 def pack_keys(space: SearchSpace) -> int:
@@ -139,15 +199,16 @@ def pack_keys(space: SearchSpace) -> int:
 def describe(key: PackKey) -> str:
     """Return the key in words, as in "batch size 64". Other values are left out where they are defaults."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {value}"
+        f"{name if is_model_parameter(name) else name.replace('_', ' ')} {value}"
         for name, value in key
-        if name == "batch_size" or value != PARAMETERS[name].default
+        if name == "batch_size" or name not in PARAMETERS or value != default_of(name)
     )
 
 
 def of_role(names: Iterable[str], role: Role) -> list[str]:
     """Return the `names` whose parameter has this role."""
-    return [name for name in names if name in PARAMETERS and PARAMETERS[name].role is role]
+    known = (name for name in names if is_model_parameter(name) or name in PARAMETERS)
+    return [name for name in known if parameter_of(name).role is role]
 
 
 def parse_kind(raw: object, kind: Kind) -> Value | None:

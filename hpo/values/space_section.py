@@ -1,15 +1,13 @@
 """The section `[space]` of a study file."""
 
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
-from hpo.values.parameters import PARAMETERS, Parameter, parse_kind
-from hpo.values.space import Choices, Condition, Domain, Number, Range, SearchSpace, Value
+from hpo.values.domain_section import DomainError, domain_to_json, parse_domain
+from hpo.values.parameters import MODEL_PREFIX, PARAMETERS, domain_of, is_model_parameter, keyword_mistake
+from hpo.values.space import Condition, Domain, SearchSpace
 
-
-class DomainError(ValueError):
-    """An invalid domain; the message is the violated rule."""
+MODEL = MODEL_PREFIX.rstrip(".")
 
 
 class SpaceError(ValueError):
@@ -24,102 +22,81 @@ def parse_space(raw: Mapping[str, object]) -> SearchSpace:
     """Parse the `[space]` of a study file: a list of choices, one value, or a range for each parameter.
 
     A range is a table with `low` and `high`, and optionally `log` or `step`. A parameter that is left out has
-    its default. Raises `SpaceError`.
+    its default. The keywords of the network are in the table `model`, or have their full names, as in
+    "model.width". The parameters are those of the registry in its order, then the keywords by name. Raises
+    `SpaceError`.
     """
-    mistakes = {
-        name: f"unknown key{spelling_hint(name, PARAMETERS)}" for name in raw if name not in PARAMETERS
-    }
-    domains: dict[str, Domain] = {}
-    for name, parameter in PARAMETERS.items():
-        if name in raw:
-            try:
-                domains[name] = _domain(parameter, raw[name])
-            except DomainError as error:
-                mistakes[name] = str(error)
-    conditions: dict[str, Condition] = {}
-    for name in domains:
-        condition = PARAMETERS[name].when
-        if condition is None:
-            continue
-        parent = domains.get(condition.parent, Choices((PARAMETERS[condition.parent].default,)))
-        if not any(value in parent for value in condition.values):
-            mistakes[name] = f"never applies: it does only where {condition}"
-        elif condition.parent in domains:
-            conditions[name] = condition
+    mistakes: dict[str, str] = {}
+    domains = _domains(raw, mistakes)
+    conditions = _conditions(domains, mistakes)
     if mistakes:
         raise SpaceError(mistakes)
     return SearchSpace(domains, conditions)
 
 
+def _domains(raw: Mapping[str, object], mistakes: dict[str, str]) -> dict[str, Domain]:
+    """Return the domains in the order of the parameters; add the mistakes in them to `mistakes`."""
+    written: dict[str, object] = {}
+    for name, value in _flat(raw, mistakes):
+        if name in written:
+            mistakes[name] = "is given twice"
+        written[name] = value
+    domains: dict[str, Domain] = {}
+    for name in [*PARAMETERS, *sorted(filter(is_model_parameter, written))]:
+        if name in written and name not in mistakes:
+            try:
+                domains[name] = parse_domain(name, written[name])
+            except DomainError as error:
+                mistakes[name] = str(error)
+    return domains
+
+
+def _conditions(domains: Mapping[str, Domain], mistakes: dict[str, str]) -> dict[str, Condition]:
+    """Return the conditions of the registry whose parents are in the space; add mistakes to `mistakes`."""
+    conditions: dict[str, Condition] = {}
+    for name in domains:
+        condition = PARAMETERS[name].when if name in PARAMETERS else None
+        if condition is None:
+            continue
+        parent = domains.get(condition.parent) or domain_of(SearchSpace({}), condition.parent)
+        if not any(value in parent for value in condition.values):
+            mistakes[name] = f"never applies: it does only where {condition}"
+        elif condition.parent in domains:
+            conditions[name] = condition
+    return conditions
+
+
+def _flat(raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
+    """Yield the parameters by their full names; add unknown names to `mistakes`."""
+    keywords = {}
+    for name, value in raw.items():
+        if name != MODEL:
+            yield name, value
+            if is_model_parameter(name):
+                keywords[name] = name.removeprefix(MODEL_PREFIX)
+            elif name not in PARAMETERS:
+                mistakes[name] = f"unknown key{spelling_hint(name, [*PARAMETERS, f'{MODEL}.KEYWORD'])}"
+        elif not isinstance(value, Mapping) or not value:
+            mistakes[name] = "must be a table of keywords of the network"
+        else:
+            keywords |= {MODEL_PREFIX + word: word for word in value}
+            yield from ((MODEL_PREFIX + word, domain) for word, domain in value.items())
+    spellings: dict[str, str] = {}
+    for name, word in keywords.items():
+        if rule := keyword_mistake(word):
+            mistakes[name] = rule
+        elif (other := spellings.setdefault(word.lower(), word)) != word:
+            # The names of environment variables (`hpo best --format env`) have capitals only.
+            mistakes[name] = f"differs from {MODEL_PREFIX}{other} in capitals only"
+
+
 def space_to_json(space: SearchSpace) -> dict[str, object]:
     """Return the space as plain values that `parse_space` reads back."""
-    return {name: _domain_to_json(domain) for name, domain in space.domains.items()}
+    return {name: domain_to_json(domain) for name, domain in space.domains.items()}
 
 
-def spelling_hint(word: str, known: Mapping[str, object]) -> str:
+def spelling_hint(word: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown key: the closest known key, or all of them."""
+    known = list(known)
     matches = get_close_matches(word, known, n=1)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
-
-
-def _domain(parameter: Parameter, raw: object) -> Domain:
-    if isinstance(raw, Mapping):
-        return _range(parameter, raw)
-    values = raw if isinstance(raw, list) else [raw]
-    if not values:
-        raise DomainError("needs at least one choice")
-    choices = tuple(_value(parameter, value) for value in values)
-    for value in choices:
-        if choices.count(value) > 1:
-            raise DomainError(f"names {value} twice")
-    return Choices(choices)
-
-
-def _value(parameter: Parameter, raw: object) -> Value:
-    value = parameter.parse(raw)
-    if value is None:
-        raise DomainError(f"{raw!r} is not {parameter.rule}")
-    return value
-
-
-def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
-    if parameter.kind not in ("number", "integer"):
-        raise DomainError(f"a range is one of numbers; give a list of values, each {parameter.rule}")
-    unknown = raw.keys() - {"low", "high", "log", "step"}
-    if unknown:
-        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step")
-    if "low" not in raw or "high" not in raw:
-        raise DomainError("a range needs low and high")
-    low, high = _number(parameter, raw["low"]), _number(parameter, raw["high"])
-    log = raw.get("log", False)
-    if low >= high:
-        raise DomainError(f"low ({low}) must be below high ({high})")
-    if not isinstance(log, bool):
-        raise DomainError(f"log ({log!r}) must be true or false")
-    if log and (low <= 0 or "step" in raw):
-        raise DomainError("log needs a low above 0 and no step")
-    step = _step(parameter, raw["step"], low, high) if "step" in raw else None
-    return Range(low, high, log=log, step=step, integer=parameter.kind == "integer")
-
-
-def _number(parameter: Parameter, raw: object) -> Number:
-    value = _value(parameter, raw)
-    assert not isinstance(value, str), "a range is one of numbers"
-    return value
-
-
-def _step(parameter: Parameter, raw: object, low: Number, high: Number) -> Number:
-    step = parse_kind(raw, parameter.kind)
-    if step is None or isinstance(step, str) or step <= 0:
-        raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
-    # In decimals, as the file writes them: in floats 0.1 does not divide 0.3 - 0.1.
-    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
-        raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
-    return step
-
-
-def _domain_to_json(domain: Domain) -> object:
-    if isinstance(domain, Choices):
-        return list(domain.values)
-    fields = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
-    return {key: value for key, value in fields.items() if value is not None and value is not False}

@@ -6,6 +6,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -22,6 +23,7 @@ from hpo.study.best import FORMATS, BestParams, best_params
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.study import Study
+from hpo.values.space_section import parse_space
 from hpo.values.stage import Stage
 
 SpecOf = Callable[..., StudySpec]
@@ -111,3 +113,25 @@ def test_every_format_can_be_read_back(form: str) -> None:
 def test_formats_for_a_shell() -> None:
     assert BEST.render("args") == "--lr 0.001 --batch-size 16 --momentum 0.0 --weight-decay 0.0001\n"
     assert BEST.render("env") == "LR=0.001\nBATCH_SIZE=16\nMOMENTUM=0.0\nWEIGHT_DECAY=0.0001\n"
+
+
+NETWORK = replace(
+    BEST,
+    params={"lr": 0.1, "model.act": "no $relu", "model.is_wide": True, "model.width": 32, "model.x": -0.5},
+)
+
+
+def test_keywords_of_the_network_can_be_pasted_into_the_space() -> None:
+    space = parse_space({name: [value] for name, value in NETWORK.params.items()})
+    for form, read in (("toml", tomllib.loads), ("json", json.loads), ("yaml", yaml.safe_load)):
+        assert parse_space(read(NETWORK.render(form))) == space
+    assert tomllib.loads("[space]\n" + NETWORK.render("toml"))["space"] == NETWORK.params
+
+
+def test_keywords_of_the_network_for_a_shell() -> None:
+    assert NETWORK.render("args") == (
+        "--lr 0.1 --model-act 'no $relu' --model-is-wide true --model-width 32 --model-x -0.5\n"
+    )
+    assert NETWORK.render("env") == (
+        "LR=0.1\nMODEL_ACT='no $relu'\nMODEL_IS_WIDE=true\nMODEL_WIDTH=32\nMODEL_X=-0.5\n"
+    )

@@ -35,7 +35,7 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
-from hpo.values.parameters import PARAMETERS
+from hpo.values.parameters import default_of
 from hpo.values.space import Value, cell
 from hpo.values.space_section import parse_space
 
@@ -223,7 +223,7 @@ def test_first_trial_of_a_cell_is_inherited() -> None:
 
 def test_parameter_that_one_study_leaves_out_has_its_default() -> None:
     narrow = parse_space({"lr": [0.1, 0.2], "batch_size": 16})
-    momentum, decay = (PARAMETERS[name].default for name in ("momentum", "weight_decay"))
+    momentum, decay = (default_of(name) for name in ("momentum", "weight_decay"))
     whole = [
         row(0),
         row(1, momentum=momentum, weight_decay=decay),

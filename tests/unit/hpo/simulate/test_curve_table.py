@@ -168,3 +168,14 @@ def test_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=str(path)) as caught:
             read(path)
         assert len(str(caught.value).splitlines()) == 1
+
+
+def test_keywords_of_the_network_are_read_back_by_their_values(tmp_path: Path) -> None:
+    points: list[Point] = [
+        {"model.act": "relu", "model.bias": True, "model.width": 1234567.0},
+        {"model.act": "3", "model.bias": False, "model.width": 16.0, "model.rate": 0.1},
+    ]
+    names = ("model.act", "model.bias", "model.rate", "model.width")
+    made = CurveTable(names, {cell(point): (run(float(index)),) for index, point in enumerate(points)})
+    write(tmp_path / "table.csv.gz", made, [])
+    assert read(tmp_path / "table.csv.gz").runs == made.runs

@@ -1,8 +1,19 @@
 import pytest
 
 from hpo.values import parameters
-from hpo.values.parameters import PARAMETERS, Parameter, Role, describe, pack_key, with_defaults
-from hpo.values.space import Condition
+from hpo.values.parameters import (
+    PARAMETERS,
+    Parameter,
+    Role,
+    default_of,
+    describe,
+    domain_of,
+    of_role,
+    pack_key,
+    parameter_of,
+    with_defaults,
+)
+from hpo.values.space import Choices, Condition, SearchSpace
 
 
 def test_defaults_keep_their_own_rule() -> None:
@@ -71,3 +82,36 @@ def test_value_is_of_the_kind_of_its_parameter(kind: parameters.Kind, raw: objec
     parsed = Parameter(kind, Role.LOSS, 0, "any", lambda _: True, "").parse(raw)
     assert parsed == value
     assert type(parsed) is type(value)
+
+
+def test_keyword_of_the_network_is_a_parameter_without_a_default() -> None:
+    width = parameter_of("model.width", "integer")
+    assert (width.role, width.kind, width.default) == (Role.MODEL, "integer", None)
+    assert width.parse(16) == 16
+    assert width.parse(16.5) is None
+    assert parameter_of("lr") is PARAMETERS["lr"]
+    for name in ("width", "model"):
+        with pytest.raises(KeyError):
+            parameter_of(name)
+    with pytest.raises(KeyError):
+        default_of("model.width")
+
+
+def test_point_keeps_the_keywords_of_the_network() -> None:
+    params = with_defaults({"model.width": 32, "lr": 0.5})
+    assert params["model.width"] == 32
+    assert "model.depth" not in params
+    assert of_role(params, Role.MODEL) == ["model.width"]
+    assert of_role([*params, "unknown"], Role.PACK) == ["batch_size", "optimizer"]
+
+
+def test_domain_of_a_keyword_is_that_of_the_space() -> None:
+    space = SearchSpace({"model.width": Choices((16, 32))})
+    assert domain_of(space, "model.width") == Choices((16, 32))
+    assert domain_of(space, "lr") == Choices((default_of("lr"),))
+    with pytest.raises(KeyError):
+        domain_of(space, "model.depth")
+
+
+def test_pack_key_in_words_names_a_keyword_of_the_network() -> None:
+    assert describe((("batch_size", 16), ("model.is_wide", True))) == "batch size 16, model.is_wide True"

@@ -119,7 +119,7 @@ def test_every_mistake_is_reported() -> None:
     with pytest.raises(SpaceError) as caught:
         parse_space({"lr": [], "batch_size": 1, "learning_rate": 0.1, "momentum": 0.9})
     assert caught.value.mistakes == {
-        "learning_rate": f"unknown key; known: {', '.join(PARAMETERS)}",
+        "learning_rate": f"unknown key; known: {', '.join(PARAMETERS)}, model.KEYWORD",
         "lr": "needs at least one choice",
         "batch_size": "1 is not a whole number of at least 2",
     }
@@ -141,6 +141,37 @@ def test_misspelled_parameter_is_reported_once() -> None:
 def test_spelling_hint_names_the_closest_key_or_all_keys() -> None:
     assert spelling_hint("momentun", PARAMETERS) == "; did you mean 'momentum'?"
     assert spelling_hint("dropout", PARAMETERS) == f"; known: {', '.join(PARAMETERS)}"
+
+
+def test_keywords_of_the_network_are_a_table_or_have_full_names() -> None:
+    space = parse_space({"model": {"width": [16, 32], "act": "relu"}, "lr": 0.1})
+    assert space == SearchSpace(
+        {"lr": Choices((0.1,)), "model.act": Choices(("relu",)), "model.width": Choices((16, 32))}
+    )
+    assert list(space.domains) == ["lr", "model.act", "model.width"]
+    assert parse_space({"model.width": [16, 32], "model.act": "relu", "lr": 0.1}) == space
+    assert space_to_json(space) == {"lr": [0.1], "model.act": ["relu"], "model.width": [16, 32]}
+
+
+@pytest.mark.parametrize("word", ["class", "2d", "is-wide", "größe", "a" * 65, ""])
+def test_keyword_of_the_network_is_a_name_in_python(word: str) -> None:
+    rule = "a keyword of the network is a name in Python of at most 64 of a-z, A-Z, 0-9, '_'"
+    assert mistakes(model={word: [1]}) == {f"model.{word}": rule}
+
+
+@pytest.mark.parametrize(
+    ("raw", "broken"),
+    [
+        ({"model": 3}, {"model": "must be a table of keywords of the network"}),
+        ({"model": {}}, {"model": "must be a table of keywords of the network"}),
+        ({"model": {"classes": 2}}, {"model.classes": "the data decide this keyword of the network"}),
+        ({"model.in_channels": 2}, {"model.in_channels": "the data decide this keyword of the network"}),
+        ({"model.w": 1, "model": {"w": 2}}, {"model.w": "is given twice"}),
+        ({"model": {"W": 1, "w": 2}}, {"model.w": "differs from model.W in capitals only"}),
+    ],
+)
+def test_invalid_keywords_of_the_network(raw: dict[str, object], broken: dict[str, str]) -> None:
+    assert mistakes(**raw) == broken
 
 
 @st.composite

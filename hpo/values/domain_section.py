@@ -1,0 +1,106 @@
+"""The domain of one parameter in the section `[space]` of a study file."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from hpo.values.parameters import Kind, Parameter, is_model_parameter, parameter_of, parse_kind
+from hpo.values.space import Choices, Domain, Number, Range, Value
+
+
+class DomainError(ValueError):
+    """An invalid domain; the message is the violated rule."""
+
+
+def parse_domain(name: str, raw: object) -> Domain:
+    """Parse a list of choices, one value, or a range, as the study file has it for a parameter.
+
+    A keyword of the network has the kind of its values. Raises `DomainError`.
+    """
+    kind = _kind(_values(raw)) if is_model_parameter(name) else "number"
+    return _domain(parameter_of(name, kind), raw)
+
+
+def _values(raw: object) -> Sequence[object]:
+    """Return the values that a domain is written with."""
+    if isinstance(raw, Mapping):
+        return [raw[key] for key in ("low", "high") if key in raw]
+    return raw if isinstance(raw, list) else [raw]
+
+
+def _kind(values: Sequence[object]) -> Kind:
+    """Return the kind of all values. Whole numbers are integers only where all numbers are whole."""
+    kinds = {type(value): value for value in values}
+    for unknown in kinds.keys() - {bool, int, float, str}:
+        raise DomainError(f"{kinds[unknown]!r} is neither a number nor text, true or false")
+    if kinds.keys() <= {int}:
+        return "integer"
+    if kinds.keys() <= {int, float}:
+        return "number"
+    if len(kinds) > 1:
+        first, second, *_ = kinds.values()
+        raise DomainError(f"{first!r} and {second!r} are of different kinds; all values are of one kind")
+    return "text" if str in kinds else "boolean"
+
+
+def _domain(parameter: Parameter, raw: object) -> Domain:
+    if isinstance(raw, Mapping):
+        return _range(parameter, raw)
+    values = raw if isinstance(raw, list) else [raw]
+    if not values:
+        raise DomainError("needs at least one choice")
+    choices = tuple(_value(parameter, value) for value in values)
+    for value in choices:
+        if choices.count(value) > 1:
+            raise DomainError(f"names {value} twice")
+    return Choices(choices)
+
+
+def _value(parameter: Parameter, raw: object) -> Value:
+    value = parameter.parse(raw)
+    if value is None:
+        raise DomainError(f"{raw!r} is not {parameter.rule}")
+    return value
+
+
+def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
+    if parameter.kind not in ("number", "integer"):
+        raise DomainError(f"a range is one of numbers; give a list of values, each {parameter.rule}")
+    unknown = raw.keys() - {"low", "high", "log", "step"}
+    if unknown:
+        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step")
+    if "low" not in raw or "high" not in raw:
+        raise DomainError("a range needs low and high")
+    low, high = _number(parameter, raw["low"]), _number(parameter, raw["high"])
+    log = raw.get("log", False)
+    if low >= high:
+        raise DomainError(f"low ({low}) must be below high ({high})")
+    if not isinstance(log, bool):
+        raise DomainError(f"log ({log!r}) must be true or false")
+    if log and (low <= 0 or "step" in raw):
+        raise DomainError("log needs a low above 0 and no step")
+    step = _step(parameter, raw["step"], low, high) if "step" in raw else None
+    return Range(low, high, log=log, step=step, integer=parameter.kind == "integer")
+
+
+def _number(parameter: Parameter, raw: object) -> Number:
+    value = _value(parameter, raw)
+    assert not isinstance(value, str), "a range is one of numbers"
+    return value
+
+
+def _step(parameter: Parameter, raw: object, low: Number, high: Number) -> Number:
+    step = parse_kind(raw, parameter.kind)
+    if step is None or isinstance(step, str) or step <= 0:
+        raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
+    # In decimals, as the file writes them: in floats 0.1 does not divide 0.3 - 0.1.
+    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
+        raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
+    return step
+
+
+def domain_to_json(domain: Domain) -> object:
+    """Return the domain as a plain value that `parse_domain` reads back."""
+    if isinstance(domain, Choices):
+        return list(domain.values)
+    fields = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
+    return {key: value for key, value in fields.items() if value is not None and value is not False}
