@@ -19,7 +19,16 @@ from support.clients import at_once
 from support.processes import until, until_gone
 from support.servers import add_row, ask, server_pid
 from support.shell import ROOT
-from support.users import NAMELESS, NAMESPACES, as_user, folder_of, needs_namespaces, needs_root, two_users
+from support.users import (
+    NAMELESS,
+    NAMESPACES,
+    as_user,
+    folder_of,
+    needs_namespaces,
+    needs_open_programs,
+    needs_root,
+    two_users,
+)
 
 from hpo.errors import HpoError, InputError, StorageError
 from hpo.store.server import Limits, find_server, programs, shown, start_server, stop_server
@@ -291,6 +300,7 @@ def test_stopping_says_whether_a_server_ran(folder: Path) -> None:
     assert find_server(folder) is None
 
 
+@needs_open_programs
 def test_server_that_another_program_started_is_used_and_stopped(folder: Path) -> None:
     start_server(folder)
     stop_server(folder)
@@ -403,6 +413,7 @@ def connection_error(folder: Path) -> str:
 
 
 @needs_root
+@needs_open_programs
 def test_only_the_owner_and_root_can_connect() -> None:
     owner, other = two_users()
     with folder_of(owner) as home:
@@ -426,6 +437,7 @@ def test_only_the_owner_and_root_can_connect() -> None:
 
 
 @needs_root
+@needs_open_programs
 def test_root_starts_the_server_of_the_owner() -> None:
     owner, _ = two_users()
     with folder_of(owner) as home:
@@ -438,6 +450,7 @@ def test_root_starts_the_server_of_the_owner() -> None:
 
 
 @needs_root
+@needs_open_programs
 def test_servers_of_two_users_do_not_meet() -> None:
     first, second = two_users()
     with folder_of(first) as one, folder_of(second) as two:
@@ -448,6 +461,7 @@ def test_servers_of_two_users_do_not_meet() -> None:
 
 
 @needs_root
+@needs_open_programs
 def test_user_without_a_name_reads_what_to_do() -> None:
     with folder_of(NAMELESS) as home:
         message = as_user(NAMELESS, refusal, home / "new" / "postgres")
@@ -457,6 +471,7 @@ def test_user_without_a_name_reads_what_to_do() -> None:
 
 
 @needs_root
+@needs_open_programs
 def test_folder_of_a_user_without_a_name_serves(made: Path) -> None:
     with folder_of(NAMELESS) as home:
         folder = copy(made, home)
@@ -476,6 +491,7 @@ def test_folder_that_root_copied_without_its_owner_serves(made: Path, tmp_path: 
 
 
 @needs_root
+@needs_open_programs
 def test_server_of_root_is_unprivileged(folder: Path) -> None:
     folder.parent.chmod(0o755)
     start_server(folder)

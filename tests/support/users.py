@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import pytest
 
+from hpo.store.server import programs
 from support.clients import PROCESSES
 
 T = TypeVar("T")
@@ -24,6 +26,16 @@ NAMELESS = 54321
 NAMESPACES = ("unshare", "--pid", "--fork", "--mount-proc", "--ipc")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def is_open(folder: Path) -> bool:
+    """Return whether all users may enter a folder."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in (folder, *folder.parents))
+
+
+needs_open_programs = pytest.mark.skipif(
+    not is_open(programs().path), reason="other users may not enter the folder of PostgreSQL's programs"
+)
 
 
 def can_unshare() -> bool:
