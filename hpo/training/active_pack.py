@@ -10,14 +10,17 @@ from torch import Tensor
 
 from hpo.training.async_evaluation import send
 from hpo.training.batches import PhaseBatches
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.engines.base import Engine
-from hpo.training.loops import TrainingLoop, evaluate
+from hpo.training.loops import Step, TrainingLoop, evaluate
 from hpo.training.member import Member, MemberState
 from hpo.training.optimizers.base import Optimizer
-from hpo.training.optimizers.registry import create_optimizer
+from hpo.training.optimizers.registry import create_optimizer, step_columns
+from hpo.training.schedules import Epoch, ScheduledStep, learning_rates
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
+from hpo.values.budget import Phase
+from hpo.values.parameters import Role, of_role
 from hpo.values.seeds import Purpose
 
 
@@ -84,9 +87,10 @@ class ActivePack:
             best = Weights.concatenate([state.best or state.weights for state in states])
         phase = budget.phases[members[0].progress.phase]
         params = [member.candidate.params for member in members]
-        loss_settings = columns(self._recipe.loss_settings, params, weights.parameters)
-        settings = [{**values, **phase.settings} for values in params]
-        optimizer = create_optimizer(phase.optimizer, settings, weights.parameters)
+        names = step_columns(phase, self._recipe.columns)
+        columns = columns_of(of_role(names, Role.LOSS), params, weights.parameters)
+        settings = params if phase.settings is None else [phase.settings] * len(members)
+        optimizer = create_optimizer(phase.optimizer, settings, weights.parameters, names)
         optimizer.load(
             {
                 name: torch.cat(
@@ -99,7 +103,7 @@ class ActivePack:
             }
         )
         self.members, self._best, self._optimizer = members, best, optimizer
-        self._pack.weights, self._pack.loss_settings = weights, loss_settings
+        self._pack.weights, self._pack.columns = weights, columns
 
     def keep(self, indices: Sequence[int]) -> None:
         """Keep only the members at these indices."""
@@ -200,13 +204,26 @@ class ActivePack:
         )
         batches = PhaseBatches(self._task.train, recipe.batch_size, recipe.seed, phase, rule.augmentation)
         loop = TrainingLoop(
-            partial(self._engine.step, self._pack, self._optimizer, rule.clip),
+            self._step(rule, epochs, batches.steps),
             self._pack,
             batches.members(epochs),
             seed=Purpose.EPOCH_GENERATORS.derive(recipe.seed, phase, min(epochs)),
         )
         optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
         return _BegunEpoch(loop, self._pack.weights.copy(), optimizer)
+
+    def _step(self, phase: Phase, epochs: Sequence[int], steps: int) -> Step:
+        """Return the step of an epoch of `steps` steps, in which the members are at `epochs` of the phase."""
+        step = partial(self._engine.step, self._pack, self._optimizer, phase.clip)
+        if phase.settings is not None or not of_role(self._recipe.columns, Role.SCHEDULE):
+            return step
+        params = [member.candidate.params for member in self.members]
+        rates = learning_rates(params, [Epoch(epoch, steps, phase.epochs) for epoch in epochs])
+        if rates is None:
+            return step
+        settings = self._optimizer.settings
+        rates = send(rates.to(settings["lr"].dtype), self._task.device)
+        return ScheduledStep(step, settings, iter(rates))
 
     def _discard_ahead(self) -> None:
         """Discard the begun epoch, once the device has finished its queued steps."""

@@ -30,6 +30,12 @@ class PhaseBatches:
     phase: int
     augmentation: Augmentation | None
 
+    @property
+    def steps(self) -> int:
+        """The number of batches of an epoch."""
+        whole, rest = divmod(len(self.images), self.size)
+        return whole + (rest > 1 or (rest == 1 and not whole))
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield normalised images `(B, C, H, W)` and labels `(B,)` of epoch `epoch` of the phase, from 0.
 

@@ -10,7 +10,7 @@ from hpo.training.weights import Tensors
 from hpo.values.parameters import default_of
 
 
-def columns(
+def columns_of(
     names: Iterable[str], members: Sequence[Mapping[str, Any]], like: Tensor, dtype: torch.dtype | None = None
 ) -> Tensors:
     """Return the settings of M members by name, each `(M, 1)`, on the device of `like`.

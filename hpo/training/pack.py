@@ -42,8 +42,8 @@ class Pack:
     accelerator a network must also run under `vmap` if the pack has several members. A network that returns
     `(B, heads, classes)` in training mode has one cross entropy per head, and the pack sums them.
 
-    `loss_settings` are the settings of the training loss in use, each with a value per member `(M, 1)`.
-    Whoever replaces `weights` replaces them, too.
+    `columns` are the settings of the step in use, each with a value per member `(M, 1)`. Whoever replaces
+    `weights` replaces them, too.
 
     The masks of dropout layers follow from the member's seed alone. A network that calls
     torch.nn.functional.dropout itself draws from torch's generator, so its masks depend on the pack.
@@ -79,7 +79,7 @@ class Pack:
                 if name not in self._shapes
             },
         )
-        self.loss_settings: Tensors = {}
+        self.columns: Tensors = {}
         self._gradients = torch.empty_like(self.weights.parameters)
         self._networks: list[nn.Module] = []
         self._bound: Weights | None = None  # the weights that `_networks` are views of
@@ -214,7 +214,7 @@ class Pack:
         """Return losses `(M,)`; `batch_axis` is the member axis of `images` and `labels`, None if shared."""
         self._resize_gradients()
         leaves = {name: part.requires_grad_() for name, part in self.unpack(self.weights.parameters).items()}
-        settings = {name: column[:, 0] for name, column in self.loss_settings.items()}
+        settings = {name: column[:, 0] for name, column in self.columns.items()}
         losses = vmap(self.loss, in_dims=(0, 0, 0, 0, batch_axis), randomness="different")(
             leaves, self.weights.buffers, settings, masks.all(), (images, labels)
         )
@@ -229,7 +229,7 @@ class Pack:
         for index, network in enumerate(networks):
             self._dropout.set_masks(masks.of(index))
             self._gradients[index].zero_()  # backward accumulates into it
-            settings = {name: column[index, 0] for name, column in self.loss_settings.items()}
+            settings = {name: column[index, 0] for name, column in self.columns.items()}
             loss = training_loss(network(images[index]), labels[index], settings)
             loss.backward()
             losses.append(loss.detach())

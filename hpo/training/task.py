@@ -40,13 +40,14 @@ class Recipe:
     """How packs of one batch size are trained.
 
     `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
-    pack. `loss_settings`: the settings of the training loss that have a value for each member.
+    pack. `columns`: the columns in use, which are the parameters that the study's space names and that have a
+    value for each member of a pack.
     """
 
     budget: Budget
     batch_size: int
     seed: int
-    loss_settings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

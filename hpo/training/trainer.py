@@ -24,7 +24,7 @@ class Trainer:
         """Prepare the engine for packs of this recipe, before their first epoch: see `Engine.prepare`."""
         with self.runtime.interruptible():
             recipe = self.recipe
-            self.engine.prepare(recipe.batch_size, recipe.budget.phases, recipe.loss_settings)
+            self.engine.prepare(recipe.batch_size, recipe.budget.phases, recipe.columns)
 
     def start(
         self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState] | None = None

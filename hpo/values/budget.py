@@ -4,7 +4,7 @@ The study file sets these values; the trainer spends them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 
@@ -26,8 +26,8 @@ class Augmentation:
 class Phase:
     """A stretch of epochs with one optimizer.
 
-    The optimizer takes its settings from the hyperparameters of the trial, except those that `settings` fixes
-    by name. `patience` is early stopping: the phase ends after this number of epochs without a new best
+    `settings`: the settings of the optimizer, which has defaults for those it leaves out. None: those of the
+    trial. `patience` is early stopping: the phase ends after this number of epochs without a new best
     validation loss; None means never. `clip` is the largest gradient norm of a pack member; None means no
     clipping.
     """
@@ -37,7 +37,7 @@ class Phase:
     patience: int | None = None
     clip: float | None = None
     augmentation: Augmentation | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

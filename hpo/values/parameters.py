@@ -11,8 +11,11 @@ from hpo.values.space import Choices, Condition, Domain, Point, SearchSpace, Val
 
 Kind = Literal["number", "integer", "text", "boolean"]
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 """The optimizers that a study may choose, the first by default."""
+
+SCHEDULES = ("constant", "step", "cosine", "one-cycle")
+"""The learning-rate schedules that a study may choose, the first by default."""
 
 
 class Role(Enum):
@@ -22,10 +25,16 @@ class Role(Enum):
     """Changes what a pack computes, so all members of a pack have the same value."""
     OPTIMIZER = "optimizer"
     """A setting of the optimizer, with a value for each member of a pack."""
+    SCHEDULE = "schedule"
+    """Sets the learning rate of each step, with a value for each member of a pack."""
     LOSS = "loss"
     """A setting of the training loss, with a value for each member of a pack."""
     MODEL = "model"
     """A keyword of the constructor of the network."""
+
+
+COLUMN_ROLES = frozenset(Role) - {Role.PACK}
+"""The roles of parameters that have a value for each member of a pack: a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         default=0.0,
         rule="a number of at least 0",
         allows=lambda value: value >= 0,
-        meaning="Weight decay: an L2 penalty with SGD, decoupled from the gradient with AdamW.",
+        meaning="Weight decay: an L2 penalty with SGD and Adam, decoupled from the gradient with AdamW.",
     ),
     "optimizer": Parameter(
         kind="text",
@@ -109,6 +118,53 @@ PARAMETERS: Mapping[str, Parameter] = {
         rule=f"one of {', '.join(OPTIMIZERS)}",
         allows=lambda value: value in OPTIMIZERS,
         meaning="Optimizer of the search and of the first phase of full training.",
+    ),
+    "nesterov": Parameter(
+        kind="boolean",
+        role=Role.OPTIMIZER,
+        default=False,
+        rule="true or false",
+        allows=lambda _: True,
+        meaning="Nesterov momentum.",
+        when=Condition("optimizer", ("sgd",)),
+    ),
+    "beta1": Parameter(
+        kind="number",
+        role=Role.OPTIMIZER,
+        default=0.9,
+        rule="a number from 0 to below 1",
+        allows=lambda value: 0 <= value < 1,
+        meaning="Decay of the mean of the gradients.",
+        when=Condition("optimizer", ("adam", "adamw")),
+    ),
+    "beta2": Parameter(
+        kind="number",
+        role=Role.OPTIMIZER,
+        default=0.999,
+        rule="a number from 0 to below 1",
+        allows=lambda value: 0 <= value < 1,
+        meaning="Decay of the mean of the squared gradients.",
+        when=Condition("optimizer", ("adam", "adamw")),
+    ),
+    "schedule": Parameter(
+        kind="text",
+        role=Role.SCHEDULE,
+        default=SCHEDULES[0],
+        rule=f"one of {', '.join(SCHEDULES)}",
+        allows=lambda value: value in SCHEDULES,
+        meaning="Learning rate over the epochs of the search, or of the first phase of full training. "
+        "`step`: times 0.1 at a half and at three quarters of the steps. `cosine`: falls to 0. "
+        "`one-cycle`: rises from lr/25 to lr over 30% of the steps, then falls to lr/250000.",
+    ),
+    "warmup": Parameter(
+        kind="number",
+        role=Role.SCHEDULE,
+        default=0.0,
+        rule="a number from 0 to below 1",
+        allows=lambda value: 0 <= value < 1,
+        meaning="Share of the steps in which the learning rate rises linearly from 0, as a factor of the "
+        "schedule.",
+        when=Condition("schedule", ("constant", "step", "cosine")),
     ),
     "label_smoothing": Parameter(
         kind="number",
@@ -203,6 +259,11 @@ def describe(key: PackKey) -> str:
         for name, value in key
         if name == "batch_size" or name not in PARAMETERS or value != default_of(name)
     )
+
+
+def columns_in_use(names: Iterable[str]) -> list[str]:
+    """Return the `names` of parameters that have a column."""
+    return [name for name in names if name in PARAMETERS and PARAMETERS[name].role in COLUMN_ROLES]
 
 
 def of_role(names: Iterable[str], role: Role) -> list[str]:

@@ -12,7 +12,7 @@ from hpo.training.engines.base import Engine
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
-from hpo.values.parameters import PackKey, Role, of_role
+from hpo.values.parameters import PackKey, columns_in_use
 from hpo.values.precision import Precision
 from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
@@ -24,13 +24,13 @@ from hpo.worker.rehearsal import operator_engine
 def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
     """Return how packs of this stage and pack key are trained.
 
-    Settings of the loss that the study leaves out have their defaults, which are the plain loss.
+    Columns that the study's space does not name are left out of the step, which has their defaults.
     """
     return Recipe(
         spec.budget(stage, dict(key)["optimizer"]),
         int(dict(key)["batch_size"]),
         Purpose.TRAINING.derive(spec.seed),
-        tuple(of_role(spec.space.domains, Role.LOSS)),
+        tuple(columns_in_use(spec.space.domains)),
     )
 
 

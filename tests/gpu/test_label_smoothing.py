@@ -5,7 +5,7 @@ import torch
 from support.training import images
 
 from hpo import models
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.optimizers.registry import create_optimizer
@@ -21,7 +21,7 @@ def test_a_graph_smooths_labels_as_operators_do() -> None:
         pack = Pack(lambda: models.build("lenet", 10), [1, 2], "cuda:0")
         parameters = pack.weights.parameters
         optimizer = create_optimizer("sgd", [{"lr": 1e-3}] * 2, parameters)
-        pack.loss_settings = columns(
+        pack.columns = columns_of(
             ["label_smoothing"], [{"label_smoothing": 0.1}, {"label_smoothing": 0.4}], parameters
         )
         losses = [engine.step(pack, optimizer, None, *batch).clone() for _ in range(WARM_UP + 2)]

@@ -9,7 +9,7 @@ from support.engines import ProgramOnlyPack
 from support.packs import sgd
 from torch import Tensor
 
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.engines.base import Engine
 from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import EagerEngine
@@ -28,7 +28,7 @@ def losses_of(engine: Engine, pack_type: type[Pack]) -> Tensor:
     """Return the losses (4, M) of four steps."""
     generator = torch.Generator().manual_seed(1)
     pack = pack_type(LENET.build, [member.seed for member in CANDIDATES], "cpu")
-    pack.loss_settings = columns([NAME], [{NAME: value} for value in VALUES], pack.weights.parameters)
+    pack.columns = columns_of([NAME], [{NAME: value} for value in VALUES], pack.weights.parameters)
     optimizer, losses = sgd(CANDIDATES, pack.weights.parameters), []
     for _ in range(4):
         images = torch.randn(16, 1, 28, 28, generator=generator)
@@ -40,6 +40,6 @@ def losses_of(engine: Engine, pack_type: type[Pack]) -> Tensor:
 
 def test_a_program_smooths_labels_as_operators_do(programs: Path) -> None:
     engine = CompiledEngine(LENET, programs)
-    engine.load(Program(LENET, "sgd", 16, loss_settings=(NAME,)))
+    engine.load(Program(LENET, "sgd", 16, columns=(NAME,)))
     compiled, eager = losses_of(engine, ProgramOnlyPack), losses_of(EagerEngine(), Pack)
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)

@@ -9,18 +9,23 @@ from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.registry import create_optimizer
 
 SETTINGS = (
-    {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
-    {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0},
-    {"lr": 0.01, "momentum": 0.95, "weight_decay": 1e-2},
-    {"lr": 0.2, "momentum": 0.5, "weight_decay": 0.0},
+    {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3, "nesterov": True, "beta1": 0.8, "beta2": 0.99},
+    {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "beta1": 0.9, "beta2": 0.999},
+    {"lr": 0.01, "momentum": 0.95, "weight_decay": 1e-2, "nesterov": False, "beta1": 0.0, "beta2": 0.9},
+    {"lr": 0.2, "momentum": 0.5, "weight_decay": 0.0, "nesterov": True, "beta1": 0.95, "beta2": 0.0},
 )
 """The settings of the members 0 to 3."""
+
+OPTIONAL = ("weight_decay", "nesterov", "beta1", "beta2")
+"""The optional settings of all optimizers."""
 
 WIDTH = 7
 
 
-def new_optimizer(name: str, parameters: Tensor, members: Sequence[int]) -> Optimizer:
-    return create_optimizer(name, [SETTINGS[member] for member in members], parameters)
+def new_optimizer(
+    name: str, parameters: Tensor, members: Sequence[int], in_use: Sequence[str] = ()
+) -> Optimizer:
+    return create_optimizer(name, [SETTINGS[member] for member in members], parameters, in_use)
 
 
 def initial_parameters(members: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -42,12 +47,23 @@ def take_steps(optimizer: Optimizer, parameters: Tensor, first_steps: Mapping[in
 
 
 def train_alone(
-    name: str, member: int, count: int, dtype: torch.dtype = torch.float32
+    name: str, member: int, count: int, dtype: torch.dtype = torch.float32, in_use: Sequence[str] = ()
 ) -> tuple[Tensor, Optimizer]:
     parameters = initial_parameters([member], dtype)
-    optimizer = new_optimizer(name, parameters, [member])
+    optimizer = new_optimizer(name, parameters, [member], in_use)
     take_steps(optimizer, parameters, {member: 0}, count)
     return parameters, optimizer
+
+
+def train_together(name: str, steps: Sequence[int], more: int, in_use: Sequence[str]) -> Tensor:
+    """Return the float64 parameters of members that train alone for `steps`, then `more` steps in a pack."""
+    before = [train_alone(name, member, count, torch.float64, in_use) for member, count in enumerate(steps)]
+    parameters = torch.cat([rows for rows, _ in before])
+    together = new_optimizer(name, parameters, range(len(steps)), in_use)
+    names = together.state
+    together.load({name: torch.cat([optimizer.state[name] for _, optimizer in before]) for name in names})
+    take_steps(together, parameters, dict(enumerate(steps)), more)
+    return parameters
 
 
 def trained_by_torch(optimizer: torch.optim.Optimizer, member: int, count: int) -> Tensor:

@@ -74,8 +74,8 @@ class AutotunedEngine:
             for precision in ("float32", *options.precisions)
         }
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
-        steps = steps_of(self.network, batch_size, phases, loss_settings)
+    def prepare(self, batch_size: int, phases: Iterable[Phase], columns: Sequence[str] = ()) -> None:
+        steps = steps_of(self.network, batch_size, phases, columns)
         for program in (*steps, evaluation_of(self.network, self._options.evaluation_batch)):
             if program in self._chosen:
                 continue

@@ -19,10 +19,10 @@ class Engine(Protocol):
     def evaluation_batch(self) -> int:
         """The number of images to pass to `score` at a time."""
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
+    def prepare(self, batch_size: int, phases: Iterable[Phase], columns: Sequence[str] = ()) -> None:
         """Prepare for steps of this batch size in these phases. May take a minute the first time.
 
-        `loss_settings`: the names of `Pack.loss_settings`.
+        `columns`: the names of the columns in use, see `Recipe`.
         """
 
     def step(

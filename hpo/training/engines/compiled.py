@@ -19,6 +19,7 @@ from hpo.training.engines.program import (
     step_of,
 )
 from hpo.training.optimizers.base import Optimizer
+from hpo.training.optimizers.registry import step_columns
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
 from hpo.values.precision import Precision
@@ -32,13 +33,14 @@ EVALUATION_BATCH = 80
 
 
 def steps_of(
-    network: NetworkSpec, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str]
+    network: NetworkSpec, batch_size: int, phases: Iterable[Phase], columns: Sequence[str]
 ) -> list[Program]:
     """Return the float32 programs of the steps of a training, one for each phase."""
-    settings = tuple(sorted(loss_settings))
-    return [
-        Program(network, phase.optimizer, batch_size, phase.clip, loss_settings=settings) for phase in phases
-    ]
+    programs = []
+    for phase in phases:
+        names = tuple(sorted(step_columns(phase, columns)))
+        programs.append(Program(network, phase.optimizer, batch_size, phase.clip, columns=names))
+    return programs
 
 
 class CompiledEngine:
@@ -62,8 +64,8 @@ class CompiledEngine:
         self._bound: tuple[object, ...] = (None, None, None)  # the owners of `_arguments`
         self._arguments: list[list[Tensor]] = []
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
-        steps = steps_of(self.network, batch_size, phases, loss_settings)
+    def prepare(self, batch_size: int, phases: Iterable[Phase], columns: Sequence[str] = ()) -> None:
+        steps = steps_of(self.network, batch_size, phases, columns)
         for program in (*steps, evaluation_of(self.network, self.evaluation_batch)):
             try:
                 self.load(program)
@@ -114,9 +116,9 @@ class CompiledEngine:
     def _arguments_of(self, pack: Pack, optimizer: Optimizer | None) -> list[list[Tensor]]:
         """Return each member's own arguments.
 
-        They are views, cached until the pack's weights, its loss settings or the optimizer are other objects.
+        They are views, cached until the pack's weights, its columns or the optimizer are other objects.
         """
-        owners = pack.weights, pack.loss_settings, optimizer
+        owners = pack.weights, pack.columns, optimizer
         if any(bound is not owner for bound, owner in zip(self._bound, owners, strict=True)):
             self._arguments = [member_arguments(pack, optimizer, index) for index in range(len(pack))]
             self._bound = owners

@@ -38,7 +38,7 @@ class CudaGraphEngine(EagerEngine):
     """Computes by the kernels of torch's operators, replayed as CUDA graphs, with the same results.
 
     A graph reads and writes the memory that its tensors had when it was captured. It is valid until the pack
-    gets other weights, other loss settings or another optimizer. A step that waits for the device, or draws
+    gets other weights, other columns or another optimizer. A step that waits for the device, or draws
     random numbers on the host, cannot be captured and is computed eagerly.
     """
 
@@ -52,7 +52,7 @@ class CudaGraphEngine(EagerEngine):
     def step(
         self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor
     ) -> Tensor:
-        owners = pack.weights, pack.loss_settings, optimizer
+        owners = pack.weights, pack.columns, optimizer
         if any(bound is not owner for bound, owner in zip(self._bound, owners, strict=True)):
             self._captured.clear()
             self._steps.clear()

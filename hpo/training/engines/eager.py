@@ -28,7 +28,7 @@ class EagerEngine:
     def __init__(self, precision: Precision = "float32", channels_last: bool = False) -> None:
         self.precision, self._channels_last = precision, channels_last
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
+    def prepare(self, batch_size: int, phases: Iterable[Phase], columns: Sequence[str] = ()) -> None:
         """Do nothing: operators need no preparation."""
 
     def step(

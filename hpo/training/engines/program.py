@@ -17,12 +17,12 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hpo import models
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.clipping import clip
-from hpo.training.optimizers.registry import create_optimizer
+from hpo.training.optimizers.registry import create_optimizer, optional_settings
 from hpo.training.pack import Pack
 from hpo.training.weights import Tensors
 from hpo.values.precision import Precision
@@ -52,7 +52,8 @@ class Program:
     """A training step with the optimizer of this name, or an evaluation if there is none.
 
     `clip`: the largest norm of a gradient, None for no clipping. `precision`: see `EagerEngine`.
-    `loss_settings`: the names of the settings of the loss that are arguments, in order.
+    `columns`: the names of the columns in use that are arguments, in order: those of the pack, and optional
+    settings of the optimizer.
 
     The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
     factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
@@ -64,7 +65,7 @@ class Program:
     batch_size: int
     clip: float | None = None
     precision: Precision = "float32"
-    loss_settings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"batch size {self.batch_size}, {self.optimizer or 'evaluation'}"
@@ -75,19 +76,21 @@ class Program:
     @classmethod
     def from_json(cls, text: str) -> "Program":
         values = json.loads(text)
-        network, loss_settings = values.pop("network"), tuple(values.pop("loss_settings"))
+        network, columns = values.pop("network"), tuple(values.pop("columns"))
         network = NetworkSpec(**network | {"size": tuple(network["size"])})
-        return cls(network, **values, loss_settings=loss_settings)
+        return cls(network, **values, columns=columns)
 
 
 def example_pack(program: Program) -> tuple[Pack, Optimizer | None]:
     """Return a new pack of one member, and the optimizer of its steps; all settings are defaults."""
     pack = Pack(program.network.build, [0], "cpu")
     parameters = pack.weights.parameters
-    pack.loss_settings = columns(program.loss_settings, [{}], parameters)
     if program.optimizer is None:
         return pack, None
-    return pack, create_optimizer(program.optimizer, [{}], parameters)
+    optimizer = create_optimizer(program.optimizer, [{}], parameters, program.columns)
+    names = [name for name in program.columns if name not in optimizer.settings]
+    pack.columns = columns_of(names, [{}], parameters)
+    return pack, optimizer
 
 
 def member_arguments(pack: Pack, optimizer: Optimizer | None, index: int) -> list[Tensor]:
@@ -99,7 +102,7 @@ def member_arguments(pack: Pack, optimizer: Optimizer | None, index: int) -> lis
     """
     rows = [pack.weights.parameters]
     if optimizer is not None:
-        for tensors in (optimizer.state, optimizer.settings, pack.loss_settings):
+        for tensors in (optimizer.state, optimizer.settings, pack.columns):
             rows += _by_name(tensors)
     return [
         *(row[index : index + 1] for row in rows),
@@ -163,16 +166,14 @@ def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) ->
     def step(parameters: Tensor, *rest: Tensor) -> tuple[Tensor]:
         tensors = iter(rest)
         state, settings = _take(optimizer.state, tensors), _take(optimizer.settings, tensors)
-        loss_settings = {name: row[0, 0] for name, row in _take(pack.loss_settings, tensors).items()}
+        columns = {name: row[0, 0] for name, row in _take(pack.columns, tensors).items()}
         buffers = _take(pack.weights.buffers, tensors)
         factors, images, labels = tensors
 
         # Tensors that a differentiated function updates in place must be its arguments, so `buffers` is one.
         def loss_of(row: Tensor, buffers: Tensors) -> Tensor:
             with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
-                return pack.loss(
-                    pack.unpack(row), buffers, loss_settings, layout.split(factors), (images, labels)
-                )
+                return pack.loss(pack.unpack(row), buffers, columns, layout.split(factors), (images, labels))
 
         gradient, loss = grad_and_value(loss_of)(parameters[0], buffers)
         gradients = gradient[None]
@@ -208,8 +209,9 @@ def step_of(
     network: NetworkSpec, pack: Pack, optimizer: Optimizer, max_norm: float | None, labels: Tensor
 ) -> Program:
     """Return the float32 program of the step that `Engine.step` takes with these arguments."""
-    loss_settings = tuple(sorted(pack.loss_settings))
-    return Program(network, optimizer.name, labels.shape[-1], max_norm, loss_settings=loss_settings)
+    optional = optional_settings(optimizer.name, optimizer.settings)
+    columns = tuple(sorted([*pack.columns, *optional]))
+    return Program(network, optimizer.name, labels.shape[-1], max_norm, columns=columns)
 
 
 def in_precision(program: Program, precision: Precision) -> Program:

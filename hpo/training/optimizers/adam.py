@@ -11,10 +11,11 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam(Optimizer):
-    """torch.optim.Adam with its defaults and a learning rate per member."""
+    """torch.optim.Adam with a learning rate per member, and with betas and an L2 penalty per member."""
 
     name = "adam"
     setting_names = ("lr",)
+    optional_names = ("weight_decay", "beta1", "beta2")
     setting_dtype = torch.float64
 
     @staticmethod
@@ -29,13 +30,28 @@ class Adam(Optimizer):
 
     @staticmethod
     def update(parameters: Tensor, gradients: Tensor, settings: Tensors, state: Tensors) -> None:
-        mean, square, power1, power2 = (state[name] for name in ("mean", "square", "power1", "power2"))
-        power1 *= BETA1
-        power2 *= BETA2
-        mean.lerp_(gradients, 1 - BETA1)
-        square.mul_(BETA2).addcmul_(gradients, gradients, value=1 - BETA2)
-        # Folding lr / (1 - beta1^t) into the denominator leaves one factor and one summand per member.
-        inverse_step = (power1 - 1) / settings["lr"]  # (M, 1), negative: the step goes downhill
-        factor = (inverse_step * (1 - power2).rsqrt()).to(square)
-        denominator = square.sqrt().mul_(factor).add_((inverse_step * EPSILON).to(square))
-        parameters.addcdiv_(mean, denominator)
+        if "weight_decay" in settings:
+            gradients.addcmul_(parameters, settings["weight_decay"].to(parameters))
+        take_step(parameters, gradients, settings, state)
+
+
+def take_step(parameters: Tensor, gradients: Tensor, settings: Tensors, state: Tensors) -> None:
+    """Take a step of Adam without weight decay, in place."""
+    mean, square, power1, power2 = (state[name] for name in ("mean", "square", "power1", "power2"))
+    beta1, beta2 = settings.get("beta1", BETA1), settings.get("beta2", BETA2)
+    power1 *= beta1
+    power2 *= beta2
+    mean.lerp_(gradients, _like(1 - beta1, mean))
+    if isinstance(beta2, Tensor):
+        square.mul_(beta2.to(square)).addcmul_(gradients.square_(), (1 - beta2).to(square))
+    else:
+        square.mul_(beta2).addcmul_(gradients, gradients, value=1 - beta2)
+    # Folding lr / (1 - beta1^t) into the denominator leaves one factor and one summand per member.
+    inverse_step = (power1 - 1) / settings["lr"]  # (M, 1), negative: the step goes downhill
+    factor = (inverse_step * (1 - power2).rsqrt()).to(square)
+    denominator = square.sqrt().mul_(factor).add_((inverse_step * EPSILON).to(square))
+    parameters.addcdiv_(mean, denominator)
+
+
+def _like(setting: Tensor | float, tensor: Tensor) -> Tensor | float:
+    return setting.to(tensor) if isinstance(setting, Tensor) else setting

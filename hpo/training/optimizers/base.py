@@ -13,12 +13,14 @@ class Optimizer(ABC):
     """An optimizer of M members, each with its own settings.
 
     `name`: its name in budgets. `setting_names`: its settings, which have the names of hyperparameters.
-    `setting_dtype`: the type of the settings, None for that of the parameters. Members may be at different
-    steps.
+    `optional_names`: settings that a step has only where a study names them, and otherwise leaves at the
+    default of the hyperparameter. `setting_dtype`: the type of the settings, None for that of the parameters.
+    Members may be at different steps.
     """
 
     name: ClassVar[str]
     setting_names: ClassVar[tuple[str, ...]]
+    optional_names: ClassVar[tuple[str, ...]] = ()
     setting_dtype: ClassVar[torch.dtype | None] = None
 
     def __init__(self, settings: Tensors, parameters: Tensor) -> None:

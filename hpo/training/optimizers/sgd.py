@@ -8,10 +8,11 @@ from hpo.training.weights import Tensors
 
 
 class Sgd(Optimizer):
-    """torch.optim.SGD with a learning rate, momentum and weight decay per member."""
+    """torch.optim.SGD with a learning rate, momentum and weight decay per member, and Nesterov momentum."""
 
     name = "sgd"
     setting_names = ("lr", "momentum", "weight_decay")
+    optional_names = ("nesterov",)
 
     @staticmethod
     def initial_state(parameters: Tensor) -> Tensors:
@@ -23,4 +24,10 @@ class Sgd(Optimizer):
         velocity = state["velocity"]
         gradients.addcmul_(parameters, settings["weight_decay"])
         velocity.mul_(settings["momentum"]).add_(gradients)
-        parameters.addcmul_(velocity, settings["lr"], value=-1)
+        direction = velocity
+        if "nesterov" in settings:
+            # The gradient plus momentum times velocity for members with Nesterov momentum, the velocity for
+            # others. One product and one sum serve both.
+            share = torch.where(settings["nesterov"] > 0, settings["momentum"], 1.0)  # (M, 1)
+            direction = gradients.mul_(settings["nesterov"]).addcmul_(velocity, share)
+        parameters.addcmul_(direction, settings["lr"], value=-1)

@@ -29,6 +29,11 @@ OTHER: dict[str, object] = {
     "space.weight_decay": {"low": 1e-4, "high": 1e-2},
     "space.optimizer": ["sgd", "adamw"],
     "space.label_smoothing": [0.0, 0.1],
+    "space.nesterov": [True],
+    "space.beta1": [0.8],
+    "space.beta2": [0.99],
+    "space.schedule": ["cosine"],
+    "space.warmup": [0.1],
     "sampler.name": "random",
     "sampler.startup": 3,
     "pruner.name": "none",
@@ -74,7 +79,11 @@ def with_key(key: str) -> dict[str, Any]:
         pruner = next(pruner for pruner, keys in PRUNERS.items() if name in keys.model_fields)
         raw["pruner"] = PRUNERS[pruner]().model_dump()
     if section == "space":
-        raw["space"].setdefault(name, PARAMETERS[name].default)
+        parameter = PARAMETERS[name]
+        raw["space"].setdefault(name, parameter.default)
+        if (when := parameter.when) is not None:
+            values = dict.fromkeys([PARAMETERS[when.parent].default, *when.values])
+            raw["space"].setdefault(when.parent, [*values])
     return raw
 
 

@@ -55,6 +55,7 @@ def test_an_epoch_has_each_image_once_except_a_single_last_one(
     batches = list(phase_batches(count, size, seed, phase).epoch(epoch))
     left_out = count > size > 1 and count % size == 1
     assert len(set(order(batches))) == len(order(batches)) == count - left_out
+    assert phase_batches(count, size, seed, phase).steps == len(batches)
     assert all(len(labels) == size for _, labels in batches[:-1])
     assert all(pixels.shape == (len(labels), 1, 28, 28) for pixels, labels in batches)
     assert all(len(labels) > 1 for _, labels in batches) or count == 1 or size == 1

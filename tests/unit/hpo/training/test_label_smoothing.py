@@ -17,7 +17,7 @@ from support.packs import (
 )
 from torch.nn import functional as F
 
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.loss import training_loss
 
 NAME = "label_smoothing"
@@ -37,7 +37,7 @@ def test_loss_equals_that_of_torch(value: float) -> None:
 def test_each_member_equals_a_separate_training(vectorised: bool) -> None:
     pack, data = new_pack(NETWORK, vectorised=vectorised), batches(5)
     parameters = pack.weights.parameters
-    pack.loss_settings = columns([NAME], [{NAME: value} for value in VALUES], parameters)
+    pack.columns = columns_of([NAME], [{NAME: value} for value in VALUES], parameters)
     losses = train_pack(pack, sgd(CANDIDATES, parameters), data)
     for index, (candidate, value) in enumerate(zip(CANDIDATES, VALUES, strict=True)):
         network = seeded(NETWORK, candidate.seed)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpo.training.batches import Batch
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.loss import training_loss
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
@@ -74,7 +74,7 @@ def penalised(candidate: Candidate, value: float, data: Sequence[Batch]) -> tupl
 def test_each_member_trains_with_its_own_value_as_alone(vectorised: bool) -> None:
     pack, data = new_pack(NETWORK, vectorised=vectorised), batches(5)
     parameters = pack.weights.parameters
-    pack.loss_settings = columns([NAME], [{NAME: value} for value in VALUES], parameters)
+    pack.columns = columns_of([NAME], [{NAME: value} for value in VALUES], parameters)
     losses = train_pack(pack, sgd(CANDIDATES, parameters), data)
     for index, (candidate, value) in enumerate(zip(CANDIDATES, VALUES, strict=True)):
         expected, network = penalised(candidate, value, data)
@@ -86,14 +86,14 @@ def test_each_member_trains_with_its_own_value_as_alone(vectorised: bool) -> Non
 def test_evaluation_is_the_plain_loss(vectorised: bool) -> None:
     pack, (batch,) = new_pack(NETWORK, vectorised=vectorised), batches(1)
     expected = pack.score(*batch)
-    pack.loss_settings = columns([NAME], [{NAME: 9.0}] * 3, pack.weights.parameters)
+    pack.columns = columns_of([NAME], [{NAME: 9.0}] * 3, pack.weights.parameters)
     assert all(torch.equal(score, other) for score, other in zip(pack.score(*batch), expected, strict=True))
 
 
 def session(*values: float, searched: bool = True) -> PackSession:
     """Return a session whose members differ in the penalty alone."""
     task = Task(linear, images(0), images(1, 70))
-    recipe = Recipe(SEARCH, 16, 5, loss_settings=(NAME,) if searched else ())
+    recipe = Recipe(SEARCH, 16, 5, columns=(NAME,) if searched else ())
     return Trainer(task, recipe, runtime=Runtime(clock=lambda: 0.0)).start(
         {key: replace(GOOD, params={**GOOD.params, NAME: value}) for key, value in enumerate(values)}
     )
@@ -117,4 +117,4 @@ def test_a_value_of_0_and_a_setting_that_is_not_searched_change_nothing() -> Non
 
 
 def test_a_pack_without_settings_passes_none() -> None:
-    assert Pack(linear, [0], "cpu").loss_settings == {}
+    assert Pack(linear, [0], "cpu").columns == {}

@@ -19,13 +19,13 @@ class PreparedEngine(EagerEngine):
         super().__init__()
         self.prepared: list[tuple[int, list[Phase], tuple[str, ...]]] = []
 
-    def prepare(self, batch_size: int, phases: Iterable[Phase], loss_settings: Sequence[str] = ()) -> None:
-        self.prepared.append((batch_size, list(phases), (*loss_settings,)))
+    def prepare(self, batch_size: int, phases: Iterable[Phase], columns: Sequence[str] = ()) -> None:
+        self.prepared.append((batch_size, list(phases), (*columns,)))
 
 
 def test_the_engine_is_prepared_for_all_that_the_recipe_says_of_steps() -> None:
     engine, task = PreparedEngine(), Task(linear, images(0), images(1, 70))
-    Trainer(task, Recipe(SEARCH, 30, 5, loss_settings=("some",)), engine).prepare()
+    Trainer(task, Recipe(SEARCH, 30, 5, columns=("some",)), engine).prepare()
     assert engine.prepared == [(30, list(SEARCH.phases), ("some",))]
 
 

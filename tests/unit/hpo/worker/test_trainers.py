@@ -18,6 +18,6 @@ def test_batch_size_comes_from_the_pack_key_and_the_budget_from_the_stage() -> N
 
 def test_settings_of_the_loss_are_those_that_the_study_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
-    assert recipe_of(load(), "search", KEY).loss_settings == ()
+    assert recipe_of(load(), "search", KEY).columns == ()
     searched = load(TEXT.replace("[space]", f"[space]\n{NAME} = [0.0, 0.1]"))
-    assert recipe_of(searched, "search", KEY).loss_settings == (NAME,)
+    assert recipe_of(searched, "search", KEY).columns == (NAME,)

@@ -8,7 +8,7 @@ from support.candidates import candidate
 from support.loss_settings import NAME, register
 from support.packs import sgd
 
-from hpo.training.columns import columns
+from hpo.training.columns import columns_of
 from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernels")]
 
 CANDIDATES = [candidate(lr=0.05, momentum=0.9, seed=4), candidate(lr=0.01, seed=5)]
 LENET = NetworkSpec("lenet", 10, 1, (28, 28))
-STEP = Program(LENET, "sgd", 16, loss_settings=(NAME,))
+STEP = Program(LENET, "sgd", 16, columns=(NAME,))
 
 
 class TracedEngine(CompiledEngine):
@@ -39,7 +39,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch, programs: Path) -> None:
 
 def new_pack(*values: float) -> Pack:
     pack = Pack(LENET.build, [member.seed for member in CANDIDATES], "cpu")
-    pack.loss_settings = columns([NAME], [{NAME: value} for value in values], pack.weights.parameters)
+    pack.columns = columns_of([NAME], [{NAME: value} for value in values], pack.weights.parameters)
     return pack
 
 
@@ -67,7 +67,7 @@ def test_new_settings_of_the_loss_replace_cached_arguments(tmp_path: Path) -> No
     optimizer = sgd([candidate(lr=1e-9)] * 2, pack.weights.parameters)
     pack.seed_dropout([1, 2])
     before = engine.step(pack, optimizer, None, *batch())
-    pack.loss_settings = columns([NAME], [{NAME: 0.0}, {NAME: 9.0}], pack.weights.parameters)
+    pack.columns = columns_of([NAME], [{NAME: 0.0}, {NAME: 9.0}], pack.weights.parameters)
     pack.seed_dropout([1, 2])
     after = engine.step(pack, optimizer, None, *batch())
     assert after[0] == pytest.approx(before[0].item(), abs=1e-5)

@@ -1,6 +1,7 @@
 """Programs before they are compiled: a graph computes what torch's operators compute."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -43,23 +44,33 @@ def new_pack(name: str) -> Pack:
     return Pack(lambda: models.build(name, 10), [4], "cpu")
 
 
+NETWORKS = ("lenet", "resnet", "spinalnet")
+
+
 def batch() -> tuple[Tensor, Tensor]:
     """Return a batch on which no ReLU of ResNet is so close to 0 that rounding decides its sign."""
     generator = torch.Generator().manual_seed(8)
     return torch.randn(16, 1, 28, 28, generator=generator), torch.arange(16) % 10
 
 
-@pytest.mark.parametrize("max_norm", [None, 0.5])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", ["lenet", "resnet", "spinalnet"])
-def test_the_graph_of_a_step_computes_the_step(name: str, optimizer: str, max_norm: float | None) -> None:
+@pytest.mark.parametrize(
+    ("name", "optimizer", "max_norm", "columns"),
+    [
+        *product(NETWORKS, OPTIMIZERS, (None, 0.5), [()]),
+        *(("lenet", name, None, tuple(sorted(OPTIMIZERS[name].optional_names))) for name in OPTIMIZERS),
+    ],
+)
+def test_the_graph_of_a_step_computes_the_step(
+    name: str, optimizer: str, max_norm: float | None, columns: tuple[str, ...]
+) -> None:
     eager, traced = new_pack(name), new_pack(name)
-    settings = {**CANDIDATE.params, "lr": 0.05 if optimizer == "sgd" else 1e-3}
-    eager_optimizer = create_optimizer(optimizer, [settings], eager.weights.parameters)
-    traced_optimizer = create_optimizer(optimizer, [settings], traced.weights.parameters)
+    lr = 0.05 if optimizer == "sgd" else 1e-3
+    settings = {**CANDIDATE.params, "lr": lr, "nesterov": True, "beta2": 0.9}
+    eager_optimizer = create_optimizer(optimizer, [settings], eager.weights.parameters, columns)
+    traced_optimizer = create_optimizer(optimizer, [settings], traced.weights.parameters, columns)
     images, labels = batch()
     start = traced.weights.parameters.clone()
-    graph, _ = trace(Program(replace(LENET, model=name), optimizer, 16, max_norm))
+    graph, _ = trace(Program(replace(LENET, model=name), optimizer, 16, max_norm, columns=columns))
     for _ in range(2):
         expected = EagerEngine().step(eager, eager_optimizer, max_norm, images, labels)
         factors = traced.masks(images).factors[0]

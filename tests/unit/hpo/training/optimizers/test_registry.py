@@ -19,6 +19,16 @@ def test_an_optimizer_has_a_column_for_each_setting_and_no_other(name: str) -> N
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optional_setting_has_a_column_where_it_is_in_use(name: str) -> None:
+    optional = OPTIMIZERS[name].optional_names
+    used = optional[-1]
+    optimizer = create_optimizer(name, [{used: 0.5}, {}], PARAMETERS_OF_TWO, ["schedule", used])
+    assert optimizer.settings.keys() == {*OPTIMIZERS[name].setting_names, used}
+    expected = [0.5, float(PARAMETERS[used].default)]
+    assert optimizer.settings[used].flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_setting_that_a_member_lacks_has_the_default_of_the_parameter(name: str) -> None:
     optimizer = create_optimizer(name, [{}, {"lr": 0.5}], PARAMETERS_OF_TWO)
     assert optimizer.settings["lr"].flatten().tolist() == pytest.approx([PARAMETERS["lr"].default, 0.5])
