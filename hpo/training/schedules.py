@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpo.training.loops import Step
 from hpo.training.weights import Tensors
-from hpo.values.parameters import PARAMETERS
+from hpo.values.parameters import default_of
 
 Schedule = Callable[[int, int], float]
 """Returns the factor of the learning rate at a step, from 0, of a phase of a number of steps."""
@@ -100,7 +100,7 @@ def learning_rates(members: Sequence[Mapping[str, Any]], epochs: Sequence[Epoch]
 
 
 def _value(member: Mapping[str, Any], name: str) -> Any:
-    return member[name] if name in member else PARAMETERS[name].default
+    return member[name] if name in member else default_of(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hpo.training.optimizers.registry import OPTIMIZERS, create_optimizer
-from hpo.values.parameters import PARAMETERS
+from hpo.values.parameters import default_of
 
 PARAMETERS_OF_TWO = torch.zeros(2, 3)
 
@@ -24,14 +24,14 @@ def test_an_optional_setting_has_a_column_where_it_is_in_use(name: str) -> None:
     used = optional[-1]
     optimizer = create_optimizer(name, [{used: 0.5}, {}], PARAMETERS_OF_TWO, ["schedule", used])
     assert optimizer.settings.keys() == {*OPTIMIZERS[name].setting_names, used}
-    expected = [0.5, float(PARAMETERS[used].default)]
+    expected = [0.5, float(default_of(used))]
     assert optimizer.settings[used].flatten().tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_setting_that_a_member_lacks_has_the_default_of_the_parameter(name: str) -> None:
     optimizer = create_optimizer(name, [{}, {"lr": 0.5}], PARAMETERS_OF_TWO)
-    assert optimizer.settings["lr"].flatten().tolist() == pytest.approx([PARAMETERS["lr"].default, 0.5])
+    assert optimizer.settings["lr"].flatten().tolist() == pytest.approx([default_of("lr"), 0.5])
 
 
 def test_settings_of_adam_are_exact() -> None:
