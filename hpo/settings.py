@@ -51,11 +51,12 @@ class Settings(BaseSettings):
     )
     artifacts: str | None = Field(
         default=None,
-        description="Folder of checkpoints and of the weights of fully trained models; machines share it. "
+        description="Folder of checkpoints and of weights of full trainings, shared by all machines. "
         "Unset: `HPO_HOME/artifacts`.",
     )
     dashboard_password: SecretStr | None = Field(
-        default=None, description="Password of `hpo dashboard`. A file is safer: programs can show variables."
+        default=None,
+        description="Password of `hpo dashboard`. A file is safer: environment variables may leak.",
     )
     dashboard_password_file: Path | None = Field(
         default=None, description="File that holds the password of `hpo dashboard`."

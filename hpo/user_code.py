@@ -18,10 +18,10 @@ INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib
 
 
 def import_own(reference: str, kind: type[Exception]) -> object:
-    """Return what `reference`, as `package.module:Name`, names.
+    """Return the object that `reference`, as `package.module:Name`, names.
 
-    Raises `kind` with one line if the module cannot be imported, has no such name, or has a name that another
-    module has taken.
+    Raises `kind` with one line if the module cannot be imported, has no such object, or is hidden by another
+    module of the same name.
     """
     module, _, name = reference.partition(":")
     folder = Path.cwd()
@@ -46,10 +46,10 @@ def import_own(reference: str, kind: type[Exception]) -> object:
 
 @contextmanager
 def user_code(title: str, kind: type[Exception], module: str = "") -> Iterator[None]:
-    """Raise `kind` with one line for whatever the block raises, SystemExit included.
+    """Raise `kind` with one line for any exception of the block, even SystemExit.
 
-    `title`: the subject of the line. `module`: the user's module, if it may be an installed one. What hpo
-    itself raises passes, and so does an interrupt.
+    `title`: the subject of the line. `module`: the user's module, if it may be installed. Exceptions of hpo
+    and interrupts pass unchanged.
     """
     try:
         yield
@@ -61,7 +61,7 @@ def user_code(title: str, kind: type[Exception], module: str = "") -> Iterator[N
 
 
 def describe(error: BaseException, module: str = "") -> str:
-    """Return kind, place and message of an error as one line."""
+    """Return type, place and message of an error as one line."""
     place = where(error, module)
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     reason = " ".join(text.split())
@@ -69,9 +69,9 @@ def describe(error: BaseException, module: str = "") -> str:
 
 
 def where(error: BaseException, module: str = "") -> str | None:
-    """Return file and line of the user's code that raised `error`, None if no line of it was running.
+    """Return file and line of the user's code that raised `error`, None if no user code was running.
 
-    `module`: the user's module; its package counts as the user's even if it is installed.
+    `module`: the user's module. Its package counts as user code even if it is installed.
     """
     if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
         return f"{_short(error.filename)}:{error.lineno}"

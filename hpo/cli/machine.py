@@ -62,7 +62,7 @@ def models(classes: int, channels: int, as_json: bool) -> None:
     multiple=True,
     default=(16, 32, 64),
     show_default=True,
-    help="May be given several times.",
+    help="Batch size to measure. May be given several times.",
 )
 @click.option(
     "--classes", type=click.IntRange(min=2), default=62, show_default=True, help="Number of classes."
@@ -78,7 +78,7 @@ def models(classes: int, channels: int, as_json: bool) -> None:
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="As engine.precision in a study file.",
+    help="Precision, as engine.precision in a study file.",
 )
 @click.option("--again", is_flag=True, help="Repeat measurements that are already stored.")
 @as_json
@@ -95,8 +95,8 @@ def tune(  # noqa: PLR0913
 ) -> None:
     """Measure the fastest way to compute a network on this CPU.
 
-    Prints the images per second of one worker. The measurements are stored for later searches on this machine
-    with one worker per core. A search that is long enough measures for itself.
+    Prints the images per second of one worker. Later searches on this machine with one worker per core reuse
+    the measurements. Without measurements, a long search measures by itself.
     """
     from dataclasses import asdict
 

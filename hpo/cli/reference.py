@@ -34,7 +34,7 @@ SPACE_INTRODUCTION = """
 The search space. Each parameter is a list of choices, one value, or a range such as
 `{ low = 0.001, high = 0.1, log = true }`. A range is linear, logarithmic with `log = true`, or a grid with a
 `step`, such as `{ low = 16, high = 64, step = 16 }`. A parameter that the file leaves out has its default and
-is not searched. At least one parameter is given.
+is not searched. The file must give at least one parameter.
 """
 
 MODEL_ROW = (
@@ -49,7 +49,7 @@ MODEL_ROW = (
 
 UNIONS = {
     "sampler": (
-        "The source of new points. In the benchmarks the default sampler and pruner find good cells soonest "
+        "The source of new points. In benchmarks, the default sampler and pruner find good cells soonest "
         "(docs/search.md).",
         samplers.DEFAULT,
     ),
@@ -203,9 +203,9 @@ def _value(field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
+    if field.is_required():
         return "required"
-    if field.default is None or isinstance(field.default, Path):
+    if field.default in (None, PydanticUndefined):  # the text says what a default factory returns
         return "unset"
     if isinstance(field.default, tuple):
         return f"`{list(field.default)}`"

@@ -33,9 +33,9 @@ def replay(  # noqa: PLR0913
 ) -> None:
     """Replay the search of a study file on a table of learning curves.
 
-    Nothing is trained: each trial reads a curve of TABLE, so a search takes a second. Sampler, pruner and
-    bookkeeping are the real ones, on a temporary database. The regret is that of the best trial so far: 0 is
-    the best cell of the table, 1 the median cell.
+    Nothing is trained: each trial reads a learning curve from TABLE, so a search takes a second. Sampler,
+    pruner and bookkeeping are the same as in training, on a temporary database. The regret of the best trial
+    so far is 0 for the best cell of the table, and 1 for the median cell.
     """
     import logging
     from dataclasses import asdict

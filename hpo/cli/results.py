@@ -51,8 +51,8 @@ def promote(name: str) -> None:
 def export(name: str, form: str | None, bundle: Path | None) -> None:
     """Export the best parameters and the best model.
 
-    The best trial of full training. Before any full training has completed, the parameters of the best search
-    trial.
+    The best trial is the full training with the lowest validation loss. Before any full training has
+    completed, the command prints the parameters of the best search trial.
     """
     from hpo.cli.tables import percent
     from hpo.export.bundle_folder import check_folder
@@ -89,7 +89,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
 def predict(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
     """Classify image files with an exported model.
 
-    Images are scaled to the size the model takes. Dark on bright images are inverted.
+    Images are scaled to the input size of the model. Dark-on-bright images are inverted.
     """
     import numpy as np
 

@@ -16,8 +16,8 @@ EMBEDDED = "the embedded PostgreSQL"
 def server() -> None:
     """Start, stop and find the embedded PostgreSQL server.
 
-    Commands start it on demand, and it keeps running when they end. It is not used where HPO_STORAGE_URL is
-    set.
+    Commands start the server on demand, and it keeps running when commands end. With HPO_STORAGE_URL set, hpo
+    does not use the embedded server.
     """
 
 
@@ -51,9 +51,9 @@ def status(as_json: bool) -> None:
 
 @server.command(example="hpo server url")
 def url() -> None:
-    """Print the URL of the running server, as SQLAlchemy and Optuna read it.
+    """Print the URL of the running server, for SQLAlchemy and Optuna.
 
-    Only you and root can connect, on this machine.
+    Only you and root can connect, and only from this machine.
     """
     from hpo.errors import StorageError
     from hpo.store.server import find_server, shown, unreachable_server
@@ -71,7 +71,7 @@ def url() -> None:
 
 @server.command(example="hpo server start")
 def start() -> None:
-    """Start the server unless it runs."""
+    """Start the server unless it is running."""
     from hpo.store.server import find_server, start_server
 
     folder = _folder()
@@ -84,7 +84,7 @@ def start() -> None:
 def stop() -> None:
     """Stop the server. Nothing is lost.
 
-    Stop running workers first: a process that works on a study starts the server again.
+    Stop running workers first: a running worker starts the server again.
     """
     from hpo.store.server import stop_server
 

@@ -28,7 +28,11 @@ def status(name: str, as_json: bool) -> None:
 @command("hpo dashboard --port 8080\nhpo dashboard --writable")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free port."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on. 0 takes a free port.",
 )
 @click.option("--writable", is_flag=True, help="Let the dashboard change and delete studies.")
 @click.option(
@@ -36,12 +40,12 @@ def status(name: str, as_json: bool) -> None:
     "allowed",
     metavar="NAME",
     multiple=True,
-    help="Another name of the dashboard, as of a proxy in front of it. May be given several times.",
+    help="Another host name of the dashboard, such as the name of a proxy. May be given several times.",
 )
 def dashboard(host: str, port: int, writable: bool, allowed: tuple[str, ...]) -> None:
     """Serve optuna-dashboard on the same storage.
 
-    The dashboard is read-only unless --writable is given. On an address that other machines reach it needs a
+    The dashboard is read-only without --writable. On an address that other machines reach, it needs a
     password: HPO_DASHBOARD_PASSWORD_FILE or HPO_DASHBOARD_PASSWORD.
     """
     from hpo.settings import Settings

@@ -32,8 +32,8 @@ def study() -> None:
 def create(file: Path) -> None:
     """Store the study of a file, with its random plan.
 
-    If a study of that name is stored, the command updates it: a file may ask for more trials or promotions,
-    or change its rules for stopping.
+    If the study is already stored, the command updates it. The file may raise the numbers of trials and
+    promotions, and may change the sections [stop], [engine] and [limits].
     """
     spec, settings, identity = _checked(file)
     from hpo.store.connection import open_storage
@@ -51,9 +51,9 @@ def create(file: Path) -> None:
 def fork(old: str, file: Path) -> None:
     """Start a changed study with the finished trials of another study.
 
-    The new study inherits each finished search trial of OLD that is a point of its space. Sampler and pruner
-    know the inherited trials, they can be promoted, and they cost no budget. Model, data, seed and
-    search.epochs must be those of OLD.
+    The new study inherits each finished search trial of OLD that is a point of the new space. Sampler and
+    pruner learn from inherited trials. Inherited trials can be promoted and cost no budget. Model, data, seed
+    and search.epochs must be the same as in OLD.
     """
     spec, settings, identity = _checked(file)
     from hpo.store.connection import open_storage
@@ -161,7 +161,7 @@ def stop(name: str, search: bool) -> None:
 @study.command(example="hpo study resume lenet && hpo workers lenet")
 @study_name
 def resume(name: str) -> None:
-    """Resume a study that was stopped, by hand or by a rule of its file."""
+    """Resume a study that was stopped by hand or by a rule of the study file."""
     from hpo.run.environment import open_study
     from hpo.study import lifecycle
 
@@ -181,13 +181,13 @@ def resume(name: str) -> None:
 @study_name
 @click.argument("trials", metavar="[TRIAL]...", type=click.IntRange(min=0), nargs=-1)
 def retry(name: str, trials: tuple[int, ...]) -> None:
-    """Queue failed trials anew, once the cause is mended.
+    """Queue failed trials again, once the cause is fixed.
 
-    Each failed trial, or each TRIAL, gets a successor with its parameters and its seed, which costs no
-    budget. Trials whose loss was not finite are left out unless they are named. TRIAL is the number of a
-    search trial, or with NAME-full that of a full training.
+    Each failed trial, or each TRIAL, gets a successor with the same parameters and the same seed. Successors
+    cost no budget. Trials with a loss that was not finite are left out unless they are named. TRIAL is the
+    number of a search trial, or with NAME-full of a full training.
 
-    While no trial has trained an epoch, the study also takes over new code of your own network.
+    As long as no trial has trained an epoch, the study also accepts new code of your own network.
     """
     from hpo import models
     from hpo.run.environment import open_study

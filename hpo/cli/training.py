@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle: Path | None) -> None:
     """Run a study from its file to the exported model.
 
-    Search, promotion, full training, export. You can stop the command and call it again at any time: it
-    continues where the study stands. Exit code 1 if the study is stopped before a model is exported.
+    Search, promotion, full training, export. Stop the command at any time and run it again to continue. The
+    exit code is 1 if the study is stopped before a model is exported.
     """
     from hpo.export.bundle_folder import check_folder
     from hpo.launch.executors.local import local_executor
@@ -63,11 +63,10 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
 @study_name
 @device_options
 def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> None:
-    """Start the workers of a study on this machine and restart those that fail.
+    """Start the workers of a study on this machine and restart failed workers.
 
-    One or more processes per device. They train the queued trials, first of the search, then of full
-    training, and end when no trial is left. Several of these commands, on several machines, may serve one
-    study.
+    Workers train the queued trials of the search, or of full training, and end when no trial is open. Run
+    the command on as many machines as you like.
     """
     from hpo.launch.executors.local import local_executor
 
@@ -114,8 +113,8 @@ def worker(  # noqa: PLR0913
 ) -> None:
     """Run one worker in the foreground.
 
-    For containers and schedulers. The worker ends when the study has no open trial. On SIGTERM it hands its
-    trials back and ends.
+    For containers and schedulers. The worker ends when the study has no open trial. On SIGTERM, it hands
+    back its trials and ends.
     """
     from hpo.run.worker_process import WorkerOptions, run_worker
 

@@ -1,8 +1,8 @@
-"""A small process beside a worker that ends it once an epoch takes too long.
+"""A small process beside a worker that kills the worker once an epoch takes too long.
 
-The code of a network can hang in a way that no thread of the worker can end. Until then, the watchdog imports
-next to nothing, so that it costs some ten megabytes. It counts only while the worker trains: a worker that
-waits for the storage, saves a checkpoint or compiles programs is left alone.
+The code of a network can hang so that no thread of the worker can run. The watchdog imports hpo's packages
+only once it has to act, and until then takes about ten megabytes. It counts only while the worker trains, not
+while the worker waits for the storage, saves a checkpoint or compiles programs.
 """
 
 import logging
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 log = logging.getLogger("hpo.worker")
 
 BEGIN, END = b"b", b"e"
-"""What a worker writes when training begins, and when it ends."""
+"""The bytes that a worker writes when training begins and when training ends."""
 
 POLL_SECONDS = 1.0
-"""How often the watchdog looks whether the worker is still its parent. Processes that a network has started
-may hold the pipe open."""
+"""Interval at which the watchdog checks that the worker is still its parent. A closed pipe is not enough:
+processes that a network has started may hold the pipe open."""
 
 GRACE_SECONDS = 10.0
-"""How long a worker that got SIGTERM may take to end, before SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 
 
 class Watchdog:
@@ -44,11 +44,11 @@ class Watchdog:
         )
 
     def begin(self) -> None:
-        """Let the watchdog count."""
+        """Start the count of the watchdog."""
         self._write(BEGIN)
 
     def end(self) -> None:
-        """Let the watchdog rest."""
+        """Stop the count of the watchdog."""
         self._write(END)
 
     def _write(self, beat: bytes) -> None:
@@ -68,14 +68,14 @@ class Heartbeats:
     _since: float | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Return True once the worker has trained for that long, and False once it has ended."""
+        """Return True once the worker has trained for `seconds`, and False once it has ended."""
         while self._read():
             if self._since is not None and self.clock() - self._since >= seconds:
                 return True
         return False
 
     def has_ended(self, seconds: float) -> bool:
-        """Return whether the worker ends in that time."""
+        """Return whether the worker ends within `seconds`."""
         deadline = self.clock() + seconds
         while self.clock() < deadline:
             if not self._read():
@@ -83,7 +83,7 @@ class Heartbeats:
         return False
 
     def _read(self) -> bool:
-        """Wait for a beat for a moment. Return whether the worker lives."""
+        """Wait briefly for a beat. Return whether the worker is alive."""
         if select.select([self.pipe], [], [], self.poll_seconds)[0]:
             beats = os.read(self.pipe, 4096)
             if not beats:
@@ -106,7 +106,7 @@ def main(parent: int, study_name: str, worker: str, minutes: float) -> None:
     _, storage, study = until_storage_answers(lambda: open_study(study_name))
     if not heartbeats.wait(60 * minutes):  # the epoch may have ended while the storage was away
         return
-    # First the trials, then the process: nobody else may claim the trials as lost ones.
+    # First the trials, then the process: otherwise another worker could claim the trials as lost.
     outcome = until_storage_answers(lambda: time_out(storage, study, worker, minutes))
     for numbers, fate in ((outcome.failed, "failed"), (outcome.handed_back, "comes again, alone")):
         for number in numbers:

@@ -20,14 +20,14 @@ class StopSection(Section):
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="The search ends after this many trials in a row without a new best. With the pruner "
-        "`pause` only completed trials count.",
+        description="The search ends after this many trials in a row without a new best loss. With the "
+        "pruner `pause`, only completed trials count.",
     )
     epochs: int | None = Field(
         default=None,
         ge=1,
         description="The search ends once its trials have trained this many epochs in total. No trial starts "
-        "while the running ones are expected to use the rest.",
+        "while the running trials are expected to use the remaining epochs.",
     )
     device_hours: float | None = Field(
         default=None, gt=0, description="The search ends once it has used this many device hours."

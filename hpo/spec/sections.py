@@ -78,20 +78,20 @@ class DataSection(Section):
         gt=0,
         le=0.5,
         description="Share of the training images that the search uses, called mini. "
-        "Full training trains on the others and validates on mini.",
+        "Full training trains on all other images and validates on mini.",
     )
     validation: float = Field(
         default=0.2, gt=0, le=0.5, description="Share of the mini images that the search validates on."
     )
     mean: Annotated[PerChannel | None, BeforeValidator(_mean)] = Field(
         default=None,
-        description="Mean of pixels / 255, for normalisation, 0 to 1. A list has one per channel. "
-        "Unset: that of the training images. `mean` and `std` are set together.",
+        description="Mean of pixels / 255, for normalisation, 0 to 1. A list has one number per channel. "
+        "Unset: the mean of the training images. Set `mean` and `std` together.",
     )
     std: Annotated[PerChannel | None, BeforeValidator(_std)] = Field(
         default=None,
-        description="Standard deviation of pixels / 255, above 0. A list has one per channel. "
-        "Unset: that of the training images.",
+        description="Standard deviation of pixels / 255, above 0. A list has one number per channel. "
+        "Unset: the standard deviation of the training images.",
     )
 
     @model_validator(mode="after")
@@ -115,32 +115,33 @@ class SearchSection(Section):
 
 
 class EngineSection(Section):
-    """How training steps are computed. Changes results by rounding only, and may change in a stored study."""
+    """How training steps are computed. The keys affect rounding only, and may change in a stored study."""
 
     compile: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Compile training steps on a CPU, and capture them as CUDA graphs on a GPU. `auto` does "
-        "so for the networks of `hpo models`; on a CPU only where the stage is long enough to pay for the "
-        "compilation and compiled steps are the fastest. Both replay one recorded execution: use `always` "
-        "with your own network only if its `forward` depends on nothing but its tensors and its input.",
+        "so for the networks of `hpo models`; on a CPU only if compiled steps are fastest and the stage is "
+        "long enough to pay for the compilation. Both replay one recorded execution: use `always` with your "
+        "own network only if `forward` depends on nothing but the network's tensors and the input.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Precision of matrix products and convolutions in training. `auto` is float32, except in "
-        "searches with `resnet` and `spinalnet`, where it is the faster of both on this CPU: there bfloat16 "
-        "ranks cells about as well as a second seed does (`python -m benchmarks.precision`).",
+        "searches with `resnet` and `spinalnet`, where `auto` takes the faster precision on this CPU. For "
+        "these networks, bfloat16 ranks cells about as well as a second seed does (`python -m "
+        "benchmarks.precision`).",
     )
 
 
 class LimitsSection(Section):
-    """Limits that end trials. They may change in a stored study; workers that start later know them."""
+    """Limits that end trials. They may change in a stored study, and apply to workers started afterwards."""
 
     epoch_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="A trial whose epoch takes longer fails as timed out. The trials of a pack first run "
-        "again, each alone. Compilation before the first epoch does not count. Unset: an epoch may take any "
-        "time, and `hpo status` and the log say since when there was none.",
+        description="Longest time of an epoch in minutes. A trial that exceeds it fails as timed out. The "
+        "trials of a pack first run again, each alone. Compilation before the first epoch does not count. "
+        "Unset: no limit; `hpo status` and the log show the time without an epoch.",
     )
 
 
@@ -149,7 +150,9 @@ class PhaseSection(Section):
 
     epochs: int = Field(ge=1, description="Largest number of epochs.")
     patience: int = Field(
-        default=5, ge=1, description="Early stopping: the phase ends after as many epochs without a new best."
+        default=5,
+        ge=1,
+        description="Early stopping: the phase ends after this many epochs without a new best loss.",
     )
 
 
@@ -196,5 +199,5 @@ class PromotionSection(Section):
 
     top: int = Field(default=1, ge=1, description="Number of the best search trials to train in full.")
     seeds: int = Field(
-        default=1, ge=1, description="Full trainings of each promoted trial, each with its seed."
+        default=1, ge=1, description="Full trainings of each promoted trial, each with a different seed."
     )

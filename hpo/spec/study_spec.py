@@ -83,7 +83,7 @@ def _space(raw: object) -> SearchSpace:
 
 
 class StudySpec(Section):
-    """A parsed study file. Keys that make trials comparable cannot change; the others may."""
+    """A parsed study file. In a stored study, keys that affect the results of trials cannot change."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

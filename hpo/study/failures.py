@@ -1,4 +1,4 @@
-"""The failed trials of a study, and a search that cannot train at all."""
+"""The failed trials of a study, and searches in which every trial fails."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from hpo.study.study import Study
 from hpo.values.wording import counted
 
 DIVERGED = "its loss was not finite"
-"""The beginning of the reason of a trial that diverged. Another try of the same trial would diverge again."""
+"""Start of the reason of a trial that diverged. A retry of such a trial would diverge again."""
 
 MAX_FAILED_STARTS = 5
-"""A search stops after this many failures of one kind, if no trial has trained an epoch. The first points may
-be bad ones, so it is more than one or two."""
+"""A search stops after this many failures of one kind, if no trial has trained an epoch. One or two failures
+may be due to bad points."""
 
 REASON_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The failed trials of a stage that no other trial repeats, but for those that diverged.
+    """The failed trials of a stage without a successor, except diverged trials.
 
-    `trial` is the number of the first of them, and `reason` why it failed, in one line.
+    `trial` is the number of the first of these trials, and `reason` the reason of its failure in one line.
     """
 
     count: int
@@ -34,7 +34,7 @@ class Failures:
     reason: str
 
     def describe(self, retried_name: str) -> str:
-        """Return what failed, and the command that queues it anew with the name that it takes."""
+        """Return the number of failed trials, the first reason, and the command that queues them again."""
         return (
             f"{counted(self.count, 'trial')} failed, trial {self.trial} with {self.reason}; "
             f"once the cause is mended: hpo study retry {retried_name}"
@@ -42,14 +42,14 @@ class Failures:
 
 
 def failed(rows: Iterable[TrialRow]) -> list[TrialRow]:
-    """Return the failed trials of a stage that no other trial repeats. `rows` are all trials of the stage."""
+    """Return the failed trials of a stage without a successor. `rows` are all trials of the stage."""
     rows = list(rows)
     repeated = {row.record.retry_of for row in rows}
     return [row for row in rows if row.state == TrialState.FAIL and row.number not in repeated]
 
 
 def has_diverged(row: TrialRow) -> bool:
-    """Return whether a failed trial failed for its loss."""
+    """Return whether a failed trial failed because its loss was not finite."""
     return row.record.reason is not None and row.record.reason.startswith(DIVERGED)
 
 
@@ -63,14 +63,15 @@ def failures(rows: Iterable[TrialRow]) -> Failures | None:
 
 
 def one_line(reason: str | None) -> str:
-    """Return a reason in one line, without its end if it is long."""
+    """Return a reason in one line, shortened if it is long."""
     return shorten(reason or "an unknown reason", REASON_LENGTH, placeholder=" ...")
 
 
 def broken_reason(connection: Connection, study: Study) -> str | None:
-    """Return why the search cannot train at all, None if it can or might.
+    """Return why every trial of the search fails, None if a trial might train.
 
-    It cannot if several trials have failed for one kind of reason, and none has trained an epoch.
+    Every trial counts as failing once several trials have failed for one kind of reason and no trial has
+    trained an epoch.
     """
     if results.any_epoch(connection, study.search_id, study.inherited):
         return None
@@ -83,7 +84,7 @@ def broken_reason(connection: Connection, study: Study) -> str | None:
 
 
 def _kind(row: TrialRow) -> str:
-    """Return the kind of a failure: the error's type, or the words before the figures."""
+    """Return the kind of a failure: the reason up to the first colon, such as the error's type."""
     return (row.record.reason or "").partition(":")[0]
 
 

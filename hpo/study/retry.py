@@ -1,6 +1,6 @@
-"""Retry failed trials: a new trial with the same parameters and the same seed takes the place of each.
+"""Retry failed trials: each failed trial gets a successor with the same parameters and the same seed.
 
-A failed trial is final in Optuna, and stays as it is. Its successor has a new number and costs no budget.
+A failed trial is final in Optuna and does not change. The successor has a new number and costs no budget.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,9 +27,9 @@ from hpo.values.stage import STAGES, Stage
 class Retry:
     """The outcome of `retry`.
 
-    `queued` maps failed trials to their successors, by stage and number. `diverged` counts the failed trials
-    that are left out because another try would diverge again. `adopted` says whether the study has taken over
-    other code of its network. `stopped` says why the search is still stopped.
+    `queued` maps failed trials to successors, by stage and number. `diverged` counts the failed trials that
+    are left out because a retry would diverge again. `adopted` says whether the study has accepted new code
+    of its network. `stopped` says why the search is still stopped.
     """
 
     queued: Mapping[Stage, Mapping[int, int]]
@@ -45,13 +45,12 @@ def retry(
     stages: Sequence[Stage] = STAGES,
     present: Identity = UNKNOWN,
 ) -> Retry:
-    """Queue failed trials anew: those with these numbers, or all but diverged ones.
+    """Queue failed trials again: the trials `numbers`, or all trials that have not diverged.
 
-    Idempotent, also when several processes call it at once: a trial has at most one successor. A search that
-    stopped because its trials fail goes on. `present` has the hash of the network's code: the study adopts
-    other code while none of its trials has trained an epoch. Raises `NotFoundError` for a number that the
-    stage does not have, `InputError` for a trial that has not failed, and `ConflictError` for other code
-    after an epoch.
+    Idempotent, even if several processes call it at once: a trial has at most one successor. A search that
+    stopped because its trials fail continues. `present` has the hash of the network's code. The study adopts
+    new code while no trial has trained an epoch. Raises `NotFoundError` for a number that the stage does not
+    have, `InputError` for a trial that has not failed, and `ConflictError` for new code after an epoch.
     """
     with storage.transaction() as connection:
         for stage in STAGES:
@@ -75,7 +74,7 @@ def retry(
 
 
 def _chosen(study: Study, stage: Stage, rows: StudyTrials, numbers: Collection[int]) -> list[TrialRow]:
-    """Return the failed trials without a successor: those with these numbers, or all."""
+    """Return the failed trials without a successor: the trials `numbers`, or all trials."""
     waiting = failed(rows.ours)
     if not numbers:
         return waiting
@@ -112,7 +111,7 @@ def _enqueue(
 
 
 def _adopt_network(connection: Connection, study: Study, present: Identity) -> bool:
-    """Store the hash of other code of the network. Return whether it is other code."""
+    """Store the hash of the network's code if the code has changed. Return whether it has."""
     known, new = study.identity.network, present.network
     if None in (known, new) or known == new:
         return False

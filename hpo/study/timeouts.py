@@ -13,17 +13,17 @@ from hpo.study.study import Study
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The numbers of the trials that failed, and of those that were handed back to run alone."""
+    """The numbers of the trials that failed, and of the trials that were handed back to run alone."""
 
     failed: tuple[int, ...] = ()
     handed_back: tuple[int, ...] = ()
 
 
 def time_out(storage: Storage, study: Study, worker: str, minutes: float) -> Timeout:
-    """Take the trials of a worker away, which has trained for that long without an epoch.
+    """Take away the trials of a worker that has trained for `minutes` without finishing an epoch.
 
-    A trial that is alone fails. The trials of a pack come again, each alone. The worker may still live: it
-    writes nothing more about these trials.
+    A trial that is alone fails. The trials of a pack run again, each alone. If the worker is still alive, it
+    can write nothing more about these trials.
     """
     reason = f"timed out: no epoch in {minutes:g} minutes (limits.epoch_minutes)"
     with storage.transaction() as connection:

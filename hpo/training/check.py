@@ -1,4 +1,4 @@
-"""Whether a network can be trained on images: a rehearsal of a few steps, before anything is stored."""
+"""Check that a network can be trained: a rehearsal of a few steps on real images."""
 
 import random
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ SEEDS = (0, 1)
 """The seeds of the weights of the pack that rehearses."""
 
 STEPS = 2
-"""A second step fails where the first one leaves something behind."""
+"""The second step fails if the first step leaves state behind."""
 
 LONGEST = 200
-"""Characters of the reason why members cannot be fused: vmap explains itself at length."""
+"""Longest reason why members cannot be fused, in characters: messages of vmap are long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
     """A few images to try a network on, and the engine that computes the steps.
 
-    `name`: of the network. `task`: its images are a batch each. `steps`: a CUDA graph is captured only after
-    several steps.
+    `name`: the network. `task`: training and validation images of one batch each. `steps`: a CUDA graph is
+    captured only after several steps.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Rehearsal:
     steps: int = STEPS
 
     def check(self) -> None:
-        """Raise InputError if a pack of two cannot take steps and an evaluation, its members in turn."""
+        """Raise InputError if a pack of two fails in the steps or the evaluation, member by member."""
         with undisturbed(self.task.device):
             images = self.task.train.batch(_indices(self.task.train.labels))[0]
             check_outputs(self.name, self.task.factory, images.cpu(), self.classes)
@@ -61,7 +61,7 @@ class Rehearsal:
     def why_not_fused(self) -> str | None:
         """Return why `vmap` cannot compute a pack of two, None if it can.
 
-        Raises what says that the device is broken or has no memory.
+        Raises errors of the device: broken, or out of memory.
         """
         with undisturbed(self.task.device):
             try:
@@ -74,13 +74,13 @@ class Rehearsal:
         return None
 
     def _run(self, vectorised: bool) -> tuple[Tensor, list[str]]:
-        """Return the losses `(M,)` of the first step, and the buffers that the network has replaced."""
+        """Return the losses `(M,)` of the first step, and the names of buffers that the network replaced."""
         task = Task(self.task.factory, self.task.train, self.task.validation, vectorised)
         pack = task.new_pack(SEEDS)
         optimizer = create_optimizer("sgd", [{} for _ in SEEDS], pack.weights.parameters)
         images, labels = task.train.batch(_indices(task.train.labels))
         losses = [self.engine.step(pack, optimizer, None, images, labels) for _ in range(self.steps)]
-        if vectorised:  # members at different epochs have a batch each, which vmap treats in another way
+        if vectorised:  # members at different epochs have different batches, which vmap maps over
             batches = (torch.stack([part] * len(SEEDS)) for part in (images, labels))
             self.engine.step(pack, optimizer, None, *batches)
         self.engine.score(pack, *task.validation.batch(_indices(task.validation.labels)))
@@ -88,7 +88,7 @@ class Rehearsal:
 
     @contextmanager
     def _user_code(self) -> Iterator[None]:
-        """Raise InputError for what the network raises, and pass what may be the fault of a GPU."""
+        """Raise InputError for errors of the network. Errors of a GPU pass unchanged."""
         try:
             with user_code(f"model {self.name!r} in training", InputError, _module(self.name)):
                 yield
@@ -102,8 +102,8 @@ class Rehearsal:
 def check_outputs(name: str, factory: Factory, images: Tensor, classes: int) -> None:
     """Check that the network `name` maps `images` `(B, C, H, W)`, on the CPU, to logits `(B, classes)`.
 
-    In training mode `(B, heads, classes)` are right, too. Raises InputError if the network does anything
-    else, or holds tensors in a way in which it cannot be trained, and ModelError if it cannot be built.
+    In training mode, logits `(B, heads, classes)` are valid, too. Raises InputError for other outputs and for
+    tensors that training would lose, and ModelError if the network cannot be built.
     """
     networks = [initialised(factory, seed) for seed in SEEDS]
     network = networks[0]
@@ -131,7 +131,10 @@ def _is_of_device(error: Exception) -> bool:
 
 
 def _check_plain_tensors(name: str, before: dict[str, Tensor], networks: list[nn.Module]) -> None:
-    """Refuse tensors that members do not share, that no forward pass computes, and that no file keeps."""
+    """Refuse plain tensors that differ between members and that no forward pass recomputes.
+
+    Such tensors are not part of the saved weights.
+    """
     after, others = _tensors_by_place(networks[0]), _tensors_by_place(networks[1])
     for place, tensor in before.items():
         other = others.get(place)
@@ -169,7 +172,7 @@ def _indices(labels: Tensor) -> Tensor:
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """Leave the global random states of torch, numpy and Python as they are before the block."""
+    """Restore the global random states of torch, numpy and Python after the block."""
     state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -16,7 +16,7 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]*)?", re.IGN
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A resolved address. `sockaddr` is what a socket of the family binds to."""
+    """A resolved address. A socket of the family binds to `sockaddr`."""
 
     host: str
     family: socket.AddressFamily
@@ -42,10 +42,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class HostNames:
-    """The names that a request's `Host` header may have; with `any_ip` also every numeric address.
+    """The names that a request's `Host` header may have. With `any_ip`, also every numeric address.
 
-    A page of another site can let its own name resolve to this server (DNS rebinding), and would then read
-    and change it as a page of the same origin. Such a request has the other site's name, never an address.
+    In DNS rebinding, another site lets its name resolve to this server, so that its page counts as of the
+    same origin. Such a request has the name of the other site in `Host`, never an address.
     """
 
     names: frozenset[str]
@@ -68,9 +68,9 @@ def resolve(host: str, port: int) -> Address:
 
 
 def host_names(address: Address, more: Iterable[str]) -> HostNames:
-    """Return the names of a server on `address`, and `more` names, as of a proxy in front of the server.
+    """Return the names of a server on `address`, and `more` names, such as the name of a proxy.
 
-    Raises `InputError` for a name in `more` that cannot be one.
+    Raises `InputError` for a name in `more` that is not a host name.
     """
     names = set(LOOPBACK_NAMES)
     for name in more:

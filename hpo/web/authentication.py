@@ -13,11 +13,11 @@ CHALLENGE = ("WWW-Authenticate", 'Basic realm="hpo dashboard", charset="UTF-8"')
 
 
 def with_password(app: WSGIApplication, password: str) -> WSGIApplication:
-    """Refuse requests without the password. The user name may be any."""
-    expected = sha256(password.encode()).digest()  # of equal length, so the time tells nothing of the length
+    """Refuse requests without the password. Any user name is accepted."""
+    expected = sha256(password.encode()).digest()  # a fixed length, so that timing does not leak the length
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Taken out, so that nothing behind this can log it.
+        # Remove the password, so that no application behind this middleware can log it.
         given = _password(str(environ.pop("HTTP_AUTHORIZATION", "")))
         if given is not None and hmac.compare_digest(sha256(given).digest(), expected):
             return app(environ, start_response)

@@ -1,4 +1,4 @@
-"""optuna-dashboard on the storage of this service, safe by default."""
+"""optuna-dashboard on hpo's storage, safe by default."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_BODY = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardOptions:
-    """Where a dashboard listens, and what it lets a client do.
+    """The address and the access rules of a dashboard.
 
-    `names` are the names that requests may ask for. `writable` lets clients change and delete studies. Raises
-    `InputError` for an address that other machines reach, unless there is a password.
+    `names` are the allowed host names. `writable` lets clients change and delete studies. Raises `InputError`
+    for an address that other machines reach, unless there is a password.
     """
 
     address: Address

@@ -1,6 +1,7 @@
 """WSGI middlewares that refuse requests: other hosts, other origins, changes to a read-only dashboard.
 
-Each takes an application and returns one. A refusal is JSON with a `reason`, which optuna-dashboard shows.
+Each middleware maps an application to an application. A refusal is JSON with a `reason`, which
+optuna-dashboard shows.
 """
 
 import json
@@ -33,7 +34,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def only_hosts(app: WSGIApplication, names: HostNames) -> WSGIApplication:
-    """Refuse requests whose `Host` header has another name."""
+    """Refuse requests with a `Host` header that is not in `names`."""
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         host = str(environ.get("HTTP_HOST", ""))
@@ -46,7 +47,7 @@ def only_hosts(app: WSGIApplication, names: HostNames) -> WSGIApplication:
 
 
 def read_only(app: WSGIApplication) -> WSGIApplication:
-    """Refuse all methods but those that read."""
+    """Refuse all methods that may change studies."""
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in READING:
@@ -59,9 +60,9 @@ def read_only(app: WSGIApplication) -> WSGIApplication:
 
 
 def same_origin(app: WSGIApplication) -> WSGIApplication:
-    """Refuse changes that a page of another origin asks for, and those that do not name their origin.
+    """Refuse changes from pages of another origin, and changes without an origin.
 
-    A browser sends its login along with the requests of every page, and `Origin` with every change.
+    A browser sends the dashboard's login with requests of every page, and `Origin` with every change.
     """
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -92,7 +93,7 @@ def refuse(
     reason: str,
     headers: Headers | None = None,
 ) -> Iterable[bytes]:
-    """Answer with the status and the reason, instead of the application."""
+    """Answer with a status and a reason, without calling the application."""
     body = json.dumps({"reason": reason}).encode()
     length = ("Content-Length", str(len(body)))
     kind = ("Content-Type", "application/json")
@@ -108,5 +109,5 @@ def _is_same_origin(environ: WSGIEnvironment) -> bool:
         host = urlsplit(f"{origin.scheme}://{environ.get('HTTP_HOST', '')}")
         default = _PORTS[origin.scheme]
         return (origin.hostname, origin.port or default) == (host.hostname, host.port or default)
-    except (KeyError, ValueError):  # no origin, `null`, and what is no URL
+    except (KeyError, ValueError):  # no origin, `null`, or not a URL
         return False

@@ -21,7 +21,7 @@ log = logging.getLogger("hpo.worker")
 
 
 def operator_engine(spec: StudySpec, device: torch.device, stage: Stage) -> EagerEngine:
-    """Return the engine that computes by torch's operators on `device`, captured as CUDA graphs if it may."""
+    """Return the engine of torch's operators on `device`, with CUDA graphs if the study allows them."""
     precision = spec.precisions(stage)[0]
     captures = device.type != "cpu" and spec.uses_cuda_graphs
     return CudaGraphEngine(precision) if captures else EagerEngine(precision)
@@ -30,9 +30,9 @@ def operator_engine(spec: StudySpec, device: torch.device, stage: Stage) -> Eage
 def rehearse(workload: Workload, device: torch.device, notes: Path) -> bool | None:
     """Return whether `vmap` may compute the members of a pack on `device`, None on a CPU.
 
-    A pack of two takes a few steps and is evaluated, by the engine that trains the study. A compiled program
-    that fails is replaced by that engine. The folder `notes` keeps what has passed on this machine. Raises
-    InputError if the network cannot be trained there.
+    A pack of two takes a few steps and is evaluated by the operator engine, which also replaces compiled
+    programs that fail. The folder `notes` records the rehearsals that passed on this machine. Raises
+    InputError if the network cannot be trained on `device`.
     """
     engine = operator_engine(workload.spec, device, "search")
     note = notes / _key(workload, device, engine)
@@ -46,7 +46,7 @@ def rehearse(workload: Workload, device: torch.device, notes: Path) -> bool | No
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return None  # others use the device: the packs will be narrower, or wait
+        return None  # other processes use the device: packs will be narrower, or wait
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -68,7 +68,7 @@ def _rehearse(workload: Workload, device: torch.device, engine: EagerEngine) -> 
 
 
 def _key(workload: Workload, device: torch.device, engine: EagerEngine) -> str:
-    """Return the name of the note on a rehearsal: what it depends on, as a digest."""
+    """Return the name of the note on a rehearsal: a digest of all that the result depends on."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     parts = (
         version("hpo"),
@@ -83,7 +83,7 @@ def _key(workload: Workload, device: torch.device, engine: EagerEngine) -> str:
 
 
 def write_note(note: Path, fused: bool | None) -> None:
-    """Note that a rehearsal has passed. Without room for the note, the next worker rehearses again."""
+    """Record that a rehearsal has passed. If the note cannot be written, the next worker rehearses again."""
     with suppress(OSError):
         note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = note.with_suffix(".new")

@@ -36,7 +36,7 @@ class AshaPruner(Pruner):
 
 
 class AshaSection(RungSection):
-    """At each rung only the best 1/`reduction` of the trials go on."""
+    """At each rung, only the best 1/`reduction` of the trials continue."""
 
     name: Literal["asha"] = "asha"
 

@@ -50,7 +50,7 @@ class HyperbandPruner(Pruner):
 
 
 class HyperbandSection(RungSection):
-    """As `asha`, in several brackets, from early to late first rungs."""
+    """The rule of `asha` in several brackets, with early to late first rungs."""
 
     name: Literal["hyperband"] = "hyperband"
 

@@ -38,7 +38,7 @@ class MedianSection(PrunerSection):
     name: Literal["median"] = "median"
     startup_trials: int = Field(default=5, ge=1, description="Completed trials before any trial is pruned.")
     warmup_epochs: int = Field(
-        default=0, ge=0, description="First epochs of a trial in which it is never pruned."
+        default=0, ge=0, description="Number of first epochs in which a trial is never pruned."
     )
 
     def make(self, epochs: int) -> MedianPruner:  # noqa: ARG002

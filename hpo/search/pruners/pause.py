@@ -51,7 +51,7 @@ class PausePruner(Pruner):
 
 
 class PauseSection(RungSection):
-    """A trial is checkpointed and set aside at its first rung and whenever its epochs have doubled.
+    """A trial is checkpointed and set aside at its first rung, and whenever its epochs have doubled.
 
     It resumes once its predicted final loss is in the best 1/`reduction` of all trials that reached that
     rung.

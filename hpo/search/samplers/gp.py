@@ -17,7 +17,7 @@ MAX_CANDIDATES = 1000
 
 
 class GpSampler(Sampler):
-    """A Gaussian process that learns from every learning curve, also of pruned and paused trials.
+    """A Gaussian process that learns from every learning curve, even of pruned and paused trials.
 
     It suggests the points of the largest expected improvement (`hpo.search.gp`). The startup points are
     random, but near the effective learning rate that worked for other networks. Waiting and running trials,

@@ -11,7 +11,7 @@ from hpo.errors import InputError, StorageError
 AS_ACCOUNT = Path(__file__).with_name("as_account.py")
 
 UNPRIVILEGED = "nobody"
-"""Who runs the server of a folder that belongs to root: PostgreSQL refuses to run as root."""
+"""The user who runs the server of a folder that belongs to root: PostgreSQL refuses to run as root."""
 
 OTHERWISE = "or set HPO_STORAGE_URL to a PostgreSQL server"
 
@@ -26,10 +26,10 @@ class Account:
 
     @classmethod
     def of(cls, folder: Path) -> "Account":
-        """Return who runs the server of a data folder, which may be missing yet.
+        """Return the user who runs the server of a data folder. The folder need not exist.
 
-        It is this process's user. If that is root, it is the owner of the folder. Raises `InputError` for a
-        folder of another user.
+        The user is the user of this process. For root, it is the owner of the folder. Raises `InputError` for
+        a folder of another user.
         """
         owner = _owner(folder)
         me = os.geteuid()
@@ -59,7 +59,7 @@ class Account:
         return self.uid != os.geteuid()
 
     def command(self, folder: Path, arguments: list[str]) -> list[str]:
-        """Return the command that runs a program as this user, who has to reach `folder`."""
+        """Return the command that runs a program as this user, with access to `folder`."""
         if not self.is_other:
             return arguments
         helper = [sys.executable, "-I", "-S", str(AS_ACCOUNT), str(self.uid), str(self.gid), str(folder)]

@@ -20,14 +20,14 @@ def socket_file(folder: Path) -> Path:
 
 
 def lock_file(folder: Path) -> Path:
-    """Return the file beside the socket in which PostgreSQL keeps the PID of who made it."""
+    """Return the file beside the socket in which PostgreSQL keeps the PID of the server."""
     return folder / f"{socket_file(folder).name}.lock"
 
 
 def connectable(folder: Path) -> bool:
-    """Return whether clients can name a socket file in `folder`.
+    """Return whether clients can connect to a socket file in `folder`.
 
-    The path may be too long for a socket. libpq reads a comma as the end of a host name.
+    The path must not be too long for a socket. It must not have a comma, at which libpq splits host names.
     """
     try:
         length = len(str(socket_file(folder)).encode())
@@ -43,7 +43,7 @@ def short_folder() -> Path:
 
 
 def remove_short_folder(folder: Path) -> None:
-    """Remove what `short_folder` made and the files of a server that is gone, but nothing else."""
+    """Remove a folder of `short_folder` with the socket files of a dead server, but no other files."""
     with suppress(OSError):
         for file in (socket_file(folder), lock_file(folder)):
             file.unlink(missing_ok=True)
@@ -58,6 +58,6 @@ def server_url(folder: Path) -> URL:
 
 
 def shown(url: URL) -> str:
-    """Return a URL as text for other programs. libpq, unlike SQLAlchemy, reads no `+` as a space."""
+    """Return a URL as text for other programs, with `%20` for a space: libpq does not read `+` as a space."""
     address, mark, query = url.render_as_string(hide_password=False).partition("?")
     return address + mark + query.replace("+", "%20")

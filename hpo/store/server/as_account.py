@@ -1,9 +1,9 @@
 """Run a program as an unprivileged user: `python as_account.py UID GID FOLDER PROGRAM ARGUMENT...`.
 
-A stand-alone script: root runs PostgreSQL with it. FOLDER may lie below folders that only root may enter,
-such as /root. Their modes stay as they are. If it has to, the program keeps the one privilege to pass them:
-to read any file and enter any folder, or, where a container withholds that one, to ignore the permissions of
-files.
+A stand-alone script with which root runs PostgreSQL. FOLDER may lie below folders that only root may enter,
+such as /root. The modes of these folders do not change. If necessary, the program keeps one capability: to
+read any file and enter any folder, or, where a container withholds this capability, to ignore file
+permissions.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ class _Capabilities(ctypes.Structure):
 
 
 def run_as(uid: int, gid: int, folder: str, program: list[str]) -> str:
-    """Become the user and replace this process by `program`. Return the reason if that is impossible."""
+    """Become the user and replace this process by `program`. Return the reason if this fails."""
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc is not None:
         libc.prctl(KEEP_CAPABILITIES, 1, 0, 0, 0)
@@ -53,7 +53,7 @@ def run_as(uid: int, gid: int, folder: str, program: list[str]) -> str:
 
 
 def _keep(libc: ctypes.CDLL, capability: int) -> bool:
-    """Give this process and the program it becomes one capability, and return whether that worked."""
+    """Give one capability to this process and to the program that replaces it. Return whether this worked."""
     header, sets = _Header(VERSION, 0), (_Capabilities * 2)()
     if libc.capget(ctypes.byref(header), sets):
         return False

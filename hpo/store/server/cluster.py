@@ -1,4 +1,4 @@
-"""A data folder of PostgreSQL: making it, and starting the server on it."""
+"""A data folder of PostgreSQL: create the folder, and start a server on it."""
 
 import os
 import re
@@ -30,7 +30,7 @@ INITDB = (
 CONFIGURATION = """\
 # Written by hpo at each start of the server.
 include 'postgresql.conf'
-# A folder that was made with another locale works where that locale is not installed.
+# A folder that was created with another locale works even if that locale is not installed.
 lc_messages = 'C'
 lc_monetary = 'C'
 lc_numeric = 'C'
@@ -42,7 +42,7 @@ REASON = re.compile(r"^(?:initdb: error|.*\b(?:FATAL|PANIC)): +(.*)$")
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A server that was started here on a data folder. Its log had `begin` bytes then."""
+    """A server that this process started on a data folder. `begin`: bytes of the log before the start."""
 
     folder: Path
     process: subprocess.Popen[bytes]
@@ -67,7 +67,7 @@ class ServerProcess:
         return False
 
     def new_log(self) -> list[str]:
-        """Return the lines that the server has written."""
+        """Return the lines that the server has written since its start."""
         with self.log.open("rb") as file:
             file.seek(self.begin)
             return file.read().decode(errors="replace").splitlines()
@@ -83,7 +83,7 @@ class Cluster:
 
     @classmethod
     def of(cls, folder: Path) -> "Cluster":
-        """Return the cluster in `folder`, which `create` makes if it is missing. Raises `InputError`."""
+        """Return the cluster in `folder`. The folder need not exist: see `create`. Raises `InputError`."""
         account = Account.of(folder)
         version = folder / "PG_VERSION"
         return cls(folder, programs(version.read_text().strip() if version.exists() else None), account)
@@ -102,7 +102,7 @@ class Cluster:
             raise InputError(f"HPO_HOME: {self.folder} is not empty, and is no data folder of PostgreSQL")
 
     def create(self, *inherited: int) -> None:
-        """Make the data folder, all of it or nothing. `initdb` keeps the `inherited` files open."""
+        """Create the data folder completely or not at all. `initdb` keeps the `inherited` files open."""
         self.check()
         new = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)  # left by a process that was killed here
@@ -131,10 +131,10 @@ class Cluster:
             raise StorageError(f"cannot make the data folder {self.folder}: {reason}")
 
     def start(self, settings: Mapping[str, str], *inherited: int) -> ServerProcess:
-        """Start a server with these settings. It keeps the `inherited` files open.
+        """Start a server with `settings`. The server keeps the `inherited` files open.
 
-        The caller has made sure that no server of this folder runs. The settings overrule those in
-        `postgresql.conf`. `socket_settings` has those of a server that only its owner can reach.
+        The caller has made sure that no server of this folder runs. `settings` take precedence over
+        `postgresql.conf`. See `socket_settings` for a server that only its owner can reach.
         """
         self._adopt()
         arguments = [self.programs["postgres"], "-D", str(self.folder)]
@@ -157,7 +157,7 @@ class Cluster:
             return ServerProcess(self.folder, process, begin)
 
     def socket_settings(self, socket_folder: Path) -> dict[str, str]:
-        """Return the settings of a server that listens in a private folder only, for its owner only."""
+        """Return the settings of a server that listens in a private folder only, for the owner only."""
         for stale in (socket_file(socket_folder), lock_file(socket_folder)):
             stale.unlink(missing_ok=True)
         rules, names = self.account.access_rules()
@@ -183,7 +183,7 @@ class Cluster:
         self.account.give(self.folder)
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file of the data folder. It is a new file, so that no link leads out of the folder."""
+        """Write a new file in the data folder. An old file could be a link that leads out of the folder."""
         path = self.folder / name
         path.unlink(missing_ok=True)
         with open(path, "x", opener=_open_own) as file:
@@ -191,25 +191,25 @@ class Cluster:
             file.write(text)
 
     def _stale_pid(self) -> dict[str, str]:
-        """Return the variable that makes PostgreSQL ignore the PID of a server that is gone.
+        """Return the variable that makes PostgreSQL ignore the PID of a dead server.
 
-        After a crash another process may have that PID, and PostgreSQL would take it for the server. It
-        ignores the PID of the process that started it, which this variable names. It still checks whether
-        processes of a server share its memory.
+        After a crash another process may have this PID, and PostgreSQL would take that process for the
+        server. PostgreSQL ignores the PID in this variable, which is meant for the parent of its parent. It
+        still checks whether processes of a server share its memory.
         """
         stale = PidFile.read(self.folder)
         return {} if stale is None else {"PG_GRANDPARENT_PID": str(stale.pid)}
 
 
 def reason_in(log: list[str]) -> str:
-    """Return the line of a program's output that says why it ended."""
+    """Return the line of a program's output that says why the program ended."""
     reasons = [match[1] for line in log if (match := REASON.match(line))]
     lines = reasons or [line for line in log if line.strip()] or ["it wrote nothing"]
     return lines[-1].strip()
 
 
 def _environment(**changes: str) -> dict[str, str]:
-    """Return the environment of a program of PostgreSQL: without the user's locale and settings of libpq."""
+    """Return the environment of a PostgreSQL program, without the user's locale and libpq settings."""
     inherited = {
         name: value
         for name, value in child_environment().items()

@@ -25,11 +25,11 @@ LOG_LINES = 20
 
 
 def start_server(folder: Path, limits: Limits = LIMITS) -> URL:
-    """Start the embedded PostgreSQL in `folder` unless it runs, and return its URL.
+    """Start the embedded PostgreSQL in `folder` unless it is running, and return the URL.
 
-    All processes of the user share the server. It listens on a socket file only, and keeps running when they
-    end. While it recovers after a crash, this function waits. Raises `StorageError`, and `InputError` where
-    the folder cannot be used or the extra `server` is not installed.
+    All processes of the user share the server. The server listens on a socket file only, and keeps running
+    when processes end. While the server recovers after a crash, this function waits. Raises `StorageError`,
+    and `InputError` if the folder cannot be used or the extra `server` is not installed.
     """
     with errors_in_one_line(folder):
         return _start(folder, limits)
@@ -42,10 +42,10 @@ def unreachable_server(folder: Path) -> str | None:
 
 
 def stop_server(folder: Path, seconds: float = 60.0) -> bool:
-    """Stop the embedded PostgreSQL in `folder`, and return whether it ran.
+    """Stop the embedded PostgreSQL in `folder`, and return whether it was running.
 
-    Its connections are cut, and what was committed is on disk. Raises `StorageError` for a server that this
-    process cannot stop, or that has not ended after `seconds`.
+    The server closes all connections; committed data is on disk. Raises `StorageError` for a server that
+    this process cannot stop, or that has not ended after `seconds`.
     """
     server = find_server(folder)
     if server is None:
@@ -71,7 +71,7 @@ def stop_server(folder: Path, seconds: float = 60.0) -> bool:
 def _start(folder: Path, limits: Limits) -> URL:
     waiting = Waiting(folder, limits)
     if not FolderLock(folder).path.exists():
-        # Whatever would be refused is refused before anything is made.
+        # Refuse bad folders before anything is created.
         refuse_network(folder)
         Cluster.of(folder).check()
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _is_running(folder: Path) -> bool:
 
 
 _started: list[subprocess.Popen[bytes]] = []
-"""Servers that this process started. One that ended stays a zombie until its parent asks for it."""
+"""Servers that this process started. A server that ended stays a zombie until `_reap` polls it."""
 
 _shown: set[Path] = set()
 """Data folders whose server's log this process has shown."""

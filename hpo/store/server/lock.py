@@ -15,14 +15,14 @@ from hpo.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds the lock of a data folder.
+    """The holder of the lock on a data folder.
 
     host            name of the host
     boot            id of the boot of the machine
     pid_namespace   the PID namespace of the process that started the server
-    pid             that process, in its namespace
-    socket_folder   where the server listens; empty: in the data folder, whatever its path is elsewhere
-    is_starting     whether that process still waits for the server
+    pid             the PID of this process in its namespace
+    socket_folder   where the server listens; empty: in the data folder, which may have another path elsewhere
+    is_starting     whether this process still waits for the server
     """
 
     host: str
@@ -42,7 +42,7 @@ class Owner:
         return replace(self, socket_folder=socket_folder, is_starting=is_starting)
 
     def is_here(self) -> bool:
-        """Return whether this process sees the owner's processes under the same numbers."""
+        """Return whether this process sees the owner's processes under the same PIDs."""
         return (self.boot, self.pid_namespace) == (_boot(), _pid_namespace())
 
     def is_at_work(self) -> bool:
@@ -64,10 +64,10 @@ class Owner:
 
 
 class FolderLock:
-    """A file lock beside a data folder. A context: at its end this process gives up its share of the lock.
+    """A file lock beside a data folder. Leaving the context closes the lock file in this process.
 
-    The server inherits the lock and holds it for as long as one of its processes lives. The kernel frees it
-    then, so that a dead owner locks nobody out. All containers and namespaces of a machine see it.
+    The server inherits the lock, and holds it while any process of the server lives. Then the kernel frees
+    the lock, so that a dead owner locks nobody out. All containers and namespaces of a machine see the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ class FolderLock:
         self._close()
 
     def acquire(self) -> bool:
-        """Take the lock unless somebody holds it, and return whether it was free. Makes the lock file."""
+        """Take the lock unless it is held, and return whether it was free. Creates the lock file."""
         while True:
             self._open(os.O_CREAT)
             free = self._lock(fcntl.LOCK_EX)
@@ -101,19 +101,19 @@ class FolderLock:
                 return free
 
     def is_held(self) -> bool:
-        """Return whether somebody holds the lock. Makes no file."""
+        """Return whether somebody holds the lock. Creates no file."""
         try:
             self._open(0)
         except FileNotFoundError:
             return False
-        # Shared, so that two processes that only look do not see each other.
+        # A shared lock, so that two processes that only look do not block each other.
         held = not self._lock(fcntl.LOCK_SH)
         if not held:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         return held
 
     def owner(self) -> Owner | None:
-        """Return who wrote the record last, None if it cannot be read."""
+        """Return the recorded owner, None if the record cannot be read."""
         with suppress(ValueError, TypeError):
             return Owner(**json.loads(os.pread(self._file, 65536, 0)))
         return None

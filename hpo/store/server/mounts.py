@@ -35,8 +35,8 @@ def file_system(path: Path, mounts: str) -> str | None:
 def refuse_network(folder: Path, mounts: Path = MOUNTS) -> None:
     """Raise `InputError` if `folder` is on a network file system.
 
-    File locks are not reliable there, so that two machines could run servers on one data folder.
-    A system without a list of mounts is not checked.
+    File locks are not reliable there: two machines could run servers on one data folder. Without a list of
+    mounts, nothing is checked.
     """
     try:
         text = mounts.read_text(errors="surrogateescape")
@@ -52,7 +52,7 @@ def refuse_network(folder: Path, mounts: Path = MOUNTS) -> None:
 
 
 def _entries(mounts: str) -> Iterator[tuple[Path, str]]:
-    """Yield the mount points and their types. The kernel writes blanks in paths as octal numbers."""
+    """Yield mount points and types of file systems. The kernel writes blanks in paths as octal numbers."""
     for line in mounts.splitlines():
         fields = line.split(" ")
         if len(fields) >= 3:

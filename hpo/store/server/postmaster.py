@@ -1,4 +1,4 @@
-"""What a data folder and a socket tell about the server's main process, the postmaster."""
+"""The server's main process, the postmaster, as a data folder and a socket describe it."""
 
 import socket
 import struct
@@ -13,7 +13,7 @@ from hpo.store.server.address import socket_file
 class PidFile:
     """The file `postmaster.pid`, which PostgreSQL writes into its data folder.
 
-    It says what was true when it was written: after a crash its PID may be that of any process.
+    The file may be stale: after a crash, the PID may belong to any process.
     """
 
     pid: int
@@ -22,7 +22,7 @@ class PidFile:
 
     @classmethod
     def read(cls, folder: Path) -> "PidFile | None":
-        """Read the file of a data folder. None: there is none, or it is not complete yet."""
+        """Read the file of a data folder. None if the file is missing or incomplete."""
         try:
             lines = (folder / "postmaster.pid").read_text(errors="surrogateescape").splitlines()
             pid = abs(int(lines[0]))
@@ -34,16 +34,16 @@ class PidFile:
 
     @property
     def is_ready(self) -> bool:
-        """Return whether the server said that it accepts connections."""
+        """Return whether the file says that the server accepts connections."""
         return self.status == "ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """The process that listens on a socket, by the kernel's account.
+    """The process that listens on a socket, as the kernel reports it.
 
-    pid   in this process's PID namespace; None if the process is in another one
-    uid   its user
+    pid   in this process's PID namespace; None if the listener is in another namespace
+    uid   the listener's user
     """
 
     pid: int | None
@@ -51,7 +51,7 @@ class Listener:
 
 
 def listener(folder: Path) -> Listener | None:
-    """Connect to the server's socket in `folder`. None: nobody listens there."""
+    """Return the process that listens on the server's socket in `folder`, None if no process does."""
     path = socket_file(folder)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
@@ -61,7 +61,7 @@ def listener(folder: Path) -> Listener | None:
         except OSError:  # also a path that is too long
             return None
         if sys.platform == "linux":
-            # The credentials of who called listen(2): the postmaster's, also while its children live on.
+            # Credentials of the caller of listen(2): the postmaster, even if only its children live.
             pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             return Listener(pid or None, uid)
     try:
@@ -71,7 +71,7 @@ def listener(folder: Path) -> Listener | None:
 
 
 def works_in(pid: int, folder: Path) -> bool:
-    """Return whether `folder` is the working directory of a process. False where that cannot be told.
+    """Return whether `folder` is the working directory of a process. False if this is unknown.
 
     All processes of a server work in their data folder.
     """

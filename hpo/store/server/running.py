@@ -24,8 +24,8 @@ USELESS_FOLDER = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.E
 class Server:
     """A running server.
 
-    pid        of its main process, None if that is in another PID namespace
-    is_ready   whether it accepts connections; otherwise it starts, recovers or stops
+    pid        PID of the main process, None if the process is in another PID namespace
+    is_ready   whether the server accepts connections; otherwise it starts, recovers or stops
     """
 
     folder: Path
@@ -40,14 +40,14 @@ class Server:
 
 
 def find_server(folder: Path) -> Server | None:
-    """Return the running server of a data folder, None if there is none or it cannot be reached from here."""
+    """Return the running server of a data folder, None if no server runs or can be reached from here."""
     with errors_in_one_line(folder), FolderLock(folder) as lock:
         return lock_holder(folder, lock.owner()) if lock.is_held() else without_lock(folder)
 
 
 @contextmanager
 def errors_in_one_line(folder: Path) -> Iterator[None]:
-    """Raise what the operating system says about the files of `folder` as `InputError` or `StorageError`."""
+    """Turn an `OSError` about the files of `folder` into an `InputError` or a `StorageError`."""
     try:
         yield
     except OSError as error:
@@ -60,7 +60,7 @@ def errors_in_one_line(folder: Path) -> Iterator[None]:
 
 
 def lock_holder(folder: Path, owner: Owner | None) -> Server | None:
-    """Return the server that holds the lock of `folder`, None if it cannot be reached."""
+    """Return the server that holds the lock of `folder`, None if the server cannot be reached."""
     socket_folder = Path(owner.socket_folder) if owner and owner.socket_folder else folder
     if not connectable(socket_folder) or not (socket_folder == folder or is_private(socket_folder, folder)):
         return None
@@ -72,10 +72,10 @@ def lock_holder(folder: Path, owner: Owner | None) -> Server | None:
 
 
 def without_lock(folder: Path) -> Server | None:
-    """Return the running server of `folder` that some other program started.
+    """Return the running server of `folder` that another program started.
 
-    The PID in `postmaster.pid` proves nothing. A server of this folder listens on its socket, and by the
-    kernel's account the listener has that PID; or its process works in the folder and does not listen yet.
+    The PID in `postmaster.pid` proves nothing. A server counts if it listens on a socket in the folder, if it
+    has this PID by the kernel's report and works in the folder, or if it works there and does not listen yet.
     """
     status = PidFile.read(folder)
     if status is None:
@@ -90,7 +90,7 @@ def without_lock(folder: Path) -> Server | None:
 
 
 def is_private(socket_folder: Path, folder: Path) -> bool:
-    """Return whether a folder of sockets belongs to the owner of the data folder, and to nobody else."""
+    """Return whether a socket folder belongs to the owner of the data folder and is closed to all others."""
     try:
         status = socket_folder.lstat()
         is_folder = stat.S_ISDIR(status.st_mode)

@@ -1,4 +1,4 @@
-"""How long processes wait for a server that others run, and what they say meanwhile."""
+"""The wait for a server that other processes run, and the messages during the wait."""
 
 import logging
 import math
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 class Limits:
     """Times in seconds, and the clock that measures them.
 
-    patience    how long the caller waits for a server that starts or recovers
-    notice      after this time, the log says what the caller waits for
-    silence     how long processes that hold the lock may not answer. A server whose data folder was deleted
-                notices that within a minute
-    elsewhere   the same for processes of another machine or namespace
+    patience    longest wait for a server that starts or recovers
+    notice      wait before a line in the log says what the caller waits for
+    silence     longest silence of processes that hold the lock. A server notices within a minute that its
+                data folder was deleted
+    elsewhere   longest silence of processes in another machine or namespace
     """
 
     patience: float = math.inf
@@ -48,7 +48,7 @@ class Waiting:
         self._pause = 0.01
 
     def step(self, server: Server | None, owner: Owner | None) -> None:
-        """Sleep a little. Raises `StorageError` when the wait has become hopeless."""
+        """Sleep briefly. Raises `StorageError` once waiting is hopeless, or after `patience` seconds."""
         now, limits = self._limits.clock(), self._limits
         if server is not None or (owner is not None and owner.is_here() and owner.is_at_work()):
             self._answered = now

@@ -39,3 +39,8 @@ def test_every_key_has_a_row_with_a_meaning(key: str, owners: int) -> None:
 def test_every_variable_has_a_row_with_a_meaning(name: str) -> None:
     (row,) = (line for line in cli_page().splitlines() if line.startswith(f"| `HPO_{name.upper()}` "))
     assert all(cell.strip() for cell in row.strip("|").split("|")), row
+
+
+def test_variable_with_a_computed_default_is_not_required() -> None:
+    (row,) = (line for line in cli_page().splitlines() if line.startswith("| `HPO_HOME` "))
+    assert [cell.strip() for cell in row.strip("|").split("|")][2] == "unset"
