@@ -23,6 +23,7 @@ from filelock import FileLock
 from hpo.data.dataset import ArrayFacts, DataError, DataHashes, Dataset, Labelled
 from hpo.data.registry import check, open_dataset, signature
 from hpo.data.statistics import statistics
+from hpo.errors import one_line
 
 META, INDEX = "meta.json", "index"
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -212,8 +213,7 @@ def _map(folder: Path, part: str) -> Labelled:
 
 
 def _damaged(folder: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
-    return DataError(f"{folder}: is damaged ({reason}); delete it, and it is written again")
+    return DataError(f"{folder}: is damaged ({one_line(error)}); delete it, and it is written again")
 
 
 def _write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:

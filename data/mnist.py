@@ -14,6 +14,7 @@ import numpy as np
 from hpo.data import idx
 from hpo.data.dataset import DataError, Dataset, Labelled
 from hpo.data.signature import file_signature
+from hpo.errors import one_line
 
 BY_CLASS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MERGED = "cijklmopsuvwxyz"
@@ -48,8 +49,8 @@ def fetch_mnist(name: str, root: Path) -> None:
             if not all(path.is_file() for path in _files(name, root, train)):
                 _download(name, root, train)
         except (OSError, EOFError, HTTPException, RuntimeError, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{name} could not be downloaded to {_raw(name, root)}: {reason}") from error
+            place = _raw(name, root)
+            raise DataError(f"{name} could not be downloaded to {place}: {one_line(error)}") from error
         _check(name, root, train)
 
 

@@ -3,13 +3,18 @@
 import re
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
 from hpo.data.dataset import DataError, Dataset, Labelled, OwnDataError
+from hpo.errors import one_line
 from hpo.user_code import import_own, user_code
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+NO_TEXT = ("Cc", "Cs")
+"""Unicode's categories of control characters, and of surrogates, which no file can hold."""
+
 RULE = "(train_images, train_labels, test_images, test_labels, class_names)"
 
 
@@ -66,8 +71,8 @@ def _array(title: str, values: Any) -> "np.ndarray[Any, Any]":
     try:
         return np.asarray(values, order="C")
     except Exception as error:  # of numpy, or of what the user returned
-        reason = " ".join(str(error).split())
-        raise DataError(f"{title} make no array, all of them must have one shape: {reason}") from error
+        rule = "make no array, all of them must have one shape"
+        raise DataError(f"{title} {rule}: {one_line(error)}") from error
 
 
 def _way_out(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> str:
@@ -84,6 +89,8 @@ def _way_out(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> 
         return f"; images.reshape(-1, {side}, {side}) makes them square"
     if labels.ndim == 2 and len(labels) == len(images):
         return "; labels.argmax(1) converts one-hot labels" if labels.shape[1] > 1 else "; use labels[:, 0]"
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        return "; some are NaN or infinite"
     if labels.dtype.kind in "fb" and np.array_equal(labels, labels.astype(np.int64)):
         return "; labels.astype(int) converts them"
     return ""
@@ -94,6 +101,10 @@ def _classes(reference: str, classes: Any) -> tuple[str, ...]:
     names = list(classes) if isinstance(classes, Iterable) else None
     if names is None or not all(isinstance(name, str | int | np.integer) for name in names):
         raise DataError(f"{reference}: class names are {classes!r}: they have to be a list of texts")
+    for name in map(str, names):
+        if not name or any(category(letter) in NO_TEXT for letter in name):
+            rule = "it has to be text that is not empty, without control characters"
+            raise DataError(f"{reference}: class name {name!r}: {rule}")
     return tuple(map(str, names))
 
 

@@ -68,3 +68,16 @@ class ArtifactNameError(ArtifactError):
 
 class TrainingError(HpoError):
     """This worker cannot train a trial; the study goes on."""
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of any error, empty if its `__str__` raises."""
+    try:
+        return error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # of a user's class
+        return ""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of any error as one line, or its kind if it has no message."""
+    return " ".join(message_of(error).split()) or type(error).__name__

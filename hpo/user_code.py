@@ -4,14 +4,18 @@ A user's module may be installed or lie in the current directory. That directory
 path, so a file there hides neither an installed package nor a module of Python.
 """
 
+import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+
+from hpo.errors import message_of
 
 PACKAGE = Path(__file__).parent
 INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -44,27 +48,66 @@ def import_own(reference: str, kind: type[Exception]) -> object:
         raise kind(f"{reference}: {module} has no {name}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The user code that is running: what a message calls it, and the error to raise for its mistakes."""
+
+    title: str
+    kind: type[Exception]
+
+
+class _Announcer:
+    """Tells a listener which user code runs."""
+
+    def __init__(self) -> None:
+        self.current: Running | None = None
+        self.listener: Callable[[Running | None], None] | None = None
+
+    def tell(self, running: Running | None) -> None:
+        self.current = running
+        if self.listener is not None:
+            self.listener(running)
+
+
+_announcer = _Announcer()
+
+
+def listen(listener: Callable[[Running | None], None]) -> None:
+    """Let `listener` know which user code runs from then on, or None if none does.
+
+    User code may end the process, so another process has to know beforehand.
+    """
+    _announcer.listener = listener
+
+
 @contextmanager
 def user_code(title: str, kind: type[Exception], module: str = "") -> Iterator[None]:
     """Raise `kind` with one line for any exception of the block, even SystemExit.
 
-    `title`: the subject of the line. `module`: the user's module, if it may be installed. Exceptions of hpo
-    and interrupts pass unchanged.
+    `title`: the subject of the line. `module`: the user's module, if it may be installed. Interrupts pass
+    unchanged, and so do exceptions of hpo that no line of the user's code has raised. The working directory
+    is restored. The listener of `listen` hears when the block begins and ends.
     """
+    folder, enclosing = _working_directory(), _announcer.current
+    _announcer.tell(Running(title, kind))
     try:
-        yield
+        try:
+            yield
+        finally:
+            if folder is not None and folder != _working_directory():
+                os.chdir(folder)
     except BaseException as error:
-        # A signal handler may raise an exception of hpo while user code runs: the worker has to stop.
-        if isinstance(error, KeyboardInterrupt) or _top(type(error).__module__) == "hpo":
+        if _passes(error, module):
             raise
         raise kind(f"{title} raised {describe(error, module)}") from error
+    finally:
+        _announcer.tell(enclosing)
 
 
 def describe(error: BaseException, module: str = "") -> str:
     """Return type, place and message of an error as one line."""
     place = where(error, module)
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    reason = " ".join(text.split())
+    reason = " ".join(message_of(error).split())
     return type(error).__name__ + (f" at {place}" if place else "") + (f": {reason}" if reason else "")
 
 
@@ -91,8 +134,26 @@ def _is_own(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    path, folder = Path(file), _working_directory()
+    return str(path.relative_to(folder) if folder is not None and path.is_relative_to(folder) else path)
+
+
+def _working_directory() -> Path | None:
+    """Return the working directory, None if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def _passes(error: BaseException, module: str) -> bool:
+    """Return whether an error that user code raised is no error of it."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    if _top(type(error).__module__) != "hpo":
+        return False
+    # A signal handler may raise an exception of hpo while user code runs: the worker has to stop.
+    return not isinstance(error, Exception) or where(error, module) is None
 
 
 def _top(module: str) -> str:

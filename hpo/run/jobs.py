@@ -15,10 +15,11 @@ from typing import Any
 
 from hpo.data.arrays import open_mapped
 from hpo.errors import HpoError
-from hpo.run.child import encode_error
+from hpo.run.child import encode_error, encode_running
 from hpo.run.lifeline import follow_launcher
 from hpo.run.logs import log_to_stderr
 from hpo.settings import Settings
+from hpo.user_code import listen
 
 
 def check_study(settings: Settings, spec: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -91,6 +92,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # deletes half-written files
     follow_launcher()
     log_to_stderr(request["level"])
+
+    def write(message: Mapping[str, Any]) -> None:
+        answers.write(f"{json.dumps(message)}\n")
+        answers.flush()
+
+    listen(lambda running: write(encode_running(running)))
     try:
         result = JOBS[request["job"]](Settings.from_environment(), **request["arguments"])
         answer = {"result": result}
@@ -98,8 +105,7 @@ def main() -> None:
         sys.exit(130)
     except HpoError as error:
         answer = {"error": encode_error(error)}
-    answers.write(f"{json.dumps(answer)}\n")
-    answers.flush()
+    write(answer)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from hpo.errors import HpoError, StorageError, UnavailableError
+from hpo.errors import HpoError, StorageError, UnavailableError, one_line
 from hpo.settings import Settings
 from hpo.store import schema
 from hpo.store.migrate import migrate
@@ -256,6 +256,6 @@ def _one_line(url: URL, error: BaseException) -> str:
     """Return the URL and the driver's message, without the text that SQLAlchemy and Optuna add."""
     while error.__cause__ is not None:
         error = error.__cause__
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = one_line(error)
     advice = "; PgBouncer needs ignore_startup_parameters = options" if UNSUPPORTED_OPTIONS in message else ""
     return f"{url.render_as_string()}: {message}{advice}"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from hpo.errors import message_of
+
 OUT_OF_MEMORY = (
     "CUDA error: out of memory",
     "ALLOC_FAILED",  # of cuBLAS and cuDNN
@@ -24,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` means that a device or the host has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in message_of(error) for words in OUT_OF_MEMORY)
 
 
 def is_broken(error: BaseException) -> bool:
@@ -34,7 +36,7 @@ def is_broken(error: BaseException) -> bool:
     """
     if is_out_of_memory(error):
         return False
-    is_cuda_error = isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN)
+    is_cuda_error = isinstance(error, RuntimeError) and any(words in message_of(error) for words in BROKEN)
     return isinstance(error, torch.AcceleratorError) or is_cuda_error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpo.errors import one_line
 from hpo.training.member import MemberState, Progress
 from hpo.training.weights import Tensors, Weights
 from hpo.values.state import SessionState, StateError
@@ -42,7 +43,7 @@ def to_member_state(state: SessionState, like: Weights) -> MemberState:
             tensors[name] = tensors[name].view(torch.bfloat16)
         return _unflatten(_progress(state.meta[PROGRESS]), tensors, like)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise StateError(reason) from error
 
 

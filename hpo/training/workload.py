@@ -173,6 +173,6 @@ def usable_device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except Exception as error:  # torch raises RuntimeError, AssertionError and its own, by kind of device
-        reason = " ".join(str(error).split("\n")[0].split())
+        reason = str(error).partition("\n")[0].strip()
         raise InputError(f"--device {name!r}: not usable here: {reason}") from error
     return name

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from hpo.errors import one_line
 from hpo.values.state import Arrays, SessionState
 
 
@@ -36,10 +37,6 @@ def decode_state(data: bytes, epochs: int) -> SessionState:
         return SessionState(epochs, load(data), _metadata(data))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(one_line(error)) from error
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _metadata(data: bytes) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from hpo.errors import HpoError, TrainingError
+from hpo.errors import HpoError, TrainingError, one_line
 from hpo.models import ModelError
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
@@ -191,7 +191,9 @@ class PackRunner:
             hand_back = pack.reporter.hand_back if pack.loop is None else pack.loop.hand_back
             hand_back(reason)
         if self._failures == self._limits.max_failures:
-            raise TrainingError(f"{self._failures} packs in a row failed; the last: {error}") from error
+            raise TrainingError(
+                f"{self._failures} packs in a row failed; the last: {one_line(error)}"
+            ) from error
 
     def _note_epoch(self, stage: Stage, results: Sequence[EpochResult]) -> None:
         """Note that this process can train, and log the losses of the pack, now and then."""

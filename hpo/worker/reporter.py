@@ -7,6 +7,7 @@ from functools import partial
 
 from optuna.trial import TrialState
 
+from hpo.errors import message_of
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.store.results import TrialOutcome
@@ -24,7 +25,7 @@ a pruned member would train one more epoch. While the storage is away, training 
 
 def describe(error: BaseException) -> str:
     """Return the kind of an error and its message."""
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 class Reporter:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hpo.errors import one_line
 from hpo.training.engines.compiler import CompileError, obtain
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import (
@@ -84,8 +85,7 @@ class CompiledEngine:
                 self._functions[program] = _load(path)
             except RuntimeError as error:
                 path.unlink(missing_ok=True)  # the next attempt compiles it anew
-                reason = " ".join(str(error).split())
-                raise CompileError(f"{path} is damaged: {reason}") from error
+                raise CompileError(f"{path} is damaged: {one_line(error)}") from error
 
     def step(
         self, pack: Pack, optimizer: Optimizer, max_norm: float | None, images: Tensor, labels: Tensor

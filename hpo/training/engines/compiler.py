@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from hpo import models
-from hpo.errors import HpoError
+from hpo.errors import HpoError, one_line
 from hpo.settings import PYTHON, child_environment
 from hpo.training.engines.kernels.build import BuildError, source_digest
 from hpo.training.engines.kernels.operators import load
@@ -101,8 +101,8 @@ def _traced_digest(program: Program, folder: Path, *options: object) -> str:
     try:
         return digest(program, *OPTIONS.items(), *_environment(), *options)
     except Exception as error:  # a user's network may raise anything
-        model, reason = program.network.model, " ".join(str(error).split())
-        raise CompileError(f"{model} cannot be traced: {type(error).__name__}: {reason}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise CompileError(f"{program.network.model} cannot be traced: {reason}") from error
 
 
 def _source_digest(program: Program, *options: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpo.errors import one_line
 from hpo.training.dropout import Masks
 from hpo.training.engines.base import StepInputs
 from hpo.training.engines.eager import EagerEngine
@@ -68,7 +69,7 @@ class CudaGraphEngine(EagerEngine):
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                log.warning("steps are not captured as graphs: %s", " ".join(str(error).split()))
+                log.warning("steps are not captured as graphs: %s", one_line(error))
                 self._cannot_capture = True
                 return self._compute(pack, optimizer, max_norm, inputs)
         captured = self._captured[signature]

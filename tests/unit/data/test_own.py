@@ -37,6 +37,9 @@ def whole(): return images, labels.astype(float), images, labels, classes
 def one_hot(): return images, np.eye(3, 2), images, labels, classes
 def column(): return images, labels[:, None], images, labels, classes
 def negative(): return images, labels - 1, images, labels, classes
+def unknown(): return images, np.array([0, 1, np.nan]), images, labels, classes
+def unnamed(): return images, labels, images, labels, ["a", ""]
+def surrogate(): return images, labels, images, labels, ["a", "\\udcff"]
 def number(): return images, labels, images, labels, 10
 def objects(): return images, labels, images, labels, [None, 1]
 def beyond_test(): return images, labels, images, labels + 1, classes
@@ -84,6 +87,9 @@ def test_function_in_the_current_folder_is_a_data_set() -> None:
         ("one_hot", r"labels are float64 .*; labels.argmax\(1\) converts one-hot labels"),
         ("column", r"labels are int64 of shape \(3, 1\): .*; use labels\[:, 0\]"),
         ("negative", "train part: label -1: labels count from 0"),
+        ("unknown", r"labels are float64 .*; some are NaN or infinite"),
+        ("unnamed", "class name '': it has to be text that is not empty"),
+        ("surrogate", r"class name '\\udcff': it has to be text"),
         ("number", "class names are 10: they have to be a list of texts"),
         ("objects", r"class names are \[None, 1\]: they have to be a list of texts"),
         ("beyond_test", "label 2 in the test part: 2 classes have labels 0 to 1"),

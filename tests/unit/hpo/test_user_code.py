@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from hpo.errors import message_of, one_line
 from hpo.settings import PYTHON
-from hpo.user_code import describe, import_own, user_code, where
+from hpo.user_code import Running, _announcer, describe, import_own, user_code, where
 
 SHADOWS = ("data", "models", "queue", "hpo", "random", "logging", "lazy_loader", "json", "types")
 """Modules of Python, of hpo's checkout, of hpo itself and of packages that it imports."""
@@ -123,6 +125,57 @@ def test_interrupt_and_what_hpo_raises_pass() -> None:
     for error in (KeyboardInterrupt(), Stop()):
         with pytest.raises(type(error)), user_code("own", Refusal):
             raise error
+
+
+def test_error_of_hpo_that_the_users_code_raises_has_its_line(write: Write) -> None:
+    write("own_raises", "from hpo.errors import HpoError\n\ndef load():\n    raise HpoError('plain')\n")
+    load = import_own("own_raises:load", Refusal)
+    assert callable(load)
+    message = r"^own raised HpoError at own_raises\.py:4: plain$"
+    with pytest.raises(Refusal, match=message), user_code("own", Refusal):
+        load()
+
+
+def test_working_directory_stays(write: Write, tmp_path: Path) -> None:
+    write("own_moves", "import os\n\ndef load(folder):\n    os.chdir(folder)\n    raise ValueError\n")
+    load = import_own("own_moves:load", Refusal)
+    assert callable(load)
+    with pytest.raises(Refusal, match=r"raised ValueError at own_moves\.py:5$"), user_code("own", Refusal):
+        load("/")
+    assert Path.cwd() == tmp_path
+
+
+def test_working_directory_may_be_gone(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("own_fails", "def load():\n    raise ValueError\n")
+    load = import_own("own_fails:load", Refusal)
+    assert callable(load)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(Refusal, match=r"raised ValueError at /.*own_fails\.py:2$"), user_code("own", Refusal):
+        load()
+
+
+def test_listener_hears_which_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Running | None] = []
+    monkeypatch.setattr(_announcer, "listener", heard.append)
+    outer, inner = Running("outer", Refusal), Running("inner", ValueError)
+    with user_code("outer", Refusal), suppress(ValueError), user_code("inner", ValueError):
+        raise KeyError
+    assert heard == [outer, inner, outer, None]
+
+
+class UnreadableError(Exception):
+    """An error whose message cannot be read."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_message_that_cannot_be_read_is_left_out() -> None:
+    assert describe(UnreadableError()) == "UnreadableError"
+    assert (message_of(UnreadableError()), one_line(UnreadableError())) == ("", "UnreadableError")
 
 
 def test_error_without_a_message_has_its_kind() -> None:

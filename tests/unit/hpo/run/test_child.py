@@ -24,6 +24,7 @@ def broken(): raise ValueError("no such file")
 def killed(): os.kill(os.getpid(), signal.SIGKILL)
 def interrupted(): raise KeyboardInterrupt
 def ended(): os._exit(3)
+def crashed(): os.kill(os.getpid(), signal.SIGSEGV)
 def left(): sys.exit(3)
 """
 
@@ -60,7 +61,7 @@ def test_error_of_the_child_is_raised_here(settings: Settings, capfd: pytest.Cap
 
 
 def test_exit_of_the_users_code_is_an_error_of_it(settings: Settings) -> None:
-    with pytest.raises(OwnDataError, match=r"own_child:left raised SystemExit at own_child\.py:14: 3"):
+    with pytest.raises(OwnDataError, match=r"own_child:left raised SystemExit at own_child\.py:15: 3"):
         write(settings, "left")
 
 
@@ -73,19 +74,34 @@ def test_interrupt_of_the_child_is_one_here(settings: Settings, capfd: pytest.Ca
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("killed", "was killed by SIGKILL; is there enough memory"),
-        ("ended", "ended with exit code 3; its output"),
+        (
+            "killed",
+            "the reading of the data set was killed by SIGKILL, while it ran own_child:killed; "
+            "is there enough memory?",
+        ),
+        (
+            "ended",
+            "own_child:ended ended the process with exit code 3, in the reading of the data set; "
+            "it has to return or raise an error",
+        ),
+        (
+            "crashed",
+            "own_child:crashed ended the process with SIGSEGV, in the reading of the data set; "
+            "it has to return or raise an error",
+        ),
     ],
 )
-def test_child_without_an_answer_is_an_error(settings: Settings, function: str, message: str) -> None:
-    with pytest.raises(HpoError, match=f"the process for 'arrays' {message}"):
+def test_user_code_that_ends_the_child_is_named(settings: Settings, function: str, message: str) -> None:
+    with pytest.raises(HpoError) as raised:
         write(settings, function)
+    assert str(raised.value) == message
+    assert isinstance(raised.value, OwnDataError) == (function != "killed")
 
 
 def test_unexpected_error_of_the_child_shows_its_traceback(
     settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(HpoError, match="ended with exit code 1"):
+    with pytest.raises(HpoError, match="data set ended with exit code 1; its output"):
         run_in_child("arrays", settings, unknown=1)
     assert "TypeError: write_arrays() got an unexpected keyword" in capfd.readouterr().err
 
