@@ -1,4 +1,4 @@
-# Two commands are enough: `make quickstart` installs and runs the main way, `make test` installs and tests.
+# Two commands are enough: `make quickstart` installs hpo and runs a small study, `make test` installs and tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

@@ -17,7 +17,7 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 
 
 class HpoError(Exception):
-    """Root of every error this service raises on purpose. The message is one line for each mistake."""
+    """Base class of every error that hpo raises on purpose. The message has one line for each mistake."""
 
     exit_code = 1
 

@@ -167,11 +167,16 @@ def _rows(section: type[Section], prefix: str) -> list[tuple[str, str, str, str]
 
 def _space() -> str:
     rows = [
-        (f"`space.{name}`", entry.rule, f"`{entry.default}`", f"{entry.meaning}{_applies(entry)}")
+        (f"`space.{name}`", entry.rule, _toml(entry.default), f"{entry.meaning}{_applies(entry)}")
         for name, entry in PARAMETERS.items()
     ]
     rows.append(MODEL_ROW)
     return f"## `[space]`\n{SPACE_INTRODUCTION}\n" + _table("key", rows)
+
+
+def _toml(value: object) -> str:
+    """Return a value as code. TOML writes booleans in lower case."""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _applies(entry: Parameter) -> str:

@@ -44,3 +44,8 @@ def test_every_variable_has_a_row_with_a_meaning(name: str) -> None:
 def test_variable_with_a_computed_default_is_not_required() -> None:
     (row,) = (line for line in cli_page().splitlines() if line.startswith("| `HPO_HOME` "))
     assert [cell.strip() for cell in row.strip("|").split("|")][2] == "unset"
+
+
+def test_defaults_of_parameters_are_toml() -> None:
+    rows = [line.split("|") for line in study_page().splitlines() if line.startswith("| `space.")]
+    assert {row[3].strip() for row in rows}.isdisjoint({"`True`", "`False`"})
