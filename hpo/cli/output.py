@@ -29,4 +29,4 @@ def json_result(value: object) -> None:
 
 def say_stopped(study: Study, mark: Stopped) -> None:
     """Print why a study is stopped, and how to resume it."""
-    message(f"study {study.name}: {mark.reason}; to go on: hpo study resume {study.name}")
+    message(f"study {study.name}: {mark.reason}; to continue: hpo study resume {study.name}")

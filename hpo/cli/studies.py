@@ -154,8 +154,8 @@ def stop(name: str, search: bool) -> None:
     stage = f"{'the search of ' if search else ''}study {study.name}"
     message(f"{stage} {'stopped' if outcome.changed else 'was stopped already'}; {_open_trials(outcome)}")
     if search:
-        message(f"once none is left of them: hpo promote {study.name}")
-    message(f"to go on: hpo study resume {study.name}")
+        message(f"once these trials are finished: hpo promote {study.name}")
+    message(f"to continue: hpo study resume {study.name}")
 
 
 @study.command(example="hpo study resume lenet && hpo workers lenet")
@@ -171,7 +171,7 @@ def resume(name: str) -> None:
     message(f"study {study.name} {change}; {_open_trials(outcome)}")
     if outcome.next_stop is not None:
         message(
-            "but its search ends again at the next claim, unless [stop] in its file changes: "
+            "the search ends again at the next claim, unless [stop] in the study file changes: "
             f"{outcome.next_stop}"
         )
     message(f"next: hpo workers {study.name}")
@@ -202,18 +202,19 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
     code = None if study.identity.network is None else models.code_hash(study.spec.model.name)
     outcome = retry_trials(storage, study, trials, stages, Identity(network=code))
     if outcome.adopted:
-        message(f"study {study.name}: takes the new code of {study.spec.model.name}")
+        message(f"study {study.name}: accepted the new code of {study.spec.model.name}")
     for stage, queued in outcome.queued.items():
         if queued:
             pairs = ", ".join(f"{old} as {new}" for old, new in queued.items())
-            message(f"{stage}: {counted(len(queued), 'failed trial')} queued anew: {pairs}")
+            message(f"{stage}: {counted(len(queued), 'failed trial')} queued again: {pairs}")
     if outcome.diverged:
         left_out = counted(outcome.diverged, "trial")
-        message(f"left out: {left_out} whose loss was not finite; name them to retry them")
+        message(f"left out: {left_out} with a loss that was not finite; to retry, give the trial numbers")
     if not any(outcome.queued.values()):
-        message(f"study {study.name}: no failed trial to queue anew")
+        message(f"study {study.name}: no failed trial to queue")
     if outcome.stopped is not None:
-        message(f"its search is stopped ({outcome.stopped.reason}), to go on: hpo study resume {study.name}")
+        reason = outcome.stopped.reason
+        message(f"the search is stopped ({reason}); to continue: hpo study resume {study.name}")
     message(f"next: hpo run FILE, or hpo workers {study.name}")
 
 
@@ -241,7 +242,7 @@ def delete(name: str, yes: bool) -> None:
     if name != study.name:
         raise InputError(
             f"{name} is the full training of study {study.name}, and is deleted with it: "
-            f"hpo study delete {study.name}; to train anew what failed: hpo study retry {name}"
+            f"hpo study delete {study.name}; to retry failed trainings: hpo study retry {name}"
         )
     figures = status(storage, study)
     if figures.workers:
@@ -278,11 +279,11 @@ def _next_step(storage: Storage, study: Study) -> str:
     mark = stopped(storage, study, "search")
     if mark is None:
         return f"next: hpo workers {study.name}"
-    return f"its search is stopped ({mark.reason}), to go on: hpo study resume {study.name}"
+    return f"the search is stopped ({mark.reason}); to continue: hpo study resume {study.name}"
 
 
 def _open_trials(outcome: LifecycleChange) -> str:
-    return f"{counted(outcome.running, 'trial')} begun and to be finished, {outcome.waiting} waiting"
+    return f"{counted(outcome.running, 'trial')} to finish, {outcome.waiting} waiting"
 
 
 __all__ = ["study"]

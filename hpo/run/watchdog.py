@@ -108,7 +108,7 @@ def main(parent: int, study_name: str, worker: str, minutes: float) -> None:
         return
     # First the trials, then the process: otherwise another worker could claim the trials as lost.
     outcome = until_storage_answers(lambda: time_out(storage, study, worker, minutes))
-    for numbers, fate in ((outcome.failed, "failed"), (outcome.handed_back, "comes again, alone")):
+    for numbers, fate in ((outcome.failed, "failed"), (outcome.handed_back, "runs again, alone")):
         for number in numbers:
             log.error("trial %d: no epoch in %g minutes; it %s", number, minutes, fate)
     log.error("%s: this worker hangs and is ended", worker)

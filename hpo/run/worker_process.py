@@ -159,7 +159,7 @@ def _nothing_to_do(storage: Storage, study: Study) -> str:
     mark = stopped(storage, study, "full")
     if mark is None:
         return f"nothing to do: study {study.name} has no open trial"
-    return f"nothing to do: study {study.name}: {mark.reason}; to go on: hpo study resume {study.name}"
+    return f"nothing to do: study {study.name}: {mark.reason}; to continue: hpo study resume {study.name}"
 
 
 def _usable_device(name: str, launched: bool) -> str:

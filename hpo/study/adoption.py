@@ -31,7 +31,8 @@ def adopt_foreign(connection: Connection, study: Study, stage: Stage, foreign: S
         elif stage == "full":
             _refuse(connection, trial, "was not added by promotion, as every full training is")
         elif point is None:
-            _refuse(connection, trial, "was not added by this service and gives no point of the search space")
+            reason = "was not created by hpo, and its parameters are not a point of the search space"
+            _refuse(connection, trial, reason)
         else:
             results.discard(connection, trial.trial_id)  # hpo trains it from the first epoch
             trials.set_points(connection, study.spec.space, {trial.trial_id: point})

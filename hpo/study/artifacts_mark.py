@@ -38,9 +38,9 @@ def check_mark(storage: Storage, study: Study, artifacts: ArtifactStore, locatio
     if _read(artifacts) != known:
         file = f"{study.artifacts_name}/{MARK}"
         raise ConflictError(
-            f"study {study.name!r}: HPO_ARTIFACTS = {location!r}: is not the folder that the others use, "
-            f"where the file {file} says {known}; set HPO_ARTIFACTS to that folder, or, if its files are "
-            "lost, write that id into that file here: paused trials then start over"
+            f"study {study.name!r}: HPO_ARTIFACTS = {location!r}: is not the folder of the study's other "
+            f"workers, where the file {file} holds the id {known}; set HPO_ARTIFACTS to that folder, or, if "
+            "its files are lost, write the id into this file here: paused trials then start over"
         )
 
 

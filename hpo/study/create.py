@@ -87,8 +87,8 @@ def insert(
     for name in (spec.name, spec.full_name):
         if studies.read_attributes(connection, name) is not None:
             raise ConflictError(
-                f"{source}: name = {spec.name!r}: the storage has a study {name!r} that this service did not "
-                "make; give the file another name"
+                f"{source}: name = {spec.name!r}: the storage has a study {name!r} that hpo did not create; "
+                "give the file another name"
             )
     search_attributes = search_attributes or {}
     key = uuid4().hex[:8]

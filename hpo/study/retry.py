@@ -83,9 +83,9 @@ def _chosen(study: Study, stage: Stage, rows: StudyTrials, numbers: Collection[i
     foreign = {trial.number for trial in rows.foreign}
     for number in sorted(set(numbers)):
         if number in foreign:
-            raise InputError(f"trial {number} of {name!r}: another program added it; only hpo's are retried")
+            raise InputError(f"trial {number} of {name!r}: was added by another program; hpo cannot retry it")
         if number not in known:
-            raise NotFoundError(f"no trial {number} in {name!r}; it has {len(rows)}, from 0 on")
+            raise NotFoundError(f"no trial {number} in {name!r}; it has {len(rows)} trials, numbered from 0")
         if (state := known[number].state) != TrialState.FAIL:
             raise InputError(f"trial {number} of {name!r} is {state.name}: only a failed trial is retried")
     return [row for row in waiting if row.number in numbers]
@@ -117,7 +117,7 @@ def _adopt_network(connection: Connection, study: Study, present: Identity) -> b
         return False
     changed = (
         f"study {study.name!r}: the code of its network is {str(new)[:SHORT]}, "
-        f"and its trials began with {str(known)[:SHORT]}"
+        f"but the study began with {str(known)[:SHORT]}"
     )
     for stage in STAGES:
         if results.any_epoch(connection, study.study_id(stage)):
@@ -128,7 +128,7 @@ def _adopt_network(connection: Connection, study: Study, present: Identity) -> b
             )
         if trials.count(connection, study.study_id(stage), (TrialState.RUNNING,)):
             raise ConflictError(
-                f"{changed}; workers still train with that: stop them, and try again "
+                f"{changed}; workers still train the old code: stop the workers, and try again "
                 f"(hpo status {study.name})"
             )
     adopted = replace(study.identity, network=new)

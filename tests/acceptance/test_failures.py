@@ -52,14 +52,14 @@ def test_failed_trials_are_retried_and_a_network_that_hangs_is_ended(shell: Shel
     assert "once the cause is mended: hpo study retry own" in shell.hpo("status", "own").stdout
 
     (shell.folder / "bug").unlink()
-    assert "2 failed trials queued anew: 0 as 2, 1 as 3" in shell.hpo("study", "retry", "own").stderr
-    assert "no failed trial to queue anew" in shell.hpo("study", "retry", "own").stderr
+    assert "2 failed trials queued again: 0 as 2, 1 as 3" in shell.hpo("study", "retry", "own").stderr
+    assert "no failed trial to queue" in shell.hpo("study", "retry", "own").stderr
     shell.write("own.toml", LIMITED)
     assert "study own: updated" in shell.hpo("study", "create", "own.toml").stderr
     (shell.folder / "hang").touch()
     lines = shell.hpo("workers", "own", *alone).stderr
     for number in (2, 3):
-        assert f"trial {number}: no epoch in 0.15 minutes; it comes again, alone" in lines
+        assert f"trial {number}: no epoch in 0.15 minutes; it runs again, alone" in lines
     figures = json.loads(shell.hpo("status", "own", "--json").stdout)
     states = figures["search"]["states"]
     assert (states["FAIL"], states["COMPLETE"], figures["search"]["retried"]) == (2, 2, 2)
@@ -84,5 +84,5 @@ def test_workers_with_another_artifact_folder_are_refused(shell: Shell) -> None:
     second = Shell(shell.folder, {**shell.variables, "HPO_ARTIFACTS": str(shell.folder / "two")})
     refused = second.hpo("worker", "small", expect=2).stderr
     first.close()
-    assert "is not the folder that the others use" in refused
+    assert "is not the folder of the study's other workers" in refused
     assert refused.count("\n") == 1

@@ -136,8 +136,8 @@ def test_stop_and_resume_report_what_they_did(shell: Shell) -> None:
     for command in ("stop", "resume"):
         assert_one_line(shell.hpo("study", command, "small", expect=2).stderr, "no study 'small'")
     shell.hpo("study", "create", "small.toml")
-    left = "0 trials begun and to be finished, 12 waiting"
-    stopped = f"study small stopped; {left}\nto go on: hpo study resume small\n"
+    left = "0 trials to finish, 12 waiting"
+    stopped = f"study small stopped; {left}\nto continue: hpo study resume small\n"
     assert shell.hpo("study", "stop", "small").stderr == stopped
     again = shell.hpo("study", "stop", "small", "--search").stderr
     assert again.startswith(f"the search of study small was stopped already; {left}\n")

@@ -47,11 +47,11 @@ def test_another_folder_is_refused_in_one_line(
     if content is not None:
         mark(study, tmp_path / "there").parent.mkdir(parents=True)
         mark(study, tmp_path / "there").write_text(content)
-    with pytest.raises(ConflictError, match="is not the folder that the others use") as caught:
+    with pytest.raises(ConflictError, match="is not the folder of the study's other workers") as caught:
         check(storage, study, tmp_path / "there")
     assert "\n" not in str(caught.value)
     known = mark(study, tmp_path / "here").read_text()
-    assert f"says {known};" in str(caught.value)
+    assert f"holds the id {known};" in str(caught.value)
 
 
 def test_lost_files_can_be_replaced_as_the_message_says(
@@ -85,7 +85,7 @@ def test_launched_worker_goes_on_while_the_store_is_away(
     with pytest.raises(InputError, match="cannot be written"):
         check_artifacts(storage, study, settings)
     check(storage, study, tmp_path / "here")
-    with pytest.raises(ConflictError, match="is not the folder that the others use"):
+    with pytest.raises(ConflictError, match="is not the folder of the study's other workers"):
         check_launched_artifacts(storage, study, Settings(artifacts=str(tmp_path / "there")))
 
 

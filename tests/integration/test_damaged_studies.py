@@ -210,7 +210,7 @@ def test_study_of_another_program_is_left_alone(
     if name == "unrelated":
         create(storage, spec(), "test")
     else:
-        with pytest.raises(ConflictError, match="that this service did not make; give the file another name"):
+        with pytest.raises(ConflictError, match="that hpo did not create; give the file another name"):
             create(storage, spec(), "test")
     assert name not in hpo("study", "list").stdout
     assert isinstance(hpo("study", "delete", name, "--yes").exception, NotFoundError)

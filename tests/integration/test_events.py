@@ -118,7 +118,7 @@ def test_trial_of_another_program_fails_with_a_reason(storage: Storage, study: S
     claim(storage, study, "search", "one", 1)
     event = history(storage, study)[0]
     assert (event.trial, event.worker, event.kind) == (2, None, "failed")
-    assert event.detail["reason"].startswith("was not added by this service")
+    assert event.detail["reason"].startswith("was not created by hpo")
 
 
 def test_pauses_are_noted_with_their_epoch(storage: Storage, spec: SpecOf, outbox: Outbox) -> None:

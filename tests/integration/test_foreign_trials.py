@@ -87,7 +87,7 @@ def test_enqueued_trial_outside_the_space_fails(
     seen = storage.study("small").trials
     assert [trial.state.name for trial in seen] == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
     assert seen[6].user_attrs["reason"] == (
-        "was not added by this service and gives no point of the search space"
+        "was not created by hpo, and its parameters are not a point of the search space"
     )
     with storage.transaction() as connection:
         (refused,) = trials.read(connection, study.search_id).foreign
@@ -226,7 +226,7 @@ def test_partial_parameters_with_a_seed_fail_with_a_reason(storage: Storage, spe
     assert refused.state == TrialState.FAIL
     assert refused.user_attrs == {
         "seed": 3,
-        "reason": "was not added by this service and gives no point of the search space",
+        "reason": "was not created by hpo, and its parameters are not a point of the search space",
     }
     assert is_finished(storage, study, "search")
 

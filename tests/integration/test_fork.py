@@ -386,7 +386,7 @@ def replace_trials(spec: StudySpec, trials: int) -> StudySpec:
         ({"search": {"epochs": 10}}, "search.epochs = 10: the study 'small' has 9"),
         ({"name": "small"}, "name = 'small': is the study to fork"),
         ({"name": "taken"}, "name = 'taken': the stored study of that name is not a fork of 'small'"),
-        ({"name": "theirs"}, "name = 'theirs': the storage has a study 'theirs' that this service did not"),
+        ({"name": "theirs"}, "name = 'theirs': the storage has a study 'theirs' that hpo did not create"),
     ],
 )
 def test_incomparable_fork_is_refused(

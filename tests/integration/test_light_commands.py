@@ -72,7 +72,7 @@ def test_launcher_does_not_load_torch(
     done = run(command, database, tmp_path)
     # `hpo run` was to export a model, and has none.
     assert done.returncode == (1 if command == RUN else 0), done.stderr
-    assert "stopped by hand; to go on" in done.stderr
+    assert "stopped by hand; to continue" in done.stderr
 
 
 def test_end_of_a_launcher_needs_no_torch() -> None:

@@ -130,8 +130,8 @@ def test_diverged_trials_are_retried_only_by_name(storage: Storage, study: Study
     [
         (1, InputError, r"trial 1 of 'small' is COMPLETE: only a failed trial is retried"),
         (2, InputError, r"trial 2 of 'small' is WAITING"),
-        (9, NotFoundError, r"no trial 9 in 'small'; it has 5, from 0 on"),
-        (4, InputError, r"trial 4 of 'small': another program added it"),
+        (9, NotFoundError, r"no trial 9 in 'small'; it has 5 trials, numbered from 0"),
+        (4, InputError, r"trial 4 of 'small': was added by another program"),
     ],
 )
 def test_other_trials_are_refused(
@@ -264,7 +264,7 @@ def test_study_with_an_epoch_refuses_new_code(storage: Storage, spec: SpecOf) ->
 def test_study_with_a_running_trial_refuses_new_code(storage: Storage, spec: SpecOf) -> None:
     study = own(storage, spec, "a" * 64)
     claim(storage, study, "search", "w", 1)
-    with pytest.raises(ConflictError, match="workers still train with that"):
+    with pytest.raises(ConflictError, match="workers still train the old code"):
         retry(storage, study, present=Identity(network="b" * 64))
 
 

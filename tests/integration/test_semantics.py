@@ -261,7 +261,7 @@ def test_running_trial_without_a_lease_is_reclaimed(
     finish(storage, taken)
     assert [trial.state.name for trial in storage.study("small").trials] == ["COMPLETE", "COMPLETE", "FAIL"]
     failed = storage.study("small").trials[invented.number]
-    assert failed.user_attrs["reason"].startswith("was not added by this service")
+    assert failed.user_attrs["reason"].startswith("was not created by hpo")
     assert is_finished(storage, study, "search")
 
 
