@@ -1,4 +1,4 @@
-"""The errors a user can meet, and the exit code each one ends the command with.
+"""The errors that a user can meet, with their exit codes.
 `hpo.data` adds `DataError`, and `hpo.models` adds `ModelError`, an InputError.
 
 HpoError                 1   root; `hpo` prints the message on stderr, one line for each mistake

@@ -40,11 +40,11 @@ is not searched. The file must give at least one parameter.
 MODEL_ROW = (
     "`space.model.KEYWORD`",
     "numbers, whole numbers, text, or true and false",
-    "that of the network",
+    "the network's default",
     "A keyword of the network's constructor, as in `model.width = [16, 32]` or `width = [16, 32]` in "
-    "`[space.model]`. All values are of one kind. A range whose `low` and `high` are whole has whole numbers "
-    "only; `low = 16.0` makes it a range of numbers. `classes` and `in_channels` come from the data. "
-    "Elsewhere the parameter is called `model.KEYWORD`.",
+    "`[space.model]`. All values must have the same type. A range from a whole `low` to a whole `high` has "
+    "whole numbers only; write `low = 16.0` for a range of real numbers. `classes` and `in_channels` come "
+    "from the data. Results call the parameter `model.KEYWORD`.",
 )
 
 UNIONS = {
