@@ -167,7 +167,12 @@ def _rows(section: type[Section], prefix: str) -> list[tuple[str, str, str, str]
 
 def _space() -> str:
     rows = [
-        (f"`space.{name}`", entry.rule, _toml(entry.default), f"{entry.meaning}{_applies(entry)}")
+        (
+            f"`space.{name}`",
+            entry.rule,
+            "" if entry.default is None else _toml(entry.default),
+            f"{entry.meaning}{_applies(entry)}",
+        )
         for name, entry in PARAMETERS.items()
     ]
     rows.append(MODEL_ROW)

@@ -9,6 +9,14 @@ from hpo.errors import InputError
 from hpo.spec.study_spec import StudySpec
 
 
+class SpaceInputError(InputError):
+    """A parameter `key` of the space that does not fit the network. The message is the rule it breaks."""
+
+    def __init__(self, key: str, rule: str) -> None:
+        super().__init__(rule)
+        self.key = key
+
+
 @contextmanager
 def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
     """Raise InputError with file, key and value for a mistake in the data or the network of a spec.
@@ -21,5 +29,7 @@ def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
         key, value = f"data.{error.key}", getattr(spec.data, error.key)
         rule = str(error).removeprefix(f"{value}: ")
         raise InputError(f"{source}: {key} = {json.dumps(value)}: {rule}") from error
+    except SpaceInputError as error:
+        raise InputError(f"{source}: space.{error.key}: {error}") from error
     except InputError as error:
         raise InputError(f"{source}: model.name = {json.dumps(spec.model.name)}: {error}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpo.training.async_evaluation import send
 from hpo.training.batches import PhaseBatches
-from hpo.training.columns import columns_of
+from hpo.training.columns import DROPOUT, step_settings
 from hpo.training.engines.base import Engine
 from hpo.training.loops import Step, TrainingLoop, evaluate
 from hpo.training.member import Member, MemberState
@@ -88,7 +88,13 @@ class ActivePack:
         phase = budget.phases[members[0].progress.phase]
         params = [member.candidate.params for member in members]
         names = step_columns(phase, self._recipe.columns)
-        columns = columns_of(of_role(names, Role.LOSS), params, weights.parameters)
+        columns = step_settings(
+            [*of_role(names, Role.LOSS), *of_role(names, Role.CLIP)],
+            params,
+            weights.parameters,
+            phase.clip,
+            self._task.balanced_weights,
+        )
         settings = params if phase.settings is None else [phase.settings] * len(members)
         optimizer = create_optimizer(phase.optimizer, settings, weights.parameters, names)
         optimizer.load(
@@ -104,6 +110,8 @@ class ActivePack:
         )
         self.members, self._best, self._optimizer = members, best, optimizer
         self._pack.weights, self._pack.columns = weights, columns
+        rates = tuple(values.get(DROPOUT) for values in params)
+        self._pack.dropout_rates = rates if DROPOUT in names else None
 
     def keep(self, indices: Sequence[int]) -> None:
         """Keep only the members at these indices."""

@@ -22,18 +22,28 @@ _SPATIAL_AXES: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.
 """The layers that are replaced, and the number of trailing input axes that each drops together."""
 
 
+Rates = tuple[float | None, ...]
+"""The dropout rate of each member. None: each layer has its own."""
+
+
+def has_dropout_layers(network: nn.Module) -> bool:
+    """Return whether the network has a layer that `Dropout` replaces."""
+    return any(type(layer) in _SPATIAL_AXES for layer in network.modules())
+
+
 class Dropout:
     """Replaces a network's dropout layers by multiplications with the masks set by `set_masks`.
 
     It replaces `nn.Dropout`, `Dropout1d`, `Dropout2d` and `Dropout3d`, and no other layer that draws random
     numbers. The order of these layers and the shapes of their inputs may depend on the shape of the images
-    only.
+    only. `includes_zero`: whether layers of rate 0 have masks, too.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._masks: Iterator[Tensor] = iter(())
         self._recorded: list[tuple[float, torch.Size]] | None = None
-        self._layouts: dict[torch.Size, Layout] = {}
+        self._layouts: dict[tuple[torch.Size, bool], Layout] = {}
+        self.includes_zero = False
         layers = [
             (name, layer)
             for name, layer in network.named_modules(remove_duplicate=False)
@@ -41,22 +51,23 @@ class Dropout:
         ]
         for name, layer in layers:
             network.set_submodule(name, _MaskedDropout(layer, self))
-        self._is_active = any(layer.p for _, layer in layers)
+        self._layers = [layer for _, layer in layers]
 
     def layout(self, images: Tensor, run: Callable[[], object]) -> "Layout":
         """Return the draws of a step on `images` `(B, C, H, W)`.
 
         The first time a shape occurs, `run` must compute the network on the images.
         """
-        if images.shape not in self._layouts:
+        key = images.shape, self.includes_zero
+        if key not in self._layouts:
             self._recorded = []
             try:
-                if self._is_active:
+                if any(layer.p or self.includes_zero for layer in self._layers):
                     run()
-                self._layouts[images.shape] = Layout.of(self._recorded, images.device)
+                self._layouts[key] = Layout.of(self._recorded, images.device)
             finally:
                 self._recorded = None
-        return self._layouts[images.shape]
+        return self._layouts[key]
 
     def set_masks(self, masks: Sequence[Tensor]) -> None:
         """Set the masks of the next run of the network, one for each call of a dropout layer."""
@@ -78,7 +89,7 @@ class _MaskedDropout(nn.Dropout):
         self.train(layer.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.p == 0 or not self.training:
+        if not self.training or (self.p == 0 and not self._dropout.includes_zero):
             return input
         return self._dropout.apply(input, self.p, self._spatial_axes)
 
@@ -102,15 +113,20 @@ class Layout:
         shapes = tuple(shape for _, shape in masks)
         sizes = tuple(shape.numel() for shape in shapes)
         repeats = torch.tensor(sizes, dtype=torch.int64)
-        dropped = torch.tensor([round(p * LEVELS) for p, _ in masks])  # levels
-        threshold = dropped.clamp(max=LEVELS - 1) - LEVELS // 2
-        scale = torch.where(dropped < LEVELS, LEVELS / (LEVELS - dropped), 0.0)
-        return Layout(
-            shapes,
-            sizes,
-            threshold.to(torch.int16).repeat_interleave(repeats).to(device),
-            scale.repeat_interleave(repeats).to(device),
-        )
+        parts = (part.repeat_interleave(repeats).to(device) for part in _limits([p for p, _ in masks]))
+        return Layout(shapes, sizes, *parts)
+
+    def limits(self, rates: Rates | None) -> tuple[Tensor, Tensor]:
+        """Return threshold and scale of M members with these rates, `(M, 1)` or `(M, D)`, or those of all."""
+        if rates is None:
+            return self.threshold, self.scale
+        own = self.threshold, self.scale
+        limits = [part.to(self.scale.device)[:, None] for part in _limits([rate or 0.0 for rate in rates])]
+        if None in rates:
+            has_own = torch.tensor([[rate is None] for rate in rates], device=self.scale.device)
+            limits = [torch.where(has_own, *pair) for pair in zip(own, limits, strict=True)]  # (M, D)
+        threshold, scale = limits  # (M, 1), or (M, D)
+        return threshold, scale
 
     def split(self, factors: Tensor) -> list[Tensor]:
         """Split factors `(..., D)` into masks `(..., *shape)`."""
@@ -120,6 +136,14 @@ class Layout:
         return [
             part.view(*factors.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True)
         ]
+
+
+def _limits(rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return threshold, int16, and scale of units that are dropped at N rates, both `(N,)`."""
+    dropped = torch.tensor([round(rate * LEVELS) for rate in rates])  # levels
+    threshold = dropped.clamp(max=LEVELS - 1) - LEVELS // 2
+    scale = torch.where(dropped < LEVELS, LEVELS / (LEVELS - dropped), 0.0)
+    return threshold.to(torch.int16), scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +174,21 @@ class Streams:
         self._block = torch.empty(len(seeds), 0, 0, dtype=torch.int16, device=device)  # (M, steps, D)
         self._factors = torch.empty(len(seeds), 0, dtype=dtype, device=device)  # (M, D)
         self._step = 0  # the next step of the block
+        self._limits_of: tuple[Layout | None, Rates | None] = (None, None)
+        self._limits: tuple[Tensor, Tensor]  # of the layout and the rates of `_limits_of`
 
     def __len__(self) -> int:
         return len(self._generators)
 
-    def next(self, layout: Layout) -> Masks:
-        """Return the masks of the next step. They are valid until the next call."""
+    def next(self, layout: Layout, rates: Rates | None = None) -> Masks:
+        """Return the masks of the next step at these rates. They are valid until the next call."""
         if layout.shapes:
             if self._layout is not layout or self._step == self._block.shape[1]:
                 self._draw(layout)
-            torch.ge(self._block[:, self._step], layout.threshold, out=self._factors).mul_(layout.scale)
+            if self._limits_of[0] is not layout or self._limits_of[1] is not rates:
+                self._limits, self._limits_of = layout.limits(rates), (layout, rates)
+            threshold, scale = self._limits
+            torch.ge(self._block[:, self._step], threshold, out=self._factors).mul_(scale)
             self._step += 1
         return Masks(layout, self._factors)
 

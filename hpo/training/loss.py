@@ -6,22 +6,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hpo.training.columns import CLASS_WEIGHTS
 from hpo.training.weights import Tensors
 
-Term = Callable[[Tensor, Tensor, Tensor], Tensor]
+Term = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Returns what a setting adds to the mean loss of logits `(N, classes)` with labels `(N,)`.
 
-The last argument is the value of the setting, `()`.
+The third argument is the value of the setting, `()`, the last one the class weights `(classes,)` if they are
+in use.
 """
 
 
-def smooth_labels(logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean cross entropy; with `weights` `(classes,)` as `torch.nn.functional.cross_entropy`."""
+    if weights is None:
+        return F.cross_entropy(logits, labels)
+    return _weighted_mean(_of_labels(F.log_softmax(logits, dim=1), labels).neg(), labels, weights)
+
+
+def smooth_labels(logits: Tensor, labels: Tensor, share: Tensor, weights: Tensor | None) -> Tensor:
     """Return the term of label smoothing (Szegedy et al. 2016, arXiv 1512.00567, section 7).
 
     With the cross entropy it is the loss of `torch.nn.functional.cross_entropy(label_smoothing=share)`.
     """
     log_probabilities = F.log_softmax(logits, dim=1)  # (N, classes)
-    return share * (F.nll_loss(log_probabilities, labels).neg() - log_probabilities.mean())
+    if weights is None:
+        return share * (F.nll_loss(log_probabilities, labels).neg() - log_probabilities.mean())
+    difference = _of_labels(log_probabilities, labels) * weights.index_select(0, labels)
+    difference = difference - (log_probabilities * weights).mean(dim=1)
+    return share * difference.sum() / weights.index_select(0, labels).sum()
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return class weights `(classes,)` float64 under which all classes count the same.
+
+    The weight of a class is n / (classes * count), and 0 for a class without a label.
+    """
+    counts = labels.bincount(minlength=classes).double()
+    return torch.where(counts > 0, len(labels) / (classes * counts), 0.0)
 
 
 TERMS: Mapping[str, Term] = {"label_smoothing": smooth_labels}
@@ -31,7 +53,8 @@ TERMS: Mapping[str, Term] = {"label_smoothing": smooth_labels}
 def training_loss(output: Tensor, labels: Tensor, settings: Tensors) -> Tensor:
     """Return the mean loss of logits `(B, classes)`, or the sum over heads of `(B, heads, classes)`.
 
-    `settings`: the values `()` of the settings in use, by name. Without any, it is the cross entropy.
+    `settings`: the values of the columns in use, by name. Each is `()`, but class weights are `(classes,)`.
+    Without any setting of the loss, it is the cross entropy.
     """
     if output.dtype == torch.bfloat16:
         output = output.float()
@@ -42,7 +65,18 @@ def training_loss(output: Tensor, labels: Tensor, settings: Tensors) -> Tensor:
 
 
 def _mean_loss(logits: Tensor, labels: Tensor, settings: Tensors) -> Tensor:
-    loss = F.cross_entropy(logits, labels)
-    for name, value in settings.items():
-        loss = loss + TERMS[name](logits, labels, value)
+    weights = settings.get(CLASS_WEIGHTS)
+    loss = cross_entropy(logits, labels, weights)
+    for name, term in TERMS.items():
+        if name in settings:
+            loss = loss + term(logits, labels, settings[name], weights)
     return loss
+
+
+def _of_labels(values: Tensor, labels: Tensor) -> Tensor:
+    return values.gather(1, labels[:, None])[:, 0]  # (N,)
+
+
+def _weighted_mean(losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    shares = weights.index_select(0, labels)  # (N,)
+    return (losses * shares).sum() / shares.sum()

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from hpo.training.dropout import Dropout, Masks, Streams
+from hpo.training.columns import values_of
+from hpo.training.dropout import Dropout, Masks, Rates, Streams
 from hpo.training.loss import training_loss
 from hpo.training.networks import (
     Factory,
@@ -42,8 +43,8 @@ class Pack:
     accelerator a network must also run under `vmap` if the pack has several members. A network that returns
     `(B, heads, classes)` in training mode has one cross entropy per head, and the pack sums them.
 
-    `columns` are the settings of the step in use, each with a value per member `(M, 1)`. Whoever replaces
-    `weights` replaces them, too.
+    `columns` are the settings of the loss and of clipping in use, each with a value per member `(M, ...)`.
+    Whoever replaces `weights` replaces them and `dropout_rates`, too.
 
     The masks of dropout layers follow from the member's seed alone. A network that calls
     torch.nn.functional.dropout itself draws from torch's generator, so its masks depend on the pack.
@@ -84,6 +85,7 @@ class Pack:
         self._networks: list[nn.Module] = []
         self._bound: Weights | None = None  # the weights that `_networks` are views of
         self._dropout = Dropout(first)
+        self._rates: Rates | None = None
         self._plain = PlainTensors(first, device)
         is_on_cpu = self.weights.parameters.device.type == "cpu"
         self._may_vectorise = not is_on_cpu if vectorised is None else vectorised
@@ -93,6 +95,19 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.weights.parameters)
+
+    @property
+    def dropout_rates(self) -> Rates | None:
+        """The rate of every dropout layer for each member `(M)`. None for a member: the rates of the network.
+
+        None for the pack: all members have the rates of the network, and layers of rate 0 draw no masks.
+        """
+        return self._rates
+
+    @dropout_rates.setter
+    def dropout_rates(self, rates: Rates | None) -> None:
+        self._rates = rates
+        self._dropout.includes_zero = rates is not None
 
     def seed_dropout(self, seeds: Sequence[int]) -> None:
         """Restart the dropout stream of each member from its entry in `seeds` (M).
@@ -118,7 +133,7 @@ class Pack:
         """Return the training loss of one member with these tensors on a batch `(B, C, H, W)` and `(B,)`.
 
         This is a pure function, except that it updates running statistics among `buffers` in place.
-        `settings` are those of the loss, each `()`. `masks` are the masks of the dropout layers.
+        `settings` are the values of `columns` of the member. `masks` are the masks of the dropout layers.
         """
         self._dropout.set_masks(masks)
         images, labels = batch
@@ -193,7 +208,7 @@ class Pack:
             raise ValueError(
                 f"{len(self._streams)} streams of dropout for {len(self)} members: seed_dropout first"
             )
-        return self._streams.next(layout)
+        return self._streams.next(layout, self._rates)
 
     def replaced_buffers(self) -> list[str]:
         """Return the names of the buffers that members computed in turn have replaced instead of updated."""
@@ -214,7 +229,7 @@ class Pack:
         """Return losses `(M,)`; `batch_axis` is the member axis of `images` and `labels`, None if shared."""
         self._resize_gradients()
         leaves = {name: part.requires_grad_() for name, part in self.unpack(self.weights.parameters).items()}
-        settings = {name: column[:, 0] for name, column in self.columns.items()}
+        settings = {name: values_of(column) for name, column in self.columns.items()}
         losses = vmap(self.loss, in_dims=(0, 0, 0, 0, batch_axis), randomness="different")(
             leaves, self.weights.buffers, settings, masks.all(), (images, labels)
         )
@@ -229,7 +244,7 @@ class Pack:
         for index, network in enumerate(networks):
             self._dropout.set_masks(masks.of(index))
             self._gradients[index].zero_()  # backward accumulates into it
-            settings = {name: column[index, 0] for name, column in self.columns.items()}
+            settings = {name: values_of(column[index]) for name, column in self.columns.items()}
             loss = training_loss(network(images[index]), labels[index], settings)
             loss.backward()
             losses.append(loss.detach())

@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator
+from hpo.training.loss import balanced_weights
 from hpo.training.networks import Factory
 from hpo.training.pack import Pack
 from hpo.values.budget import Budget
@@ -18,17 +20,24 @@ from hpo.values.budget import Budget
 class Task:
     """A network, and the images it is trained and validated on. All images are on one device.
 
-    `vectorised`: whether `vmap` computes the members of a pack, as in `Pack`.
+    `vectorised`: whether `vmap` computes the members of a pack, as in `Pack`. `classes`: None for as many as
+    the training images have.
     """
 
     factory: Factory
     train: DeviceImages
     validation: DeviceImages
     vectorised: bool | None = None
+    classes: int | None = None
 
     @property
     def device(self) -> torch.device:
         return self.train.labels.device
+
+    def balanced_weights(self) -> Tensor:
+        """Return the balanced class weights of the training images, `(classes,)`."""
+        labels = self.train.labels
+        return balanced_weights(labels, self.classes or int(labels.max()) + 1)
 
     def new_pack(self, seeds: Sequence[int]) -> Pack:
         """Return a pack of new networks, one for each seed, on the device of the images."""

@@ -17,8 +17,10 @@ from hpo.data.statistics import statistics
 from hpo.errors import InputError
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
+from hpo.spec.mistakes import SpaceInputError
 from hpo.spec.study_spec import StudySpec
 from hpo.training.check import STEPS, Rehearsal
+from hpo.training.dropout import has_dropout_layers
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec
@@ -121,6 +123,9 @@ class Workload:
         Logs a warning for what is odd but can be trained.
         """
         self._check_images()
+        if "dropout" in self.spec.space.domains and not has_dropout_layers(self.factory()):
+            name, layers = self.spec.model.name, "nn.Dropout, Dropout1d, Dropout2d or Dropout3d"
+            raise SpaceInputError("dropout", f"model {name!r} has no layer {layers}; leave the key out")
         rehearsal = self.rehearsal("cpu", EagerEngine(self.spec.precisions("search")[0]))
         rehearsal.check()
         reason = None if self.network.is_built_in else rehearsal.why_not_fused()
@@ -143,7 +148,7 @@ class Workload:
         train, validation = (
             DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
         )
-        task = Task(self.factory, train, validation)
+        task = Task(self.factory, train, validation, classes=len(self.dataset.classes))
         return Rehearsal(self.spec.model.name, task, len(self.dataset.classes), engine, steps)
 
     def _check_images(self) -> None:

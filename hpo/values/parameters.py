@@ -17,6 +17,9 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle")
 """The learning-rate schedules that a study may choose, the first by default."""
 
+CLASS_WEIGHTS = ("none", "balanced")
+"""The weights of classes that a study may choose, the first by default."""
+
 
 class Role(Enum):
     """What training does with a parameter."""
@@ -29,11 +32,15 @@ class Role(Enum):
     """Sets the learning rate of each step, with a value for each member of a pack."""
     LOSS = "loss"
     """A setting of the training loss, with a value for each member of a pack."""
+    CLIP = "clip"
+    """Bounds the gradients, with a value for each member of a pack."""
+    DROPOUT = "dropout"
+    """A rate of the dropout layers, with a value for each member of a pack."""
     MODEL = "model"
     """A keyword of the constructor of the network."""
 
 
-COLUMN_ROLES = frozenset(Role) - {Role.PACK}
+COLUMN_ROLES = frozenset(Role) - {Role.PACK, Role.MODEL}
 """The roles of parameters that have a value for each member of a pack: a column."""
 
 
@@ -41,9 +48,9 @@ COLUMN_ROLES = frozenset(Role) - {Role.PACK}
 class Parameter:
     """A hyperparameter; `rule` states in words the condition that `allows` checks.
 
-    A parameter that the search space leaves out has the value `default`. It is None for a keyword of a
-    network, whose default only the constructor knows. A parameter with `when` applies only where the
-    condition holds. Elsewhere it is no part of a trial.
+    A parameter that the search space leaves out has the value `default`. It is None where training then takes
+    it from elsewhere: from the constructor of the network or another section of the study file. A parameter
+    with `when` applies only where the condition holds. Elsewhere it is no part of a trial.
     """
 
     kind: Kind
@@ -174,6 +181,32 @@ PARAMETERS: Mapping[str, Parameter] = {
         allows=lambda value: 0 <= value <= 1,
         meaning="Share of each label that is spread evenly over all classes in the training loss.",
     ),
+    "class_weights": Parameter(
+        kind="text",
+        role=Role.LOSS,
+        default=CLASS_WEIGHTS[0],
+        rule=f"one of {', '.join(CLASS_WEIGHTS)}",
+        allows=lambda value: value in CLASS_WEIGHTS,
+        meaning="Weights of the classes in the training loss. `balanced`: images / (classes * images of the "
+        "class), so that all classes count the same.",
+    ),
+    "dropout": Parameter(
+        kind="number",
+        role=Role.DROPOUT,
+        default=None,
+        rule="a number from 0 to below 1",
+        allows=lambda value: 0 <= value < 1,
+        meaning="Rate of every dropout layer of the network. Left out: the rates of the network.",
+    ),
+    "clip": Parameter(
+        kind="number",
+        role=Role.CLIP,
+        default=None,
+        rule="a number above 0",
+        allows=lambda value: value > 0,
+        meaning="Largest gradient norm; longer gradients are clipped. Left out: no clipping in the search, "
+        "and `full.clip` in full training.",
+    ),
 }
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -213,18 +246,23 @@ def parameter_of(name: str, kind: Kind = "number") -> Parameter:
 
 
 def default_of(name: str) -> Value:
-    """Return the default of a parameter of the registry. Raises `KeyError` for another name."""
+    """Return the default of a parameter of the registry that has one. Raises `KeyError` for another name."""
     default = PARAMETERS[name].default
-    assert default is not None, "every parameter of the registry has a default"
+    if default is None:
+        raise KeyError(name)
     return default
 
 
 def with_defaults(point: Mapping[str, Any]) -> Point:
     """Return the point with the defaults of all parameters that apply and that it leaves out.
 
-    A keyword of the network that it leaves out stays out.
+    What has no default stays out.
     """
-    defaults = {name: default_of(name) for name in PARAMETERS if name not in point}
+    defaults = {
+        name: entry.default
+        for name, entry in PARAMETERS.items()
+        if name not in point and entry.default is not None
+    }
     return applicable({**point, **defaults}, CONDITIONS)
 
 

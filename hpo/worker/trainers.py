@@ -59,7 +59,7 @@ class TrainerFactory:
             self._images = {stage: self._workload.images(stage, self._device)}
         train, validation = self._images[stage]
         return Trainer(
-            Task(self._workload.factory, train, validation, self._fused),
+            Task(self._workload.factory, train, validation, self._fused, len(self._workload.dataset.classes)),
             recipe_of(self._spec, stage, key),
             self._engine(stage, len(train)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),

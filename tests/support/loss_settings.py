@@ -13,7 +13,7 @@ from hpo.values.parameters import PARAMETERS, Parameter, Role
 NAME = "logit_penalty"
 
 
-def penalty(logits: Tensor, _labels: Tensor, value: Tensor) -> Tensor:
+def penalty(logits: Tensor, _labels: Tensor, value: Tensor, _weights: Tensor | None = None) -> Tensor:
     return value * logits.square().mean()
 
 

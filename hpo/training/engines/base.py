@@ -31,7 +31,7 @@ class Engine(Protocol):
         """Train all members for one step and return their losses `(M,)`.
 
         `images` and `labels` have the shapes that `Pack.gradients` accepts. Each member's gradient is clipped
-        to the norm `max_norm`; None means no clipping.
+        to the norm `max_norm`; None means no clipping. A column `clip` of the pack takes its place.
         """
 
     def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hpo.errors import one_line
+from hpo.training.columns import CLIP
 from hpo.training.engines.compiler import CompileError, obtain
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import (
@@ -40,7 +41,8 @@ def steps_of(
     programs = []
     for phase in phases:
         names = tuple(sorted(step_columns(phase, columns)))
-        programs.append(Program(network, phase.optimizer, batch_size, phase.clip, columns=names))
+        max_norm = None if CLIP in names else phase.clip
+        programs.append(Program(network, phase.optimizer, batch_size, max_norm, columns=names))
     return programs
 
 

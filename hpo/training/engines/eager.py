@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from hpo.training.columns import CLIP
 from hpo.training.engines.base import StepInputs
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.clipping import clip
@@ -46,8 +47,9 @@ class EagerEngine:
         """Take one step and return the losses `(M,)`."""
         with self._autocast(inputs.images.device):
             losses, gradients = pack.gradients(self._in_layout(inputs.images), inputs.labels, inputs.masks)
-        if max_norm is not None:
-            clip(gradients, max_norm)
+        norms = pack.columns.get(CLIP, max_norm)
+        if norms is not None:
+            clip(gradients, norms)
         optimizer.step(pack.weights.parameters, gradients)
         return losses
 

@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hpo import models
-from hpo.training.columns import columns_of
+from hpo.training.columns import CLIP, DROPOUT, step_settings, values_of
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
 from hpo.training.optimizers.base import Optimizer
@@ -52,8 +52,8 @@ class Program:
     """A training step with the optimizer of this name, or an evaluation if there is none.
 
     `clip`: the largest norm of a gradient, None for no clipping. `precision`: see `EagerEngine`.
-    `columns`: the names of the columns in use that are arguments, in order: those of the pack, and optional
-    settings of the optimizer.
+    `columns`: the names of the columns in use, in order: optional settings of the optimizer, columns of the
+    pack, which are arguments, too, and `dropout`, which has factors for every dropout layer.
 
     The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
     factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
@@ -88,8 +88,10 @@ def example_pack(program: Program) -> tuple[Pack, Optimizer | None]:
     if program.optimizer is None:
         return pack, None
     optimizer = create_optimizer(program.optimizer, [{}], parameters, program.columns)
-    names = [name for name in program.columns if name not in optimizer.settings]
-    pack.columns = columns_of(names, [{}], parameters)
+    names = [name for name in program.columns if name not in (*optimizer.settings, DROPOUT)]
+    network = program.network
+    pack.columns = step_settings(names, [{}], parameters, None, lambda: torch.ones(network.classes))
+    pack.dropout_rates = (None,) if DROPOUT in program.columns else None
     return pack, optimizer
 
 
@@ -166,7 +168,8 @@ def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) ->
     def step(parameters: Tensor, *rest: Tensor) -> tuple[Tensor]:
         tensors = iter(rest)
         state, settings = _take(optimizer.state, tensors), _take(optimizer.settings, tensors)
-        columns = {name: row[0, 0] for name, row in _take(pack.columns, tensors).items()}
+        rows = _take(pack.columns, tensors)
+        columns = {name: values_of(row[0]) for name, row in rows.items()}
         buffers = _take(pack.weights.buffers, tensors)
         factors, images, labels = tensors
 
@@ -177,8 +180,9 @@ def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) ->
 
         gradient, loss = grad_and_value(loss_of)(parameters[0], buffers)
         gradients = gradient[None]
-        if program.clip is not None:
-            clip(gradients, program.clip)
+        norms = rows.get(CLIP, program.clip)
+        if norms is not None:
+            clip(gradients, norms)
         optimizer.update(parameters, gradients, settings, state)
         return (loss,)
 
@@ -210,7 +214,9 @@ def step_of(
 ) -> Program:
     """Return the float32 program of the step that `Engine.step` takes with these arguments."""
     optional = optional_settings(optimizer.name, optimizer.settings)
-    columns = tuple(sorted([*pack.columns, *optional]))
+    dropout = [] if pack.dropout_rates is None else [DROPOUT]
+    columns = tuple(sorted([*pack.columns, *optional, *dropout]))
+    max_norm = None if CLIP in columns else max_norm
     return Program(network, optimizer.name, labels.shape[-1], max_norm, columns=columns)
 
 

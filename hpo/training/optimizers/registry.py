@@ -30,13 +30,15 @@ def create_optimizer(
 
 
 def step_columns(phase: Phase, in_use: Iterable[str]) -> list[str]:
-    """Return the columns in use that are arguments of the steps of a phase.
+    """Return the columns in use that change the steps of a phase.
 
-    These are the columns of the loss, and optional settings of the optimizer where members have their own.
+    These are the columns of the loss, of clipping and of dropout, and optional settings of the optimizer
+    where members have their own.
     """
     names = list(in_use)
     settings = optional_settings(phase.optimizer, names) if phase.settings is None else []
-    return [*settings, *of_role(names, Role.LOSS)]
+    roles = (Role.LOSS, Role.CLIP, Role.DROPOUT)
+    return [*settings, *(name for role in roles for name in of_role(names, role))]
 
 
 def optional_settings(name: str, in_use: Collection[str]) -> list[str]:

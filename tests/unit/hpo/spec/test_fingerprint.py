@@ -34,6 +34,9 @@ OTHER: dict[str, object] = {
     "space.beta2": [0.99],
     "space.schedule": ["cosine"],
     "space.warmup": [0.1],
+    "space.class_weights": ["balanced"],
+    "space.dropout": [0.3],
+    "space.clip": [2.0],
     "sampler.name": "random",
     "sampler.startup": 3,
     "pruner.name": "none",
@@ -80,7 +83,7 @@ def with_key(key: str) -> dict[str, Any]:
         raw["pruner"] = PRUNERS[pruner]().model_dump()
     if section == "space":
         parameter = PARAMETERS[name]
-        raw["space"].setdefault(name, parameter.default)
+        raw["space"].setdefault(name, 0.5 if parameter.default is None else parameter.default)
         if (when := parameter.when) is not None:
             values = dict.fromkeys([PARAMETERS[when.parent].default, *when.values])
             raw["space"].setdefault(when.parent, [*values])

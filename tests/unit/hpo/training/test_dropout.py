@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hpo.training.dropout import BLOCK, Dropout, Layout, Masks, Streams
+from hpo.training.dropout import BLOCK, Dropout, Layout, Masks, Streams, has_dropout_layers
 
 CPU = torch.device("cpu")
 seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4)
@@ -108,3 +108,34 @@ def test_a_network_without_dropout_is_not_run_for_its_layout() -> None:
         raise AssertionError
 
     assert streams([1]).next(Dropout(nn.Linear(5, 5)).layout(torch.ones(4, 5), run)).of(0) == []
+
+
+def test_each_member_drops_units_at_its_own_rate() -> None:
+    parts = layout((0.5, (300, 400)), (0.0, (1000,)))
+    rates = (0.2, None, 0.0, 0.8)
+    together = streams([3, 4, 5, 6]).next(parts, rates)
+    for member, rate in enumerate(rates):
+        alone = streams([3 + member]).next(parts, (rate,)).factors[0]
+        assert torch.equal(together.factors[member], alone)
+    first, second = together.all()
+    assert (first > 0).float().mean(dim=(1, 2)).tolist() == pytest.approx([0.8, 0.5, 1.0, 0.2], abs=0.01)
+    assert (second > 0).float().mean(dim=1).tolist() == pytest.approx([0.8, 1.0, 1.0, 0.2], abs=0.05)
+    assert first.mean(dim=(1, 2)).tolist() == pytest.approx([1.0] * 4, rel=0.02)
+
+
+def test_a_rate_for_all_layers_has_the_masks_of_layers_of_that_rate() -> None:
+    zero, own = layout((0.0, (30, 40))), layout((0.3, (30, 40)))
+    assert torch.equal(streams([3]).next(zero, (0.3,)).factors, streams([3]).next(own).factors)
+
+
+def test_layers_of_rate_zero_draw_masks_where_they_are_included() -> None:
+    network = Net()
+    dropout = Dropout(network)
+    assert len(run(network, dropout, torch.ones(4, 3, 8, 8))[1].of(0)) == 3
+    dropout.includes_zero = True
+    assert len(run(network, dropout, torch.ones(4, 3, 8, 8))[1].of(0)) == 4
+
+
+def test_dropout_layers_are_found() -> None:
+    assert has_dropout_layers(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout2d(0))))
+    assert not has_dropout_layers(nn.Sequential(nn.Linear(2, 2), nn.AlphaDropout()))

@@ -58,6 +58,8 @@ class Branches(nn.Module):
         return self.layers(images if images.sum() > 0 and self.layers[1].weight.sum() > 0 else -images)
 """
 
+HEAD = '[model]\nname = "{}"\n[data]\nname = "digits"\nmini = 0.5\n[space]\n'
+
 MISTAKES = {
     "missing module": (
         'name = "digits"',
@@ -110,6 +112,11 @@ MISTAKES = {
         'name = "lenet"',
         'name = "own_workload:Pair"',
         "model.name = \"own_workload:Pair\": model 'own_workload:Pair' gives a tuple for 2 images in train",
+    ),
+    "no dropout layer": (
+        HEAD.format("lenet"),
+        HEAD.format("resnet") + "dropout = [0.1, 0.2]\n",
+        "space.dropout: model 'resnet' has no layer nn.Dropout, Dropout1d, Dropout2d or Dropout3d; leave ",
     ),
     "wrong logits": (
         'name = "lenet"',

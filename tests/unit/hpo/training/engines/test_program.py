@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hpo import models
+from hpo.training.columns import step_settings
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS
 from hpo.training.engines.kernels.operators import load
@@ -58,6 +59,8 @@ def batch() -> tuple[Tensor, Tensor]:
     [
         *product(NETWORKS, OPTIMIZERS, (None, 0.5), [()]),
         *(("lenet", name, None, tuple(sorted(OPTIMIZERS[name].optional_names))) for name in OPTIMIZERS),
+        ("lenet", "sgd", 0.5, ("class_weights", "dropout", "label_smoothing")),
+        ("lenet", "sgd", None, ("clip",)),
     ],
 )
 def test_the_graph_of_a_step_computes_the_step(
@@ -68,6 +71,12 @@ def test_the_graph_of_a_step_computes_the_step(
     settings = {**CANDIDATE.params, "lr": lr, "nesterov": True, "beta2": 0.9}
     eager_optimizer = create_optimizer(optimizer, [settings], eager.weights.parameters, columns)
     traced_optimizer = create_optimizer(optimizer, [settings], traced.weights.parameters, columns)
+    rows = [name for name in columns if name not in (*eager_optimizer.settings, "dropout")]
+    for pack in (eager, traced):
+        members = [{"class_weights": "balanced", "label_smoothing": 0.1, "clip": 0.5}]
+        weights = torch.linspace(0.5, 2, 10)
+        pack.columns = step_settings(rows, members, pack.weights.parameters, max_norm, lambda: weights)  # noqa: B023
+        pack.dropout_rates = (0.2,) if "dropout" in columns else None
     images, labels = batch()
     start = traced.weights.parameters.clone()
     graph, _ = trace(Program(replace(LENET, model=name), optimizer, 16, max_norm, columns=columns))
