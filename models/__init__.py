@@ -12,7 +12,7 @@ Two rules for networks:
 Importing this package imports no torch.
 """
 
-from hpo.models.registry import ModelError, build, check, names, resolve
+from hpo.models.registry import ModelError, build, check, keywords_of, names, resolve
 from hpo.models.source import code_hash
 
-__all__ = ["ModelError", "build", "check", "code_hash", "names", "resolve"]
+__all__ = ["ModelError", "build", "check", "code_hash", "keywords_of", "names", "resolve"]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
 
 from hpo.errors import InputError
 from hpo.user_code import import_own, user_code, where
@@ -69,19 +70,42 @@ def resolve(name: str) -> "type[nn.Module]":
     return network
 
 
-def build(name: str, classes: int, in_channels: int = 1, size: tuple[int, int] | None = None) -> "nn.Module":
+def keywords_of(name: str) -> frozenset[str] | None:
+    """Return the keywords that the constructor of a network takes, None if it takes any.
+
+    Raises ModelError as `resolve` does.
+    """
+    try:
+        parameters = signature(resolve(name)).parameters.values()
+    except ValueError:  # no signature is known
+        return None
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return frozenset(parameter.name for parameter in parameters if parameter.kind in named)
+
+
+def build(
+    name: str,
+    classes: int,
+    in_channels: int = 1,
+    size: tuple[int, int] | None = None,
+    keywords: Mapping[str, Any] | None = None,
+) -> "nn.Module":
     """Build a network with weights from torch's global generator, on torch's default device.
 
-    `size`: height and width of the images. With it, lazy layers get their shapes. Raises ModelError as
-    `resolve` does, if the class does not take (classes, in_channels), and for whatever the class raises.
+    `size`: height and width of the images. With it, lazy layers get their shapes. `keywords`: further
+    keywords of the class. Raises ModelError as `resolve` does, if the class does not take these arguments,
+    and for whatever the class raises.
     """
     network_class = resolve(name)
-    call = f"{network_class.__name__}(classes={classes}, in_channels={in_channels})"
+    arguments: dict[str, Any] = {"classes": classes, "in_channels": in_channels, **(keywords or {})}
+    call = f"{network_class.__name__}({', '.join(f'{word}={value!r}' for word, value in arguments.items())})"
     module = name.partition(":")[0]
     with user_code(f"model {name!r}: {call}", ModelError, module):
         try:
-            # By keyword, so that a class may take the two arguments in another order.
-            network = network_class(classes=classes, in_channels=in_channels)
+            # By keyword, so that a class may take the arguments in any order.
+            network = network_class(**arguments)
         except TypeError as error:
             if where(error, module) is not None:
                 raise  # the constructor was called

@@ -11,7 +11,7 @@ provenance.json       study, trial, seed, data and versions behind the model
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,8 +40,8 @@ T = TypeVar("T")
 class ModelSpec:
     """How to rebuild a network and prepare its input.
 
-    `name` is an argument of `models.build`. Output i stands for `classes[i]`. `image_size` is (H, W) in
-    pixels. `mean` and `std` are those of pixels / 255, one per channel.
+    `name` and `keywords` are arguments of `models.build`. Output i stands for `classes[i]`. `image_size` is
+    (H, W) in pixels. `mean` and `std` are those of pixels / 255, one per channel.
     """
 
     name: str
@@ -50,6 +50,7 @@ class ModelSpec:
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    keywords: Mapping[str, int | float | bool | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < max(2, len(self.classes)):
@@ -225,7 +226,9 @@ def _network(spec: ModelSpec, directory: Path) -> nn.Module:
         raise InputError(f"{path}: damaged or unreadable weights: {error}") from error
     try:
         with torch.random.fork_rng(devices=()):  # drawing initial weights must not advance the caller's RNG
-            network = models.build(spec.name, len(spec.classes), spec.in_channels, spec.image_size)
+            network = models.build(
+                spec.name, len(spec.classes), spec.in_channels, spec.image_size, spec.keywords
+            )
     except models.ModelError as error:
         raise InputError(f"{directory / MODEL}: {error}") from error
     misfit = misfit_of(network, weights)

@@ -21,6 +21,7 @@ from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
 from hpo.training.workload import Workload
+from hpo.values.parameters import model_keywords
 
 PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 
@@ -45,7 +46,7 @@ def export_bundle(
             f"cannot read the weights of trial {best.trial} of {study.spec.full_name!r}: {error}; "
             "is HPO_ARTIFACTS the folder that its worker wrote to?"
         ) from error
-    network = workload.factory()
+    network = workload.factory_of(best.params)()
     misfit = misfit_of(network, weights)
     if misfit is not None:
         raise InputError(
@@ -61,6 +62,7 @@ def export_bundle(
         image_size=workload.train.size,
         mean=workload.mean,
         std=workload.std,
+        keywords=model_keywords(best.params),
     )
     origin = provenance(study, best, workload)
     write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))

@@ -10,7 +10,10 @@ from hpo.spec.study_spec import StudySpec
 
 
 class SpaceInputError(InputError):
-    """A parameter `key` of the space that does not fit the network. The message is the rule it breaks."""
+    """A parameter of the space that does not fit the network. The message is the rule it breaks.
+
+    `key`: its name, and perhaps the value that does not fit.
+    """
 
     def __init__(self, key: str, rule: str) -> None:
         super().__init__(rule)

@@ -1,8 +1,9 @@
 """A study's network and images, loaded and ready for training on one device."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec
 from hpo.training.task import Task
-from hpo.values.parameters import domain_of
+from hpo.training.variants import check_keywords, variants
+from hpo.values.parameters import domain_of, model_keywords
 from hpo.values.stage import Stage
 from hpo.values.wording import counted
 
@@ -93,14 +95,23 @@ class Workload:
 
     @property
     def factory(self) -> Callable[[], nn.Module]:
-        """A function that builds the study's network for the data set's classes and channels."""
-        return self.network.build
+        """A function that builds the study's network at the first values of its keywords."""
+        return self.factory_of(variants(self.spec.space)[0].point)
+
+    def factory_of(self, params: Mapping[str, Any]) -> Callable[[], nn.Module]:
+        """Return a function that builds the network at a point or in a pack, for the data set."""
+        return self.network_of(params).build
 
     @property
     def network(self) -> NetworkSpec:
-        """The study's network, in the form from which compiled programs get their names."""
+        """The study's network at the first values of its keywords."""
+        return self.network_of(variants(self.spec.space)[0].point)
+
+    def network_of(self, params: Mapping[str, Any]) -> NetworkSpec:
+        """Return the network at a point or in a pack, in the form that names compiled programs."""
         classes, channels = len(self.dataset.classes), self.train.channels
-        return NetworkSpec(self.spec.model.name, classes, channels, self.train.size)
+        keywords = tuple(model_keywords(params).items())
+        return NetworkSpec(self.spec.model.name, classes, channels, self.train.size, keywords)
 
     def images(self, stage: Stage, device: torch.device | str) -> tuple[DeviceImages, DeviceImages]:
         """Return the (training images, validation images) of a stage on `device`.
@@ -123,20 +134,33 @@ class Workload:
         Logs a warning for what is odd but can be trained.
         """
         self._check_images()
-        if "dropout" in self.spec.space.domains and not has_dropout_layers(self.factory()):
-            name, layers = self.spec.model.name, "nn.Dropout, Dropout1d, Dropout2d or Dropout3d"
+        name, engine = self.spec.model.name, EagerEngine(self.spec.precisions("search")[0])
+        check_keywords(name, self.spec.space)
+        reason, drops = None, False
+        for variant in variants(self.spec.space):
+            with variant.mistakes():
+                rehearsal = self.rehearsal("cpu", engine, params=variant.point)
+                rehearsal.check()
+                drops = drops or has_dropout_layers(rehearsal.task.factory())
+            if reason is None and not self.network.is_built_in:
+                reason = rehearsal.why_not_fused()
+        if "dropout" in self.spec.space.domains and not drops:
+            layers = "nn.Dropout, Dropout1d, Dropout2d or Dropout3d"
             raise SpaceInputError("dropout", f"model {name!r} has no layer {layers}; leave the key out")
-        rehearsal = self.rehearsal("cpu", EagerEngine(self.spec.precisions("search")[0]))
-        rehearsal.check()
-        reason = None if self.network.is_built_in else rehearsal.why_not_fused()
         if reason is not None:
-            name = self.spec.model.name
             log.warning("model %r: vmap cannot fuse it (%s); a GPU trains its trials in turn", name, reason)
 
-    def rehearsal(self, device: torch.device | str, engine: Engine, steps: int | None = None) -> Rehearsal:
+    def rehearsal(
+        self,
+        device: torch.device | str,
+        engine: Engine,
+        steps: int | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Rehearsal:
         """Return a rehearsal of the search on `device`, with a few of its images.
 
         `steps`: None for a single step of a built-in network, which tests have tried, and `STEPS` of others.
+        `params`: the keywords of the network, None for their first values.
         """
         if steps is None:
             steps = 1 if self.network.is_built_in else STEPS
@@ -148,7 +172,8 @@ class Workload:
         train, validation = (
             DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
         )
-        task = Task(self.factory, train, validation, classes=len(self.dataset.classes))
+        factory = self.factory if params is None else self.factory_of(params)
+        task = Task(factory, train, validation, classes=len(self.dataset.classes))
         return Rehearsal(self.spec.model.name, task, len(self.dataset.classes), engine, steps)
 
     def _check_images(self) -> None:

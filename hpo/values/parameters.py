@@ -224,6 +224,13 @@ def is_model_parameter(name: str) -> bool:
     return name.startswith(MODEL_PREFIX)
 
 
+def model_keywords(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of the network's constructor at a point or in a pack key, sorted by name."""
+    return {
+        name.removeprefix(MODEL_PREFIX): params[name] for name in sorted(params) if is_model_parameter(name)
+    }
+
+
 def keyword_mistake(word: str) -> str | None:
     """Return the rule that a keyword of the network's constructor breaks, None if it breaks none."""
     if word in SET_BY_HPO:
@@ -274,6 +281,7 @@ def pack_key(point: Mapping[str, Any]) -> PackKey:
             key.append((name, point[name]))
         elif parameter.when is None or parameter.when.holds(with_defaults(point)):
             key.append((name, default_of(name)))
+    key += ((name, point[name]) for name in sorted(point) if is_model_parameter(name))
     return tuple(key)
 
 
@@ -287,7 +295,8 @@ def domain_of(space: SearchSpace, name: str) -> Domain:
 
 def pack_keys(space: SearchSpace) -> int:
     """Return the number of values that pack keys have in the space; a continuous parameter counts as one."""
-    return math.prod(domain_of(space, name).size or 1 for name in _PACK_PARAMETERS)
+    names = [*_PACK_PARAMETERS, *filter(is_model_parameter, space.domains)]
+    return math.prod(domain_of(space, name).size or 1 for name in names)
 
 
 def describe(key: PackKey) -> str:

@@ -14,6 +14,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.memory import is_out_of_memory
+from hpo.training.variants import variants
 from hpo.training.workload import Workload
 from hpo.values.stage import Stage
 
@@ -56,15 +57,19 @@ def rehearse(workload: Workload, device: torch.device, notes: Path) -> bool | No
 
 def _rehearse(workload: Workload, device: torch.device, engine: EagerEngine) -> bool | None:
     steps = WARM_UP + 2 if isinstance(engine, CudaGraphEngine) else None
-    rehearsal = workload.rehearsal(device, engine, steps)
-    if device.type == "cpu":
-        rehearsal.check()
-        return None
-    reason = rehearsal.why_not_fused()
-    if reason is not None:
-        rehearsal.check()
-        log.warning("model %r: vmap cannot fuse it (%s); trials are trained in turn", rehearsal.name, reason)
-    return reason is None
+    fused: bool | None = None
+    for variant in variants(workload.spec.space):
+        rehearsal = workload.rehearsal(device, engine, steps, variant.point)
+        if device.type == "cpu":
+            rehearsal.check()
+            continue
+        reason = rehearsal.why_not_fused()
+        if reason is not None:
+            rehearsal.check()
+            name, text = rehearsal.name, "model %r: vmap cannot fuse it (%s); trials are trained in turn"
+            log.warning(text, name, reason)
+        fused = reason is None and fused is not False
+    return fused
 
 
 def _key(workload: Workload, device: torch.device, engine: EagerEngine) -> str:
@@ -73,7 +78,7 @@ def _key(workload: Workload, device: torch.device, engine: EagerEngine) -> str:
     parts = (
         version("hpo"),
         torch.__version__,
-        workload.network,
+        [workload.network_of(variant.point) for variant in variants(workload.spec.space)],
         workload.identity.network,
         chip,
         type(engine).__name__,

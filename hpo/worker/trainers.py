@@ -9,6 +9,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.training.async_evaluation import AsyncEvaluator, SideStream
 from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
 from hpo.training.engines.base import Engine
+from hpo.training.engines.program import NetworkSpec
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
@@ -51,17 +52,19 @@ class TrainerFactory:
         self._device, self._clock = torch.device(context.settings.device), context.runtime.clock
         self._workload, self._interruption, self._fused = workload, interruption, fused
         self._images: dict[Stage, tuple[DeviceImages, DeviceImages]] = {}
-        self._tuned: dict[tuple[Precision, ...], AutotunedEngine] = {}
+        self._tuned: dict[tuple[tuple[Precision, ...], NetworkSpec], AutotunedEngine] = {}
 
     def make(self, stage: Stage, key: PackKey) -> Trainer:
         """Return a trainer for packs of this stage and pack key."""
         if stage not in self._images:
             self._images = {stage: self._workload.images(stage, self._device)}
         train, validation = self._images[stage]
+        workload, params = self._workload, dict(key)
+        classes = len(workload.dataset.classes)
         return Trainer(
-            Task(self._workload.factory, train, validation, self._fused, len(self._workload.dataset.classes)),
+            Task(workload.factory_of(params), train, validation, self._fused, classes),
             recipe_of(self._spec, stage, key),
-            self._engine(stage, len(train)),
+            self._engine(stage, len(train), workload.network_of(params)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),
         )
 
@@ -70,14 +73,13 @@ class TrainerFactory:
         """None on a CPU, where training keeps every thread busy. Only a GPU can evaluate beside it."""
         return SideStream(self._device) if self._device.type == "cuda" else None
 
-    def _engine(self, stage: Stage, images: int) -> Engine:
+    def _engine(self, stage: Stage, images: int, network: NetworkSpec) -> Engine:
         precisions = self._spec.precisions(stage)
         on_cpu = self._device.type == "cpu"
         if self._programs is None or not on_cpu or not self._spec.autotunes(stage, images):
             return operator_engine(self._spec, self._device, stage)
-        if precisions not in self._tuned:
-            compiles = self._spec.engine.compile != "never"
-            self._tuned[precisions] = AutotunedEngine(
-                self._workload.network, self._programs, TuningOptions(precisions, compiles)
-            )
-        return self._tuned[precisions]
+        key = precisions, network
+        if key not in self._tuned:
+            options = TuningOptions(precisions, compiles=self._spec.engine.compile != "never")
+            self._tuned[key] = AutotunedEngine(network, self._programs, options)
+        return self._tuned[key]

@@ -1,6 +1,8 @@
 """The rehearsal of a network on a GPU, in the engine that trains it."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +32,8 @@ class Branches(nn.Module):
 
 
 class BranchesWorkload(Workload):
-    factory = Branches
+    def factory_of(self, _params: Mapping[str, Any]) -> Callable[[], nn.Module]:
+        return Branches
 
 
 def test_built_in_network_is_fused(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def use_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr("hpo.models.resolve", lambda _name: SmallNetwork)
     monkeypatch.setattr(
-        "hpo.models.build", lambda _name, classes, channels, _size=None: SmallNetwork(classes, channels)
+        "hpo.models.build", lambda _name, classes, channels, *_: SmallNetwork(classes, channels)
     )
 
 

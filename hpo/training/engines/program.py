@@ -26,20 +26,25 @@ from hpo.training.optimizers.registry import create_optimizer, optional_settings
 from hpo.training.pack import Pack
 from hpo.training.weights import Tensors
 from hpo.values.precision import Precision
+from hpo.values.space import Value
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A registered network or a user's `module:Class`, and the images it takes; `size` is (height, width)."""
+    """A registered network or a user's `module:Class`, and the images it takes; `size` is (height, width).
+
+    `keywords`: further keywords of the class with their values, sorted by name.
+    """
 
     model: str
     classes: int
     channels: int
     size: tuple[int, int]
+    keywords: tuple[tuple[str, Value], ...] = ()
 
     def build(self) -> nn.Module:
         """Return a new network. Raises ModelError if there is none of this name."""
-        return models.build(self.model, self.classes, self.channels, self.size)
+        return models.build(self.model, self.classes, self.channels, self.size, dict(self.keywords))
 
     @property
     def is_built_in(self) -> bool:
@@ -77,7 +82,8 @@ class Program:
     def from_json(cls, text: str) -> "Program":
         values = json.loads(text)
         network, columns = values.pop("network"), tuple(values.pop("columns"))
-        network = NetworkSpec(**network | {"size": tuple(network["size"])})
+        keywords = tuple((word, value) for word, value in network["keywords"])
+        network = NetworkSpec(**network | {"size": tuple(network["size"]), "keywords": keywords})
         return cls(network, **values, columns=columns)
 
 

@@ -8,8 +8,10 @@ from hpo.values.parameters import (
     default_of,
     describe,
     domain_of,
+    model_keywords,
     of_role,
     pack_key,
+    pack_keys,
     parameter_of,
     with_defaults,
 )
@@ -63,6 +65,16 @@ def test_pack_key_has_every_parameter_that_changes_the_computation() -> None:
     assert pack_key({"lr": 0.1, "batch_size": 16}) == (("batch_size", 16), ("rule", "plain"))
     assert pack_key({"rule": "odd"}) == (("batch_size", 64), ("rule", "odd"))
     assert describe(pack_key({"rule": "odd"})) == "batch size 64, rule odd"
+
+
+def test_pack_key_has_the_keywords_of_the_network_that_apply() -> None:
+    point = {"model.width": 8, "lr": 0.1, "model.drop": 0.5, "dropout": 0.1}
+    key = pack_key(point)
+    assert key == (("batch_size", 64), ("optimizer", "sgd"), ("model.drop", 0.5), ("model.width", 8))
+    assert model_keywords(dict(key)) == model_keywords(point) == {"drop": 0.5, "width": 8}
+    assert describe(key) == "batch size 64, model.drop 0.5, model.width 8"
+    space = SearchSpace({"model.width": Choices((8, 16)), "batch_size": Choices((16, 32, 64))})
+    assert pack_keys(space) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """A worker tries the network on its device before it claims a trial, once per machine."""
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +27,7 @@ class Counting(Workload):
     built = 0
     forward: Callable[[nn.Module, Tensor], Tensor] = staticmethod(lambda layers, images: layers(images))
 
-    @cached_property
-    def factory(self) -> Callable[[], nn.Module]:
+    def factory_of(self, _params: Mapping[str, Any]) -> Callable[[], nn.Module]:
         def build() -> nn.Module:
             self.built += 1
             return Network(self.forward)
