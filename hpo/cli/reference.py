@@ -170,7 +170,7 @@ def _space() -> str:
         (
             f"`space.{name}`",
             entry.rule,
-            "" if entry.default is None else _toml(entry.default),
+            "unset" if entry.default is None else _toml(entry.default),
             f"{entry.meaning}{_applies(entry)}",
         )
         for name, entry in PARAMETERS.items()

@@ -19,7 +19,7 @@ from hpo.training.optimizers.registry import create_optimizer, step_columns
 from hpo.training.schedules import Epoch, ScheduledStep, learning_rates
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
-from hpo.values.budget import Phase
+from hpo.values.budget import Augmentation, Phase
 from hpo.values.parameters import Role, of_role
 from hpo.values.seeds import Purpose
 
@@ -214,7 +214,7 @@ class ActivePack:
         loop = TrainingLoop(
             self._step(rule, epochs, batches.steps),
             self._pack,
-            batches.members(epochs),
+            batches.members(epochs, self._augmentations(rule)),
             seed=Purpose.EPOCH_GENERATORS.derive(recipe.seed, phase, min(epochs)),
         )
         optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
@@ -232,6 +232,14 @@ class ActivePack:
         settings = self._optimizer.settings
         rates = send(rates.to(settings["lr"].dtype), self._task.device)
         return ScheduledStep(step, settings, iter(rates))
+
+    def _augmentations(self, phase: Phase) -> list[Augmentation | None] | None:
+        """Return the augmentation of each member, None where the study searches no strength."""
+        searched = of_role(self._recipe.columns, Role.AUGMENTATION)
+        if not searched:
+            return None
+        params = [member.candidate.params for member in self.members]
+        return [Augmentation.of(values, searched, phase.augmentation) for values in params]
 
     def _discard_ahead(self) -> None:
         """Discard the begun epoch, once the device has finished its queued steps."""

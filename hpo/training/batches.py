@@ -1,7 +1,7 @@
 """The batches of an epoch, in an order that follows from seeds alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -57,18 +57,24 @@ class PhaseBatches:
                 continue
             yield self.images.batch(index, transform)
 
-    def members(self, epochs: Sequence[int]) -> Iterator[Batch]:
+    def members(
+        self, epochs: Sequence[int], augmentations: Sequence[Augmentation | None] | None = None
+    ) -> Iterator[Batch]:
         """Yield the batches of M members, whose epochs in the phase are `epochs`.
 
-        Members at the same epoch share one batch. At different epochs each member has its own, `(M, B, C, H,
+        `augmentations`: those of the members, None for that of the phase. All scale the same draws. Members
+        with the same epoch and augmentation share one batch. Otherwise each member has its own, `(M, B, C, H,
         W)` and `(M, B)`.
         """
-        distinct = sorted(set(epochs))
-        streams = [self.epoch(epoch) for epoch in distinct]
+        if augmentations is None:
+            augmentations = [self.augmentation] * len(epochs)
+        keys = list(zip(epochs, augmentations, strict=True))
+        distinct = list(dict.fromkeys(keys))
+        streams = [replace(self, augmentation=augmentation).epoch(epoch) for epoch, augmentation in distinct]
         if len(streams) == 1:
             yield from streams[0]
             return
-        stream_of_member = torch.tensor([distinct.index(epoch) for epoch in epochs])  # (M,)
+        stream_of_member = torch.tensor([distinct.index(key) for key in keys])  # (M,)
         index = send(stream_of_member, self.images.labels.device)
         for parts in zip(*streams, strict=True):
             images, labels = zip(*parts, strict=True)

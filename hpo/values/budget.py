@@ -3,8 +3,8 @@
 The study file sets these values; the trainer spends them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
@@ -20,6 +20,22 @@ class Augmentation:
     shift: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     shear: float = 0.0
+
+    @staticmethod
+    def of(
+        params: Mapping[str, Any], searched: Collection[str], otherwise: "Augmentation | None"
+    ) -> "Augmentation | None":
+        """Return the augmentation of a trial: the strengths that are `searched`, and others from `otherwise`.
+
+        None: the images stay as they are.
+        """
+        own = {name: params[name] for name in searched if name in params}
+        if not own:
+            return otherwise
+        if (scaling := own.pop("scaling", None)) is not None:
+            own["scale"] = (1 - scaling, 1 + scaling)
+        augmentation = replace(otherwise or Augmentation(), **own)
+        return None if augmentation == Augmentation() else augmentation
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,69 +3,13 @@
 import keyword
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
+from hpo.values.built_in import OPTIMIZERS, PARAMETERS, SCHEDULES
+from hpo.values.parameter import COLUMN_ROLES, Kind, Parameter, Role, parse_kind
 from hpo.values.space import Choices, Condition, Domain, Point, SearchSpace, Value, applicable
 
-Kind = Literal["number", "integer", "text", "boolean"]
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
-"""The optimizers that a study may choose, the first by default."""
-
-SCHEDULES = ("constant", "step", "cosine", "one-cycle")
-"""The learning-rate schedules that a study may choose, the first by default."""
-
-CLASS_WEIGHTS = ("none", "balanced")
-"""The weights of classes that a study may choose, the first by default."""
-
-
-class Role(Enum):
-    """What training does with a parameter."""
-
-    PACK = "pack"
-    """Changes what a pack computes, so all members of a pack have the same value."""
-    OPTIMIZER = "optimizer"
-    """A setting of the optimizer, with a value for each member of a pack."""
-    SCHEDULE = "schedule"
-    """Sets the learning rate of each step, with a value for each member of a pack."""
-    LOSS = "loss"
-    """A setting of the training loss, with a value for each member of a pack."""
-    CLIP = "clip"
-    """Bounds the gradients, with a value for each member of a pack."""
-    DROPOUT = "dropout"
-    """A rate of the dropout layers, with a value for each member of a pack."""
-    MODEL = "model"
-    """A keyword of the constructor of the network."""
-
-
-COLUMN_ROLES = frozenset(Role) - {Role.PACK, Role.MODEL}
-"""The roles of parameters that have a value for each member of a pack: a column."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A hyperparameter; `rule` states in words the condition that `allows` checks.
-
-    A parameter that the search space leaves out has the value `default`. It is None where training then takes
-    it from elsewhere: from the constructor of the network or another section of the study file. A parameter
-    with `when` applies only where the condition holds. Elsewhere it is no part of a trial.
-    """
-
-    kind: Kind
-    role: Role
-    default: Value | None
-    rule: str
-    allows: Callable[[Any], bool]
-    meaning: str
-    when: Condition | None = None
-
-    def parse(self, raw: object) -> Value | None:
-        """Return `raw` as a value of the parameter, None if it is of another kind or breaks the rule."""
-        value = parse_kind(raw, self.kind)
-        return value if value is not None and self.allows(value) else None
-
+__all__ = ["OPTIMIZERS", "PARAMETERS", "SCHEDULES", "Kind", "Parameter", "Role", "parse_kind"]
 
 MODEL_PREFIX = "model."
 """Begins the name of a parameter that is a keyword of the network's constructor, as in "model.width"."""
@@ -82,131 +26,6 @@ _KEYWORD_RULES: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
     "integer": ("a whole number of at most 2^53 in size", lambda value: abs(value) <= MAX_INTEGER),
     "text": ("text of printable characters", lambda value: bool(value) and value.isprintable()),
     "boolean": ("true or false", lambda _: True),
-}
-
-PARAMETERS: Mapping[str, Parameter] = {
-    "lr": Parameter(
-        kind="number",
-        role=Role.OPTIMIZER,
-        default=0.01,
-        rule="a number above 0",
-        allows=lambda value: value > 0,
-        meaning="Learning rate of the optimizer.",
-    ),
-    "batch_size": Parameter(
-        kind="integer",
-        role=Role.PACK,
-        default=64,
-        rule="a whole number of at least 2",
-        allows=lambda value: value >= 2,
-        meaning="Images per training step.",
-    ),
-    "momentum": Parameter(
-        kind="number",
-        role=Role.OPTIMIZER,
-        default=0.9,
-        rule="a number from 0 to below 1",
-        allows=lambda value: 0 <= value < 1,
-        meaning="Momentum of SGD.",
-        when=Condition("optimizer", ("sgd",)),
-    ),
-    "weight_decay": Parameter(
-        kind="number",
-        role=Role.OPTIMIZER,
-        default=0.0,
-        rule="a number of at least 0",
-        allows=lambda value: value >= 0,
-        meaning="Weight decay: an L2 penalty with SGD and Adam, decoupled from the gradient with AdamW.",
-    ),
-    "optimizer": Parameter(
-        kind="text",
-        role=Role.PACK,
-        default=OPTIMIZERS[0],
-        rule=f"one of {', '.join(OPTIMIZERS)}",
-        allows=lambda value: value in OPTIMIZERS,
-        meaning="Optimizer of the search and of the first phase of full training.",
-    ),
-    "nesterov": Parameter(
-        kind="boolean",
-        role=Role.OPTIMIZER,
-        default=False,
-        rule="true or false",
-        allows=lambda _: True,
-        meaning="Nesterov momentum.",
-        when=Condition("optimizer", ("sgd",)),
-    ),
-    "beta1": Parameter(
-        kind="number",
-        role=Role.OPTIMIZER,
-        default=0.9,
-        rule="a number from 0 to below 1",
-        allows=lambda value: 0 <= value < 1,
-        meaning="Decay of the mean of the gradients.",
-        when=Condition("optimizer", ("adam", "adamw")),
-    ),
-    "beta2": Parameter(
-        kind="number",
-        role=Role.OPTIMIZER,
-        default=0.999,
-        rule="a number from 0 to below 1",
-        allows=lambda value: 0 <= value < 1,
-        meaning="Decay of the mean of the squared gradients.",
-        when=Condition("optimizer", ("adam", "adamw")),
-    ),
-    "schedule": Parameter(
-        kind="text",
-        role=Role.SCHEDULE,
-        default=SCHEDULES[0],
-        rule=f"one of {', '.join(SCHEDULES)}",
-        allows=lambda value: value in SCHEDULES,
-        meaning="Learning rate over the epochs of the search, or of the first phase of full training. "
-        "`step`: times 0.1 at a half and at three quarters of the steps. `cosine`: falls to 0. "
-        "`one-cycle`: rises from lr/25 to lr over 30% of the steps, then falls to lr/250000.",
-    ),
-    "warmup": Parameter(
-        kind="number",
-        role=Role.SCHEDULE,
-        default=0.0,
-        rule="a number from 0 to below 1",
-        allows=lambda value: 0 <= value < 1,
-        meaning="Share of the steps in which the learning rate rises linearly from 0, as a factor of the "
-        "schedule.",
-        when=Condition("schedule", ("constant", "step", "cosine")),
-    ),
-    "label_smoothing": Parameter(
-        kind="number",
-        role=Role.LOSS,
-        default=0.0,
-        rule="a number from 0 to 1",
-        allows=lambda value: 0 <= value <= 1,
-        meaning="Share of each label that is spread evenly over all classes in the training loss.",
-    ),
-    "class_weights": Parameter(
-        kind="text",
-        role=Role.LOSS,
-        default=CLASS_WEIGHTS[0],
-        rule=f"one of {', '.join(CLASS_WEIGHTS)}",
-        allows=lambda value: value in CLASS_WEIGHTS,
-        meaning="Weights of the classes in the training loss. `balanced`: images / (classes * images of the "
-        "class), so that all classes count the same.",
-    ),
-    "dropout": Parameter(
-        kind="number",
-        role=Role.DROPOUT,
-        default=None,
-        rule="a number from 0 to below 1",
-        allows=lambda value: 0 <= value < 1,
-        meaning="Rate of every dropout layer of the network. Left out: the rates of the network.",
-    ),
-    "clip": Parameter(
-        kind="number",
-        role=Role.CLIP,
-        default=None,
-        rule="a number above 0",
-        allows=lambda value: value > 0,
-        meaning="Largest gradient norm; longer gradients are clipped. Left out: no clipping in the search, "
-        "and `full.clip` in full training.",
-    ),
 }
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -317,20 +136,3 @@ def of_role(names: Iterable[str], role: Role) -> list[str]:
     """Return the `names` whose parameter has this role."""
     known = (name for name in names if is_model_parameter(name) or name in PARAMETERS)
     return [name for name in known if parameter_of(name).role is role]
-
-
-def parse_kind(raw: object, kind: Kind) -> Value | None:
-    """Return `raw` if it is a value of this kind, otherwise None. A number is finite, an integer whole."""
-    if kind == "text":
-        return raw if isinstance(raw, str) else None
-    if kind == "boolean":
-        return raw if isinstance(raw, bool) else None
-    if isinstance(raw, bool) or not isinstance(raw, int if kind == "integer" else (int, float)):
-        return None
-    try:
-        value = float(raw)
-    except OverflowError:  # integers in TOML are unbounded
-        return None
-    if not math.isfinite(value):
-        return None
-    return raw if kind == "integer" else value

@@ -108,3 +108,36 @@ def test_members_at_different_epochs_have_their_own_batches(
     for index, epoch in enumerate(epochs):
         own = [(pixels[index], labels[index]) for pixels, labels in batches]
         assert are_equal(own, list(source.epoch(epoch)))
+
+
+@settings(max_examples=15)
+@given(
+    members=st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from([None, MOVED, Augmentation(20), Augmentation()])),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_members_with_strengths_of_their_own_have_the_images_of_a_pack_of_one(
+    members: list[tuple[int, Augmentation | None]],
+) -> None:
+    source = phase_batches(21, augmentation=MOVED)
+    epochs, augmentations = zip(*members, strict=True)
+    batches = list(source.members(epochs, augmentations))
+    for index, (epoch, augmentation) in enumerate(members):
+        is_shared = batches[0][1].ndim == 1
+        assert is_shared == (len(set(members)) == 1)
+        own = [
+            (pixels, labels) if is_shared else (pixels[index], labels[index]) for pixels, labels in batches
+        ]
+        assert are_equal(own, list(phase_batches(21, augmentation=augmentation).epoch(epoch)))
+
+
+def test_strengths_scale_the_same_draws() -> None:
+    """Under other strengths of shift, shear and scale, an image is rotated by the same angle."""
+    first, second = (
+        list(phase_batches(augmentation=augmentation).epoch(0))
+        for augmentation in (Augmentation(rotation=20), Augmentation(20, 1e-6, (1 - 1e-6, 1 + 1e-6), 1e-6))
+    )
+    for (pixels, _), (others, _) in zip(first, second, strict=True):
+        torch.testing.assert_close(pixels, others, rtol=0, atol=1e-2)

@@ -19,12 +19,12 @@ from hpo.values.budget import Budget, Phase
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 
-NAMES = ("dropout", "clip", "class_weights", "label_smoothing")
+NAMES = ("dropout", "clip", "class_weights", "label_smoothing", "rotation", "scaling")
 MEMBERS: tuple[dict[str, Any], ...] = (
-    {"dropout": 0.4, "clip": 0.1, "class_weights": "balanced"},
+    {"dropout": 0.4, "clip": 0.1, "class_weights": "balanced", "rotation": 30.0},
     {"dropout": 0.0, "clip": 5.0, "class_weights": "none", "label_smoothing": 0.2},
     {"clip": 0.1},
-    {"dropout": 0.5},
+    {"dropout": 0.5, "rotation": 0.0, "scaling": 0.2},
 )
 
 
@@ -75,7 +75,7 @@ def test_members_without_values_of_their_own_are_as_in_a_study_that_names_none()
         trainer = Trainer(task, Recipe(FULL, 16, 5, names), runtime=Runtime(clock=lambda: 0.0))
         return run_to_end(trainer.start({0: GOOD}))[0]
 
-    assert results(("dropout", "clip")) == results(())
+    assert results(("dropout", "clip", "rotation", "shift", "scaling", "shear")) == results(())
 
 
 def test_a_phase_bounds_the_gradients_of_members_that_do_not() -> None:

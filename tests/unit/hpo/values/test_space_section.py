@@ -140,7 +140,7 @@ def test_misspelled_parameter_is_reported_once() -> None:
 
 def test_spelling_hint_names_the_closest_key_or_all_keys() -> None:
     assert spelling_hint("momentun", PARAMETERS) == "; did you mean 'momentum'?"
-    assert spelling_hint("dropout", PARAMETERS) == f"; known: {', '.join(PARAMETERS)}"
+    assert spelling_hint("zzz", PARAMETERS) == f"; known: {', '.join(PARAMETERS)}"
 
 
 def test_keywords_of_the_network_are_a_table_or_have_full_names() -> None:
