@@ -1,6 +1,7 @@
 """Members of a session with their own dropout, clipping and class weights train as alone, in every pack."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
-from hpo.values.budget import Budget, Phase
+from hpo.values.budget import Augmentation, Budget, Phase
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
 
@@ -99,3 +100,21 @@ def test_each_gradient_is_clipped_to_the_norm_of_its_member() -> None:
     assert norms[0] == pytest.approx([0.05] * 3, rel=1e-3)
     assert norms[1] == pytest.approx([0.2] * 3, rel=1e-3)
     assert min(norms[2]) > 0.2
+
+
+def test_the_adam_phase_takes_no_setting_of_the_trial() -> None:
+    own = {"weight_decay": 0.5, "beta1": 0.5, "beta2": 0.5, "schedule": "cosine", "warmup": 0.5}
+    budget = Budget("full", (Phase("adam", 2, settings={"lr": 1e-3}),), "last")
+    searched, plain = (session({0: own}, names, budget) for names in ((*own,), ()))
+    assert curves(searched) == curves(plain)
+    first = Budget("full", (Phase("adam", 2),), "last")
+    assert curves(session({0: own}, (*own,), first)) != curves(session({0: own}, (), first))
+
+
+def test_what_is_searched_wins_over_the_section_of_full_training() -> None:
+    augmentation = Augmentation(rotation=10, shift=0.1)
+    budget = Budget("full", (Phase("sgd", 1, clip=0.5, augmentation=augmentation),), "last")
+    merged = replace(augmentation, rotation=40.0)
+    expected = Budget("full", (Phase("sgd", 1, clip=0.2, augmentation=merged),), "last")
+    searched = session({0: {"clip": 0.2, "rotation": 40.0}}, ("clip", "rotation"), budget)
+    assert curves(searched) == curves(session({0: {}}, (), expected))
