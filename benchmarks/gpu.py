@@ -180,7 +180,7 @@ def measure_processes(
 def start_training(shape: Shape, evaluator: AsyncEvaluator | None) -> PackSession:
     validation = images().subset(torch.arange(len(images()) // 4, device=DEVICE))
     trainer = Trainer(
-        Task(lambda: models.build(shape.name, CLASSES), images(), validation),
+        Task(lambda: models.build(shape.name, CLASSES), images(), validation, CLASSES),
         Recipe(Budget("mini", (Phase("sgd", 10**6),), keep="last"), shape.size, seed=0),
         CudaGraphEngine(),
         Runtime(evaluator=evaluator),

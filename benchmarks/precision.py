@@ -70,7 +70,12 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
     workload = Workload.open(spec, Settings.from_environment())
     train, validation = workload.images("search", "cpu")
     trainer = Trainer(
-        Task(workload.factory, train.subset(torch.arange(options.images)), validation),
+        Task(
+            workload.factory,
+            train.subset(torch.arange(options.images)),
+            validation,
+            workload.network.classes,
+        ),
         Recipe(
             Budget("mini", (Phase("sgd", options.epochs),), keep="last"),
             int(cells[0][1]["batch_size"]),

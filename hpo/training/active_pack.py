@@ -14,27 +14,29 @@ from hpo.training.columns import DROPOUT, step_settings
 from hpo.training.engines.base import Engine
 from hpo.training.loops import Step, TrainingLoop, evaluate
 from hpo.training.member import Member, MemberState
+from hpo.training.metrics import VALIDATION_METRICS
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.registry import create_optimizer, step_columns
+from hpo.training.pack import Pack
 from hpo.training.schedules import Epoch, ScheduledStep, learning_rates
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
 from hpo.values.budget import Augmentation, Phase
+from hpo.values.epoch import Metrics
 from hpo.values.parameters import Role, of_role
 from hpo.values.seeds import Purpose
 
 
 @dataclass(frozen=True, slots=True)
 class EpochOutcome:
-    """The results of an epoch: mean losses per example and accuracies, one per member, and seconds of the
-    pack.
+    """The results of an epoch: the mean training loss per example and the validation metrics of each member,
+    and seconds of the pack.
 
     `evaluation_seconds` counts only time in which nothing was trained.
     """
 
     train_losses: list[float]
-    validation_losses: list[float]
-    accuracies: list[float]
+    validation: Sequence[Metrics]
     seconds: float
     evaluation_seconds: float
 
@@ -183,21 +185,24 @@ class ActivePack:
         if evaluator is None or not self._all_have_next_epoch:
             train_losses = begun.loop.losses().tolist()  # waits for the device
             trained = clock()
-            scores = evaluate(self._engine, self._pack, self._task.validation)
-            losses, accuracies = scores.tolist()
+            rows = self._evaluate(self._pack).tolist()
         else:
             self._ahead = ahead = self._begin(later=1)
             self._evaluated.weights = ahead.weights
             pending = evaluator.begin(partial(self._metrics, begun.loop))
             ahead.loop.run(pending.done)
             trained = clock()
-            train_losses, losses, accuracies = pending.values()
-        return EpochOutcome(train_losses, losses, accuracies, trained - start, clock() - trained)
+            train_losses, *rows = pending.values()
+        by_member = zip(*rows, strict=True)
+        validation = [dict(zip(VALIDATION_METRICS, values, strict=True)) for values in by_member]
+        return EpochOutcome(train_losses, validation, trained - start, clock() - trained)
 
     def _metrics(self, loop: TrainingLoop) -> Tensor:
-        """Return training losses, validation losses and accuracies of `_evaluated`, `(3, M)`."""
-        scores = evaluate(self._engine, self._evaluated, self._task.validation)
-        return torch.cat([loop.losses()[None], scores])
+        """Return the training losses and the validation metrics of `_evaluated`, `(8, M)`."""
+        return torch.cat([loop.losses()[None], self._evaluate(self._evaluated)])
+
+    def _evaluate(self, pack: Pack) -> Tensor:
+        return evaluate(self._engine, pack, self._task.validation, self._task.classes)
 
     def _begin(self, later: int = 0) -> _BegunEpoch:
         """Begin the next epoch of the members from their current tensors, or the epoch `later` after it."""

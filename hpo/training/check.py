@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,7 +38,6 @@ class Rehearsal:
 
     name: str
     task: Task
-    classes: int
     engine: Engine
     steps: int = STEPS
 
@@ -46,7 +45,7 @@ class Rehearsal:
         """Raise InputError if a pack of two fails in the steps or the evaluation, member by member."""
         with undisturbed(self.task.device):
             images = self.task.train.batch(_indices(self.task.train.labels))[0]
-            check_outputs(self.name, self.task.factory, images.cpu(), self.classes)
+            check_outputs(self.name, self.task.factory, images.cpu(), self.task.classes)
             with self._user_code():
                 losses, replaced = self._run(vectorised=False)
         if not losses.isfinite().all():
@@ -75,7 +74,7 @@ class Rehearsal:
 
     def _run(self, vectorised: bool) -> tuple[Tensor, list[str]]:
         """Return the losses `(M,)` of the first step, and the names of buffers that the network replaced."""
-        task = Task(self.task.factory, self.task.train, self.task.validation, vectorised)
+        task = replace(self.task, vectorised=vectorised)
         pack = task.new_pack(SEEDS)
         optimizer = create_optimizer("sgd", [{} for _ in SEEDS], pack.weights.parameters)
         images, labels = task.train.batch(_indices(task.train.labels))

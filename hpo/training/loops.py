@@ -8,6 +8,7 @@ from torch import Tensor
 from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
 from hpo.training.engines.base import Engine
+from hpo.training.metrics import Scores, validation_metrics
 from hpo.training.pack import Pack
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -53,13 +54,18 @@ class TrainingLoop:
             torch.cuda.set_rng_state(state, device)
 
 
-def evaluate(engine: Engine, pack: Pack, images: DeviceImages) -> Tensor:
-    """Return each member's mean loss per example and accuracy, `(2, M)` float64.
+def evaluate(engine: Engine, pack: Pack, images: DeviceImages, classes: int) -> Tensor:
+    """Return the `VALIDATION_METRICS` of each member on `images` of so many classes, `(7, M)` float64.
 
     Does not wait for the device.
     """
     device = images.labels.device
-    scores = torch.zeros(2, len(pack), dtype=torch.float64, device=device)
+    sums = torch.zeros(2, len(pack), dtype=torch.float64, device=device)
+    predictions = []
     for index in torch.split(torch.arange(len(images), device=device), engine.evaluation_batch):
-        scores += torch.stack(engine.score(pack, *images.batch(index)))
-    return scores / len(images)
+        scores = engine.score(pack, *images.batch(index))
+        sums += torch.stack([scores.losses, scores.squares])
+        predictions.append(scores.predictions)
+    losses, squares = sums
+    whole = Scores(losses, squares, torch.cat(predictions, dim=1))
+    return validation_metrics(whole, images.labels, classes)

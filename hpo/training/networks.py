@@ -59,10 +59,13 @@ def call(network: nn.Module, parameters: Tensors, buffers: Tensors, images: Tens
     return output
 
 
-def score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed loss and the number of correct predictions of logits `(B, classes)`, both float64."""
+def score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sums of losses and of their squares, both float64, and the predictions `(B,)` int64.
+
+    `output`: logits `(B, classes)`.
+    """
     losses = F.cross_entropy(output, labels, reduction="none")  # (B,)
-    return losses.sum(dtype=torch.float64), (output.argmax(1) == labels).sum(dtype=torch.float64)
+    return losses.sum(dtype=torch.float64), losses.double().square().sum(), output.argmax(1)
 
 
 def normalise_in_float32(network: nn.Module) -> None:

@@ -23,6 +23,7 @@ from torch.func import vmap
 from hpo.training.columns import values_of
 from hpo.training.dropout import Dropout, Masks, Rates, Streams
 from hpo.training.loss import training_loss
+from hpo.training.metrics import Scores
 from hpo.training.networks import (
     Factory,
     PlainTensors,
@@ -142,8 +143,8 @@ class Pack:
 
     def evaluation(
         self, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the summed loss and the number of correct predictions of one member, both float64."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `networks.score` returns, for one member with these tensors."""
         return score(call(in_mode(self._network, training=False), parameters, buffers, images), labels)
 
     def gradients(self, images: Tensor, labels: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
@@ -167,16 +168,12 @@ class Pack:
         return losses, self._gradients
 
     @torch.no_grad()
-    def score(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return summed losses and numbers of correct predictions, each `(M,)` float64, in evaluation
-        mode."""
+    def score(self, images: Tensor, labels: Tensor) -> Scores:
+        """Return the scores of the members in evaluation mode."""
         if self._is_vectorised:
             run = vmap(self.evaluation, in_dims=(0, 0, None, None))
-            losses, correct = run(self.unpack(self.weights.parameters), self.weights.buffers, images, labels)
-            return losses, correct
-        scores = [torch.stack(score(network(images), labels)) for network in self._bind(training=False)]
-        losses, correct = torch.stack(scores, dim=1)  # (2, M)
-        return losses, correct
+            return Scores(*run(self.unpack(self.weights.parameters), self.weights.buffers, images, labels))
+        return Scores.stack([score(network(images), labels) for network in self._bind(training=False)])
 
     def state_dict(self, weights: Weights, member: int) -> dict[str, Tensor]:
         """Return the row `member` of `weights` as the state dict of an ordinary module, copied."""

@@ -14,7 +14,7 @@ from hpo.training.states import to_arrays, to_member_state, to_session_state
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Weights
 from hpo.values.candidate import Candidate
-from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_LOSS, EpochResult
 from hpo.values.state import Arrays, SessionState
 
 
@@ -117,11 +117,11 @@ class PackSession:
         with self._runtime.interruptible():
             outcome = run()
         members = self._active.members
-        losses = zip(outcome.train_losses, outcome.validation_losses, strict=True)
+        losses = zip(outcome.train_losses, outcome.validation, strict=True)
         self._active.remember_best(
             [
-                member.progress.count(loss if math.isfinite(train_loss) else math.nan)
-                for member, (train_loss, loss) in zip(members, losses, strict=True)
+                member.progress.count(metrics[VALIDATION_LOSS] if math.isfinite(train_loss) else math.nan)
+                for member, (train_loss, metrics) in zip(members, losses, strict=True)
             ]
         )
         results = [self._result(index, outcome) for index in range(len(members))]
@@ -131,18 +131,14 @@ class PackSession:
     def _result(self, index: int, outcome: EpochOutcome) -> EpochResult:
         member, share = self._active.members[index], 1 / len(self._active.members)
         progress = member.progress
-        train_loss, loss = outcome.train_losses[index], outcome.validation_losses[index]
+        metrics = {TRAIN_LOSS: outcome.train_losses[index], **outcome.validation[index]}
         return EpochResult(
             member=member.key,
             epoch=progress.epochs,
-            metrics={
-                TRAIN_LOSS: train_loss,
-                VALIDATION_LOSS: loss,
-                VALIDATION_ACCURACY: outcome.accuracies[index],
-            },
+            metrics=metrics,
             seconds=outcome.seconds * share,
             evaluation_seconds=outcome.evaluation_seconds * share,
-            status=self._status(progress, train_loss, loss),
+            status=self._status(progress, metrics[TRAIN_LOSS], metrics[VALIDATION_LOSS]),
             kept_epoch=progress.epochs if self._budget.keep == "last" else progress.best_epoch,
             phase=progress.phase,
         )

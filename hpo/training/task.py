@@ -18,17 +18,16 @@ from hpo.values.budget import Budget
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A network, and the images it is trained and validated on. All images are on one device.
+    """A network, and the images of so many classes it is trained and validated on, all on one device.
 
-    `vectorised`: whether `vmap` computes the members of a pack, as in `Pack`. `classes`: None for as many as
-    the training images have.
+    `vectorised`: whether `vmap` computes the members of a pack, as in `Pack`.
     """
 
     factory: Factory
     train: DeviceImages
     validation: DeviceImages
+    classes: int
     vectorised: bool | None = None
-    classes: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -36,8 +35,7 @@ class Task:
 
     def balanced_weights(self) -> Tensor:
         """Return the balanced class weights of the training images, `(classes,)`."""
-        labels = self.train.labels
-        return balanced_weights(labels, self.classes or int(labels.max()) + 1)
+        return balanced_weights(self.train.labels, self.classes)
 
     def new_pack(self, seeds: Sequence[int]) -> Pack:
         """Return a pack of new networks, one for each seed, on the device of the images."""

@@ -173,8 +173,8 @@ class Workload:
             DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
         )
         factory = self.factory if params is None else self.factory_of(params)
-        task = Task(factory, train, validation, classes=len(self.dataset.classes))
-        return Rehearsal(self.spec.model.name, task, len(self.dataset.classes), engine, steps)
+        task = Task(factory, train, validation, len(self.dataset.classes))
+        return Rehearsal(self.spec.model.name, task, engine, steps)
 
     def _check_images(self) -> None:
         classes, channels = self.dataset.classes, self.train.channels

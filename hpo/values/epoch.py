@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY = "train_loss", "validation_loss", "validation_accuracy"
-"""The metrics of the built-in training. Losses are means per example, the accuracy is a share."""
+VALIDATION_MACRO_F1, VALIDATION_BALANCED_ACCURACY = "validation_macro_f1", "validation_balanced_accuracy"
+"""The metrics of the built-in training. Losses are means per example, the others are shares.
+
+The F1 score is the mean over the classes in labels or predictions. The balanced accuracy is the mean recall
+over the classes in labels.
+"""
+
+VALIDATION_LOSS_ERROR, VALIDATION_ACCURACY_ERROR = "validation_loss_error", "validation_accuracy_error"
+VALIDATION_BALANCED_ACCURACY_ERROR = "validation_balanced_accuracy_error"
+"""The standard errors of metrics, as the validation images are a sample."""
 
 OBJECTIVE = VALIDATION_LOSS
 """The metric that a search minimises."""

@@ -62,7 +62,7 @@ class TrainerFactory:
         workload, params = self._workload, dict(key)
         classes = len(workload.dataset.classes)
         return Trainer(
-            Task(workload.factory_of(params), train, validation, self._fused, classes),
+            Task(workload.factory_of(params), train, validation, classes, self._fused),
             recipe_of(self._spec, stage, key),
             self._engine(stage, len(train), workload.network_of(params)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),

@@ -50,7 +50,7 @@ def images(seed: int, device: str) -> DeviceImages:
 def new_trainer(
     name: str, device: str, budget: Budget, engine: Engine, evaluator: AsyncEvaluator | None = None
 ) -> Trainer:
-    task = Task(lambda: models.build(name, 10), images(0, device), images(1, device))
+    task = Task(lambda: models.build(name, 10), images(0, device), images(1, device), 10)
     return Trainer(task, Recipe(budget, batch_size=32, seed=0), engine, Runtime(evaluator=evaluator))
 
 

@@ -13,6 +13,7 @@ from support.artifacts import MemoryStore
 from support.candidates import candidate
 from support.engines import ProgramOnlyPack
 from support.packs import sgd
+from support.scores import tensors_of
 from support.workloads import digits_workload
 from torch import Tensor
 
@@ -123,7 +124,7 @@ def test_the_order_of_the_tensors_of_a_pack_does_not_matter(programs: Path) -> N
             pack, torch.ones(EVALUATION_BATCH, 1, 28, 28), torch.zeros(EVALUATION_BATCH, dtype=torch.int64)
         )
         sorted_buffers = (buffers[name] for name in sorted(buffers))
-        results.append([*losses, *scores, pack.weights.parameters, *sorted_buffers])
+        results.append([*losses, *tensors_of(scores), pack.weights.parameters, *sorted_buffers])
     assert all(torch.equal(tensor, other) for tensor, other in zip(*results, strict=True))
 
 
@@ -132,7 +133,7 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
     workload, files = digits_workload(digits), TrialFiles(MemoryStore())
-    task = Task(workload.factory, *workload.images("search", "cpu"))
+    task = Task(workload.factory, *workload.images("search", "cpu"), 10)
     trainer = Trainer(task, Recipe(digits.budget("search"), 16, 3), compiled_engine(programs))
     session = trainer.start(dict(enumerate(CANDIDATES)))
     session.epoch()
@@ -160,11 +161,10 @@ def test_evaluations_equal_those_of_torch(programs: Path) -> None:
     generator = torch.Generator().manual_seed(2)
     for size in (EVALUATION_BATCH, 7):
         images, labels = torch.randn(size, 1, 28, 28, generator=generator), torch.arange(size) % 10
-        losses, correct = engine.score(pack, images, labels)
-        expected_losses, expected_correct = pack.score(images, labels)
-        assert losses.dtype == torch.float64
-        torch.testing.assert_close(losses, expected_losses, rtol=1e-4, atol=1e-4)
-        assert torch.equal(correct, expected_correct)
+        scores, expected = engine.score(pack, images, labels), pack.score(images, labels)
+        torch.testing.assert_close(scores.losses, expected.losses, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scores.squares, expected.squares, rtol=1e-4, atol=1e-4)
+        assert torch.equal(scores.predictions, expected.predictions)
 
 
 def test_without_a_compiler_operators_compute(

@@ -10,6 +10,7 @@ from torch import Tensor
 from hpo.training.engines.base import Engine
 from hpo.training.engines.program import Program
 from hpo.training.engines.timing import Measure
+from hpo.training.metrics import Scores
 from hpo.training.pack import Pack
 
 
@@ -19,7 +20,7 @@ class ProgramOnlyPack(Pack):
     def gradients(self, *_arguments: Any) -> tuple[Tensor, Tensor]:
         raise AssertionError("a step was computed by operators")
 
-    def score(self, *_arguments: Any) -> tuple[Tensor, Tensor]:
+    def score(self, *_arguments: Any) -> Scores:
         raise AssertionError("an evaluation was computed by operators")
 
 

@@ -15,6 +15,7 @@ from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
+from hpo.training.metrics import Scores
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.training.session import PackSession
@@ -79,7 +80,7 @@ def small_trainer(
     engine: Engine | None = None,
 ) -> Trainer:
     """Return a trainer on 100 training and 70 validation images, for which no time passes."""
-    task = Task(factory, images(0, 100, dtype), images(1, 70, dtype))
+    task = Task(factory, images(0, 100, dtype), images(1, 70, dtype), 10)
     recipe = Recipe(budget, batch_size, seed=5)
     return Trainer(task, recipe, engine or EagerEngine(), Runtime(clock=lambda: 0.0))
 
@@ -124,7 +125,7 @@ class WatchedEngine(EagerEngine):
         self.labels.append(labels)
         return super().step(pack, optimizer, max_norm, images, labels)
 
-    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> Scores:
         self.failing_score = _count_down(self.failing_score)
         return super().score(pack, images, labels)
 

@@ -17,6 +17,7 @@ from hpo.training.engines.compiler import CompileError, note_of
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program, evaluation_of, step_of
 from hpo.training.engines.timing import Measure, fastest
+from hpo.training.metrics import Scores
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
@@ -96,7 +97,7 @@ class AutotunedEngine:
         engine = self._chosen.get(program, self._fallback)
         return engine.step(pack, optimizer, max_norm, images, labels)
 
-    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> Scores:
         return self._evaluator.score(pack, images, labels)
 
     def variant_of(self, program: Program) -> Engine | None:

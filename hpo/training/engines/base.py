@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from hpo.training.dropout import Masks
+from hpo.training.metrics import Scores
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
@@ -34,7 +35,7 @@ class Engine(Protocol):
         to the norm `max_norm`; None means no clipping. A column `clip` of the pack takes its place.
         """
 
-    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> Scores:
         """Return what `Pack.score` returns."""
 
 

@@ -20,6 +20,7 @@ from hpo.training.engines.program import (
     member_arguments,
     step_of,
 )
+from hpo.training.metrics import Scores
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.registry import step_columns
 from hpo.training.pack import Pack
@@ -105,15 +106,13 @@ class CompiledEngine:
             losses += function([*tensors, factors[index], *batch])
         return torch.stack(losses)
 
-    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> Scores:
         function = self._functions.get(evaluation_of(self.network, len(labels)))
         if function is None:
             return self._eager.score(pack, images, labels)
         images = batch_last(images)
         arguments = self._arguments_of(pack, None)
-        scores = [torch.stack(function([*tensors, images, labels])) for tensors in arguments]
-        losses, correct = torch.stack(scores, dim=1)  # (2, M)
-        return losses, correct
+        return Scores.stack([function([*tensors, images, labels]) for tensors in arguments])
 
     def _arguments_of(self, pack: Pack, optimizer: Optimizer | None) -> list[list[Tensor]]:
         """Return each member's own arguments.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpo.training.columns import CLIP
 from hpo.training.engines.base import StepInputs
+from hpo.training.metrics import Scores
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.clipping import clip
 from hpo.training.pack import Pack
@@ -38,7 +39,7 @@ class EagerEngine:
         inputs = StepInputs(images, labels, pack.masks_of(images, labels))
         return self._compute(pack, optimizer, max_norm, inputs)
 
-    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, pack: Pack, images: Tensor, labels: Tensor) -> Scores:
         return pack.score(self._in_layout(images), labels)
 
     def _compute(

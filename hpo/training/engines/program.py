@@ -62,7 +62,7 @@ class Program:
 
     The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
     factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
-    its loss. An evaluation returns the summed loss and the number of correct predictions.
+    its loss. An evaluation returns what `networks.score` returns.
     """
 
     network: NetworkSpec
@@ -195,8 +195,8 @@ def _step(pack: Pack, optimizer: Optimizer, program: Program, images: Tensor) ->
     return step
 
 
-def _evaluation(pack: Pack) -> Callable[..., tuple[Tensor, Tensor]]:
-    def evaluation(parameters: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluation(pack: Pack) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def evaluation(parameters: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tensors = iter(rest)
         buffers = _take(pack.weights.buffers, tensors)
         images, labels = tensors

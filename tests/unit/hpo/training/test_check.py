@@ -56,8 +56,8 @@ def images(count: int) -> DeviceImages:
 
 
 def rehearsal(factory: Factory, batch: int = 4) -> Rehearsal:
-    task = Task(factory, images(batch), images(batch + 1))
-    return Rehearsal("nets:Own", task, CLASSES, EagerEngine())
+    task = Task(factory, images(batch), images(batch + 1), CLASSES)
+    return Rehearsal("nets:Own", task, EagerEngine())
 
 
 def register(name: str, value: Tensor) -> Callable[[Any], None]:

@@ -15,7 +15,9 @@ from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.loops import TrainingLoop, evaluate
+from hpo.training.metrics import VALIDATION_METRICS
 from hpo.training.pack import Pack
+from hpo.values.epoch import VALIDATION_ACCURACY, VALIDATION_LOSS
 
 CANDIDATES = [candidate(0.05, 0.9, 0.0, seed=1), candidate(0.01, 0.0, 1e-3, seed=2)]
 
@@ -90,12 +92,13 @@ def test_an_evaluation_covers_every_image_in_evaluation_mode() -> None:
     labels = torch.arange(7) % 3
     half = torch.full((1, 1, 1), 0.5)
     images, pack = DeviceImages(pixels, labels, half, half), new_pack()
-    losses, accuracies = evaluate(WatchedEngine(evaluation_batch=3), pack, images)
+    rows = evaluate(WatchedEngine(evaluation_batch=3), pack, images, 3)
+    metrics = dict(zip(VALIDATION_METRICS, rows, strict=True))
     inputs, _ = images.batch(torch.arange(7))
     for index in range(2):
         network = Drawing().eval()
         network.load_state_dict(pack.state_dict(pack.weights, index))
         output = network(inputs)
-        assert float(losses[index]) == pytest.approx(F.cross_entropy(output, labels).item(), abs=1e-6)
-        accuracy = float((output.argmax(1) == labels).double().mean())
-        assert float(accuracies[index]) == pytest.approx(accuracy)
+        loss, accuracy = F.cross_entropy(output, labels), (output.argmax(1) == labels).double().mean()
+        assert float(metrics[VALIDATION_LOSS][index]) == pytest.approx(loss.item(), abs=1e-6)
+        assert float(metrics[VALIDATION_ACCURACY][index]) == accuracy.item()

@@ -18,6 +18,7 @@ from support.packs import (
     train_pack,
     without_dropout,
 )
+from support.scores import assert_equal_scores
 from support.training import GOOD, SEARCH, images, linear, run_to_end
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,12 +88,12 @@ def test_evaluation_is_the_plain_loss(vectorised: bool) -> None:
     pack, (batch,) = new_pack(NETWORK, vectorised=vectorised), batches(1)
     expected = pack.score(*batch)
     pack.columns = columns_of([NAME], [{NAME: 9.0}] * 3, pack.weights.parameters)
-    assert all(torch.equal(score, other) for score, other in zip(pack.score(*batch), expected, strict=True))
+    assert_equal_scores(pack.score(*batch), expected)
 
 
 def session(*values: float, searched: bool = True) -> PackSession:
     """Return a session whose members differ in the penalty alone."""
-    task = Task(linear, images(0), images(1, 70))
+    task = Task(linear, images(0), images(1, 70), 10)
     recipe = Recipe(SEARCH, 16, 5, columns=(NAME,) if searched else ())
     return Trainer(task, recipe, runtime=Runtime(clock=lambda: 0.0)).start(
         {key: replace(GOOD, params={**GOOD.params, NAME: value}) for key, value in enumerate(values)}

@@ -121,12 +121,13 @@ def test_a_member_with_nan_leaves_the_others_untouched(factory: Factory, vectori
 def test_scores_equal_those_of_the_networks_in_evaluation_mode(vectorised: bool) -> None:
     pack = new_pack(LENET, vectorised=vectorised)
     ((images, labels),) = batches(1, size=9)
-    losses, correct = pack.score(images, labels)
+    scores = pack.score(images, labels)
     for index, candidate in enumerate(CANDIDATES):
         output = seeded(LENET, candidate.seed).eval()(images)
-        expected = F.cross_entropy(output, labels, reduction="sum")
-        assert losses[index].item() == pytest.approx(expected.item(), abs=1e-9)
-        assert correct[index].item() == (output.argmax(1) == labels).sum().item()
+        losses = F.cross_entropy(output, labels, reduction="none")
+        assert scores.losses[index].item() == pytest.approx(losses.sum().item(), abs=1e-9)
+        assert scores.squares[index].item() == pytest.approx(losses.square().sum().item(), abs=1e-9)
+        assert torch.equal(scores.predictions[index], output.argmax(1))
 
 
 class Heads(nn.Module):
@@ -309,7 +310,7 @@ def test_networks_may_draw_by_themselves(vectorised: bool) -> None:
     ((images, labels),) = batches(1)
     losses, _ = pack.gradients(images, labels)
     assert losses[0] != losses[1]
-    summed, _ = pack.score(images, labels)
+    summed = pack.score(images, labels).losses
     assert summed[0] == summed[1]
 
 

@@ -106,7 +106,7 @@ class RecordingEngine(WatchedEngine):
 
 
 def trainer(engine: WatchedEngine, budget: Budget = SEARCH, in_use: Sequence[str] = IN_USE) -> Trainer:
-    task = Task(linear, images(0), images(1, 70))
+    task = Task(linear, images(0), images(1, 70), 10)
     return Trainer(task, Recipe(budget, 16, 5, tuple(in_use)), engine, Runtime(clock=lambda: 0.0))
 
 

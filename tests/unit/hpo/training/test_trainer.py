@@ -24,7 +24,7 @@ class PreparedEngine(EagerEngine):
 
 
 def test_the_engine_is_prepared_for_all_that_the_recipe_says_of_steps() -> None:
-    engine, task = PreparedEngine(), Task(linear, images(0), images(1, 70))
+    engine, task = PreparedEngine(), Task(linear, images(0), images(1, 70), 10)
     Trainer(task, Recipe(SEARCH, 30, 5, columns=("some",)), engine).prepare()
     assert engine.prepared == [(30, list(SEARCH.phases), ("some",))]
 
@@ -38,7 +38,7 @@ def test_only_preparation_and_the_epoch_itself_are_interruptible() -> None:
         yield
         entered.append("out")
 
-    task = Task(linear, images(0), images(1, 70))
+    task = Task(linear, images(0), images(1, 70), 10)
     trainer = Trainer(task, Recipe(SEARCH, 16, 5), runtime=Runtime(interruptible=interruptible))
     session = trainer.start({0: GOOD})
     assert entered == []
@@ -57,7 +57,7 @@ def test_members_start_from_their_states_or_from_new_weights() -> None:
 
 
 def test_a_task_is_trained_where_its_images_are() -> None:
-    task = Task(linear, images(0, dtype=torch.float64), images(1, 70))
+    task = Task(linear, images(0, dtype=torch.float64), images(1, 70), 10)
     pack = task.new_pack([1, 2])
     assert task.device == torch.device("cpu")
     assert (len(pack), pack.weights.parameters.dtype) == (2, torch.float64)

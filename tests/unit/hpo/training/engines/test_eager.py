@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.candidates import candidate
 from support.packs import sgd
+from support.scores import assert_equal_scores
 from torch import Tensor
 
 from hpo import models
@@ -72,10 +73,7 @@ def test_convolutions_see_channels_last_in_the_strides(per_member: bool) -> None
 def test_evaluations_are_in_float32() -> None:
     pack = Pack(lambda: models.build("lenet", 10), [1, 2], "cpu")
     images, labels = data(False)
-    losses, correct = EagerEngine("bfloat16").score(pack, images, labels)
-    expected_losses, expected_correct = pack.score(images, labels)
-    assert torch.equal(losses, expected_losses)
-    assert torch.equal(correct, expected_correct)
+    assert_equal_scores(EagerEngine("bfloat16").score(pack, images, labels), pack.score(images, labels))
 
 
 def test_masks_may_be_drawn_before_the_step() -> None:

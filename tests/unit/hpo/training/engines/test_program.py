@@ -99,10 +99,11 @@ def test_the_graph_of_a_step_computes_the_step(
 def test_the_graph_of_an_evaluation_computes_the_evaluation(name: str) -> None:
     pack, (images, labels) = new_pack(name), batch()
     graph, _ = trace(Program(replace(LENET, model=name), None, 16))
-    loss, correct = graph(*member_arguments(pack, None, 0), batch_last(images), labels)
-    expected_losses, expected_correct = pack.score(images, labels)
-    torch.testing.assert_close(loss, expected_losses[0], rtol=1e-4, atol=1e-5)
-    assert correct == expected_correct[0]
+    loss, squares, predictions = graph(*member_arguments(pack, None, 0), batch_last(images), labels)
+    expected = pack.score(images, labels)
+    torch.testing.assert_close(loss, expected.losses[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(squares, expected.squares[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(predictions, expected.predictions[0])
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet", "spinalnet", "vggnet"])

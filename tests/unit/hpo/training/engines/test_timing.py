@@ -8,6 +8,7 @@ from torch import Tensor
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.engines.timing import LEAST_ROUNDS, ROUNDS, fastest, measure_seconds
+from hpo.training.metrics import Scores
 
 LENET = NetworkSpec("lenet", 10, 1, (28, 28))
 
@@ -33,10 +34,10 @@ class SlowEngine(EagerEngine):
         self._clock.now += next(self._seconds)
         return torch.zeros(1)
 
-    def score(self, *_arguments: object) -> tuple[Tensor, Tensor]:
+    def score(self, *_arguments: object) -> Scores:
         self.calls.append("score")
         self._clock.now += next(self._seconds)
-        return torch.zeros(1), torch.zeros(1)
+        return Scores(torch.zeros(1), torch.zeros(1), torch.zeros(1, 1))
 
 
 def test_the_fewest_seconds_of_each_engine_count() -> None:
