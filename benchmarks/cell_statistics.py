@@ -47,7 +47,7 @@ def single_run_regret(table: CurveTable, points: Sequence[Point], runs: Sequence
 
     `runs` holds losses by cell and run.
     """
-    ranked = sorted(range(len(points)), key=lambda number: table.loss(points[number], EPOCHS))
+    ranked = sorted(range(len(points)), key=lambda number: table.cost(points[number], EPOCHS))
     picks = [min(ranked, key=lambda number: runs[number][run]) for run in range(len(runs[0]))]
     return fmean(table.regret(points[number], EPOCHS) for number in picks)
 
@@ -55,10 +55,10 @@ def single_run_regret(table: CurveTable, points: Sequence[Point], runs: Sequence
 def cell_statistics(path: Path) -> dict[str, Any]:
     table, space = read(path), StudySpec.load(LENET_FILE).space
     points = [space.point_at(number) for number in range(space.cells or 0)]
-    losses = [table.loss(point, EPOCHS) for point in points]
+    losses = [table.cost(point, EPOCHS) for point in points]
     best = sorted(range(len(points)), key=losses.__getitem__)
     runs = [[run[:EPOCHS][-1].validation_loss for run in table.runs[cell(point)]] for point in points]
-    by_epoch = [[table.loss(point, epoch) for point in points] for epoch in range(1, EPOCHS + 1)]
+    by_epoch = [[table.cost(point, epoch) for point in points] for epoch in range(1, EPOCHS + 1)]
     return {
         "cells": len(points),
         "runs": len(runs[0]),

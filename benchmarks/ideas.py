@@ -32,6 +32,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import results
 from hpo.store.results import TrialCurve
 from hpo.study import pause, schedule
+from hpo.values.objective import Objective
 from hpo.values.space import Choices, Point, SearchSpace
 
 DESCRIPTIONS = {
@@ -99,8 +100,8 @@ def risk(threshold: float) -> Idea:
     return Idea({"pruner": {"name": "asha"}}, patches)
 
 
-def _whole_curves(connection: Any, study_id: int, *_: object) -> dict[int, TrialCurve]:
-    return results.curves(connection, study_id)
+def _whole_curves(connection: Any, study_id: int, objective: Objective, *_: object) -> dict[int, TrialCurve]:
+    return results.curves(connection, study_id, objective)
 
 
 def plain_coordinates(space: SearchSpace) -> Callable[[Point], np.ndarray]:

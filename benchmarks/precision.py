@@ -34,6 +34,7 @@ from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
 from hpo.values.candidate import Candidate
+from hpo.values.epoch import VALIDATION_LOSS
 from hpo.values.parameters import with_defaults
 from hpo.values.precision import Precision
 
@@ -88,7 +89,7 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
     while session.members:
         for result in session.epoch():
             finite = result.status != "diverged"
-            losses[result.member] = result.objective if finite else DIVERGED
+            losses[result.member] = result.metrics[VALIDATION_LOSS] if finite else DIVERGED
     return losses
 
 

@@ -44,7 +44,7 @@ Figures = dict[str, Any]
 def ranked(table: CurveTable, spec: StudySpec) -> list[int]:
     """Return the numbers of all cells of the space, the best first."""
     points = [spec.space.point_at(number) for number in range(spec.space.cells or 0)]
-    return sorted(range(len(points)), key=lambda number: table.loss(points[number], spec.search.epochs))
+    return sorted(range(len(points)), key=lambda number: table.cost(points[number], spec.search.epochs))
 
 
 def spread_cells(best: list[int]) -> list[int]:
@@ -64,7 +64,7 @@ def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
 def mini_metrics(table: CurveTable, point: Point, epochs: int) -> tuple[float, float]:
     """Return (loss, accuracy) of a cell on the mini split, as means over its runs."""
     runs = [run[:epochs][-1] for run in table.runs[cell(point)]]
-    return table.loss(point, epochs), fmean(run.validation_accuracy for run in runs)
+    return table.cost(point, epochs), fmean(run.validation_accuracy for run in runs)
 
 
 def full_metrics(run: Run) -> tuple[float, float]:

@@ -18,7 +18,6 @@ from hpo.store import events, results, schema, trials
 from hpo.store.trials import TrialRow
 from hpo.study.artifacts_mark import MARK
 from hpo.study.study import Study
-from hpo.values.epoch import OBJECTIVE
 from hpo.values.stage import STAGES, Stage
 
 EXPORTED = "bundle"
@@ -114,13 +113,13 @@ def read_end_state(
 
 def _trials(connection: Connection, study: Study, stage: Stage) -> Iterator[Trial]:
     study_id = study.study_id(stage)
-    curves, table = results.curves(connection, study_id), schema.epochs
+    curves, table = results.curves(connection, study_id, study.objective), schema.epochs
     history = events.read(connection, [study_id])
     for row in trials.read(connection, study_id).ours:
         query = select(table.c.epoch, table.c.metrics).where(table.c.trial_id == row.trial_id)
-        losses = {epoch: metrics[OBJECTIVE] for epoch, metrics in connection.execute(query)}
+        losses = {epoch: study.objective.cost_of(metrics) for epoch, metrics in connection.execute(query)}
         kinds = [event.kind for event in history if event.trial == row.number]
-        yield Trial(stage, row, losses, curves[row.trial_id].losses, kinds)
+        yield Trial(stage, row, losses, curves[row.trial_id].costs, kinds)
 
 
 def exact_budget(state: EndState) -> Iterator[str]:

@@ -13,6 +13,7 @@ from rich.table import Column
 from hpo.errors import HpoError
 from hpo.store.retry import until_available
 from hpo.study.status import StageStatus, Status
+from hpo.values.objective import Objective
 from hpo.values.wording import counted
 
 log = logging.getLogger("hpo.progress")
@@ -90,29 +91,32 @@ class StudyProgress:
             self._closed.wait(self._poll_seconds)
 
     def _show(self, status: Status) -> None:
-        self._show_stage("search", status.search)
+        self._show_stage("search", status.search, status.objective)
         if any(status.full.states.values()):
-            self._show_stage("full", status.full)
+            self._show_stage("full", status.full, status.objective)
 
-    def _show_stage(self, name: str, stage: StageStatus) -> None:
+    def _show_stage(self, name: str, stage: StageStatus, objective: Objective) -> None:
         if self._console.is_terminal:
             if name not in self._bars:
                 self._bars[name] = self._progress.add_task(name, total=stage.budget, figures="")
-            figures = progress_text(stage, str(stage.budget))
+            figures = progress_text(stage, str(stage.budget), objective)
             # A paused trial counts in the bar: until the end of the search, nearly all trials may be paused.
             completed = stage.finished + stage.paused
             self._progress.update(self._bars[name], completed=completed, figures=figures)
             return
-        line = f"{name}: {progress_text(stage, counted(stage.budget, 'trial'))}"
+        line = f"{name}: {progress_text(stage, counted(stage.budget, 'trial'), objective)}"
         if line != self._lines.get(name):
             self._lines[name] = line
             self.write(line)
 
 
-def progress_text(stage: StageStatus, total: str) -> str:
+def progress_text(stage: StageStatus, total: str, objective: Objective) -> str:
     """Return the figures of a stage, such as "2 of 16 trials finished, 9 paused". `total`: "16 trials"."""
     paused = [f"{stage.paused} paused"] if stage.paused else []
-    best = [] if stage.best is None else [f"best loss {stage.best.value:.4f} (trial {stage.best.trial})"]
+    best = []
+    if stage.best is not None:
+        value = f"{objective.title} {objective.show(stage.best.value)}"
+        best = [f"best {value} (trial {stage.best.trial})"]
     return ", ".join([f"{stage.finished} of {total} finished", *paused, *best])
 
 

@@ -50,7 +50,7 @@ def replay(  # noqa: PLR0913
     logging.getLogger("hpo.worker").setLevel(logging.WARNING)  # packs of a replay are not announced
     spec, curves = StudySpec.load(file), curve_table.read(table)
     epochs = spec.search.epochs
-    curves.check(spec.space, epochs, str(file))
+    curves.check(spec.space, epochs, str(file), spec.make_objective())
     with scratch_storage() as storage:
         replays = [
             replay_search(storage, spec.model_copy(update={"seed": seed}), curves, workers, width or WIDTH)

@@ -27,7 +27,12 @@ def promote(name: str) -> None:
         say_stopped(study, mark)
         return
     promotion = promote(storage, study)
-    chosen = ", ".join(f"{row.number} (loss {row.value:.4f})" for row in promotion.chosen)
+    objective = study.objective
+    chosen = ", ".join(
+        f"{row.number} ({objective.title} {objective.show(row.value)})"
+        for row in promotion.chosen
+        if row.value is not None
+    )
     message(f"best of the search: {chosen}")
     if promotion.added:
         message(f"{counted(promotion.added, 'full training')} queued; next: hpo workers {study.name}")
@@ -54,7 +59,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     The best trial is the full training with the lowest validation loss. Before any full training has
     completed, the command prints the parameters of the best search trial.
     """
-    from hpo.cli.tables import percent
+    from hpo.cli.tables import figures_of
     from hpo.export.bundle_folder import check_folder
     from hpo.run.environment import open_study
     from hpo.study.best import best_params
@@ -62,8 +67,8 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     settings, storage, study = open_study(name)
     best = best_params(storage, study)
     if bundle is None or form is not None:
-        accuracy = percent(best.accuracy)
-        message(f"{best.stage} trial {best.trial}: validation loss {best.value:.4f}, accuracy {accuracy}")
+        figures = ", ".join(figures_of(best.objective, best.value, best.record.metrics or {}))
+        message(f"{best.stage} trial {best.trial}: validation {figures}")
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
         check_folder(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from hpo.study.best import best_params
 from hpo.study.promote import best_trials
 from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
 from hpo.study.study import Study
+from hpo.values.epoch import Metrics as EpochMetrics
+from hpo.values.objective import OBJECTIVES, Objective
 from hpo.values.space import Value
 from hpo.values.stage import STAGES, Stage
 from hpo.values.wording import counted
@@ -48,14 +51,15 @@ def _seconds_of(activity: str) -> Callable[[StageStatus], str]:
     return lambda stage: f"{stage.activities[activity]:.1f}"
 
 
-STATUS_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
+FIRST_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "budget": lambda stage: str(stage.budget),
     "retried": lambda stage: str(stage.retried),
     "paused": lambda stage: str(stage.paused),
     "distinct cells": lambda stage: str(stage.distinct_cells),
     "best trial": lambda stage: "-" if stage.best is None else str(stage.best.trial),
-    "best loss": lambda stage: "-" if stage.best is None else f"{stage.best.value:.4f}",
-    "its accuracy": lambda stage: percent(None if stage.best is None else stage.best.accuracy),
+}
+
+LAST_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
     "device seconds": lambda stage: f"{stage.device_seconds:.1f}",
     **{f"  {activity}": _seconds_of(activity) for activity in ACTIVITIES},
     "stopped": lambda stage: "-" if stage.stopped is None else stage.stopped.reason,
@@ -87,13 +91,15 @@ def trial_table(storage: Storage, study: Study) -> str:
     """Return a table of all trials for each stage that has trials."""
     with storage.transaction() as connection:
         stages = {stage: trials.read(connection, study.study_id(stage)) for stage in STAGES}
-    return "\n\n".join(part for stage, rows in stages.items() for part in _stage_trials(rows, stage))
+    return "\n\n".join(
+        part for stage, rows in stages.items() for part in _stage_trials(rows, stage, study.objective)
+    )
 
 
-def _stage_trials(rows: StudyTrials, stage: Stage) -> Iterator[str]:
+def _stage_trials(rows: StudyTrials, stage: Stage, objective: Objective) -> Iterator[str]:
     """Yield the table of a stage's trials, and a line with the trials that hpo did not add."""
     if rows.ours:
-        yield _show(trials_of(rows.ours, stage, with_state=True))
+        yield _show(trials_of(rows.ours, stage, objective, with_state=True))
     if rows.foreign:
         foreign = ", ".join(f"{trial.number} ({trial.state.name})" for trial in rows.foreign)
         yield f"{stage}: trials of other programs: {foreign}"
@@ -103,10 +109,25 @@ def status_table(status: Status) -> str:
     """Return the figures of both stages of a study, and its workers."""
     stages = (status.search, status.full)
     states = [(state.name, *(str(stage.states[state.name]) for stage in stages)) for state in TrialState]
-    figures = [(label, *map(cell, stages)) for label, cell in STATUS_ROWS.items()]
+    rows = {**FIRST_ROWS, **_best_rows(status.objective), **LAST_ROWS}
+    figures = [(label, *map(cell, stages)) for label, cell in rows.items()]
     workers = ", ".join(map(_worker, status.workers))
     table = _show(Table(f"Study {status.study}", ("", *STAGES), [*states, *figures]))
     return "\n".join([table, "", f"Workers: {workers or 'none'}", *_failures(status)])
+
+
+def _best_rows(objective: Objective) -> dict[str, Callable[[StageStatus], str]]:
+    """Return the rows of the best trial: its objective, and its other metrics."""
+
+    def shown(metric: Objective, stage: StageStatus) -> str:
+        value = None if stage.best is None else stage.best.metrics.get(metric.key)
+        return "-" if value is None else metric.show(value)
+
+    def best(stage: StageStatus) -> str:
+        return "-" if stage.best is None else objective.show(stage.best.value)
+
+    others = {f"its {metric.title}": partial(shown, metric) for metric in others_than(objective)}
+    return {f"best {objective.title}": best, **others}
 
 
 def _worker(worker: WorkerStatus) -> str:
@@ -124,7 +145,7 @@ def _failures(status: Status) -> Iterator[str]:
 
 
 def study_table(studies: Iterable[Status]) -> str:
-    """Return a table with a row for each study. `stage` is the stage of the best loss."""
+    """Return a table with a row for each study. `stage` is the stage of the best trial."""
     rows = []
     for status in studies:
         best = status.full.best or status.search.best
@@ -133,12 +154,12 @@ def study_table(studies: Iterable[Status]) -> str:
                 status.study,
                 _progress(status.search),
                 _progress(status.full),
-                "-" if best is None else f"{best.value:.4f}",
+                "-" if best is None else f"{status.objective.title} {status.objective.show(best.value)}",
                 "-" if best is None else "full" if best is status.full.best else "search",
                 str(len(status.workers)),
             )
         )
-    return _show(Table("Studies", ("study", "search", "full", "best loss", "stage", "workers"), rows))
+    return _show(Table("Studies", ("study", "search", "full", "best", "stage", "workers"), rows))
 
 
 def data_table(name: str, train: Labelled, figures: Statistics) -> str:
@@ -183,8 +204,9 @@ def replay_table(title: str, means: Mapping[str, Mapping[str, Mean]]) -> str:
     return _show(Table(title, ("spent", *quantities), rows))
 
 
-def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) -> Table:
-    """Return a table with a row for each trial."""
+def trials_of(rows: Sequence[TrialRow], title: str, objective: Objective, with_state: bool = False) -> Table:
+    """Return a table with a row for each trial. Loss and accuracy stand beside the objective."""
+    others = [metric for metric in others_than(objective) if metric.name in ("loss", "accuracy")]
     parameters = list(dict.fromkeys(name for row in rows for name in row.point))
     origins = {label: of for label, of in ORIGINS.items() if any(of(row.record) is not None for row in rows)}
     columns = [
@@ -192,7 +214,9 @@ def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) ->
         *(["state"] if with_state else []),
         *(name.replace("_", " ") for name in parameters),
         *origins,
-        *("loss", "accuracy", "epochs"),
+        objective.title,
+        *(metric.title for metric in others),
+        "epochs",
     ]
     lines = [
         [
@@ -200,8 +224,8 @@ def trials_of(rows: Sequence[TrialRow], title: str, with_state: bool = False) ->
             *([row.state.name] if with_state else []),
             *(_value(row.point.get(name, "-")) for name in parameters),
             *(_or_dash(of(row.record)) for of in origins.values()),
-            "-" if row.value is None else f"{row.value:.4f}",
-            percent(row.record.accuracy),
+            "-" if row.value is None else objective.show(row.value),
+            *(_metric(metric, row.record) for metric in others),
             _or_dash(row.record.epochs),
         ]
         for row in rows
@@ -214,16 +238,29 @@ def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> Ta
         rows = trials.read(connection, study.study_id(stage))
     counts = Counter(rows.states)
     states = ", ".join(f"{counts[state]} {state.name.lower()}" for state in TrialState if counts[state])
-    return trials_of(best_trials(rows.ours, ROWS), f"{title} ({states})")
+    best = best_trials(rows.ours, ROWS, study.objective)
+    return trials_of(best, f"{title} ({states})", study.objective)
+
+
+def others_than(objective: Objective) -> list[Objective]:
+    """Return the other metrics of the built-in training."""
+    return [metric for metric in OBJECTIVES.values() if metric != objective]
+
+
+def figures_of(objective: Objective, value: float, metrics: EpochMetrics) -> list[str]:
+    """Return an objective and the other metrics of an epoch in words, as in "loss 0.0666"."""
+    others = [metric for metric in others_than(objective) if metric.key in metrics]
+    pairs = [(objective, value), *((metric, metrics[metric.key]) for metric in others)]
+    return [f"{metric.title} {metric.show(number)}" for metric, number in pairs]
+
+
+def _metric(metric: Objective, record: TrialRecord) -> str:
+    value = None if record.metrics is None else record.metrics.get(metric.key)
+    return "-" if value is None else metric.show(value)
 
 
 def _progress(stage: StageStatus) -> str:
     return f"{stage.finished} of {stage.budget}"
-
-
-def percent(share: float | None) -> str:
-    """Return a share as a percentage, `-` for None."""
-    return "-" if share is None else f"{share:.2%}"
 
 
 def _or_dash(number: int | None) -> str:

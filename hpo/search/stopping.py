@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from hpo.values.objective import Objective
 from hpo.values.section import Section
 
 
@@ -15,12 +16,13 @@ class StopSection(Section):
     """Rules that end a search before its budget of trials is spent. They may change in a stored study."""
 
     target: float | None = Field(
-        default=None, description="The search ends once a trial has a validation loss of at most this."
+        default=None,
+        description="The search ends once the objective of a trial is at least as good as this.",
     )
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="The search ends after this many trials in a row without a new best loss. With the "
+        description="The search ends after this many trials in a row without a new best. With the "
         "pruner `pause`, only completed trials count.",
     )
     epochs: int | None = Field(
@@ -39,7 +41,7 @@ HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class EndedTrial:
-    """A search trial that has ended. `value` is its validation loss if it completed, None if it was pruned.
+    """A search trial that has ended. `value` is its objective if it completed, None if it was pruned.
 
     `inherited` marks a trial of the study that this study was forked from.
     """
@@ -65,39 +67,42 @@ class Progress(Protocol):
         """The time that the search has spent on devices."""
 
 
-def stop_reason(section: StopSection, progress: Progress) -> str | None:
+def stop_reason(section: StopSection, progress: Progress, objective: Objective) -> str | None:
     """Return why the search stops now, with the figures; None while it continues."""
     for key, rule in RULES.items():
         limit = getattr(section, key)
-        if limit is not None and (reason := rule(limit, progress)) is not None:
+        if limit is not None and (reason := rule(limit, progress, objective)) is not None:
             return reason
     return None
 
 
-def _target(limit: float, progress: Progress) -> str | None:
-    value, number = _best(progress.ended)
-    return f"target {limit:g} reached by trial {number} ({value:.4g})" if value <= limit else None
+def _target(limit: float, progress: Progress, objective: Objective) -> str | None:
+    best = _best(progress.ended, objective)
+    if best is None or objective.cost(best[0]) > objective.cost(limit):
+        return None
+    value, number = best
+    return f"target {limit:g} reached by trial {number} ({value:.4g})"
 
 
-def _patience(limit: int, progress: Progress) -> str | None:
-    count = _trials_without_improvement(progress.ended)
+def _patience(limit: int, progress: Progress, objective: Objective) -> str | None:
+    count = _trials_without_improvement(progress.ended, objective)
     if count < limit:
         return None
-    value, number = _best(progress.ended)
-    best = "none completed" if number is None else f"the best is trial {number} ({value:.4g})"
-    return f"no improvement for {count} trials (patience {limit}): {best}"
+    best = _best(progress.ended, objective)
+    words = "none completed" if best is None else f"the best is trial {best[1]} ({best[0]:.4g})"
+    return f"no improvement for {count} trials (patience {limit}): {words}"
 
 
-def _epochs(limit: int, progress: Progress) -> str | None:
+def _epochs(limit: int, progress: Progress, _objective: Objective) -> str | None:
     return f"{progress.epochs} epochs trained of {limit}" if progress.epochs >= limit else None
 
 
-def _device_hours(limit: float, progress: Progress) -> str | None:
+def _device_hours(limit: float, progress: Progress, _objective: Objective) -> str | None:
     hours = progress.device_seconds / HOUR
     return f"{hours:.3g} device hours spent of {limit:g}" if progress.device_seconds >= limit * HOUR else None
 
 
-RULES: Mapping[str, Callable[[Any, Progress], str | None]] = {
+RULES: Mapping[str, Callable[[Any, Progress, Objective], str | None]] = {
     "target": _target,
     "patience": _patience,
     "epochs": _epochs,
@@ -127,21 +132,22 @@ def expected_remaining_epochs(ended: Sequence[int], running: Sequence[int], max_
     return sum(remaining[trained] for trained in running)
 
 
-def _best(trials: Sequence[EndedTrial]) -> tuple[float, int | None]:
-    """Return value and number of the best completed trial; infinity and None without one."""
+def _best(trials: Sequence[EndedTrial], objective: Objective) -> tuple[float, int] | None:
+    """Return value and number of the best completed trial, None without one."""
     completed = [(trial.value, trial.number) for trial in trials if trial.value is not None]
-    return min(completed, default=(inf, None))
+    return min(completed, key=lambda trial: (objective.cost(trial[0]), trial[1]), default=None)
 
 
-def _trials_without_improvement(trials: Sequence[EndedTrial]) -> int:
+def _trials_without_improvement(trials: Sequence[EndedTrial], objective: Objective) -> int:
     """Return the number of trials since the last new best.
 
     Inherited trials can be the best but are not counted, because the fork did not train them.
     """
     best, count = inf, 0
     for trial in trials:
-        if trial.value is not None and trial.value < best:
-            best, count = trial.value, 0
+        cost = inf if trial.value is None else objective.cost(trial.value)
+        if cost < best:
+            best, count = cost, 0
         elif not trial.inherited:
             count += 1
     return count

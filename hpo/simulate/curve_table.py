@@ -18,6 +18,7 @@ from statistics import fmean
 
 from hpo.errors import InputError
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, Metrics, are_finite
+from hpo.values.objective import LOSS, Objective
 from hpo.values.parameters import PARAMETERS, Kind, is_model_parameter, with_defaults
 from hpo.values.space import Cell, Point, SearchSpace, Value, cell
 
@@ -79,48 +80,53 @@ class CurveTable:
         runs = self.runs[self._cells[_complete(point)]]
         return runs[seed % len(runs)]
 
-    def loss(self, point: Point, epochs: int) -> float:
-        """Return the mean validation loss of a cell over its seeds, after `epochs` epochs.
+    def cost(self, point: Point, epochs: int, objective: Objective = LOSS) -> float:
+        """Return the mean cost of the objective of a cell over its seeds, after `epochs` epochs.
 
-        A run that has diverged counts with the largest finite loss of the table at that epoch.
+        A run that has diverged counts with the largest finite cost of the table at that epoch.
         """
-        return self._losses(epochs)[self._cells[_complete(point)]]
+        return self._costs(epochs, objective)[self._cells[_complete(point)]]
 
-    def best(self, epochs: int) -> float:
-        """Return the smallest `loss` of all cells."""
-        return min(self._losses(epochs).values())
+    def best(self, epochs: int, objective: Objective = LOSS) -> float:
+        """Return the smallest `cost` of all cells."""
+        return min(self._costs(epochs, objective).values())
 
-    def median(self, epochs: int) -> float:
-        """Return the median `loss` of all cells."""
-        losses = sorted(self._losses(epochs).values())
-        half = len(losses) // 2
-        return (losses[half] + losses[-half - 1]) / 2
+    def median(self, epochs: int, objective: Objective = LOSS) -> float:
+        """Return the median `cost` of all cells."""
+        costs = sorted(self._costs(epochs, objective).values())
+        half = len(costs) // 2
+        return (costs[half] + costs[-half - 1]) / 2
 
-    def regret(self, point: Point, epochs: int) -> float:
-        """Return the regret of a cell: 0 for the best cell, 1 for the median loss of all cells."""
-        best = self.best(epochs)
-        return (self.loss(point, epochs) - best) / (self.median(epochs) - best)
+    def regret(self, point: Point, epochs: int, objective: Objective = LOSS) -> float:
+        """Return the regret of a cell: 0 for the best cell, 1 for the median cost of all cells."""
+        best = self.best(epochs, objective)
+        return (self.cost(point, epochs, objective) - best) / (self.median(epochs, objective) - best)
 
-    def _losses(self, epochs: int) -> Mapping[Cell, float]:
-        if epochs not in self._cache:
-            table = {key: [_loss(run, epochs) for run in runs] for key, runs in self.runs.items()}
-            worst = max(loss for losses in table.values() for loss in losses if math.isfinite(loss))
-            self._cache[epochs] = {
-                key: fmean(loss if math.isfinite(loss) else worst for loss in losses)
-                for key, losses in table.items()
+    def _costs(self, epochs: int, objective: Objective) -> Mapping[Cell, float]:
+        if (epochs, objective) not in self._cache:
+            table = {key: [_cost(run, epochs, objective) for run in runs] for key, runs in self.runs.items()}
+            worst = max(cost for costs in table.values() for cost in costs if math.isfinite(cost))
+            self._cache[epochs, objective] = {
+                key: fmean(cost if math.isfinite(cost) else worst for cost in costs)
+                for key, costs in table.items()
             }
-        return self._cache[epochs]
+        return self._cache[epochs, objective]
 
     @cached_property
     def _cells(self) -> Mapping[Cell, Cell]:
         return {_complete(dict(key)): key for key in self.runs}
 
     @cached_property
-    def _cache(self) -> dict[int, Mapping[Cell, float]]:
+    def _cache(self) -> dict[tuple[int, Objective], Mapping[Cell, float]]:
         return {}
 
-    def check(self, space: SearchSpace, epochs: int, source: str) -> None:
-        """Raise `InputError` unless the table has runs of `epochs` epochs for every cell of `space`."""
+    def check(self, space: SearchSpace, epochs: int, source: str, objective: Objective = LOSS) -> None:
+        """Raise `InputError` unless the table has the objective, and `epochs` epochs of each cell of `space`.
+
+        `source` names the study file in messages.
+        """
+        if objective.key not in METRICS:
+            raise InputError(f"{source}: objective.metric = {objective.name!r}: the table does not have it")
         if space.cells is None:
             raise InputError(f"{source}: space: a table has an answer for finite spaces only")
         missing = [
@@ -142,8 +148,8 @@ def _complete(point: Mapping[str, Value]) -> Cell:
     return cell(with_defaults(point))
 
 
-def _loss(run: Run, epochs: int) -> float:
-    return run[epochs - 1].validation_loss if len(run) >= epochs else math.nan
+def _cost(run: Run, epochs: int, objective: Objective) -> float:
+    return objective.cost_of(run[epochs - 1].metrics) if len(run) >= epochs else math.nan
 
 
 def write(path: Path, table: CurveTable, comments: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ def regrets(
         moment = moment_at(replay, axis, limit)
         if moment is None or moment.best is None:
             return NO_TRIAL_REGRET
-        return table.regret(moment.best, epochs)
+        return table.regret(moment.best, epochs, replay.objective)
 
     return [regret(limit) for limit in spent]
 

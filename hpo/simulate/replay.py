@@ -27,6 +27,7 @@ from hpo.study.promote import promote
 from hpo.study.schedule import WIDTH
 from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
+from hpo.values.objective import Objective
 from hpo.values.space import Point
 from hpo.worker.context import WorkerContext, WorkerSettings
 from hpo.worker.lease_renewal import LeaseRenewal
@@ -52,7 +53,7 @@ class Moment:
     device_seconds   training and evaluation, over all workers
     epochs           trained epochs of all trials
     trials           number of trials that have started
-    best             point of the completed trial with the smallest loss in the search, None before the first
+    best             point of the best completed trial in the search, None before the first
     """
 
     seconds: float
@@ -66,6 +67,7 @@ class Moment:
 class Replay:
     """A finished replay. `moments` are in order of time, `promoted` are the promoted points, best first."""
 
+    objective: Objective
     moments: tuple[Moment, ...]
     promoted: tuple[Point, ...]
 
@@ -102,7 +104,7 @@ def replay_search(
     search = _Search(storage, study, table, width)
     search.run(workers)
     promoted = promote(storage, study).chosen if search.has_completed else ()
-    return Replay(tuple(search.moments), tuple(row.point for row in promoted))
+    return Replay(study.objective, tuple(search.moments), tuple(row.point for row in promoted))
 
 
 class _ImmediateOutbox(Outbox):
@@ -214,7 +216,7 @@ class _Search:
         self._left += len(results) - members
         for result in results:
             if result.status == "finished":  # the rule of `promote.best_trials`
-                candidate = (result.objective, result.member)
+                candidate = (self.study.objective.cost_of(result.metrics), result.member)
                 self._best = candidate if self._best is None else min(self._best, candidate)
         best = None if self._best is None else self._points[self._best[1]]
         self.moments.append(Moment(self._clock, self._device_seconds, self._epochs, len(self._points), best))

@@ -1,5 +1,6 @@
 """The sections of a study file, but for `[sampler]`, `[pruner]` and `[stop]`, which live with their rules."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from hpo.data import DataError
 from hpo.data import check as check_dataset
 from hpo.models import ModelError
 from hpo.models import check as check_model
+from hpo.values.objective import LOSS, OBJECTIVES, Objective
 from hpo.values.section import Section, rule_error, section_error
 from hpo.values.wording import counted
 
@@ -107,6 +109,43 @@ def _count(value: PerChannel | None) -> str:
     return counted(len(value), "number") if isinstance(value, tuple) else "one number"
 
 
+class ObjectiveSection(Section):
+    """What the trials are ranked by."""
+
+    metric: Literal["loss", "accuracy", "macro_f1", "balanced_accuracy"] = Field(
+        default="loss",
+        description="Metric of the validation images. `loss`: mean cross entropy. `accuracy`: share of right "
+        "predictions. `macro_f1`: mean F1 score over the classes in labels or predictions. "
+        "`balanced_accuracy`: mean recall over the classes in labels.",
+    )
+    direction: Literal["minimize", "maximize"] | None = Field(
+        default=None,
+        description="Unset: that of the metric. A loss is minimized, and the other metrics are maximized.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_natural_direction(cls, raw: object) -> object:
+        """Leave out a direction that says nothing, so that both spellings are one study."""
+        if not isinstance(raw, dict) or "direction" not in raw:
+            return raw
+        metric = raw.get("metric", LOSS.name)
+        natural = OBJECTIVES[metric].direction if isinstance(metric, str) and metric in OBJECTIVES else None
+        return {key: value for key, value in raw.items() if key != "direction" or value != natural}
+
+    @model_validator(mode="after")
+    def _direction(self) -> "ObjectiveSection":
+        if self.direction is not None:
+            metric, natural = self.metric, OBJECTIVES[self.metric].direction
+            rule = f"{json.dumps(self.direction)} is the wrong way: {metric} is a metric to {natural}"
+            raise section_error({"direction": rule})
+        return self
+
+    def make(self) -> Objective:
+        """Return the objective."""
+        return OBJECTIVES[self.metric]
+
+
 class SearchSection(Section):
     """The budget of the search."""
 
@@ -152,7 +191,7 @@ class PhaseSection(Section):
     patience: int = Field(
         default=5,
         ge=1,
-        description="Early stopping: the phase ends after this many epochs without a new best loss.",
+        description="Early stopping: the phase ends after this many epochs without a new best.",
     )
 
 
@@ -196,6 +235,10 @@ class FullSection(Section):
 
 class PromotionSection(Section):
     """The search trials that are trained in full. Both numbers may grow in a stored study."""
+
+    metric: Literal["loss", "accuracy", "macro_f1", "balanced_accuracy"] | None = Field(
+        default=None, description="Metric by which the best search trials are chosen. Unset: the objective."
+    )
 
     top: int = Field(default=1, ge=1, description="Number of the best search trials to train in full.")
     seeds: int = Field(

@@ -34,11 +34,13 @@ from hpo.spec.sections import (
     FullSection,
     LimitsSection,
     ModelSection,
+    ObjectiveSection,
     PromotionSection,
     SearchSection,
 )
 from hpo.spec.versions import upgrade, with_version
 from hpo.values.budget import Augmentation, Budget, Phase
+from hpo.values.objective import Objective
 from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
 from hpo.values.section import Section, rule_error, section_error
@@ -98,6 +100,7 @@ class StudySpec(Section):
     )
     model: ModelSection
     data: DataSection
+    objective: ObjectiveSection = ObjectiveSection()
     space: Annotated[SearchSpace, BeforeValidator(_space)]
     sampler: AnySampler = samplers.SAMPLERS[samplers.DEFAULT]()
     pruner: AnyPruner = pruners.PRUNERS[pruners.DEFAULT]()
@@ -119,6 +122,9 @@ class StudySpec(Section):
         if not is_stored and self.stop.epochs is not None and self.stop.epochs < self.search.epochs:
             fewest = f"search.epochs ({self.search.epochs})"
             mistakes["stop.epochs"] = f"{self.stop.epochs} is below {fewest}, so no trial could complete"
+        target = self.stop.target
+        if target is not None and not is_stored and not self.make_objective().may_be(target):
+            mistakes["stop.target"] = f"{target:g} is no {self.objective.metric}, which is from 0 to 1"
         for key, rule in self.pruner.mistakes(self.search.epochs).items():
             mistakes[f"pruner.{key}"] = rule
         if mistakes:
@@ -223,6 +229,10 @@ class StudySpec(Section):
         """Return whether a GPU runs training steps as CUDA graphs. Capturing one is cheap and always pays."""
         built_in = self.engine.compile == "auto" and self.model.name in model_names()
         return built_in or self.engine.compile == "always"
+
+    def make_objective(self) -> Objective:
+        """Return the objective of the study."""
+        return self.objective.make()
 
     def make_pruner(self) -> Pruner:
         """Return the pruner of the search."""

@@ -1,11 +1,12 @@
 """Copies of ended trials, for a fork of their study."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Integer, column, insert, literal, select, text, values
 
 from hpo.store import records, schema
 from hpo.store.trials import TrialRow, set_points
+from hpo.values.objective import Objective
 from hpo.values.space import Point, SearchSpace
 
 
@@ -55,6 +56,41 @@ def copy_ended(
     connection.execute(_SET_ORIGINS, numbers)
     records.mirror(connection, trial_ids)
 
+
+def measured(connection: Connection, trial_ids: Collection[int], objective: Objective) -> set[int]:
+    """Return the trials whose record and whose epochs all have the metric of the objective."""
+    values = {"ids": list(trial_ids), "key": objective.key}
+    return set(connection.execute(_MEASURED, values).scalars())
+
+
+_MEASURED = text("""
+SELECT trial_id FROM hpo.trial AS record
+WHERE trial_id = ANY (:ids) AND jsonb_exists(metrics, :key) AND NOT EXISTS (
+    SELECT FROM trial_intermediate_values AS report
+    LEFT JOIN hpo.epoch ON epoch.trial_id = report.trial_id AND epoch.epoch = report.step
+    WHERE report.trial_id = record.trial_id AND jsonb_exists(epoch.metrics, :key) IS NOT TRUE
+)
+""")
+
+
+def take_values(connection: Connection, study_id: int, objective: Objective) -> None:
+    """Replace the values of copies by their metric of another objective, which every epoch must have."""
+    for statement in (_TAKE_VALUES, _TAKE_INTERMEDIATE_VALUES):
+        connection.execute(statement, {"study": study_id, "key": objective.key})
+
+
+_TAKE_VALUES = text("""
+UPDATE trial_values SET value = CAST(record.metrics ->> :key AS double precision)
+FROM trials JOIN hpo.trial AS record USING (trial_id)
+WHERE trials.study_id = :study AND trial_values.trial_id = trials.trial_id AND trial_values.objective = 0
+""")
+
+_TAKE_INTERMEDIATE_VALUES = text("""
+UPDATE trial_intermediate_values AS report
+SET intermediate_value = CAST(epoch.metrics ->> :key AS double precision)
+FROM trials JOIN hpo.epoch USING (trial_id)
+WHERE trials.study_id = :study AND report.trial_id = trials.trial_id AND report.step = epoch.epoch
+""")
 
 _SET_ORIGINS = text("""
 UPDATE hpo.trial AS record SET retry_of = NULL, forked_from = origin.number

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, text
 from hpo.store import records
 from hpo.store.records import decode_metrics, encode_metrics
 from hpo.store.statements import Statement, columns
-from hpo.values.epoch import OBJECTIVE, EpochResult, Metrics
+from hpo.values.epoch import EpochResult, Metrics
+from hpo.values.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class TrialOutcome:
 
 @dataclass(frozen=True, slots=True)
 class TrialCurve:
-    """A trial's number and state, and its validation loss by epoch."""
+    """A trial's number and state, and the cost of its objective by epoch. A lower cost is better."""
 
     number: int
     state: TrialState
-    losses: dict[int, float]
+    costs: dict[int, float]
 
 
-def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
+def report(connection: Connection, results: Mapping[int, EpochResult], objective: Objective) -> set[int]:
     """Record one epoch of each trial, by trial id, and return the ids of the trials whose epoch is new.
 
     An epoch that is on record stays as it is. Metrics must be finite, and the caller must hold the leases.
@@ -52,7 +53,7 @@ def report(connection: Connection, results: Mapping[int, EpochResult]) -> set[in
     if not results:
         return set()
     rows = (
-        (trial_id, result.epoch, result.objective, encode_metrics(result.metrics))
+        (trial_id, result.epoch, objective.of(result.metrics), encode_metrics(result.metrics))
         for trial_id, result in results.items()
     )
     return set(REPORT_EPOCHS(connection, *columns(rows, 4)).scalars())
@@ -103,13 +104,20 @@ SELECT EXISTS (
 """)
 
 
-def epoch_metrics(connection: Connection, epochs: Mapping[int, int]) -> dict[int, Metrics]:
+def epoch_metrics(
+    connection: Connection, epochs: Mapping[int, int], objective: Objective
+) -> dict[int, Metrics]:
     """Return the metrics of one epoch of each trial, by trial id and name.
 
     If that epoch is not recorded, the best recorded epoch takes its place. Trials without a recorded epoch
     are left out.
     """
-    values = {"ids": list(epochs), "epochs": list(epochs.values()), "objective": OBJECTIVE}
+    values = {
+        "ids": list(epochs),
+        "epochs": list(epochs.values()),
+        "key": objective.key,
+        "sign": -1 if objective.is_maximised else 1,
+    }
     rows = connection.execute(_EPOCH_METRICS, values)
     return {trial_id: decode_metrics(metrics) for trial_id, metrics in rows}
 
@@ -119,13 +127,13 @@ SELECT DISTINCT ON (epoch.trial_id) epoch.trial_id, epoch.metrics
 FROM unnest(CAST(:ids AS integer[]), CAST(:epochs AS integer[])) AS wanted (trial_id, epoch)
 JOIN hpo.epoch USING (trial_id)
 ORDER BY epoch.trial_id, epoch.epoch <> wanted.epoch,
-    CAST(epoch.metrics ->> :objective AS double precision)
+    :sign * CAST(epoch.metrics ->> :key AS double precision)
 """)
 
 
-def curves(connection: Connection, study_id: int) -> dict[int, TrialCurve]:
+def curves(connection: Connection, study_id: int, objective: Objective) -> dict[int, TrialCurve]:
     """Return the learning curves of the study's trials, by trial id."""
-    return _trial_curves(READ_CURVES(connection, study_id))
+    return _trial_curves(READ_CURVES(connection, study_id), objective)
 
 
 READ_CURVES = Statement("""
@@ -139,10 +147,14 @@ WHERE trials.study_id = $1
 
 
 def curves_at(
-    connection: Connection, study_id: int, epochs: Collection[int], whole: Collection[int]
+    connection: Connection,
+    study_id: int,
+    objective: Objective,
+    epochs: Collection[int],
+    whole: Collection[int],
 ) -> dict[int, TrialCurve]:
     """Return learning curves by trial id: all epochs of the trials `whole`, only `epochs` of the others."""
-    return _trial_curves(READ_CURVES_AT(connection, study_id, list(epochs), list(whole)))
+    return _trial_curves(READ_CURVES_AT(connection, study_id, list(epochs), list(whole)), objective)
 
 
 READ_CURVES_AT = Statement("""
@@ -156,13 +168,14 @@ WHERE trials.study_id = $1
 """)
 
 
-def _trial_curves(rows: Iterable[Sequence[Any]]) -> dict[int, TrialCurve]:
+def _trial_curves(rows: Iterable[Sequence[Any]], objective: Objective) -> dict[int, TrialCurve]:
+    """Return the curves in rows of Optuna's tables, which hold the objective itself."""
     by_id: dict[int, TrialCurve] = {}
-    for trial_id, number, state, epoch, loss in rows:
+    for trial_id, number, state, epoch, value in rows:
         if trial_id not in by_id:
             by_id[trial_id] = TrialCurve(number, TrialState[state], {})
         if epoch is not None:
-            by_id[trial_id].losses[epoch] = loss
+            by_id[trial_id].costs[epoch] = objective.cost(value)
     return by_id
 
 

@@ -14,22 +14,24 @@ from hpo.errors import NotFoundError
 from hpo.store import schema
 from hpo.store.attributes import decode
 from hpo.store.statements import Statement
+from hpo.values.objective import Direction
 
 
-def insert(connection: Connection, name: str, attributes: Mapping[str, Any]) -> int:
-    """Add a study that minimises its objective, and return its id.
+def insert(connection: Connection, name: str, attributes: Mapping[str, Any], direction: Direction) -> int:
+    """Add a study with the direction of its objective, and return its id.
 
     Raises `IntegrityError` if the name is taken.
     """
     study_id: int = connection.execute(_INSERT, {"name": name}).scalar_one()
-    connection.execute(_SET_DIRECTION, {"study": study_id})
+    connection.execute(_SET_DIRECTION, {"study": study_id, "direction": direction.upper()})
     set_attributes(connection, study_id, attributes)
     return study_id
 
 
 _INSERT = text("INSERT INTO studies (study_name) VALUES (:name) RETURNING study_id")
 _SET_DIRECTION = text("""
-INSERT INTO study_directions (study_id, direction, objective) VALUES (:study, 'MINIMIZE', 0)
+INSERT INTO study_directions (study_id, direction, objective)
+VALUES (:study, CAST(:direction AS studydirection), 0)
 """)
 
 

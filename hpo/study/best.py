@@ -15,6 +15,7 @@ from hpo.store.records import TrialRecord
 from hpo.study.failures import failures
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
+from hpo.values.objective import Objective
 from hpo.values.space import Point, Value
 from hpo.values.stage import Stage
 from hpo.values.wording import counted
@@ -24,10 +25,12 @@ from hpo.values.wording import counted
 class BestParams:
     """The best trial of a study.
 
-    `value` is the validation loss per example. `params` has the parameters of the search space.
+    `value` is its objective, such as the validation loss per example. `params` has the parameters of the
+    search space.
     """
 
     study: str
+    objective: Objective
     stage: Stage
     trial: int
     value: float
@@ -53,10 +56,12 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
     stages: tuple[Stage, ...] = ("full", "search") if stage is None else (stage,)
     with storage.transaction() as connection:
         for candidate in stages:
-            for row in best_trials(trials.read(connection, study.study_id(candidate)).ours, 1):
+            rows = trials.read(connection, study.study_id(candidate)).ours
+            for row in best_trials(rows, 1, study.objective):
                 assert row.value is not None
                 return BestParams(
                     study=study.name,
+                    objective=study.objective,
                     stage=candidate,
                     trial=row.number,
                     value=row.value,

@@ -99,8 +99,8 @@ def insert(
         KEY: key,
         **identity.to_attributes(),
     }
-    search_id = insert_stage(connection, spec.name, "search", {**attributes, **search_attributes})
-    full_id = insert_stage(connection, spec.full_name, "full", attributes)
+    search_id = insert_stage(connection, spec, "search", {**attributes, **search_attributes})
+    full_id = insert_stage(connection, spec, "full", attributes)
     inherited = search_attributes.get(INHERITED, 0)
     return Study(spec, search_id, full_id, key, fingerprint, inherited, identity)
 

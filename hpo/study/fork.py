@@ -1,6 +1,6 @@
 """Fork a study: start a new study with the finished trials of another study."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from json import dumps
 
@@ -16,6 +16,7 @@ from hpo.store.trials import TrialRow
 from hpo.study.create import Creation, insert, queue_plan, update
 from hpo.study.stored import INHERITED, find
 from hpo.study.study import Study
+from hpo.values.objective import Objective
 from hpo.values.parameters import with_defaults
 from hpo.values.space import Cell, Point, Range, SearchSpace, cell
 
@@ -27,7 +28,8 @@ ORIGIN = "hpo:origin"
 class Fork:
     """The outcome of `fork`.
 
-    `left_out` counts the finished trials of the origin that do not fit the new study. The study's `inherited`
+    `left_out` counts the finished trials of the origin that do not fit the new study: those outside of its
+    space, and those of a version that did not measure its objective. The study's `inherited`
     counts the trials that do.
     """
 
@@ -39,9 +41,10 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
     """Create a study whose first search trials are the finished trials of `old` that lie in its space.
 
     Runs in one transaction and is idempotent. `old` may still be running: the trials that have ended are
-    copied. `source` names the study file in messages, `identity` is that of the new study. Raises
-    `ConflictError` if the losses of the two studies would not be comparable, or if the stored study of that
-    name is not this fork.
+    copied. If the objective is another one, their values are taken from the metrics of their epochs.
+    `source` names the study file in messages, `identity` is that of the new study. Raises `ConflictError` if
+    the trials of the two studies would not be comparable, or if the stored study of that name is not this
+    fork.
     """
     _check_comparable(old, spec, source)
     _check_same_data(old, identity, source)
@@ -58,11 +61,14 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
         # The lock keeps the origin from being removed between the reads below. It is taken only while no
         # study of the new name exists, so two forks in opposite directions cannot deadlock.
         studies.lock(connection, old.search_id)
-        ended = _ended_trials(connection, old)
-        inherited = trials_in_space(ended, spec.space)
+        ended, objective = _ended_trials(connection, old), spec.make_objective()
+        comparable = ended if objective == old.objective else _measured(connection, ended, objective)
+        inherited = trials_in_space(comparable, spec.space)
         attributes = {ORIGIN: origin, INHERITED: len(inherited)}
         study = insert(connection, spec, source, identity, attributes)
         copies.copy_ended(connection, study.search_id, spec.space, inherited)
+        if objective != old.objective:
+            copies.take_values(connection, study.search_id, objective)
         return Fork(Creation(study, "created", queue_plan(connection, study)), len(ended) - len(inherited))
 
 
@@ -108,6 +114,12 @@ def _on_grid(point: Point, space: SearchSpace) -> Point:
 def _ended_trials(connection: Connection, old: Study) -> list[TrialRow]:
     ended = trials.read(connection, old.search_id, (TrialState.COMPLETE, TrialState.PRUNED))
     return [row for row in ended.ours if row.record.is_trained]
+
+
+def _measured(connection: Connection, rows: Sequence[TrialRow], objective: Objective) -> list[TrialRow]:
+    """Return the trials whose every epoch has the metric of the objective."""
+    ids = copies.measured(connection, [row.trial_id for row in rows], objective)
+    return [row for row in rows if row.trial_id in ids]
 
 
 def _check_comparable(old: Study, spec: StudySpec, source: str) -> None:

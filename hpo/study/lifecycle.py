@@ -99,7 +99,11 @@ def apply_rules(connection: Connection, study: Study, stage: Stage) -> StageStat
     """
     mark = read_stopped(connection, study, stage)
     progress = SearchProgress(connection, study)
-    reason = stop_reason(study.spec.stop, progress) if mark is None and stage == "search" else None
+    reason = (
+        stop_reason(study.spec.stop, progress, study.objective)
+        if mark is None and stage == "search"
+        else None
+    )
     if reason is not None:
         mark = Stopped("rule", reason)
         _mark(connection, study, stage, mark)
@@ -166,7 +170,7 @@ def resume(storage: Storage, study: Study) -> LifecycleChange:
                 unmark(connection, study, stage)
                 changed.append(stage)
         study = refresh(connection, study)
-        next_stop = stop_reason(study.spec.stop, SearchProgress(connection, study))
+        next_stop = stop_reason(study.spec.stop, SearchProgress(connection, study), study.objective)
         running, waiting = _count_open(connection, study, STAGES)
         return LifecycleChange(tuple(changed), running, waiting, next_stop)
 

@@ -17,8 +17,8 @@ from hpo.search.learning_curves import log_losses, predict_final_losses
 from hpo.store import results, trials
 from hpo.store.results import TrialCurve, TrialOutcome
 from hpo.store.trials import TrialRow
+from hpo.study.curves import losses_by
 from hpo.study.study import Study
-from hpo.values.epoch import OBJECTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,13 @@ class Prediction:
 def predictions(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, TrialCurve]) -> list[Prediction]:
     """Return the predictions for all search trials that have trained an epoch and have not failed."""
     spec = study.spec
+    losses_of = losses_by(study.objective, curves)
     trained = [
         (row, curve)
         for row in rows
         if row.state != TrialState.FAIL
         and row.point in spec.space
-        and (curve := log_losses(curves[row.trial_id].losses)).size
+        and (curve := log_losses(losses_of(curves[row.trial_id]))).size
     ]
     if not trained:
         return []
@@ -60,7 +61,7 @@ def resumable(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, Trial
     pruner = spec.make_pruner()
     if not pruner.pause_epochs:
         return []
-    observed = sum(bool(curve.losses) or curve.state.is_finished() for curve in curves.values())
+    observed = sum(bool(curve.costs) or curve.state.is_finished() for curve in curves.values())
     needed = min(spec.sampler.startup, study.trials)
     if spec.stop.epochs is not None:
         needed = min(needed, max(1, spec.stop.epochs // (2 * pruner.pause_epochs[0])))
@@ -93,11 +94,11 @@ def prune_paused(connection: Connection, study: Study) -> None:
     if not paused:
         return
     outcomes = {}
-    for trial_id, metrics in results.epoch_metrics(connection, paused).items():
+    for trial_id, metrics in results.epoch_metrics(connection, paused, study.objective).items():
         epoch = paused[trial_id]
         outcomes[trial_id] = TrialOutcome(
             state=TrialState.PRUNED,
-            value=metrics[OBJECTIVE],
+            value=study.objective.of(metrics),
             epochs=epoch,
             kept_epoch=epoch,
             metrics=metrics,

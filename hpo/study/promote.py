@@ -1,6 +1,6 @@
 """Promote the best search trials to full training."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from optuna.trial import TrialState
@@ -15,6 +15,7 @@ from hpo.study import lifecycle
 from hpo.study.failures import failures
 from hpo.study.stored import refresh
 from hpo.study.study import Study, full_seed
+from hpo.values.objective import OBJECTIVES, Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,32 @@ class Promotion:
         return f"search finished; promoting trial{'s' * (len(self.chosen) != 1)} {numbers}"
 
 
-def best_trials(rows: Iterable[TrialRow], k: int) -> list[TrialRow]:
-    """Return the k completed trials with the lowest validation loss, best first; ties go to the earlier
-    trial.
+def best_trials(rows: Iterable[TrialRow], k: int, objective: Objective) -> list[TrialRow]:
+    """Return the k best completed trials, best first; ties go to the earlier trial.
 
     Only trials that hpo trained count, not those that others ended through Optuna.
     """
-    complete = [
-        row
-        for row in rows
-        if row.state == TrialState.COMPLETE and row.value is not None and row.record.is_trained
-    ]
-    return sorted(complete, key=lambda row: (row.value, row.number))[:k]
+    return _best(rows, k, lambda row: None if row.value is None else objective.cost(row.value))
+
+
+def best_by_metric(rows: Iterable[TrialRow], k: int, metric: Objective) -> list[TrialRow]:
+    """Return the k completed trials whose kept epoch has the best `metric`, best first.
+
+    A trial of a version that did not measure the metric is left out.
+    """
+
+    def cost(row: TrialRow) -> float | None:
+        metrics = row.record.metrics
+        return None if metrics is None or metric.key not in metrics else metric.cost_of(metrics)
+
+    return _best(rows, k, cost)
+
+
+def _best(rows: Iterable[TrialRow], k: int, cost_of: Callable[[TrialRow], float | None]) -> list[TrialRow]:
+    complete = (row for row in rows if row.state == TrialState.COMPLETE and row.record.is_trained)
+    costs = ((cost_of(row), row) for row in complete)
+    ranked = sorted((cost, row.number, row) for cost, row in costs if cost is not None)
+    return [row for _, _, row in ranked[:k]]
 
 
 def promote(storage: Storage, study: Study) -> Promotion:
@@ -66,7 +81,10 @@ def promote(storage: Storage, study: Study) -> Promotion:
             return Promotion((), 0)
         rows = trials.read(connection, study.search_id)
         _check_finished(connection, study, rows)
-        chosen = best_trials(rows.ours, spec.promotion.top)
+        if spec.promotion.metric is None:
+            chosen = best_trials(rows.ours, spec.promotion.top, study.objective)
+        else:
+            chosen = best_by_metric(rows.ours, spec.promotion.top, OBJECTIVES[spec.promotion.metric])
         if not chosen:
             known = failures(rows.ours)
             cause = "" if known is None else f"; {known.describe(study.name)}"

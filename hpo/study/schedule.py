@@ -179,7 +179,7 @@ def _next_search_trials(
     rows = trials.read(connection, study.search_id)
     if (waiting or len(rows) >= study.trials) and not any(row.is_paused for row in rows.ours):
         return waiting
-    curves = results.curves(connection, study.search_id)
+    curves = results.curves(connection, study.search_id, study.objective)
     if paused := pause.resumable(study, rows.ours, curves):
         return select_pack(paused, limit, {})
     next_trials = waiting or suggest(connection, study, rows, curves, limit)

@@ -15,6 +15,8 @@ from hpo.study.failures import Failures, failures
 from hpo.study.lifecycle import Stopped
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
+from hpo.values.epoch import Metrics
+from hpo.values.objective import Objective
 from hpo.values.space import Point, cell
 from hpo.values.stage import STAGES, Stage
 
@@ -24,12 +26,16 @@ ACTIVITIES = ("training", "evaluation", "database", "checkpoints", "idle")
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best trial. `value` is the validation loss per example, `accuracy` a share."""
+    """The best trial.
+
+    `value` is its objective, `accuracy` a share, and `metrics` are those of its kept epoch by name.
+    """
 
     trial: int
     value: float
     params: Point
     accuracy: float | None
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +87,15 @@ class Status:
 
     study: str
     fingerprint: str
+    objective: Objective
     search: StageStatus
     full: StageStatus
     workers: tuple[WorkerStatus, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
-        return asdict(self)
+        name, direction = self.objective.name, self.objective.direction
+        return {**asdict(self), "objective": {"metric": name, "direction": direction}}
 
 
 def status(storage: Storage, study: Study) -> Status:
@@ -104,7 +112,7 @@ def status(storage: Storage, study: Study) -> Status:
         search = _stage(connection, study, "search", study.budget)
         full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
         holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
-        return Status(study.name, study.fingerprint, search, full, holders)
+        return Status(study.name, study.fingerprint, study.objective, search, full, holders)
 
 
 def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
@@ -118,7 +126,7 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
         states={state.name: counts[state] for state in TrialState},
         paused=sum(row.is_paused for row in rows.ours),
         distinct_cells=len({cell(row.point) for row in rows.ours}),
-        best=_best(rows.ours),
+        best=_best(rows.ours, study.objective),
         device_seconds=sum(activities.values()),
         activities=activities,
         trial_seconds=costs.trial_seconds(connection, study.study_id(stage)),
@@ -127,8 +135,8 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
     )
 
 
-def _best(rows: list[TrialRow]) -> Best | None:
-    for row in best_trials(rows, 1):
+def _best(rows: list[TrialRow], objective: Objective) -> Best | None:
+    for row in best_trials(rows, 1, objective):
         assert row.value is not None
-        return Best(row.number, row.value, row.point, row.record.accuracy)
+        return Best(row.number, row.value, row.point, row.record.accuracy, row.record.metrics or {})
     return None

@@ -70,7 +70,7 @@ def find(connection: Connection, name: str) -> Study | None:
         # The dashboard can delete one of the two Optuna studies. The search is worth keeping without the
         # other.
         kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY, *IDENTITY) if key in attributes}
-        return replace(study, full_id=insert_stage(connection, name + FULL_SUFFIX, "full", kept))
+        return replace(study, full_id=insert_stage(connection, study.spec, "full", kept))
     full_id, full_attributes = full
     if not is_own(full_attributes) or full_attributes.get(KEY, study.key) != study.key:
         raise DamagedStudyError(
@@ -192,6 +192,8 @@ def remove_files(artifacts: ArtifactStore) -> list[str]:
     return staying
 
 
-def insert_stage(connection: Connection, name: str, stage: Stage, attributes: Mapping[str, Any]) -> int:
+def insert_stage(connection: Connection, spec: StudySpec, stage: Stage, attributes: Mapping[str, Any]) -> int:
     """Insert the Optuna study of a stage; return its id."""
-    return studies.insert(connection, name, {**attributes, STAGE: stage})
+    name = spec.name if stage == "search" else spec.full_name
+    direction = spec.make_objective().direction
+    return studies.insert(connection, name, {**attributes, STAGE: stage}, direction)

@@ -6,6 +6,7 @@ from json import dumps
 from hpo.errors import ConflictError
 from hpo.spec.identity import UNKNOWN, Identity
 from hpo.spec.study_spec import StudySpec
+from hpo.values.objective import Objective
 from hpo.values.seeds import Purpose
 from hpo.values.stage import Stage
 
@@ -33,6 +34,11 @@ class Study:
     def name(self) -> str:
         """Return the name of the study."""
         return self.spec.name
+
+    @property
+    def objective(self) -> Objective:
+        """Return what the trials are ranked by."""
+        return self.spec.make_objective()
 
     @property
     def trials(self) -> int:

@@ -9,10 +9,11 @@ from hpo.search.samplers.base import Observation
 from hpo.store import trials
 from hpo.store.records import TrialRecord
 from hpo.store.results import TrialCurve
-from hpo.store.trials import StudyTrials, TrialRow
+from hpo.store.trials import Foreign, StudyTrials, TrialRow
+from hpo.study.curves import losses_by
 from hpo.study.study import Study, search_seed
 from hpo.values.seeds import Purpose
-from hpo.values.space import Point, SearchSpace
+from hpo.values.space import Point
 
 
 def suggest(
@@ -32,7 +33,7 @@ def suggest(
         return []
     # The seed depends on the trial number alone, so no two suggestions share a seed, whichever worker asks.
     seed = Purpose.SUGGESTION.derive(spec.seed, len(rows))
-    history = _history(spec.space, rows, curves)
+    history = _history(study, rows, curves)
     points = spec.sampler.suggest(spec.space, history, count, seed)
     suggested = [
         (point, TrialRecord(search_seed(spec, len(rows) + index))) for index, point in enumerate(points)
@@ -40,21 +41,24 @@ def suggest(
     return trials.enqueue(connection, study.search_id, spec.space, suggested)
 
 
-def _history(space: SearchSpace, rows: StudyTrials, curves: Mapping[int, TrialCurve]) -> list[Observation]:
+def _history(study: Study, rows: StudyTrials, curves: Mapping[int, TrialCurve]) -> list[Observation]:
     """Return the observations at points of the space, by trial number. Results of other programs count."""
+    space, objective = study.spec.space, study.objective
+    losses_of = losses_by(objective, curves)
+
+    def observation(trial: TrialRow | Foreign, point: Point, state: TrialState) -> Observation:
+        cost = None if trial.value is None else objective.cost(trial.value)
+        if state == TrialState.COMPLETE and cost is None:
+            state = TrialState.FAIL  # a completed trial with an infinite value only marks its point as taken
+        return Observation(point, state, cost, losses_of(curves[trial.trial_id]))
+
     observations = {}
     repeated = {row.record.retry_of for row in rows.ours}
     for row in rows.ours:
         if row.point in space and row.number not in repeated:
             state = TrialState.PRUNED if row.is_paused else row.state
-            observations[row.number] = _observation(row.point, state, row.value, curves[row.trial_id])
+            observations[row.number] = observation(row, row.point, state)
     for trial in rows.foreign:
         if (point := trial.point_in(space)) is not None:
-            observations[trial.number] = _observation(point, trial.state, trial.value, curves[trial.trial_id])
+            observations[trial.number] = observation(trial, point, trial.state)
     return [observations[number] for number in sorted(observations)]
-
-
-def _observation(point: Point, state: TrialState, value: float | None, curve: TrialCurve) -> Observation:
-    # A completed trial with an infinite loss only marks its point as taken.
-    infinite = state == TrialState.COMPLETE and value is None
-    return Observation(point, TrialState.FAIL if infinite else state, value, curve.losses)

@@ -14,8 +14,9 @@ class Progress:
     """How far a member has come in its budget.
 
     `epochs`: epochs trained over all phases. `phase`: index of the current phase, from 0. `phase_epochs`:
-    epochs trained in the phase. `best`: the lowest validation loss, reached at epoch `best_epoch`.
-    `best_of_phase`: the lowest validation loss of the phase. `stale`: epochs since then, for early stopping.
+    epochs trained in the phase. `best`: the lowest cost of the objective, such as the validation loss,
+    reached at epoch `best_epoch`. `best_of_phase`: the lowest cost of the phase. `stale`: epochs since then,
+    for early stopping.
     """
 
     # Seven fields rather than nested objects, because a checkpoint stores them by name as flat JSON.
@@ -27,17 +28,17 @@ class Progress:
     best_of_phase: float = math.inf
     stale: int = 0
 
-    def count(self, loss: float) -> bool:
-        """Count an epoch with this validation loss. Return whether the loss is the best of all epochs."""
+    def count(self, cost: float) -> bool:
+        """Count an epoch with this cost. Return whether the cost is the best of all epochs."""
         self.epochs += 1
         self.phase_epochs += 1
-        if not math.isfinite(loss):
+        if not math.isfinite(cost):
             return False
-        self.stale = 0 if loss < self.best_of_phase else self.stale + 1
-        self.best_of_phase = min(self.best_of_phase, loss)
-        if loss >= self.best:
+        self.stale = 0 if cost < self.best_of_phase else self.stale + 1
+        self.best_of_phase = min(self.best_of_phase, cost)
+        if cost >= self.best:
             return False
-        self.best, self.best_epoch = loss, self.epochs
+        self.best, self.best_epoch = cost, self.epochs
         return True
 
     def begin_next_phase(self) -> None:

@@ -34,6 +34,7 @@ class PackSession:
     def __init__(self, task: Task, recipe: Recipe, engine: Engine, runtime: Runtime) -> None:
         """Create a session without members."""
         self._task, self._budget, self._runtime = task, recipe.budget, runtime
+        self._objective = recipe.objective
         self._active = ActivePack(task, recipe, engine, runtime)
         self._waiting: list[WaitingMember] = []
         self._finished: dict[int, Weights] = {}
@@ -117,11 +118,12 @@ class PackSession:
         with self._runtime.interruptible():
             outcome = run()
         members = self._active.members
-        losses = zip(outcome.train_losses, outcome.validation, strict=True)
+        metrics = zip(outcome.train_losses, outcome.validation, strict=True)
+        cost_of = self._objective.cost_of
         self._active.remember_best(
             [
-                member.progress.count(metrics[VALIDATION_LOSS] if math.isfinite(train_loss) else math.nan)
-                for member, (train_loss, metrics) in zip(members, losses, strict=True)
+                member.progress.count(cost_of(validation) if math.isfinite(train_loss) else math.nan)
+                for member, (train_loss, validation) in zip(members, metrics, strict=True)
             ]
         )
         results = [self._result(index, outcome) for index in range(len(members))]

@@ -14,6 +14,7 @@ from hpo.training.loss import balanced_weights
 from hpo.training.networks import Factory
 from hpo.training.pack import Pack
 from hpo.values.budget import Budget
+from hpo.values.objective import LOSS, Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,14 @@ class Recipe:
 
     `seed` fixes the order of the images and their augmentation in each epoch of each phase, whatever the
     pack. `columns`: the columns in use, which are the parameters that the study's space names and that have a
-    value for each member of a pack.
+    value for each member of a pack. `objective` decides which epoch is the best.
     """
 
     budget: Budget
     batch_size: int
     seed: int
     columns: tuple[str, ...] = ()
+    objective: Objective = LOSS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,6 @@ VALIDATION_LOSS_ERROR, VALIDATION_ACCURACY_ERROR = "validation_loss_error", "val
 VALIDATION_BALANCED_ACCURACY_ERROR = "validation_balanced_accuracy_error"
 """The standard errors of metrics, as the validation images are a sample."""
 
-OBJECTIVE = VALIDATION_LOSS
-"""The metric that a search minimises."""
-
 Metrics = Mapping[str, float]
 """The metrics of one epoch by name."""
 
@@ -42,11 +39,6 @@ class EpochResult:
     status: Literal["training", "finished", "diverged"]
     kept_epoch: int
     phase: int = 0
-
-    @property
-    def objective(self) -> float:
-        """The metric that the search minimises."""
-        return self.metrics[OBJECTIVE]
 
 
 def are_finite(metrics: Metrics) -> bool:

@@ -46,7 +46,11 @@ class Objective:
     @property
     def title(self) -> str:
         """Return the name in words."""
-        return self.name.replace("_", " ")
+        return self.name.replace("_", " ").replace("f1", "F1")
+
+    def may_be(self, value: float) -> bool:
+        """Return whether the metric can have this value."""
+        return self.values != "share" or 0 <= value <= 1
 
     def cost(self, value: float) -> float:
         """Return the cost of a value: the error of a share, the negative of another maximised metric."""

@@ -10,7 +10,7 @@ from hpo.search.pruners.none import NoPruner
 from hpo.store import results
 from hpo.store.results import TrialOutcome
 from hpo.study.failures import DIVERGED
-from hpo.values.epoch import OBJECTIVE, EpochResult
+from hpo.values.epoch import EpochResult
 from hpo.worker.pack_trials import PackTrials
 from hpo.worker.report_target import ReportTarget
 
@@ -19,7 +19,7 @@ class Outcomes:
     """The outcomes of members that diverge, finish or are pruned, by trial number."""
 
     def __init__(self, target: ReportTarget, trials: PackTrials) -> None:
-        self._target, self._trials = target, trials
+        self._target, self._trials, self._objective = target, trials, target.study.objective
         self._pruner: Pruner = NoPruner()
         if target.stage == "search":
             self._pruner = target.study.spec.make_pruner()
@@ -41,12 +41,13 @@ class Outcomes:
         if not finished:
             return outcomes
         # From the database: an epoch that was trained twice keeps the metrics recorded first.
-        kept = results.epoch_metrics(connection, {i: r.kept_epoch for i, r in finished.items()})
+        epochs_kept = {trial_id: result.kept_epoch for trial_id, result in finished.items()}
+        kept = results.epoch_metrics(connection, epochs_kept, self._objective)
         for trial_id, metrics in kept.items():
             result = finished[trial_id]
             outcomes[result.member] = TrialOutcome(
                 state=TrialState.COMPLETE,
-                value=metrics[OBJECTIVE],
+                value=self._objective.of(metrics),
                 epochs=result.epoch,
                 kept_epoch=result.kept_epoch,
                 metrics=metrics,
@@ -64,31 +65,31 @@ class Outcomes:
         curves = results.curves_at(
             connection,
             self._target.study_id,
+            self._objective,
             {result.epoch for result in epochs},
             [self._trials.trial_id(result.member) for result in epochs],
         )
         peers = [
-            Peer(curve.number, curve.losses, curve.state == TrialState.COMPLETE) for curve in curves.values()
+            Peer(curve.number, curve.costs, curve.state == TrialState.COMPLETE) for curve in curves.values()
         ]
         outcomes = {}
         for result in epochs:
-            losses = curves[self._trials.trial_id(result.member)].losses
+            costs = curves[self._trials.trial_id(result.member)].costs
             others = [peer for peer in peers if peer.number != result.member]
-            if self._pruner.should_prune(result.member, losses, others):
-                outcomes[result.member] = _pruned(result)
+            if self._pruner.should_prune(result.member, costs, others):
+                outcomes[result.member] = self._pruned(result)
         return outcomes
+
+    def _pruned(self, result: EpochResult) -> TrialOutcome:
+        return TrialOutcome(
+            state=TrialState.PRUNED,
+            value=self._objective.of(result.metrics),
+            epochs=result.epoch,
+            kept_epoch=result.epoch,
+            metrics=result.metrics,
+        )
 
 
 def _diverged(result: EpochResult) -> TrialOutcome:
     reason = f"{DIVERGED} in epoch {result.epoch}"
     return TrialOutcome(TrialState.FAIL, epochs=result.epoch - 1, reason=reason)
-
-
-def _pruned(result: EpochResult) -> TrialOutcome:
-    return TrialOutcome(
-        state=TrialState.PRUNED,
-        value=result.objective,
-        epochs=result.epoch,
-        kept_epoch=result.epoch,
-        metrics=result.metrics,
-    )

@@ -202,8 +202,11 @@ class PackRunner:
         if self._clock() < self._next_log:
             return
         self._next_log = self._clock() + self._limits.log_seconds
-        losses = (f"trial {r.member}, epoch {r.epoch}: loss {r.objective:.4f}" for r in results)
-        log.info("%s: %s", stage, "; ".join(losses))
+        objective = self._context.study.objective
+        figures = (f"{objective.title} {objective.show(objective.of(r.metrics))}" for r in results)
+        members = (f"trial {r.member}, epoch {r.epoch}" for r in results)
+        lines = (f"{member}: {figure}" for member, figure in zip(members, figures, strict=True))
+        log.info("%s: %s", stage, "; ".join(lines))
 
 
 def _title(trial: LeasedTrial) -> str:

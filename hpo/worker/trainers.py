@@ -32,6 +32,7 @@ def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
         int(dict(key)["batch_size"]),
         Purpose.TRAINING.derive(spec.seed),
         tuple(columns_in_use(spec.space.domains)),
+        spec.make_objective(),
     )
 
 

@@ -30,7 +30,7 @@ from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Augmentation, Budget, Phase
-from hpo.values.epoch import TRAIN_LOSS, EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_LOSS, EpochResult
 from hpo.values.precision import Precision
 
 pytestmark = pytest.mark.gpu
@@ -67,7 +67,7 @@ def train_losses(
 ) -> dict[int, list[float]]:
     """Return the training losses of all epochs by member."""
     results = run_to_end(new_trainer(name, device, budget, engine or EagerEngine()).start(CANDIDATES))
-    assert all(np.isfinite(result.objective) for curve in results.values() for result in curve)
+    assert all(np.isfinite(result.metrics[VALIDATION_LOSS]) for curve in results.values() for result in curve)
     return {key: [result.metrics[TRAIN_LOSS] for result in curve] for key, curve in results.items()}
 
 
@@ -257,10 +257,10 @@ def test_a_member_that_leaves_during_the_next_epoch_leaves_the_others_alone() ->
     )
     for _ in range(3):
         actual, expected = both.epoch()[0], alone.epoch()[0]
-        assert actual.objective == pytest.approx(expected.objective, rel=0.02)
+        assert actual.metrics[VALIDATION_LOSS] == pytest.approx(expected.metrics[VALIDATION_LOSS], rel=0.02)
     both.drop({1})
     for actual, expected in zip(run_to_end(both)[0], run_to_end(alone)[0], strict=True):
-        assert actual.objective == pytest.approx(expected.objective, rel=0.02)
+        assert actual.metrics[VALIDATION_LOSS] == pytest.approx(expected.metrics[VALIDATION_LOSS], rel=0.02)
 
 
 class FailingEngine(CudaGraphEngine):

@@ -23,6 +23,7 @@ from hpo.study.best import FORMATS, BestParams, best_params
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.study import Study
+from hpo.values.objective import LOSS
 from hpo.values.space_section import parse_space
 from hpo.values.stage import Stage
 
@@ -97,7 +98,13 @@ READERS: dict[str, Callable[[str], dict[str, float]]] = {
 
 
 BEST = BestParams(
-    study="small", stage="search", trial=0, value=0.5, params=dict(POINT), record=TrialRecord(seed=1)
+    study="small",
+    objective=LOSS,
+    stage="search",
+    trial=0,
+    value=0.5,
+    params=dict(POINT),
+    record=TrialRecord(seed=1),
 )
 
 

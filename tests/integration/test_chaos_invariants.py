@@ -25,7 +25,7 @@ from hpo.store.records import TrialRecord
 from hpo.study.create import create
 from hpo.study.promote import promote
 from hpo.study.study import Study
-from hpo.values.epoch import OBJECTIVE
+from hpo.values.epoch import VALIDATION_LOSS
 from hpo.values.stage import Stage
 
 EPOCHS = 3
@@ -158,7 +158,7 @@ def report_beyond_the_end(connection: Connection, finished: FinishedStudy) -> No
 def report_two_losses(connection: Connection, finished: FinishedStudy) -> None:
     table = schema.epochs
     trial = table.c.trial_id == finished.ids("search")[2]
-    connection.execute(update(table).where(trial, table.c.epoch == 1).values(metrics={OBJECTIVE: 0.25}))
+    connection.execute(update(table).where(trial, table.c.epoch == 1).values(metrics={VALIDATION_LOSS: 0.25}))
 
 
 def drop_the_number_of_epochs(connection: Connection, finished: FinishedStudy) -> None:
@@ -279,7 +279,7 @@ def test_loss_that_differs_in_its_last_bit_is_reported(finished: FinishedStudy) 
     loss = math.nextafter(5 + 1 / 2, 9)
     with finished.storage.transaction() as connection:
         for table, step, values in (
-            (schema.epochs, "epoch", {"metrics": {OBJECTIVE: loss}}),
+            (schema.epochs, "epoch", {"metrics": {VALIDATION_LOSS: loss}}),
             (schema.intermediate_values, "step", {"intermediate_value": loss}),
         ):
             row = (table.c.trial_id == trial_id, table.c[step] == 2)

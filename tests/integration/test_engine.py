@@ -33,7 +33,7 @@ from hpo.training.trainer import Trainer
 from hpo.training.weights import Weights
 from hpo.values.budget import Phase
 from hpo.values.candidate import Candidate
-from hpo.values.epoch import TRAIN_LOSS, EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_LOSS, EpochResult
 from hpo.worker.trial_files import TrialFiles
 
 pytestmark = pytest.mark.slow
@@ -143,7 +143,9 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
     }
 
     def losses(results: list[EpochResult]) -> list[tuple[int, float, float]]:
-        return [(result.member, result.metrics[TRAIN_LOSS], result.objective) for result in results]
+        return [
+            (result.member, result.metrics[TRAIN_LOSS], result.metrics[VALIDATION_LOSS]) for result in results
+        ]
 
     uninterrupted = [losses(session.epoch()) for _ in range(2)]
     for members in ([0, 1, 2], [1]):

@@ -35,6 +35,7 @@ from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
+from hpo.values.objective import LOSS
 from hpo.values.parameters import default_of
 from hpo.values.space import Value, cell
 from hpo.values.space_section import parse_space
@@ -74,7 +75,7 @@ def finish(storage: Storage, trials: Iterable[LeasedTrial], state: TrialState = 
                     evaluation_seconds=0.5,
                     kept_epoch=2,
                 )
-                results.report(connection, {trial_id: result})
+                results.report(connection, {trial_id: result}, LOSS)
             costs.charge(connection, {trial_id: {"training": 2.0}})
             outcome = trained(value, state, kept_epoch=2, epochs=2)
             results.finish(connection, {trial_id: outcome}, "one", "cpu")

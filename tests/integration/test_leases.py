@@ -21,6 +21,7 @@ from hpo.store.results import TrialOutcome
 from hpo.study.create import create
 from hpo.study.packs import SUSPECT_LOSSES
 from hpo.study.study import Study
+from hpo.values.objective import LOSS
 
 SpecOf = Callable[..., StudySpec]
 
@@ -137,7 +138,7 @@ def test_a_takeover_waits_for_a_write_in_progress(
         assert leases.hold(connection, [old.lease])
         taker.start()
         until_blocked()
-        results.report(connection, {old.lease.trial_id: result(1, 0.5)})
+        results.report(connection, {old.lease.trial_id: result(1, 0.5)}, LOSS)
     taker.join(20)
     assert curve(storage, study, old) == {1: 0.5}
     assert hold(storage, old) == set()
@@ -238,7 +239,7 @@ def test_reap_skips_a_worker_that_is_writing(storage: Storage, study: Study) -> 
     with storage.transaction() as connection:
         assert leases.hold(connection, [writing.lease])
         assert reap(storage, study) == [trial.lease.trial_id for trial in silent]
-        results.report(connection, {writing.lease.trial_id: result(1, 0.5)})
+        results.report(connection, {writing.lease.trial_id: result(1, 0.5)}, LOSS)
     assert curve(storage, study, writing) == {1: 0.5}
 
 

@@ -16,6 +16,7 @@ from hpo.store.connection import Storage
 from hpo.store.retry import Backoff
 from hpo.study.create import create
 from hpo.study.study import Study
+from hpo.values.objective import LOSS
 from hpo.worker.outbox import Outbox
 from hpo.worker.runtime import Runtime
 from hpo.worker.steps import AGAIN, DONE, Wait
@@ -54,8 +55,8 @@ def loop_of(storage: Storage, study: Study, outbox: Outbox, runtime: Runtime) ->
 def recorded(storage: Storage, study: Study) -> list[int]:
     """Return the number of recorded epochs of each trial that has any."""
     with storage.transaction() as connection:
-        curves = results.curves(connection, study.search_id)
-    return [len(curve.losses) for curve in curves.values() if curve.losses]
+        curves = results.curves(connection, study.search_id, LOSS)
+    return [len(curve.costs) for curve in curves.values() if curve.costs]
 
 
 def states(storage: Storage, study: Study) -> set[str]:

@@ -18,6 +18,7 @@ from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
+from hpo.values.objective import LOSS
 from hpo.values.stage import STAGES, Stage
 
 QUEUED, QUEUED_ID = 19, 40
@@ -77,7 +78,7 @@ def test_metrics_of_epochs_survive_exactly(database: URL, digits: int) -> None:
     storage = open_url(database.update_query_dict({"options": f"-c extra_float_digits={digits}"}))
     with storage.transaction() as connection:
         for epoch, loss in enumerate(losses):
-            assert results.epoch_metrics(connection, {QUEUED_ID: epoch}) == {
+            assert results.epoch_metrics(connection, {QUEUED_ID: epoch}, LOSS) == {
                 QUEUED_ID: dict.fromkeys((TRAIN_LOSS, VALIDATION_LOSS, VALIDATION_ACCURACY), loss)
             }
     storage.engine.dispose()

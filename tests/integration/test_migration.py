@@ -30,6 +30,7 @@ from hpo.study.create import create
 from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
+from hpo.values.objective import LOSS
 from hpo.worker.context import WorkerSettings
 from hpo.worker.pack_training import PackTraining
 from hpo.worker.worker import Worker
@@ -298,7 +299,7 @@ def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp
     torch.set_num_threads(1)
     study = load(restored, "half")
     with restored.transaction() as connection:
-        old = results.curves(connection, study.search_id)
+        old = results.curves(connection, study.search_id, LOSS)
     ended = {row.number: row for row in rows(restored, study) if row.state.is_finished()}
     Worker(
         restored,
@@ -312,13 +313,13 @@ def test_a_half_finished_study_of_version_0_1_is_finished(restored: Storage, tmp
     assert {row.number: row for row in after if row.number in ended} == ended
     assert status(restored, study).search.distinct_cells == 24
     with restored.transaction() as connection:
-        new = results.curves(connection, study.search_id)
+        new = results.curves(connection, study.search_id, LOSS)
         trial_ids = [row.trial_id for row in after]
         assert checkpoints.read(connection, trial_ids) == {}
         assert leases.losses(connection, trial_ids) == {}
     for trial_id, curve in old.items():
         # Epochs on record stay, also those of trials that started over.
-        assert new[trial_id].losses.items() >= curve.losses.items()
-    assert all(len(curve.losses) in (2, 4, 6) for curve in new.values())
+        assert new[trial_id].costs.items() >= curve.costs.items()
+    assert all(len(curve.costs) in (2, 4, 6) for curve in new.values())
     complete = [row for row in after if row.state == TrialState.COMPLETE]
-    assert all(len(new[row.trial_id].losses) == 6 for row in complete)
+    assert all(len(new[row.trial_id].costs) == 6 for row in complete)

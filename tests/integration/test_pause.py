@@ -30,6 +30,7 @@ from hpo.study.promote import promote
 from hpo.study.schedule import LeasedTrial
 from hpo.study.status import status
 from hpo.study.study import Study
+from hpo.values.objective import LOSS
 from hpo.values.space import Point
 from hpo.worker.outbox import Outbox
 from hpo.worker.pack_writer import FileCleanup
@@ -120,8 +121,8 @@ class Trainer:
 
     def losses(self) -> dict[int, dict[int, float]]:
         with self.storage.transaction() as connection:
-            curves = results.curves(connection, self.study.search_id)
-        return {curve.number: curve.losses for curve in curves.values()}
+            curves = results.curves(connection, self.study.search_id, LOSS)
+        return {curve.number: curve.costs for curve in curves.values()}
 
 
 @pytest.fixture

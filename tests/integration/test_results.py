@@ -19,7 +19,8 @@ from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
 from hpo.study.create import create
 from hpo.study.study import Study
-from hpo.values.epoch import OBJECTIVE, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+from hpo.values.objective import LOSS
 
 SpecOf = Callable[..., StudySpec]
 
@@ -34,16 +35,16 @@ def test_the_first_report_of_an_epoch_stays(storage: Storage, study: Study) -> N
     trial, other = claim(storage, study, "search", "one", 2)
     trial_id, other_id = trial.lease.trial_id, other.lease.trial_id
     with storage.transaction() as connection:
-        assert results.report(connection, {}) == set()
-        assert results.report(connection, {trial_id: result(1, 0.5)}) == {trial_id}
-        new = results.report(connection, {trial_id: result(1, 0.25), other_id: result(1, 0.25)})
+        assert results.report(connection, {}, LOSS) == set()
+        assert results.report(connection, {trial_id: result(1, 0.5)}, LOSS) == {trial_id}
+        new = results.report(connection, {trial_id: result(1, 0.25), other_id: result(1, 0.25)}, LOSS)
         assert new == {other_id}
-        assert results.report(connection, {trial_id: result(2, 0.125)}) == {trial_id}
+        assert results.report(connection, {trial_id: result(2, 0.125)}, LOSS) == {trial_id}
     assert curve(storage, study, trial) == {1: 0.5, 2: 0.125}
     with storage.transaction() as connection:
         query = text("SELECT epoch, metrics FROM hpo.epoch WHERE trial_id = :trial_id ORDER BY epoch")
         figures = connection.execute(query, {"trial_id": trial_id}).all()
-        assert results.epoch_metrics(connection, {trial_id: 2}) == {
+        assert results.epoch_metrics(connection, {trial_id: 2}, LOSS) == {
             trial_id: {TRAIN_LOSS: 0.25, VALIDATION_LOSS: 0.125, VALIDATION_ACCURACY: 0.875}
         }
     assert figures == [
@@ -55,11 +56,13 @@ def test_the_first_report_of_an_epoch_stays(storage: Storage, study: Study) -> N
 @pytest.mark.parametrize("loss", [5e-324, 1 / 3, 0.1 + 0.2, 1.0, 1e22, 1.7976931348623157e308])
 def test_any_metrics_are_recorded_exactly(storage: Storage, study: Study, loss: float) -> None:
     (trial,) = claim(storage, study, "search", "one", 1)
-    metrics = {OBJECTIVE: loss, "größte Norm": -loss}
+    metrics = {VALIDATION_LOSS: loss, "größte Norm": -loss}
     epoch = EpochResult(0, 1, metrics, 0.0, 0.0, "training", 1)
     with storage.transaction() as connection:
-        results.report(connection, {trial.lease.trial_id: epoch})
-        assert results.epoch_metrics(connection, {trial.lease.trial_id: 1}) == {trial.lease.trial_id: metrics}
+        results.report(connection, {trial.lease.trial_id: epoch}, LOSS)
+        assert results.epoch_metrics(connection, {trial.lease.trial_id: 1}, LOSS) == {
+            trial.lease.trial_id: metrics
+        }
         results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.PRUNED, metrics=metrics)})
     assert curve(storage, study, trial) == {1: loss}
     assert rows(storage, study)[0].record.metrics == metrics
@@ -69,9 +72,9 @@ def test_best_recorded_epoch_takes_the_place_of_a_missing_one(storage: Storage, 
     (trial,) = claim(storage, study, "search", "one", 1)
     with storage.transaction() as connection:
         for epoch, loss in enumerate((10.0, 9.0, 9.5), start=1):
-            results.report(connection, {trial.lease.trial_id: result(epoch, loss)})
-        found = results.epoch_metrics(connection, {trial.lease.trial_id: 7, 0: 1})
-    assert {trial_id: metrics[OBJECTIVE] for trial_id, metrics in found.items()} == {
+            results.report(connection, {trial.lease.trial_id: result(epoch, loss)}, LOSS)
+        found = results.epoch_metrics(connection, {trial.lease.trial_id: 7, 0: 1}, LOSS)
+    assert {trial_id: metrics[VALIDATION_LOSS] for trial_id, metrics in found.items()} == {
         trial.lease.trial_id: 9.0
     }
 
@@ -108,7 +111,9 @@ def test_finish_deletes_the_epochs_after_the_last(storage: Storage, study: Study
     pack = claim(storage, study, "search", "one", 2)
     with storage.transaction() as connection:
         for epoch in (1, 2, 3, 4):
-            results.report(connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack})
+            results.report(
+                connection, {trial.lease.trial_id: result(epoch, 1 / epoch) for trial in pack}, LOSS
+            )
         results.finish(connection, {pack[0].lease.trial_id: TrialOutcome(TrialState.PRUNED, 0.5, epochs=2)})
         results.finish(connection, {pack[1].lease.trial_id: TrialOutcome(TrialState.FAIL)})
         epochs = connection.execute(text("SELECT trial_id, epoch FROM hpo.epoch ORDER BY 1, 2")).all()

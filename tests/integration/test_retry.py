@@ -30,6 +30,7 @@ from hpo.study.retry import retry
 from hpo.study.status import status
 from hpo.study.stored import load
 from hpo.study.study import Study
+from hpo.values.objective import LOSS
 from hpo.values.stage import Stage
 
 SpecOf = Callable[..., StudySpec]
@@ -252,7 +253,7 @@ def test_study_with_an_epoch_refuses_new_code(storage: Storage, spec: SpecOf) ->
     study = own(storage, spec, "a" * 64)
     (trial,) = claim(storage, study, "search", "w", 1)
     with storage.transaction() as connection:
-        results.report(connection, {trial.lease.trial_id: epoch_result(0, 1, 0.5)})
+        results.report(connection, {trial.lease.trial_id: epoch_result(0, 1, 0.5)}, LOSS)
         results.finish(connection, {trial.lease.trial_id: TrialOutcome(TrialState.FAIL, reason="why")})
     with pytest.raises(ConflictError, match=r"restore the code, .* hpo study fork small FILE$"):
         retry(storage, study, present=Identity(network="b" * 64))

@@ -325,9 +325,9 @@ def test_no_epoch_is_reported_twice_after_a_handover(
     reports: list[tuple[int, int]] = []
     report = results.report
 
-    def spy(connection: Connection, results: Mapping[int, EpochResult]) -> set[int]:
+    def spy(connection: Connection, results: Mapping[int, EpochResult], *rest: Any) -> set[int]:
         reports.extend((trial_id, result.epoch) for trial_id, result in results.items())
-        return report(connection, results)
+        return report(connection, results, *rest)
 
     monkeypatch.setattr(results, "report", spy)
     serving = worker(search={"trials": 2, "epochs": 4})

@@ -53,6 +53,7 @@ def test_status_of_a_new_study(storage: Storage, spec: SpecOf) -> None:
     assert status(storage, study).to_json() == {
         "study": "small",
         "fingerprint": wanted.fingerprint,
+        "objective": {"metric": "loss", "direction": "minimize"},
         "search": {
             "budget": 12,
             "states": {**nothing, "WAITING": 12},
@@ -90,6 +91,7 @@ def test_status_of_a_running_study(storage: Storage, spec: SpecOf) -> None:
         "value": 0.25,
         "params": trials[1].point,
         "accuracy": 0.75,
+        "metrics": {"validation_accuracy": 0.75},
     }
     assert output["workers"] == [{"name": "one", "device": "cpu", "running": 1, "quiet_seconds": None}]
 

@@ -38,6 +38,7 @@ from hpo.study.status import status
 from hpo.study.stored import load, names, remove
 from hpo.study.study import Study, search_seed
 from hpo.values.epoch import EpochResult
+from hpo.values.objective import LOSS
 from hpo.values.space import cell
 
 SpecOf = Callable[..., StudySpec]
@@ -348,7 +349,9 @@ def test_optuna_reads_the_stored_study(storage: Storage, spec: SpecOf) -> None:
     with storage.transaction() as connection:
         leases.hold(connection, [trial.lease for trial in trials])
         for epoch in (1, 2):
-            results.report(connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])})
+            results.report(
+                connection, {i: report(n, epoch, 1 / (n + epoch)) for n, i in enumerate(ids[:4])}, LOSS
+            )
         results.finish(connection, {ids[0]: trained(0.5, accuracy=0.8)}, device="cpu")
         results.finish(connection, {ids[1]: trained(0.25, accuracy=0.9)})
         results.finish(connection, {ids[2]: TrialOutcome(TrialState.PRUNED, 0.3)})
@@ -410,7 +413,7 @@ def served(storage: Storage, study: Study) -> None:
     while not is_finished(storage, study, "search"):
         for trial in claim(storage, study, "search", "one", 16):
             with storage.transaction() as connection:
-                results.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)})
+                results.report(connection, {trial.lease.trial_id: report(trial.number, 1, 0.5)}, LOSS)
                 costs.charge(connection, {trial.lease.trial_id: {"training": 1.0}})
                 results.finish(
                     connection,
@@ -503,7 +506,7 @@ def test_removal_waits_for_a_writing_worker_and_revokes_its_lease(
         assert leases.hold(connection, [trial.lease]) == {trial_id}
         removal.start()
         until_blocked()
-        results.report(connection, {trial_id: report(0, 1, 0.5)})
+        results.report(connection, {trial_id: report(0, 1, 0.5)}, LOSS)
     removal.join(20)
     assert counts(storage) == {}
     with storage.transaction() as connection:

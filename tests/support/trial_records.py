@@ -15,6 +15,7 @@ from hpo.store.trials import TrialRow
 from hpo.study.schedule import LeasedTrial
 from hpo.study.study import Study
 from hpo.values.epoch import EpochResult
+from hpo.values.objective import LOSS
 from support.epochs import epoch_result
 
 
@@ -36,7 +37,7 @@ def lease_rows(storage: Storage) -> dict[int, Row[Any]]:
 
 def curve(storage: Storage, study: Study, trial: LeasedTrial) -> dict[int, float]:
     with storage.transaction() as connection:
-        return results.curves(connection, study.search_id)[trial.lease.trial_id].losses
+        return results.curves(connection, study.search_id, LOSS)[trial.lease.trial_id].costs
 
 
 def hold(storage: Storage, *trials: LeasedTrial) -> set[int]:
@@ -65,7 +66,7 @@ def write_all(connection: Connection, trial: LeasedTrial) -> set[int]:
     """Report, charge and finish the trial as its owner does, if its lease is still held."""
     held = leases.hold(connection, [trial.lease])
     for trial_id in held:
-        results.report(connection, {trial_id: result(1, 0.25)})
+        results.report(connection, {trial_id: result(1, 0.25)}, LOSS)
         costs.charge(connection, {trial_id: {"training": 7.0}})
         results.finish(
             connection, {trial_id: TrialOutcome(TrialState.COMPLETE, 0.25, reason="the old owner")}

@@ -9,7 +9,7 @@ from hpo.values.section import Section
 from hpo.values.space import SearchSpace
 
 Curve = Mapping[int, float]
-"""The validation loss of a trial by epoch, from epoch 1. Lower is better."""
+"""The cost of a trial by epoch, from epoch 1: the validation loss, or the error. Lower is better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from hpo.cli.training import _next_step
 from hpo.study.failures import Failures
 from hpo.study.status import Best, StageStatus, Status
+from hpo.values.objective import LOSS
 
 NOTHING = StageStatus(
     budget=2,
@@ -24,12 +25,12 @@ NOTHING = StageStatus(
 )
 FAILED = replace(NOTHING, states={**NOTHING.states, "FAIL": 2}, failures=Failures(2, 0, "ValueError: a bug"))
 DONE = replace(
-    NOTHING, states={**NOTHING.states, "COMPLETE": 1, "FAIL": 1}, best=Best(1, 0.5, {"lr": 0.1}, 0.9)
+    NOTHING, states={**NOTHING.states, "COMPLETE": 1, "FAIL": 1}, best=Best(1, 0.5, {"lr": 0.1}, 0.9, {})
 )
 
 
 def step(search: StageStatus, full: StageStatus) -> str:
-    return _next_step("own", Status("own", "fingerprint", search, full, ()))
+    return _next_step("own", Status("own", "fingerprint", LOSS, search, full, ()))
 
 
 def test_stage_without_a_result_names_the_retry() -> None:

@@ -11,13 +11,14 @@ from rich.progress import Progress
 from hpo.cli.progress import StudyProgress, columns, progress_text
 from hpo.errors import StorageError, UnavailableError
 from hpo.study.status import StageStatus, Status
+from hpo.values.objective import LOSS
 
 
 def status(finished: int, paused: int = 0) -> Status:
     """Return a status with the fields that the progress shows."""
     search = SimpleNamespace(budget=12, finished=finished, paused=paused, best=None)
     full = SimpleNamespace(states={"WAITING": 0})
-    return cast(Status, SimpleNamespace(search=search, full=full))
+    return cast(Status, SimpleNamespace(objective=LOSS, search=search, full=full))
 
 
 def reads(*answers: Status | Exception) -> Callable[[], Status]:
@@ -120,7 +121,7 @@ def test_bars_cut_no_figure(width: int) -> None:
     stage = cast(StageStatus, SimpleNamespace(budget=14000, finished=4000, paused=900, best=best))
     console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True)
     bars = Progress(*columns(width), console=console)
-    bars.add_task("search", total=stage.budget, figures=progress_text(stage, "14000"))
+    bars.add_task("search", total=stage.budget, figures=progress_text(stage, "14000", LOSS))
     with console.capture() as capture:
         console.print(bars.get_renderable())
     shown = capture.get()

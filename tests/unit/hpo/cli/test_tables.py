@@ -9,6 +9,7 @@ from hpo.cli.tables import trials_of
 from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.values.epoch import VALIDATION_ACCURACY
+from hpo.values.objective import LOSS
 
 WIDTHS = (40, 60, 80, 100, 200, None)
 
@@ -36,7 +37,7 @@ def full_trials(rows: Sequence[tuple[int, float, int, float, float, int]] = FULL
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_figure_is_cut_at_any_width(width: int | None) -> None:
-    shown = Screen(width).show(trials_of(full_trials(), "Full training"))
+    shown = Screen(width).show(trials_of(full_trials(), "Full training", LOSS))
     assert "…" not in shown
     words = set(re.split(r"[\s,:]+", shown))
     for number, lr, origin, loss, accuracy, epochs in FULL:
@@ -46,7 +47,7 @@ def test_no_figure_is_cut_at_any_width(width: int | None) -> None:
 
 
 def test_table_of_full_trainings_fits_eighty_columns() -> None:
-    assert Screen(80).show(trials_of(full_trials(), "Full training")).splitlines() == [
+    assert Screen(80).show(trials_of(full_trials(), "Full training", LOSS)).splitlines() == [
         "Full training",
         "",
         "                  batch                 weight  search",
@@ -59,7 +60,7 @@ def test_table_of_full_trainings_fits_eighty_columns() -> None:
 
 
 def test_constant_columns_move_below_a_table_that_is_too_wide() -> None:
-    assert Screen(60).show(trials_of(full_trials(), "Full training")).splitlines()[2:] == [
+    assert Screen(60).show(trials_of(full_trials(), "Full training", LOSS)).splitlines()[2:] == [
         "                  search",
         "trial         lr   trial    loss  accuracy  epochs",
         "──────────────────────────────────────────────────",
@@ -72,7 +73,7 @@ def test_constant_columns_move_below_a_table_that_is_too_wide() -> None:
 
 
 def test_one_wide_row_becomes_a_block() -> None:
-    assert Screen(60).show(trials_of(full_trials(FULL[:1]), "Full training")).splitlines()[2:] == [
+    assert Screen(60).show(trials_of(full_trials(FULL[:1]), "Full training", LOSS)).splitlines()[2:] == [
         "trial 3, lr 0.0187333, batch size 32, momentum 0.9,",
         "  weight decay 0.000123457, search trial 10, loss 0.0666,",
         "  accuracy 98.05%, epochs 35",
@@ -81,7 +82,7 @@ def test_one_wide_row_becomes_a_block() -> None:
 
 def test_column_without_an_origin_is_left_out_and_the_state_is_shown_on_request() -> None:
     waiting = TrialRow(0, 0, TrialState.WAITING, {"lr": 0.1, "batch_size": 1048576}, TrialRecord(1))
-    assert trials_of([waiting], "search", with_state=True) == Table(
+    assert trials_of([waiting], "search", LOSS, with_state=True) == Table(
         "search",
         ["trial", "state", "lr", "batch size", "loss", "accuracy", "epochs"],
         [["0", "WAITING", "0.1", "1048576", "-", "-", "-"]],
@@ -90,7 +91,7 @@ def test_column_without_an_origin_is_left_out_and_the_state_is_shown_on_request(
 
 def test_table_without_rows_has_its_header() -> None:
     for width in WIDTHS:
-        assert "loss" in Screen(width).show(trials_of([], "search"))
+        assert "loss" in Screen(width).show(trials_of([], "search", LOSS))
 
 
 def test_wide_characters_take_two_columns() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hpo.search import stopping
 from hpo.search.stopping import HOUR, EndedTrial, StopSection, expected_remaining_epochs
+from hpo.values.objective import LOSS, OBJECTIVES
 
 ENDED = st.lists(st.tuples(st.none() | st.integers(0, 5).map(float), st.booleans()), max_size=20).map(
     lambda trials: [
@@ -33,7 +34,7 @@ class Progress:
 def stop_reason(
     rules: StopSection, trials: Sequence[EndedTrial], epochs: int, device_seconds: float
 ) -> str | None:
-    return stopping.stop_reason(rules, Progress(trials, epochs, device_seconds))
+    return stopping.stop_reason(rules, Progress(trials, epochs, device_seconds), LOSS)
 
 
 def test_every_key_has_its_rule() -> None:
@@ -98,6 +99,19 @@ def test_inherited_trials_set_the_best_but_do_not_count() -> None:
     assert stop_reason(rules, [*before, EndedTrial(4, 0.55)], 0, 0) is None
     assert stop_reason(rules, [*before, EndedTrial(4, 0.55), EndedTrial(5, 0.5)], 0, 0) is not None
     assert stop_reason(StopSection(target=0.5), before, 0, 0) == "target 0.5 reached by trial 0 (0.5)"
+
+
+def test_maximised_objective_reaches_its_target_from_below() -> None:
+    accuracy = OBJECTIVES["accuracy"]
+
+    def reason(rules: StopSection, *values: float | None) -> str | None:
+        return stopping.stop_reason(rules, Progress(ended(*values), 0, 0), accuracy)
+
+    assert reason(StopSection(target=0.9), 0.5, 0.89) is None
+    assert reason(StopSection(target=0.9), 0.5, 0.9, None) == "target 0.9 reached by trial 1 (0.9)"
+    assert reason(StopSection(patience=2), 0.5, 0.4, 0.6, 0.1) is None
+    worse = reason(StopSection(patience=2), 0.5, 0.6, 0.55, 0.1)
+    assert worse == "no improvement for 2 trials (patience 2): the best is trial 1 (0.6)"
 
 
 @given(ENDED, st.floats(0, 1e9))

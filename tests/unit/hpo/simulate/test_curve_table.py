@@ -56,13 +56,13 @@ def test_seed_selects_a_run() -> None:
 
 
 def test_loss_is_the_mean_over_the_seeds() -> None:
-    assert table(fast=[run(4.0, 1.0), run(4.0, 2.0)]).loss(FAST, 2) == 1.5
+    assert table(fast=[run(4.0, 1.0), run(4.0, 2.0)]).cost(FAST, 2) == 1.5
 
 
 def test_diverged_run_counts_with_the_largest_loss() -> None:
     made = table(fast=[run(4.0, 1.0), run(math.nan)], slow=[run(6.0, 5.0), run(6.0, 7.0)])
-    assert made.loss(FAST, 2) == (1.0 + 7.0) / 2
-    assert made.loss(FAST, 1) == (4.0 + 6.0) / 2
+    assert made.cost(FAST, 2) == (1.0 + 7.0) / 2
+    assert made.cost(FAST, 1) == (4.0 + 6.0) / 2
     assert made.epochs == 2
 
 

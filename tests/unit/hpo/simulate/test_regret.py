@@ -5,6 +5,7 @@ import pytest
 from hpo.simulate.curve_table import CurveTable, Measured
 from hpo.simulate.regret import Mean, mean_regrets, moment_at, regrets
 from hpo.simulate.replay import Moment, Replay
+from hpo.values.objective import LOSS
 from hpo.values.space import cell
 
 GOOD, BAD, MIDDLE = {"lr": 0.1}, {"lr": 0.01}, {"lr": 0.001}
@@ -16,6 +17,7 @@ TABLE = CurveTable(
     },
 )
 REPLAY = Replay(
+    LOSS,
     (
         Moment(1.0, 2.0, 4, 0, None),
         Moment(2.0, 4.0, 8, 1, BAD),
@@ -44,7 +46,7 @@ def test_mean_has_its_standard_error() -> None:
 
 
 def test_mean_regrets_are_means_over_replays() -> None:
-    other = Replay(REPLAY.moments[:2], ())
+    other = Replay(LOSS, REPLAY.moments[:2], ())
     early, late = mean_regrets([REPLAY, other], TABLE, 1, [3, 10])
     assert early == {
         "regret": Mean(1.0, 0.0),

@@ -67,6 +67,8 @@ OTHER: dict[str, object] = {
     "full.augment.shift": 0.2,
     "full.augment.scale": [0.9, 1.2],
     "full.augment.shear": 4,
+    "objective.metric": "accuracy",
+    "promotion.metric": "accuracy",
     "promotion.top": 3,
     "promotion.seeds": 3,
 }
@@ -85,6 +87,8 @@ def with_key(key: str) -> dict[str, Any]:
     if section == "pruner" and name not in raw["pruner"]:
         pruner = next(pruner for pruner, keys in PRUNERS.items() if name in keys.model_fields)
         raw["pruner"] = PRUNERS[pruner]().model_dump()
+    if key == "promotion.metric":
+        raw["promotion"][name] = "loss"
     if section == "space":
         parameter = PARAMETERS[name]
         raw["space"].setdefault(name, 0.5 if parameter.default is None else parameter.default)
@@ -120,7 +124,8 @@ def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 def test_other_values_cover_every_key() -> None:
-    assert OTHER.keys() == set(keys(StudySpec))
+    # A metric of the built-in training has one direction, which may be spelled out.
+    assert OTHER.keys() == set(keys(StudySpec)) - {"objective.direction"}
 
 
 @pytest.mark.parametrize("key", OTHER)
@@ -183,3 +188,18 @@ def test_empty_section_is_not_a_section_left_out() -> None:
     rotated = "augment = { rotation = 10 }"
     empty, none = load(TEXT.replace(rotated, "augment = {}")), load(TEXT.replace(rotated, ""))
     assert empty.fingerprint != none.fingerprint
+
+
+def test_natural_direction_may_be_spelled_out() -> None:
+    raw = json.loads(json.dumps(WHOLE))
+    raw["objective"] = {"metric": "accuracy"}
+    spelled = {**raw, "objective": {"metric": "accuracy", "direction": "maximize"}}
+    assert StudySpec.parse(raw) == StudySpec.parse(spelled)
+
+
+def test_objective_of_a_stored_study_is_the_loss() -> None:
+    stored = load().to_stored()
+    del stored["objective"]
+    study = StudySpec.from_stored(stored, "stored")
+    assert study == load()
+    assert (study.identity(), study.fingerprint) == (load().identity(), load().fingerprint)

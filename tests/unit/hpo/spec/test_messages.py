@@ -46,8 +46,34 @@ MISTAKES = {
     "section unknown": (
         "[search]",
         "[gpu]\ncount = 1\n[search]",
-        "gpu: unknown key; known: name, seed, model, data, space, sampler, pruner, search, stop, full, "
-        "promotion, engine, limits",
+        "gpu: unknown key; known: name, seed, model, data, objective, space, sampler, pruner, search, stop, "
+        "full, promotion, engine, limits",
+    ),
+    "objective unknown": (
+        "[full]",
+        '[objective]\nmetric = "error"\n[full]',
+        """objective.metric = "error": must be one of 'loss', 'accuracy', 'macro_f1' """
+        "or 'balanced_accuracy'",
+    ),
+    "a loss to maximize": (
+        "[full]",
+        '[objective]\ndirection = "maximize"\n[full]',
+        'objective.direction: "maximize" is the wrong way: loss is a metric to minimize',
+    ),
+    "an accuracy to minimize": (
+        "[full]",
+        '[objective]\nmetric = "accuracy"\ndirection = "minimize"\n[full]',
+        'objective.direction: "minimize" is the wrong way: accuracy is a metric to maximize',
+    ),
+    "a direction of another kind": (
+        "[full]",
+        "[objective]\ndirection = 1\n[full]",
+        "objective.direction = 1: must be one of 'minimize' or 'maximize'",
+    ),
+    "a target in percent": (
+        "[full]",
+        '[objective]\nmetric = "accuracy"\n[stop]\ntarget = 95\n[full]',
+        "stop.target: 95 is no accuracy, which is from 0 to 1",
     ),
     "unknown engine": (
         "[full]",

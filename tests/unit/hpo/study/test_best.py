@@ -15,6 +15,7 @@ from hpo.cli import cli
 from hpo.store.records import TrialRecord
 from hpo.study.best import FORMATS, BestParams
 from hpo.values.epoch import VALIDATION_ACCURACY
+from hpo.values.objective import LOSS
 from hpo.values.parameters import PARAMETERS
 from hpo.values.space import Point
 
@@ -32,7 +33,9 @@ POINT: Point = {"lr": 1e-05, "batch_size": 16, "momentum": 0.9, "weight_decay": 
 
 def best(params: Point) -> BestParams:
     record = TrialRecord(seed=1, metrics={VALIDATION_ACCURACY: 0.85})
-    return BestParams(study="lenet", stage="full", trial=3, value=0.5, params=params, record=record)
+    return BestParams(
+        study="lenet", objective=LOSS, stage="full", trial=3, value=0.5, params=params, record=record
+    )
 
 
 def read_env(text: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Budget, Phase
 from hpo.values.candidate import Candidate
+from hpo.values.epoch import VALIDATION_LOSS
 from hpo.values.parameters import SCHEDULES, with_defaults
 
 LR = 0.05
@@ -129,13 +130,21 @@ def test_a_study_without_a_schedule_sets_no_rate() -> None:
 
 
 def losses(session: PackSession) -> dict[int, list[float]]:
-    return {key: [result.objective for result in curve] for key, curve in run_to_end(session).items()}
+    return {
+        key: [result.metrics[VALIDATION_LOSS] for result in curve]
+        for key, curve in run_to_end(session).items()
+    }
 
 
 def paused(make: Callable[[], Trainer], epochs: int) -> dict[int, list[float]]:
     """Return the curve of member 3, which leaves its pack after some epochs and resumes in another."""
     first = make().start({key: CANDIDATES[key] for key in (1, 3, 5)})
-    curve = [result.objective for _ in range(epochs) for result in first.epoch() if result.member == 3]
+    curve = [
+        result.metrics[VALIDATION_LOSS]
+        for _ in range(epochs)
+        for result in first.epoch()
+        if result.member == 3
+    ]
     states = first.states([3])
     second = make().start({0: CANDIDATES[0]})
     second.epoch()

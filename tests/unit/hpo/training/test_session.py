@@ -34,7 +34,8 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Augmentation, Budget, Phase
 from hpo.values.candidate import Candidate
-from hpo.values.epoch import VALIDATION_ACCURACY, EpochResult
+from hpo.values.epoch import VALIDATION_ACCURACY, VALIDATION_LOSS, EpochResult
+from hpo.values.objective import OBJECTIVES
 from hpo.values.state import Arrays
 
 HASTY = candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
@@ -49,7 +50,7 @@ def loss_of(weights: Arrays, factory: Callable[[], nn.Module], validation: Devic
 
 
 def validation_losses(results: list[EpochResult]) -> list[float]:
-    return [result.objective for result in results]
+    return [result.metrics[VALIDATION_LOSS] for result in results]
 
 
 def test_members_learn_and_have_a_result_for_each_epoch() -> None:
@@ -59,15 +60,15 @@ def test_members_learn_and_have_a_result_for_each_epoch() -> None:
         assert [result.epoch for result in curve] == [1, 2, 3]
         assert [result.status for result in curve] == ["training", "training", "finished"]
     assert results[7][-1].metrics[VALIDATION_ACCURACY] > 0.9
-    assert results[7][-1].objective < results[7][0].objective
-    assert results[3][-1].objective > results[7][-1].objective
+    assert results[7][-1].metrics[VALIDATION_LOSS] < results[7][0].metrics[VALIDATION_LOSS]
+    assert results[3][-1].metrics[VALIDATION_LOSS] > results[7][-1].metrics[VALIDATION_LOSS]
 
 
 def test_losses_are_means_per_example_though_the_last_batch_is_smaller() -> None:
     session = small_trainer(Budget("mini", (Phase("sgd", 1),), "last"), batch_size=30).start({0: SLOW})
     (result,) = session.epoch()
     weights = session.weights(0)
-    assert result.objective == pytest.approx(loss_of(weights, linear, images(1, 70)), abs=1e-6)
+    assert result.metrics[VALIDATION_LOSS] == pytest.approx(loss_of(weights, linear, images(1, 70)), abs=1e-6)
 
 
 def test_a_single_last_image_is_left_out_for_batch_normalisation() -> None:
@@ -178,6 +179,22 @@ def test_early_stopping_compares_with_the_best_epoch_and_keeps_it() -> None:
     results = run_to_end(session)[0]
     assert [result.kept_epoch for result in results] == [1, 2, 2, 2, 2]
     assert results[-1].status == "finished"
+    assert session.weights(0)["epochs"].item() == 2
+
+
+def test_best_epoch_is_that_of_the_objective() -> None:
+    # A negative place of the script gives class 0, which three images have. The loss is least in epoch 3.
+    factory = scripted(0.5, -0.125, -0.25, 0.75, 0.75)
+    zeros = Labelled(np.zeros((4, 28, 28), dtype=np.uint8), np.array([0, 0, 0, 1]))
+    data = DeviceImages.from_labelled(zeros, "cpu", (0.5,), (0.5,))
+    recipe = Recipe(
+        Budget("full", (Phase("sgd", 5, patience=2),), "best"), 4, 0, objective=OBJECTIVES["accuracy"]
+    )
+    session = Trainer(Task(factory, data, data, 10), recipe).start({0: GOOD})
+    results = run_to_end(session)[0]
+    accuracies = [result.metrics[VALIDATION_ACCURACY] for result in results]
+    assert accuracies == [0.25, 0.75, 0.75, 0.25]
+    assert [result.kept_epoch for result in results] == [1, 2, 2, 2]
     assert session.weights(0)["epochs"].item() == 2
 
 

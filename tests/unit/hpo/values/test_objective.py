@@ -1,0 +1,51 @@
+"""Objectives: the way from values to costs and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo.values.epoch import VALIDATION_ACCURACY, VALIDATION_BALANCED_ACCURACY_ERROR
+from hpo.values.objective import LOSS, OBJECTIVES, Objective
+
+SCORE = Objective("score", "maximize", "score")
+SHARES = [objective for objective in OBJECTIVES.values() if objective.values == "share"]
+
+
+def test_loss_is_its_own_cost() -> None:
+    assert (LOSS.cost(0.25), LOSS.value(0.25)) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("objective", SHARES)
+def test_cost_of_a_share_is_the_error(objective: Objective) -> None:
+    assert objective.direction == "maximize"
+    assert (objective.cost(1.0), objective.cost(0.75)) == (0.0, 0.25)
+    assert objective.value(0.25) == 0.75
+
+
+@given(st.sampled_from([*OBJECTIVES.values(), SCORE]), st.floats(0, 1), st.floats(0, 1))
+def test_better_value_never_costs_more(objective: Objective, value: float, other: float) -> None:
+    better, worse = max(value, other), min(value, other)
+    if objective.direction == "minimize":
+        better, worse = worse, better
+    assert objective.cost(better) <= objective.cost(worse)
+    assert objective.value(objective.cost(value)) == pytest.approx(value, abs=1e-15)
+
+
+def test_metric_of_any_sign_is_negated() -> None:
+    assert (SCORE.cost(-3.5), SCORE.cost(2.0)) == (3.5, -2.0)
+    assert SCORE.may_be(-3.5)
+
+
+def test_values_are_those_of_the_metrics_of_an_epoch() -> None:
+    metrics = {VALIDATION_ACCURACY: 0.75, VALIDATION_BALANCED_ACCURACY_ERROR: 0.01}
+    assert OBJECTIVES["accuracy"].of(metrics) == 0.75
+    assert OBJECTIVES["accuracy"].cost_of(metrics) == 0.25
+    assert OBJECTIVES["accuracy"].error_of(metrics) is None
+    assert OBJECTIVES["macro_f1"].error_of(metrics) == 0.01
+    assert SCORE.error_of(metrics) is None
+
+
+def test_shares_are_shown_in_percent() -> None:
+    assert OBJECTIVES["balanced_accuracy"].show(0.98765) == "98.77%"
+    assert LOSS.show(0.98765) == "0.9877"
+    assert OBJECTIVES["macro_f1"].title == "macro F1"
