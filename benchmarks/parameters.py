@@ -1,0 +1,239 @@
+"""Measure what more hyperparameters cost: time per candidate-epoch by optimizer, and the widths of packs.
+
+One core with one thread, LeNet on the mini part of EMNIST (HPO_DATA_DIR), packs of four, in turns:
+
+operators   torch's operators
+program     a compiled program
+
+A row with "+ columns" searches label smoothing, dropout, a schedule and optional settings of the optimizer.
+The ratio is that of a row's time to that of SGD without new columns in the same turn.
+
+The widths are those of a real search of optimizer, label smoothing, schedule and dropout with one worker that
+fills its packs, as on a GPU: the mean number of members of an epoch, by optimizer.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+
+from benchmarks.command import lenet_spec, parser
+from benchmarks.results import Result, spread
+from hpo.artifacts.folder import FolderStore
+from hpo.settings import Settings
+from hpo.simulate.replay import scratch_storage
+from hpo.spec.study_spec import StudySpec
+from hpo.study.create import create
+from hpo.training.allocator import keep_freed_memory
+from hpo.training.engines.base import Engine
+from hpo.training.engines.compiled import CompiledEngine
+from hpo.training.engines.eager import EagerEngine
+from hpo.training.engines.kernels.operators import load as load_kernels
+from hpo.training.session import PackSession
+from hpo.training.task import Recipe, Task
+from hpo.training.trainer import Trainer
+from hpo.training.workload import Workload
+from hpo.values.budget import Budget, Phase
+from hpo.values.candidate import Candidate
+from hpo.values.epoch import EpochResult
+from hpo.values.parameters import PackKey, with_defaults
+from hpo.values.stage import Stage
+from hpo.values.state import SessionState
+from hpo.worker.context import WorkerContext, WorkerSettings
+from hpo.worker.interruption import Interruption
+from hpo.worker.pack_training import PackTraining
+from hpo.worker.trainers import TrainerFactory
+from hpo.worker.worker import Worker
+
+WIDTH, BATCH_SIZE = 4, 64
+COMMON = {"label_smoothing": 0.1, "dropout": 0.3, "schedule": "cosine"}
+OPTIONAL: Mapping[str, Mapping[str, Any]] = {
+    "sgd": {"nesterov": True},
+    "adam": {"weight_decay": 1e-4, "beta1": 0.9, "beta2": 0.99},
+    "adamw": {"beta1": 0.9, "beta2": 0.99},
+}
+BASELINE = "sgd"
+SPACE: Mapping[str, Any] = {
+    "lr": {"low": 1e-4, "high": 1e-1, "log": True},
+    "batch_size": BATCH_SIZE,
+    "optimizer": ["sgd", "adam", "adamw"],
+    "label_smoothing": {"low": 0.0, "high": 0.2},
+    "schedule": ["constant", "step", "cosine", "one-cycle"],
+    "dropout": {"low": 0.1, "high": 0.6},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A way to train: an optimizer, and the values of the columns in use beside its own."""
+
+    optimizer: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.optimizer + " + columns" * bool(self.columns)
+
+    def session(self, task: Task, engine: Engine, epochs: int) -> PackSession:
+        """Return a session of a pack that trains by the engine, which is prepared first."""
+        lr = 0.01 if self.optimizer == "sgd" else 1e-3
+        params = with_defaults({"lr": lr, "optimizer": self.optimizer, **self.columns})
+        budget = Budget("mini", (Phase(self.optimizer, epochs),), keep="last")
+        trainer = Trainer(task, Recipe(budget, BATCH_SIZE, 0, tuple(self.columns)), engine)
+        trainer.prepare()
+        return trainer.start({key: Candidate(params, key) for key in range(WIDTH)})
+
+
+ROWS = [Row(name, columns) for name in OPTIONAL for columns in ({}, {**COMMON, **OPTIONAL[name]})]
+
+
+def measure_epochs(result: Result, workload: Workload, images: int | None) -> None:
+    """Measure the training time of candidate-epochs, and compilations in an empty folder."""
+    train, validation = workload.images("search", "cpu")
+    if images is not None:
+        train, validation = (part.subset(torch.arange(images)) for part in (train, validation))
+    task = Task(workload.factory, train, validation, classes=len(workload.dataset.classes))
+    sessions: dict[str, dict[str, PackSession]] = {"operators": {}, "program": {}}
+    heads = ("step", "compile seconds", "programs")
+    table = result.table("Compilation, with the evaluation in the first row", heads, first=18)
+    epochs = result.n + 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        load_kernels(folder)
+        for row in ROWS:
+            before, start = _programs(folder), time.perf_counter()
+            engine = CompiledEngine(workload.network, folder)
+            sessions["program"][str(row)] = row.session(task, engine, epochs)
+            seconds, compiled = time.perf_counter() - start, _programs(folder) - before
+            result.values.setdefault("compilation", {})[str(row)] = [seconds, compiled]
+            table.add(str(row), f"{seconds:.1f}", str(compiled))
+            sessions["operators"][str(row)] = row.session(task, EagerEngine(), epochs)
+        for engine_name, by_row in sessions.items():
+            _add_table(result, engine_name, by_row)
+
+
+def _programs(folder: Path) -> int:
+    return len(list(folder.glob("lenet-*.so")))
+
+
+def _add_table(result: Result, engine: str, sessions: Mapping[str, PackSession]) -> None:
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for turn in range(result.n + 1):
+        for row, session in sessions.items():
+            spent = sum(entry.seconds for entry in session.epoch()) / WIDTH
+            if turn:  # the first epoch warms up
+                seconds[row].append(spent)
+    heads = ("step", "ms per candidate-epoch", "ratio", "range")
+    table = result.table(f"Training of a candidate-epoch, {engine}", heads, first=18)
+    for row, values in seconds.items():
+        ratios = [value / base for value, base in zip(values, seconds[BASELINE], strict=True)]
+        ratio = result.median(f"{engine}, {row} / {BASELINE}", ratios)
+        table.add(row, f"{1000 * median(values):.0f}", f"{ratio:.3f}", spread(ratios))
+    result.values.setdefault("seconds", {})[engine] = seconds
+
+
+Widths = dict[str, list[int]]
+"""The numbers of members of each epoch, by optimizer."""
+
+
+class RecordedSession(PackSession):
+    """A session that notes its width at each epoch."""
+
+    note: Callable[[int], None]
+
+    def epoch(self) -> list[EpochResult]:
+        self.note(len(self.members))
+        return super().epoch()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTrainer(Trainer):
+    note: Callable[[int], None] = lambda _width: None
+
+    def start(
+        self, candidates: Mapping[int, Candidate], states: Mapping[int, SessionState] | None = None
+    ) -> PackSession:
+        session = RecordedSession(self.task, self.recipe, self.engine, self.runtime)
+        session.note = self.note
+        session.join(candidates, states or {})
+        return session
+
+
+class RecordedFactory(TrainerFactory):
+    """A factory whose sessions note their widths in `widths`."""
+
+    widths: Widths
+
+    def make(self, stage: Stage, key: PackKey) -> Trainer:
+        trainer = super().make(stage, key)
+        note = self.widths[dict(key)["optimizer"]].append
+        return RecordedTrainer(trainer.task, trainer.recipe, trainer.engine, trainer.runtime, note)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTraining(PackTraining):
+    widths: Widths = field(default_factory=lambda: defaultdict(list))
+
+    def trainers(self, context: WorkerContext, interruption: Interruption) -> TrainerFactory:
+        factory = RecordedFactory(context, self.workload, interruption, self.fused)
+        factory.widths = self.widths
+        return factory
+
+
+def measure_widths(result: Result, spec: StudySpec, workload: Workload, width: int) -> None:
+    """Run the search and add the widths of its packs by optimizer."""
+    training = RecordedTraining(workload)
+    with scratch_storage() as storage, tempfile.TemporaryDirectory() as folder:
+        study = create(storage, spec, "benchmark").study
+        settings = WorkerSettings(
+            "w", "cpu", FolderStore(Path(folder)), width=width, fills=True, trains_full=False
+        )
+        Worker(storage, study, training, settings).run()
+    heads = ("optimizer", "epochs", "mean width", "range", "candidate-epochs")
+    table = result.table(f"Widths of packs, at most {width}", heads, first=18)
+    everything = [value for values in training.widths.values() for value in values]
+    for name, values in (*sorted(training.widths.items()), ("all", everything)):
+        result.medians[f"mean width, {name}"] = mean(values)
+        table.add(name, str(len(values)), f"{mean(values):.1f}", spread(values, 0), str(sum(values)))
+    result.values["widths"] = dict(training.widths)
+
+
+def parse_options() -> argparse.Namespace:
+    options = parser(__doc__, quick="digits, one run, 500 images, six trials")
+    options.add_argument("--runs", type=int, default=7, help="epochs of each row (default 7)")
+    options.add_argument("--images", type=int, help="training images of an epoch (default: all of mini)")
+    options.add_argument("--trials", type=int, default=64, help="trials of the search (default 64)")
+    options.add_argument("--epochs", type=int, default=3, help="epochs of a trial (default 3)")
+    options.add_argument("--width", type=int, default=16, help="the largest pack (default 16)")
+    options.add_argument("--only", choices=("epochs", "widths"), help="measure only this")
+    arguments = options.parse_args()
+    if arguments.quick:
+        arguments.runs, arguments.images, arguments.trials, arguments.epochs = 1, 500, 6, 2
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_options()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    result = Result.begin("parameters", "candidate-epochs of LeNet", arguments.runs)
+    changes = {"sampler": {"name": "gp"}, "pruner": {"name": "pause"}}
+    spec = lenet_spec("parameters", arguments.quick, space=SPACE, **changes)
+    search = spec.search.model_copy(update={"trials": arguments.trials, "epochs": arguments.epochs})
+    spec = spec.model_copy(update={"search": search})
+    workload = Workload.open(spec, Settings.from_environment())
+    if arguments.only != "widths":
+        measure_epochs(result, workload, arguments.images)
+    if arguments.only != "epochs":
+        measure_widths(result, spec, workload, arguments.width)
+    result.write(arguments.json)
+
+
+if __name__ == "__main__":
+    main()
