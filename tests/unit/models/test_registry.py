@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,15 @@ class Wide(nn.Module):
 
 class NotAModule:
     pass
+
+class Sized(Linear):
+    def __init__(self, classes: int, in_channels: int = 1, *, width: int = 4, name: str = "a") -> None:
+        super().__init__(classes, in_channels)
+        self.width, self.name = width, name
+
+class AnySize(Sized):
+    def __init__(self, **keywords) -> None:
+        super().__init__(**keywords)
 
 def function(classes: int, in_channels: int = 1):
     return Linear(classes, in_channels)
@@ -130,6 +140,23 @@ def test_every_architecture_cites_its_paper_first() -> None:
 def test_users_class_is_built(user_module: str) -> None:
     network = models.build(f"{user_module}:Linear", 7, in_channels=3)
     assert network(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
+
+
+def test_network_gets_its_keywords(user_module: str) -> None:
+    network: Any = models.build(f"{user_module}:Sized", 7, 1, None, {"width": 9, "name": "b"})
+    assert (network.width, network.name) == (9, "b")
+    with pytest.raises(ModelError) as error:
+        models.build(f"{user_module}:Sized", 7, 1, None, {"depth": 9})
+    call = "Sized(classes=7, in_channels=1, depth=9)"
+    assert f"must be buildable as {call}" in message(error)
+
+
+def test_keywords_of_a_constructor_are_known_unless_it_takes_any(user_module: str) -> None:
+    assert models.keywords_of(f"{user_module}:Sized") == frozenset(
+        {"classes", "in_channels", "width", "name"}
+    )
+    assert models.keywords_of(f"{user_module}:AnySize") is None
+    assert models.keywords_of("lenet") == frozenset({"classes", "in_channels"})
 
 
 def test_current_folder_comes_after_what_is_installed(user_module: str) -> None:

@@ -21,6 +21,7 @@ from hpo.export import bundle
 from hpo.export.bundle import Bundle, BundleContents, ModelSpec, load_bundle, write_bundle
 from hpo.export.bundle_folder import FILES
 from hpo.export.scoring import metrics, probabilities
+from hpo.values.space import Value
 
 CLASSES = ("0", "A", "ä")
 GREY = ModelSpec("lenet", CLASSES, 1, (28, 28), (0.1736,), (0.3248,))
@@ -71,6 +72,22 @@ def test_bundle_is_five_plain_files(path: Path) -> None:
     assert json.loads((path / "params.json").read_text()) == PARAMS
     assert json.loads((path / "metrics.json").read_text()) == METRICS.to_json()
     assert load_file(path / "weights.safetensors").keys() == network().state_dict().keys()
+
+
+def test_bundle_without_keywords_of_the_network_is_opened(path: Path) -> None:
+    raw = json.loads((path / "model.json").read_text())
+    assert raw.pop("keywords") == {}
+    (path / "model.json").write_text(json.dumps(raw))
+    assert load_bundle(path).spec == GREY
+
+
+def test_keywords_of_the_network_keep_their_types(tmp_path: Path) -> None:
+    keywords: dict[str, Value] = {"width": 8, "drop": 1.0, "deep": True, "kind": "a"}
+    opened = load_bundle(write(tmp_path / "bundle", dataclasses.replace(GREY, keywords=keywords)))
+    assert opened.spec.keywords == keywords
+    assert [type(value) for value in opened.spec.keywords.values()] == [int, float, bool, str]
+    with pytest.raises(InputError, match=r"model 'lenet' must be buildable as LeNet\(classes=3, "):
+        _ = opened.model
 
 
 def test_bundle_has_the_permissions_of_the_umask(path: Path) -> None:
