@@ -5,6 +5,7 @@ HpoError                 1   root; `hpo` prints the message on stderr, one line 
 ├── InputError           2   invalid input from the user: the message names file, key, value and rule
 │   ├── SpecError            an invalid study file
 │   └── ConflictError        a study file that contradicts the stored study of the same name
+│       └── NothingCompletedError    no trial of a search completed, so none can be promoted
 ├── NotFoundError        2   no study, trial or bundle of that name
 ├── DamagedStudyError    1   a stored study that cannot be read; `hpo study delete` removes it
 ├── StorageError         1   Postgres refuses, or is not Postgres of the right revision
@@ -34,6 +35,10 @@ class SpecError(InputError):
 
 class ConflictError(InputError):
     """A study file that contradicts the stored study of the same name."""
+
+
+class NothingCompletedError(ConflictError):
+    """No trial of a search completed, so none can be promoted."""
 
 
 class NotFoundError(HpoError):

@@ -42,7 +42,7 @@ def create(file: Path) -> None:
     storage = open_storage(settings)
     creation = create_study(storage, spec, str(file), identity)
     change = f"{creation.did}, {counted(creation.added, 'trial')} queued"
-    message(f"study {spec.name}: {change}; {_next_step(storage, creation.study)}")
+    message(f"study {spec.name}: {change}; {_after_creation(storage, creation.study)}")
 
 
 @study.command(example="hpo study fork lenet studies/lenet-wide.toml")
@@ -68,7 +68,7 @@ def fork(old: str, file: Path) -> None:
     inherited = f"{counted(count, 'finished trial')} of {origin.name} fit{'s' * (count == 1)}"
     if creation.did == "created":
         inherited += f", {outcome.left_out} do{'es' * (outcome.left_out == 1)} not"
-    queued = f"{counted(creation.added, 'trial')} queued; {_next_step(storage, creation.study)}"
+    queued = f"{counted(creation.added, 'trial')} queued; {_after_creation(storage, creation.study)}"
     message(f"study {spec.name}: {creation.did}; {inherited}; {queued}")
 
 
@@ -162,8 +162,10 @@ def stop(name: str, search: bool) -> None:
 @study_name
 def resume(name: str) -> None:
     """Resume a study that was stopped by hand or by a rule of the study file."""
+    from hpo.cli.next_step import next_step
     from hpo.run.environment import open_study
     from hpo.study import lifecycle
+    from hpo.study.status import status
 
     _, storage, study = open_study(name)
     outcome = lifecycle.resume(storage, study)
@@ -174,7 +176,7 @@ def resume(name: str) -> None:
             "the search ends again at the next claim, unless [stop] in the study file changes: "
             f"{outcome.next_stop}"
         )
-    message(f"next: hpo workers {study.name}")
+    message(next_step(status(storage, study)))
 
 
 @study.command(example="hpo study retry lenet\nhpo study retry lenet 3 7\nhpo study retry lenet-full 0")
@@ -190,10 +192,12 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
     As long as no trial has trained an epoch, the study also accepts new code of your own network.
     """
     from hpo import models
+    from hpo.cli.next_step import next_step
     from hpo.run.environment import open_study
     from hpo.spec.identity import Identity
     from hpo.spec.study_spec import FULL_SUFFIX
     from hpo.study.retry import retry as retry_trials
+    from hpo.study.status import status
     from hpo.values.stage import STAGES
 
     _, storage, study = open_study(name)
@@ -212,6 +216,8 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
         message(f"left out: {left_out} with a loss that was not finite; to retry, give the trial numbers")
     if not any(outcome.queued.values()):
         message(f"study {study.name}: no failed trial to queue")
+        message(next_step(status(storage, study)))
+        return
     if outcome.stopped is not None:
         reason = outcome.stopped.reason
         message(f"the search is stopped ({reason}); to continue: hpo study resume {study.name}")
@@ -273,13 +279,15 @@ def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:
     return spec, settings, check_spec(spec, str(file), settings)
 
 
-def _next_step(storage: Storage, study: Study) -> str:
-    from hpo.study.lifecycle import stopped
+def _after_creation(storage: Storage, study: Study) -> str:
+    from hpo.cli.next_step import next_step
+    from hpo.study.status import status
 
-    mark = stopped(storage, study, "search")
-    if mark is None:
-        return f"next: hpo workers {study.name}"
-    return f"the search is stopped ({mark.reason}); to continue: hpo study resume {study.name}"
+    figures = status(storage, study)
+    mark = figures.search.stopped
+    if mark is not None and figures.search.open:  # trials that the file has added do not begin
+        return f"the search is stopped ({mark.reason}); to continue: hpo study resume {study.name}"
+    return next_step(figures)
 
 
 def _open_trials(outcome: LifecycleChange) -> str:

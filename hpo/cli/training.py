@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from hpo.cli.command import command, device_options, study_name, width
 from hpo.cli.output import message, result, say_stopped
-
-if TYPE_CHECKING:
-    from hpo.study.status import Status
 
 
 @command("hpo run studies/quickstart.toml")
@@ -71,24 +67,20 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     from hpo.launch.executors.local import local_executor
 
     executor = local_executor(gpus, per_device, width)
+    from hpo.cli.next_step import next_step
     from hpo.cli.progress import StudyProgress
     from hpo.run.artifacts import check_artifacts
     from hpo.run.environment import open_study
     from hpo.run.fleet import Fleet, train_study
     from hpo.run.retry import until_storage_answers
-    from hpo.study.lifecycle import stopped
     from hpo.study.status import status
 
     settings, storage, study = open_study(name)
     check_artifacts(storage, study, settings)
     trained = train_study(storage, study, Fleet(executor, settings), StudyProgress)
-    mark = until_storage_answers(lambda: stopped(storage, study, "full"))
-    if mark is not None:
-        say_stopped(study, mark)
-        return
     if not trained:
         message(f"nothing to do: study {study.name} has no open trial")
-    message(_next_step(study.name, until_storage_answers(lambda: status(storage, study))))
+    message(next_step(until_storage_answers(lambda: status(storage, study))))
 
 
 @command("hpo worker lenet --device cuda:0")
@@ -130,14 +122,3 @@ def worker(  # noqa: PLR0913
             standby=standby,
         )
     )
-
-
-def _next_step(study: str, status: Status) -> str:
-    from hpo.spec.study_spec import FULL_SUFFIX
-
-    for name, stage in ((study, status.search), (f"{study}{FULL_SUFFIX}", status.full)):
-        if stage.failures is not None and stage.best is None:
-            return f"finished without a result: {stage.failures.describe(name)}"
-    if not any(status.full.states.values()):
-        return f"search finished; next: hpo promote {study}, then hpo workers {study}"
-    return f"finished; next: hpo export {study} --bundle DIR"

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from hpo.errors import TrainingError
+from hpo.errors import NothingCompletedError, TrainingError
 from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launcher import Launcher
 from hpo.run.retry import until_storage_answers
@@ -102,7 +102,10 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
 
 def _promotes(storage: Storage, study: Study) -> bool:
     """Queue full trainings; return whether there are new ones."""
-    promotion = promote(storage, study)
+    try:
+        promotion = promote(storage, study)
+    except NothingCompletedError:  # nothing is left to do, and the caller says why
+        return False
     if promotion.added:
         log.info(promotion.announcement)
     return promotion.added > 0

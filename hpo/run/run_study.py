@@ -25,6 +25,7 @@ from hpo.run.retry import until_storage_answers
 from hpo.run.studies import SpecLike, Study, read_spec, store_study
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams
+from hpo.study.completion import is_done
 from hpo.study.lifecycle import Stopped, stopped
 from hpo.values.wording import counted
 
@@ -91,7 +92,7 @@ def run_study(
     fleet = Fleet(executor, study.settings, promotes=True)
     trained = train_study(study.storage, study.stored, fleet, show_progress)
     mark = until_storage_answers(lambda: stopped(study.storage, study.stored, "full"))
-    if mark is not None:
+    if mark is not None and not until_storage_answers(lambda: is_done(study.storage, study.stored)):
         return StudyRun(study, mark)
     until_storage_answers(lambda: studies.promote(study))  # raises where no trial can be promoted
     metrics = run_in_child(

@@ -27,6 +27,17 @@ def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
         return trials.count(connection, study_id, trials.OPEN) == 0
 
 
+def is_done(storage: Storage, study: Study) -> bool:
+    """Return whether resuming a stopped study would train nothing: no trial is open in either stage."""
+    with storage.transaction() as connection:
+        study = refresh(connection, study)
+        if trials.count(connection, study.search_id) < study.trials:
+            return False
+        if any(trials.count(connection, study.study_id(stage), trials.OPEN) for stage in STAGES):
+            return False
+        return trials.count(connection, study.full_id) > 0
+
+
 def files_in_use(storage: Storage, study: Study) -> set[str] | None:
     """Return the files to keep: weights of full trainings and checkpoints of paused trials.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
-from hpo.errors import ConflictError
+from hpo.errors import ConflictError, NothingCompletedError
 from hpo.store import events, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
@@ -69,7 +69,7 @@ def promote(storage: Storage, study: Study) -> Promotion:
 
     Idempotent, also when several processes call it at once. A stopped search is finished once all begun
     trials are. If full training is stopped too, nothing is promoted. Raises `ConflictError` if the search is
-    not finished, or if none of its trials completed.
+    not finished, and `NothingCompletedError` if none of its trials completed.
     """
     with storage.transaction() as connection:
         studies.lock(connection, study.search_id)
@@ -88,8 +88,8 @@ def promote(storage: Storage, study: Study) -> Promotion:
         if not chosen:
             known = failures(rows.ours)
             cause = "" if known is None else f"; {known.describe(study.name)}"
-            raise ConflictError(
-                f"study {study.name!r}: none of its {len(rows)} search trials completed{cause}"
+            raise NothingCompletedError(
+                f"study {study.name!r}: none of its {len(rows.ours)} search trials completed{cause}"
             )
         present = {
             (row.record.promoted_from, row.record.seed) for row in trials.read(connection, study.full_id).ours

@@ -1,7 +1,7 @@
 """The status of a study in figures."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from optuna.trial import TrialState
@@ -42,8 +42,9 @@ class Best:
 class StageStatus:
     """The figures of a stage.
 
-    `budget` is the number of trials there will be, of which `retried` repeat a failed one. `states` counts
-    trials by each of Optuna's five states.
+    `budget` is the number of hpo's trials there will be, of which `retried` repeat a failed one. `to_come`
+    trials are still to be suggested; the budget of full training comes with a promotion. `states` counts all
+    trials by each of Optuna's five states, `foreign` those of other programs among them.
     `paused` counts the waiting trials that are paused at a rung. `device_seconds` is the time spent by
     workers; `activities` splits it by activity, and `trial_seconds` by trial number and activity. `stopped`
     says why the stage is stopped. `failures` are the failed trials that no trial repeats, without those that
@@ -61,11 +62,31 @@ class StageStatus:
     trial_seconds: dict[int, dict[str, float]]
     stopped: Stopped | None
     failures: Failures | None = None
+    foreign: dict[str, int] = field(default_factory=dict)
+    to_come: int = 0
 
     @property
     def finished(self) -> int:
-        """Return the number of trials that have ended."""
-        return sum(self.states[state.name] for state in TrialState if state.is_finished())
+        """Return the number of hpo's trials that have ended."""
+        return sum(self._count(state) for state in TrialState if state.is_finished())
+
+    @property
+    def begun(self) -> int:
+        """Return the number of hpo's trials that are running."""
+        return self._count(TrialState.RUNNING)
+
+    @property
+    def present(self) -> int:
+        """Return the number of hpo's trials that there are."""
+        return sum(map(self._count, TrialState))
+
+    @property
+    def open(self) -> int:
+        """Return the number of hpo's trials that have not ended, with those still to be suggested."""
+        return self.present + self.to_come - self.finished
+
+    def _count(self, state: TrialState) -> int:
+        return self.states[state.name] - self.foreign.get(state.name, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +125,26 @@ def status(storage: Storage, study: Study) -> Status:
     Trials whose lease has expired are requeued first, so no trial is shown as running without a worker.
     Expired workers are removed.
     """
-    spec = study.spec
     with storage.transaction() as connection:
         for stage in STAGES:
             leases.reap(connection, study.study_id(stage))
         workers.dismiss(connection)
-        search = _stage(connection, study, "search", study.budget)
-        full = _stage(connection, study, "full", spec.promotion.top * spec.promotion.seeds)
+        search = _stage(connection, study, "search")
+        full = _stage(connection, study, "full")
         holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
         return Status(study.name, study.fingerprint, study.objective, search, full, holders)
 
 
-def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> StageStatus:
+def _stage(connection: Connection, study: Study, stage: Stage) -> StageStatus:
     rows = trials.read(connection, study.study_id(stage))
-    counts = Counter(rows.states)
+    counts, foreign = Counter(rows.states), Counter(trial.state.name for trial in rows.foreign)
     activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
     retried = sum(row.record.retry_of is not None for row in rows.ours)
+    promotions = study.spec.promotion.top * study.spec.promotion.seeds
+    # A trial of another program takes the place of one that the sampler would suggest.
+    to_come = max(0, study.budget + retried - len(rows)) if stage == "search" else 0
     return StageStatus(
-        budget=budget + retried,
+        budget=len(rows.ours) + to_come if stage == "search" else promotions + retried,
         retried=retried,
         states={state.name: counts[state] for state in TrialState},
         paused=sum(row.is_paused for row in rows.ours),
@@ -132,6 +155,8 @@ def _stage(connection: Connection, study: Study, stage: Stage, budget: int) -> S
         trial_seconds=costs.trial_seconds(connection, study.study_id(stage)),
         stopped=lifecycle.read_stopped(connection, study, stage),
         failures=failures(rows.ours),
+        foreign=dict(foreign),
+        to_come=to_come,
     )
 
 

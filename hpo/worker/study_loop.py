@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 
-from hpo.errors import ConflictError
+from hpo.errors import ConflictError, NothingCompletedError
 from hpo.store import costs
 from hpo.store.leases import Lease
 from hpo.study.completion import files_in_use, is_finished
@@ -103,6 +103,8 @@ class StudyLoop:
         """Queue full trainings; return False if a user has resumed the search meanwhile."""
         try:
             promotion = self._call(lambda: promote(self._storage, self._study))
+        except NothingCompletedError:  # the study can do no more, and whoever promotes hears why
+            return True
         except ConflictError:
             if self._is_finished("search"):
                 raise

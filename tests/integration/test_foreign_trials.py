@@ -127,6 +127,8 @@ def test_finished_foreign_trial_only_counts(
     assert len(storage.study("small").trials) == 10
     assert len(rows(storage, study.search_id)) == 9
     assert is_finished(storage, study, "search")
+    shown = status(storage, study).search
+    assert (shown.finished, shown.budget, shown.foreign) == (9, 9, {trial.state.name: 1})
     assert promote(storage, study).chosen[0].number != 6
 
 
@@ -259,7 +261,8 @@ def test_trial_of_another_space_is_shown_and_counted(storage: Storage, spec: Spe
     )
     serve_alone(storage, study, 1)
     shown = status(storage, study)
-    assert shown.search.states["COMPLETE"] == 2
+    assert (shown.search.states["COMPLETE"], shown.search.foreign) == (2, {"COMPLETE": 1})
+    assert (shown.search.finished, shown.search.budget) == (1, 1)
     assert shown.search.distinct_cells == 1
     assert "1 (COMPLETE)" in trial_table(storage, study)
     assert promote(storage, study).chosen[0].number == 0
@@ -348,7 +351,7 @@ def test_parameters_without_a_meaning_make_a_trial_foreign(
         (refused,) = trials.read(connection, study.search_id).foreign
     assert (refused.number, refused.state, refused.params) == (number, TrialState.FAIL, None)
     assert is_finished(storage, study, "search")
-    assert status(storage, study).search.finished == (2 if is_ours else 3)
+    assert status(storage, study).search.finished == (1 if is_ours else 2)
 
 
 def test_value_that_another_program_sets_early_is_replaced(storage: Storage, spec: SpecOf) -> None:

@@ -17,7 +17,7 @@ from hpo.errors import ConflictError, NotFoundError
 from hpo.spec.study_spec import StudySpec
 from hpo.store import costs, leases, results, studies, trials
 from hpo.store.connection import Storage
-from hpo.study.completion import is_finished
+from hpo.study.completion import is_done, is_finished
 from hpo.study.create import create
 from hpo.study.fork import fork
 from hpo.study.lifecycle import BY_USER, LifecycleChange, Stopped, resume, stop, stopped
@@ -332,3 +332,23 @@ def test_no_trial_begins_after_stop_returns(
     trial_states = states(storage, study)
     assert trial_states.count("COMPLETE") == begun < 400
     assert trial_states.count("RUNNING") == 0
+
+
+def test_stopped_study_is_done_once_nothing_is_open(storage: Storage, spec: SpecOf) -> None:
+    study = create(storage, spec(search={"trials": 2}), "test").study
+    for _ in range(2):
+        finish(storage, next_trials(storage, study), 0.2)
+    stop(storage, study)
+    assert not is_done(storage, study)
+    resume(storage, study)
+    promote(storage, study)
+    stop(storage, study)
+    assert not is_done(storage, study)
+    resume(storage, study)
+    for trial in claim(storage, study, "full", "one", 4):
+        with storage.transaction() as connection:
+            results.finish(connection, {trial.lease.trial_id: trained(0.1)})
+    stop(storage, study)
+    assert is_done(storage, study)
+    longer = create(storage, spec(search={"trials": 3}), "test").study
+    assert not is_done(storage, longer)

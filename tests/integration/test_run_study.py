@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 from sqlalchemy import URL
+from support.claims import claim
 from support.executors import InlineExecutor
 
 import hpo
-from hpo.errors import InputError, NotFoundError, SpecError, TrainingError
+from hpo.errors import InputError, NotFoundError, NothingCompletedError, SpecError, TrainingError
 from hpo.launch.executors.base import WorkerCommand
 from hpo.run.run_study import StudyRun, run_study
+from hpo.store import results
+from hpo.store.results import TrialOutcome
 from hpo.study.lifecycle import resume, stop
 
 Raw = Callable[..., dict[str, Any]]
+
+FAILED = TrialOutcome(TrialState.FAIL, reason="ValueError: a bug")
 
 
 @pytest.fixture
@@ -59,6 +65,30 @@ def test_run_ends_without_a_model_when_the_study_is_stopped(
         "study small: created, 12 trials queued",
         "study small: unchanged",
     ]
+
+
+def test_search_without_a_completed_trial_says_so_once(
+    url: str, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts: list[str] = []
+
+    def fail(command: WorkerCommand) -> int:
+        study = hpo.load_study(command.arguments[0], url)
+        starts.append(study.name)
+        trials = claim(study.storage, study.stored, "search", "one", 12)
+        with study.storage.transaction() as connection:
+            results.finish(connection, {trial.lease.trial_id: FAILED for trial in trials})
+        return 1
+
+    with pytest.raises(
+        NothingCompletedError, match=r"^study 'small': none of its 12 search trials completed"
+    ):
+        run_study(raw(space={"batch_size": 16}), InlineExecutor(fail), storage=url)
+    assert starts == ["small"]
+    assert not [record for record in caplog.records if "none of its" in record.getMessage()]
+    with pytest.raises(NothingCompletedError):
+        run_study(raw(space={"batch_size": 16}), InlineExecutor(fail), storage=url)
+    assert starts == ["small"]
 
 
 def test_workers_get_the_storage_and_the_width_of_the_run(url: str, raw: Raw) -> None:

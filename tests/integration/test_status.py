@@ -49,6 +49,8 @@ def test_status_of_a_new_study(storage: Storage, spec: SpecOf) -> None:
         "stopped": None,
         "retried": 0,
         "failures": None,
+        "foreign": {},
+        "to_come": 0,
     }
     assert status(storage, study).to_json() == {
         "study": "small",

@@ -114,6 +114,15 @@ def test_worker_trains_promotes_and_saves_weights(
     assert shown.value == min(shown.intermediate_values.values())
 
 
+def test_worker_ends_where_no_trial_completed(storage: Storage, work: Callable[..., Worker]) -> None:
+    worker = work(
+        promotes=True, space={"lr": [1e38, 2e38], "batch_size": 32}, search={"trials": 2, "epochs": 2}
+    )
+    assert worker.run() is False
+    assert [row.state for row in trials(storage, worker.study)] == [TrialState.FAIL] * 2
+    assert trials(storage, worker.study, "full") == []
+
+
 def test_worker_of_a_finished_study_has_nothing_to_do(works: WorkerFactory) -> None:
     assert works(search={"trials": 2, "epochs": 1}).run() is False
     assert works(search={"trials": 2, "epochs": 1}, worker="late").run() is True

@@ -5,7 +5,7 @@ import pytest
 from hpo import errors
 from hpo.errors import HpoError
 
-LINE = re.compile(r"^((?:│   )*)(?:[├└]── )?(\w+)\s+(\d)?\s*\S")
+LINE = re.compile(r"^((?:│   |    )*)(?:[├└]── )?(\w+)\s+(\d)?\s*\S")
 
 
 def documented() -> dict[str, tuple[str | None, int]]:

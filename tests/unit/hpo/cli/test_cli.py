@@ -176,6 +176,7 @@ RAISED = [
     (errors.InputError("--gpus: wrong"), 2, ["--gpus: wrong"]),
     (errors.SpecError("a.toml: one\na.toml: two"), 2, ["a.toml: one", "a.toml: two"]),
     (errors.ConflictError("changed"), 2, ["changed"]),
+    (errors.NothingCompletedError("none completed"), 2, ["none completed"]),
     (errors.NotFoundError("no study"), 2, ["no study"]),
     (errors.DamagedStudyError("stored study"), 1, ["stored study"]),
     (errors.StorageError("refused"), 1, ["refused"]),

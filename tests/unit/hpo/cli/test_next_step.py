@@ -1,4 +1,4 @@
-"""What `hpo workers` says at its end."""
+"""What the commands name as the next step of a study."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from optuna.trial import TrialState
 
-from hpo.cli.training import _next_step
+from hpo.cli.next_step import next_step
 from hpo.study.failures import Failures
+from hpo.study.lifecycle import BY_USER, Stopped
 from hpo.study.status import Best, StageStatus, Status
 from hpo.values.objective import LOSS
 
@@ -29,17 +30,54 @@ DONE = replace(
 )
 
 
+WAITING = replace(NOTHING, states={**NOTHING.states, "WAITING": 2})
+RULE = Stopped("rule", "target reached")
+WORDS = "finished without a result: "
+
+
 def step(search: StageStatus, full: StageStatus) -> str:
-    return _next_step("own", Status("own", "fingerprint", LOSS, search, full, ()))
+    return next_step(Status("own", "fingerprint", LOSS, search, full, ()))
 
 
 def test_stage_without_a_result_names_the_retry() -> None:
-    words = "finished without a result: 2 trials failed, trial 0 with ValueError: a bug; "
+    words = f"{WORDS}2 trials failed, trial 0 with ValueError: a bug; "
     assert step(FAILED, NOTHING) == f"{words}once the cause is mended: hpo study retry own"
     assert step(DONE, FAILED) == f"{words}once the cause is mended: hpo study retry own-full"
+    assert step(replace(FAILED, failures=None), NOTHING).startswith(f"{WORDS}no search trial completed; ")
 
 
 def test_stage_with_a_result_leads_on() -> None:
     some = replace(DONE, failures=Failures(1, 0, "why"))
     assert step(some, NOTHING).startswith("search finished; next: hpo promote own")
     assert step(some, some) == "finished; next: hpo export own --bundle DIR"
+
+
+def test_open_trials_need_workers() -> None:
+    suggested_later = replace(NOTHING, to_come=2)
+    for search, full in ((WAITING, NOTHING), (suggested_later, NOTHING), (DONE, WAITING)):
+        assert step(search, full) == "next: hpo workers own"
+
+
+def test_stopped_study_is_resumed_unless_nothing_is_left() -> None:
+    resume = "stopped (stopped by hand); to continue: hpo study resume own"
+    by_hand = replace(NOTHING, stopped=BY_USER)
+    assert step(replace(WAITING, stopped=BY_USER), by_hand) == resume
+    assert step(replace(DONE, stopped=BY_USER), by_hand) == resume
+    assert step(DONE, replace(WAITING, stopped=BY_USER)) == resume
+    done = replace(DONE, stopped=BY_USER)
+    assert step(done, done) == "finished; next: hpo export own --bundle DIR"
+
+
+def test_stopped_search_with_a_result_is_promoted() -> None:
+    some = replace(DONE, states={**DONE.states, "WAITING": 1}, stopped=RULE)
+    assert step(some, NOTHING).startswith("search finished; next: hpo promote own")
+    assert step(replace(WAITING, stopped=RULE), NOTHING).startswith("stopped (target reached); to continue: ")
+    running = replace(some, states={**some.states, "RUNNING": 1})
+    assert step(running, NOTHING) == "next: hpo workers own"
+
+
+def test_trials_of_other_programs_are_left_out() -> None:
+    stage = replace(
+        NOTHING, budget=2, states={**NOTHING.states, "COMPLETE": 3, "WAITING": 1}, foreign={"COMPLETE": 2}
+    )
+    assert (stage.finished, stage.present, stage.open) == (1, 2, 1)
