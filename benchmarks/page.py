@@ -40,6 +40,10 @@ SECTIONS = {
         "Training on a CPU",
         "Candidate-images trained per second, by network, batch size, pack width and variant.",
     ),
+    "parameters": (
+        "More hyperparameters",
+        "Time per candidate-epoch by optimizer, with and without further columns, and the widths of packs.",
+    ),
     "overhead": (
         "Bookkeeping",
         "No-op trials per second of hpo and of `study.optimize`, on the same Postgres.",

@@ -8,8 +8,8 @@ program     a compiled program
 A row with "+ columns" searches label smoothing, dropout, a schedule and optional settings of the optimizer.
 The ratio is that of a row's time to that of SGD without new columns in the same turn.
 
-The widths are those of a real search of optimizer, label smoothing, schedule and dropout with one worker that
-fills its packs, as on a GPU: the mean number of members of an epoch, by optimizer.
+The widths are those of real searches of label smoothing, schedule and dropout, with SGD and with a searched
+optimizer. One worker fills its packs, as on a GPU. A width is the number of members in an epoch of a pack.
 """
 
 import argparse
@@ -63,10 +63,15 @@ BASELINE = "sgd"
 SPACE: Mapping[str, Any] = {
     "lr": {"low": 1e-4, "high": 1e-1, "log": True},
     "batch_size": BATCH_SIZE,
-    "optimizer": ["sgd", "adam", "adamw"],
     "label_smoothing": {"low": 0.0, "high": 0.2},
     "schedule": ["constant", "step", "cosine", "one-cycle"],
     "dropout": {"low": 0.1, "high": 0.6},
+}
+
+SEARCHES: Mapping[str, Mapping[str, Any]] = {
+    "plain": {name: SPACE[name] for name in ("lr", "batch_size")},
+    "columns": SPACE,
+    "columns and optimizer": {**SPACE, "optimizer": list(OPTIONAL)},
 }
 
 
@@ -186,8 +191,22 @@ class RecordedTraining(PackTraining):
         return factory
 
 
-def measure_widths(result: Result, spec: StudySpec, workload: Workload, width: int) -> None:
-    """Run the search and add the widths of its packs by optimizer."""
+def measure_widths(result: Result, specs: Mapping[str, StudySpec], workload: Workload, width: int) -> None:
+    """Run the searches and add the widths of their packs by optimizer."""
+    heads = ("search", "optimizer", "epochs", "mean width", "range", "candidate-epochs")
+    table = result.table(f"Widths of packs, at most {width}", heads, first=22)
+    for search, spec in specs.items():
+        widths = widths_of(spec, workload, width)
+        result.values.setdefault("widths", {})[search] = widths
+        everything = [value for values in widths.values() for value in values]
+        for name, values in (*sorted(widths.items()), *([("all", everything)] if len(widths) > 1 else ())):
+            result.medians[f"mean width, {search}, {name}"] = mean(values)
+            figures = (str(len(values)), f"{mean(values):.1f}", spread(values, 0), str(sum(values)))
+            table.add(search, name, *figures)
+
+
+def widths_of(spec: StudySpec, workload: Workload, width: int) -> Widths:
+    """Run a search and return the widths of its packs."""
     training = RecordedTraining(workload)
     with scratch_storage() as storage, tempfile.TemporaryDirectory() as folder:
         study = create(storage, spec, "benchmark").study
@@ -195,13 +214,7 @@ def measure_widths(result: Result, spec: StudySpec, workload: Workload, width: i
             "w", "cpu", FolderStore(Path(folder)), width=width, fills=True, trains_full=False
         )
         Worker(storage, study, training, settings).run()
-    heads = ("optimizer", "epochs", "mean width", "range", "candidate-epochs")
-    table = result.table(f"Widths of packs, at most {width}", heads, first=18)
-    everything = [value for values in training.widths.values() for value in values]
-    for name, values in (*sorted(training.widths.items()), ("all", everything)):
-        result.medians[f"mean width, {name}"] = mean(values)
-        table.add(name, str(len(values)), f"{mean(values):.1f}", spread(values, 0), str(sum(values)))
-    result.values["widths"] = dict(training.widths)
+    return dict(training.widths)
 
 
 def parse_options() -> argparse.Namespace:
@@ -218,20 +231,25 @@ def parse_options() -> argparse.Namespace:
     return arguments
 
 
+def search_of(arguments: argparse.Namespace, space: Mapping[str, Any]) -> StudySpec:
+    """Return the study of a search, with the default sampler and pruner."""
+    search = {"trials": arguments.trials, "epochs": arguments.epochs}
+    changes: dict[str, Any] = {"space": space, "sampler": {}, "pruner": {}}
+    spec = lenet_spec("parameters", arguments.quick, **changes)
+    return spec.model_copy(update={"search": spec.search.model_copy(update=search)})
+
+
 def main() -> None:
     arguments = parse_options()
     torch.set_num_threads(1)
     keep_freed_memory()
     result = Result.begin("parameters", "candidate-epochs of LeNet", arguments.runs)
-    changes = {"sampler": {"name": "gp"}, "pruner": {"name": "pause"}}
-    spec = lenet_spec("parameters", arguments.quick, space=SPACE, **changes)
-    search = spec.search.model_copy(update={"trials": arguments.trials, "epochs": arguments.epochs})
-    spec = spec.model_copy(update={"search": search})
-    workload = Workload.open(spec, Settings.from_environment())
+    specs = {name: search_of(arguments, space) for name, space in SEARCHES.items()}
+    workload = Workload.open(specs["columns"], Settings.from_environment())
     if arguments.only != "widths":
         measure_epochs(result, workload, arguments.images)
     if arguments.only != "epochs":
-        measure_widths(result, spec, workload, arguments.width)
+        measure_widths(result, specs, workload, arguments.width)
     result.write(arguments.json)
 
 

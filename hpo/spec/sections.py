@@ -208,7 +208,10 @@ def _scale(value: tuple[float, float]) -> tuple[float, float]:
 
 
 class AugmentSection(Section):
-    """Random affine maps of the training images in full training."""
+    """Random affine maps of the training images in full training.
+
+    Strengths that `[space]` names take the place of those here.
+    """
 
     rotation: float = Field(default=0.0, ge=0, le=180, description="Largest angle of rotation in degrees.")
     shift: float = Field(
@@ -227,7 +230,11 @@ class FullSection(Section):
         description="The first phase, with the optimizer and the parameters of the trial."
     )
     finetune: AdamSection = Field(description="The second phase, with Adam.")
-    clip: float = Field(default=1.0, gt=0, description="Largest gradient norm; longer gradients are clipped.")
+    clip: float = Field(
+        default=1.0,
+        gt=0,
+        description="Largest gradient norm; longer gradients are clipped. `space.clip` takes its place.",
+    )
     augment: AugmentSection | None = Field(
         default=None, description="Augmentation of the training images. Unset: none."
     )

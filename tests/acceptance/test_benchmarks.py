@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(960)]
         ("regret", (), {"tables"}),
         ("memory", (), {"runs"}),
         ("throughput", (), {"rates", "peak"}),
+        ("parameters", (), {"compilation", "seconds", "widths"}),
     ],
 )
 def test_quick_form_writes_its_results(
