@@ -1,6 +1,5 @@
 """A user's own data set: the return value of a function, named as "package.module:function"."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 from unicodedata import category
@@ -11,7 +10,6 @@ from hpo.data.dataset import DataError, Dataset, Labelled, OwnDataError
 from hpo.errors import one_line
 from hpo.user_code import import_own, user_code
 
-REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 NO_TEXT = ("Cc", "Cs")
 """Unicode's categories of control characters, and of surrogates, which no file can hold."""
 

@@ -4,7 +4,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hpo.data.dataset import Dataset, UnknownDataset
-from hpo.data.own import REFERENCE, open_own
+from hpo.data.own import open_own
+from hpo.user_code import is_reference, near_reference
 
 _MNIST = (
     "emnist-byclass",
@@ -25,9 +26,10 @@ def names() -> tuple[str, ...]:
 
 def check(name: str) -> None:
     """Raise UnknownDataset unless `name` is registered or has the form "package.module:function"."""
-    if name in names() or REFERENCE.fullmatch(name):
+    if name in names() or is_reference(name):
         return
-    near = get_close_matches(name, names())
+    meant = near_reference(name)
+    near = [meant] if meant else get_close_matches(name, names())
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UnknownDataset(
         f"no data set {name!r}: {hint}it must be one of {', '.join(names())}, "

@@ -12,13 +12,39 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
 from hpo.errors import message_of
 
 PACKAGE = Path(__file__).parent
+STANDARD_LIBRARY = [
+    *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")),
+    *filter(None, sysconfig.get_config_vars("DESTSHARED")),
+]
 INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a text has the form `package.module:Name`."""
+    module, colon, name = text.partition(":")
+    return bool(colon) and _are_names(*module.split("."), name) and not module.endswith(".py")
+
+
+def near_reference(text: str) -> str | None:
+    """Return the reference that was probably meant, such as `shapes:easy` for `shapes.py:easy` or
+    `shapes.easy`, None if there is none."""
+    path, colon, name = text.partition(":")
+    if not colon:
+        path, _, name = text.rpartition(".")
+    module = path.removesuffix(".py").removeprefix("./").replace("/", ".")
+    near = f"{module}:{name}"
+    return near if is_reference(near) else None
+
+
+def _are_names(*words: str) -> bool:
+    return all(word.isidentifier() for word in words)
 
 
 def import_own(reference: str, kind: type[Exception]) -> object:
@@ -28,7 +54,9 @@ def import_own(reference: str, kind: type[Exception]) -> object:
     module of the same name.
     """
     module, _, name = reference.partition(":")
-    folder = Path.cwd()
+    folder = _working_directory()
+    if folder is None:
+        raise kind(f"{reference}: the working directory has been deleted; change to another folder")
     _search(folder)
     owner = _owner(module, folder)
     if owner is not None:
@@ -175,7 +203,7 @@ def _owner(module: str, folder: Path) -> str | None:
     path, top = folder.joinpath(*module.split(".")), _top(module)
     if not (path.with_name(f"{path.name}.py").is_file() or (path / "__init__.py").is_file()):
         return None
-    if top in sys.stdlib_module_names:
+    if _is_of_python(top):
         return "Python's standard library"
     try:
         spec = find_spec(top)
@@ -186,3 +214,10 @@ def _owner(module: str, folder: Path) -> str | None:
     places = {Path(place).resolve() for place in spec.submodule_search_locations or [spec.origin or ""]}
     own = {(folder / top).resolve(), (folder / f"{top}.py").resolve()}
     return None if places & own else str(spec.origin or min(places))
+
+
+def _is_of_python(top: str) -> bool:
+    """Return whether Python has a module of this name on this system: winreg, for example, is of Windows."""
+    if top not in sys.stdlib_module_names:
+        return False
+    return top in sys.builtin_module_names or PathFinder.find_spec(top, STANDARD_LIBRARY) is not None

@@ -7,7 +7,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from hpo.errors import InputError
-from hpo.user_code import import_own, user_code, where
+from hpo.user_code import import_own, is_reference, near_reference, user_code, where
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,10 +39,10 @@ def check(name: str) -> None:
     """
     if name in MODELS:
         return
-    module, colon, attribute = name.partition(":")
-    if colon and all(part.isidentifier() for part in (*module.split("."), attribute)):
+    if is_reference(name):
         return
-    near = get_close_matches(name, MODELS)
+    meant = near_reference(name)
+    near = [meant] if meant else get_close_matches(name, MODELS)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ModelError(
         f"unknown model {name!r}: {hint}it must be one of {', '.join(MODELS)}, "
@@ -66,7 +66,14 @@ def resolve(name: str) -> "type[nn.Module]":
     from torch import nn
 
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
-        raise ModelError(f"model {name!r} must be a subclass of torch.nn.Module, not {network!r}")
+        kind = type(network).__name__
+        if isinstance(network, nn.Module):
+            advice = f"is a network and no class; name its class: {name.partition(':')[0]}:{kind}"
+        elif isinstance(network, type):
+            advice = "must be a subclass of torch.nn.Module"
+        else:
+            advice = f"must be a subclass of torch.nn.Module, not a {kind}; name the class of the network"
+        raise ModelError(f"model {name!r} {advice}")
     return network
 
 

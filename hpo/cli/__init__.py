@@ -3,6 +3,7 @@
 A handler imports its dependencies when it runs, so that `hpo --help` is instant.
 """
 
+import errno
 import logging
 import sys
 import traceback
@@ -11,9 +12,12 @@ import click
 
 from hpo.cli import data, machine, replay, results, server, status, studies, training
 from hpo.cli.command import ExampleGroup
-from hpo.cli.output import message
+from hpo.cli.output import discard_output, message, prepare_streams
 from hpo.errors import HpoError
 from hpo.run.logs import log_to_stderr
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a file or a disk that takes no more."""
 
 
 @click.group(
@@ -54,6 +58,7 @@ for command in (
 
 def main() -> None:
     """Run the command line. Errors become lines on stderr and an exit code here and nowhere else."""
+    prepare_streams()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -68,8 +73,28 @@ def main() -> None:
         for line in str(error).splitlines():
             message(f"hpo: {line}")
         sys.exit(error.exit_code)
+    except OSError as error:
+        reason = _system_error(error)
+        if reason is None:
+            raise
+        if _verbose():
+            traceback.print_exc()
+        message(f"hpo: {reason}")
+        discard_output()
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _verbose() -> bool:
     return bool({"-v", "--verbose"} & set(sys.argv[1:2]))
+
+
+def _system_error(error: OSError) -> str | None:
+    """Return what a user can do about an error of the operating system, None if it is an error of hpo."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        return "the working directory has been deleted; change to another folder"
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in FULL:
+        return f"cannot write: {error.strerror}"
+    return None

@@ -1,15 +1,31 @@
 """The end of `hpo study delete`: what is left of a study, and what could not be deleted."""
 
+import sys
+
 import click
 
 from hpo.artifacts.registry import open_artifacts
 from hpo.cli.output import message
-from hpo.errors import HpoError
+from hpo.errors import HpoError, InputError
 from hpo.settings import Settings
 from hpo.store.connection import Storage
 from hpo.study import remains
 from hpo.study.stored import remove_files
 from hpo.values.wording import counted
+
+
+def confirm_deletion(question: str, name: str) -> None:
+    """Ask the user; end the command unless the answer is yes. Raises `InputError` if nobody answers."""
+    try:
+        is_sure = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        message("")
+        advice = f"to delete without a question: hpo study delete {name} --yes"
+        raise InputError(f"standard input has no answer; {advice}") from None
+    if not is_sure:
+        raise click.Abort
 
 
 def delete_remains(settings: Settings, storage: Storage, name: str, error: HpoError, yes: bool) -> None:
@@ -22,7 +38,7 @@ def delete_remains(settings: Settings, storage: Storage, name: str, error: HpoEr
             raise error
     message(str(error))
     if not yes:
-        click.confirm(f"Delete all that is left of study {name}?", abort=True, err=True)
+        confirm_deletion(f"Delete all that is left of study {name}?", name)
     folders = remains.remove(storage, name).artifacts
     stores = (open_artifacts(settings, folder) for folder in folders)
     report_deletion(name, [line for store in stores for line in remove_files(store)])

@@ -14,7 +14,7 @@ from hpo.artifacts.registry import open_artifacts
 from hpo.data.registry import is_present, names
 from hpo.errors import HpoError, InputError
 from hpo.launch.devices import slots
-from hpo.settings import Settings
+from hpo.settings import Settings, read_secret
 from hpo.store.connection import open_storage
 from hpo.values.wording import counted
 
@@ -30,6 +30,10 @@ PACKAGES = (
 
 LEAST_FREE = 1e9
 """Bytes on the disk of `HPO_HOME` below which a study may end for lack of room."""
+
+
+PASSWORD_FILE = "HPO_STORAGE_PASSWORD_FILE"
+PASSWORD_ADVICE = f"set {PASSWORD_FILE} to a file with the password, or unset it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,15 @@ def _storage(settings: Settings) -> Finding:
         if embedded
         else "check HPO_STORAGE_URL, and that Postgres runs there"
     )
+    password_file = settings.storage_password_file
+    try:
+        if password_file is not None and not read_secret(password_file, PASSWORD_FILE):
+            return Finding("storage", False, f"{PASSWORD_FILE}: {password_file} is empty", PASSWORD_ADVICE)
+    except InputError as error:
+        return Finding("storage", False, str(error), PASSWORD_ADVICE)
+    if password_file is not None and embedded:
+        says = f"{PASSWORD_FILE} is set, and HPO_STORAGE_URL is not"
+        return Finding("storage", False, says, "set both, or none for the embedded server")
     try:
         storage = open_storage(settings)
         with storage.transaction() as connection:
@@ -124,10 +137,14 @@ def _artifacts(settings: Settings) -> Finding:
 
 def _data(settings: Settings) -> Finding:
     """Find the data sets whose files are here. `digits` always is, so missing files are no failure."""
-    present = [name for name in names() if is_present(name, settings.data_path)]
+    folder = settings.data_path
+    if settings.data_dir is not None and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        advice = "set HPO_DATA_DIR to the folder of the image data sets, or unset it"
+        return Finding("data", False, f"HPO_DATA_DIR: {folder} is no folder that can be read", advice)
+    present = [name for name in names() if is_present(name, folder)]
     only = f"only {present[0]} is here; " if len(present) == 1 else ""
     advice = "" if len(present) == len(names()) else f"{only}more: `hpo data fetch NAME`"
-    return Finding("data", True, f"in {settings.data_path}: {', '.join(present)}", advice)
+    return Finding("data", True, f"in {folder}: {', '.join(present)}", advice)
 
 
 def _devices(_settings: Settings) -> Finding:

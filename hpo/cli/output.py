@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import click
@@ -12,9 +16,30 @@ if TYPE_CHECKING:
     from hpo.study.study import Study
 
 
+def prepare_streams() -> None:
+    """Make all three streams usable: a closed stream becomes an empty one, and any text can be printed."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        stream = getattr(sys, name)
+        if stream is None:
+            with suppress(OSError):
+                os.fstat(number)
+                continue  # another file has this number
+            os.open(os.devnull, os.O_RDWR)  # the next free number is that of the stream
+            setattr(sys, name, open(number, mode))  # noqa: SIM115, PTH123 - it stays open
+        elif mode == "w" and isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def message(text: str) -> None:
-    """Print a message for a person on stderr."""
-    click.echo(text, err=True)
+    """Print a message for a person on stderr. Where nobody can read messages, the command goes on."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def discard_output() -> None:
+    """Drop the text that could not be written to stdout, so that Python does not try it again at its end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def result(text: str) -> None:

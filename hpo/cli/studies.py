@@ -230,7 +230,7 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
 def delete(name: str, yes: bool) -> None:
     """Delete a study with all its trials and weights. This cannot be undone."""
     from hpo.artifacts.registry import open_artifacts
-    from hpo.cli.deletion import delete_remains, report_deletion
+    from hpo.cli.deletion import confirm_deletion, delete_remains, report_deletion
     from hpo.errors import DamagedStudyError, InputError, NotFoundError, SpecError
     from hpo.settings import Settings
     from hpo.spec.study_spec import FULL_SUFFIX
@@ -256,11 +256,8 @@ def delete(name: str, yes: bool) -> None:
         message(f"study {study.name} is served by {workers}, which will end with errors")
     if not yes:
         trials = sum(figures.search.states.values()) + sum(figures.full.states.values())
-        click.confirm(
-            f"Delete study {study.name} with {counted(trials, 'trial')} and its weights?",
-            abort=True,
-            err=True,
-        )
+        question = f"Delete study {study.name} with {counted(trials, 'trial')} and its weights?"
+        confirm_deletion(question, study.name)
     report_deletion(study.name, remove(storage, study, open_artifacts(settings, study.artifacts_name)))
 
 

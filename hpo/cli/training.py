@@ -9,6 +9,7 @@ import click
 
 from hpo.cli.command import command, device_options, study_name, width
 from hpo.cli.output import message, result, say_stopped
+from hpo.launch.signals import InterruptSignals
 
 
 @command("hpo run studies/quickstart.toml")
@@ -30,6 +31,8 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     from hpo.settings import Settings
     from hpo.spec.study_spec import StudySpec
 
+    # The launcher handles SIGTERM as an interrupt while it runs, and this command before and after.
+    click.get_current_context().with_resource(InterruptSignals())
     StudySpec.load(file)
     if bundle is not None:
         check_folder(bundle)
@@ -66,6 +69,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     """
     from hpo.launch.executors.local import local_executor
 
+    click.get_current_context().with_resource(InterruptSignals())
     executor = local_executor(gpus, per_device, width)
     from hpo.cli.next_step import next_step
     from hpo.cli.progress import StudyProgress

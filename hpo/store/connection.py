@@ -139,7 +139,10 @@ def open_storage(settings: Settings, *, read_only: bool = False) -> Storage:
     """
     url = parse_url(settings)
     if url is not None:
-        return open_url(url, read_only=read_only)
+        try:
+            return open_url(url, read_only=read_only)
+        except StorageError as error:
+            raise type(error)(f"HPO_STORAGE_URL: {error}") from error
     return _open_embedded(settings.server_path, read_only)
 
 

@@ -39,6 +39,12 @@ def test_malformed_name_is_refused(name: str, refuse: object) -> None:
         refuse(name)
 
 
+@pytest.mark.parametrize("name", ["sets.py:load", "sets.load", "./sets.py:load"])
+def test_near_miss_names_the_right_form(name: str) -> None:
+    with pytest.raises(DataError, match=r"no data set .*: did you mean sets:load\? it must be one of"):
+        data.check(name)
+
+
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(DataError, match=r"no data set 'emnist-byclas': did you mean emnist-byclass or "):
         data.check("emnist-byclas")

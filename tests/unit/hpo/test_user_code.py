@@ -10,7 +10,16 @@ import pytest
 
 from hpo.errors import message_of, one_line
 from hpo.settings import PYTHON
-from hpo.user_code import Running, _announcer, describe, import_own, user_code, where
+from hpo.user_code import (
+    Running,
+    _announcer,
+    describe,
+    import_own,
+    is_reference,
+    near_reference,
+    user_code,
+    where,
+)
 
 SHADOWS = ("data", "models", "queue", "hpo", "random", "logging", "lazy_loader", "json", "types")
 """Modules of Python, of hpo's checkout, of hpo itself and of packages that it imports."""
@@ -66,6 +75,31 @@ def test_name_of_a_module_of_python_is_taken(write: Write, name: str) -> None:
     sys.modules.pop(name, None)
     taken = f"the name {name!r} is taken by Python's standard library; rename your module in "
     assert taken in refusal(f"{name}:value")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a module of Windows")
+@pytest.mark.parametrize("name", ["nt", "winreg"])
+def test_name_of_a_module_of_another_system_is_free(write: Write, name: str) -> None:
+    write(name, "value = 7")
+    assert import_own(f"{name}:value", Refusal) == 7
+    sys.modules.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("shapes.py:easy", "shapes:easy"),
+        ("./deep/shapes.py:easy", "deep.shapes:easy"),
+        ("shapes.easy", "shapes:easy"),
+        ("deep.shapes.easy", "deep.shapes:easy"),
+        ("lenett", None),
+        ("shapes:", None),
+        ("shapes.py", "shapes:py"),
+    ],
+)
+def test_reference_that_was_meant(text: str, near: str | None) -> None:
+    assert not is_reference(text)
+    assert near_reference(text) == near
 
 
 @pytest.mark.parametrize("name", ["numpy", "hpo", "hpo.errors"])

@@ -55,6 +55,8 @@ class AnySize(Sized):
 
 def function(classes: int, in_channels: int = 1):
     return Linear(classes, in_channels)
+
+network = Linear(2)
 """
 
 
@@ -204,7 +206,11 @@ def test_build_says_where_a_constructor_raised(user_module: str, classes: int, m
         ("networks_of_mine:Missing", "networks_of_mine has no Missing"),
         ("broken_of_mine:Net", "raised RuntimeError at broken_of_mine.py:1: first line second line"),
         ("networks_of_mine:NotAModule", "must be a subclass of torch.nn.Module"),
-        ("networks_of_mine:function", "must be a subclass of torch.nn.Module"),
+        (
+            "networks_of_mine:function",
+            "must be a subclass of torch.nn.Module, not a function; name the class of the network",
+        ),
+        ("networks_of_mine:network", "is a network and no class; name its class: networks_of_mine:Linear"),
     ],
 )
 def test_resolve_refuses_a_class_with_the_reason(user_module: str, name: str, rule: str) -> None:
@@ -212,6 +218,12 @@ def test_resolve_refuses_a_class_with_the_reason(user_module: str, name: str, ru
         models.resolve(name)
     assert name in message(error)
     assert rule in message(error)
+
+
+@pytest.mark.parametrize("name", ["shapes.py:Net", "shapes.Net", "./shapes.py:Net"])
+def test_near_miss_names_the_right_form(name: str) -> None:
+    with pytest.raises(ModelError, match=r"unknown model .*: did you mean shapes:Net\? it must be one of"):
+        models.check(name)
 
 
 def test_build_refuses_a_constructor_with_other_parameters(user_module: str) -> None:

@@ -1,8 +1,11 @@
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -11,6 +14,7 @@ from click.testing import CliRunner
 
 from hpo import errors
 from hpo.cli import cli, main
+from hpo.cli.deletion import confirm_deletion
 from hpo.data import DataError
 from hpo.models import ModelError
 
@@ -250,6 +254,78 @@ def test_unexpected_exception_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["hpo", "fail"])
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+HPO = [sys.executable, "-m", "hpo"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+@pytest.mark.parametrize("arguments", [["data", "list"], ["--version"], ["data", "--help"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*HPO, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "hpo: cannot write: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_message_that_cannot_be_written_keeps_the_exit_code() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*HPO, "run", "none.toml"], stderr=full, check=False)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_stream_counts_as_an_empty_one(closed: str) -> None:
+    command = ["sh", "-c", f'"$0" -m hpo data list {closed}', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("mnist\n" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_text_that_the_terminal_does_not_know_is_escaped() -> None:
+    code = "from hpo.cli.output import *; prepare_streams(); result(chr(0x2500) + chr(0xDCFF))"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "\\u2500\\udcff\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "the working directory has been deleted; "),
+        (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied\n"),
+        (OSError(28, "No space left on device"), "cannot write: No space left on device\n"),
+    ],
+    ids=["deleted", "file", "full"],
+)
+def test_error_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, line: str
+) -> None:
+    monkeypatch.setattr("hpo.cli.discard_output", lambda: None)
+    let_fail(monkeypatch, error)
+    assert exit_code_of(monkeypatch, "fail") == 1
+    assert capsys.readouterr().err.startswith(f"hpo: {line}")
+
+
+def test_deletion_that_nobody_confirms_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO(""))
+    with pytest.raises(errors.InputError, match=r"hpo study delete small --yes$"):
+        confirm_deletion("Delete?", "small")
+    monkeypatch.setattr(sys, "stdin", StringIO("n\n"))
+    with pytest.raises(click.Abort):
+        confirm_deletion("Delete?", "small")
+    monkeypatch.setattr(sys, "stdin", StringIO("y\n"))
+    confirm_deletion("Delete?", "small")
+
+
+def test_sigterm_counts_as_an_interrupt_before_workers_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "small.toml")
+    process = subprocess.Popen([*HPO, "run", "small.toml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    with (tmp_path / "small.toml").open("w"):  # the command reads its study file
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.strip()) == (130, "stopped")
 
 
 def test_closed_pipe_ends_a_command_quietly() -> None:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from hpo.cli.doctor import _data, _home, _machine
+from pydantic import SecretStr
+
+from hpo.cli.doctor import _data, _home, _machine, _storage
 from hpo.settings import Settings
 
 
@@ -42,3 +44,26 @@ def test_machine_says_how_many_workers_it_runs() -> None:
     finding = _machine(Settings())
     assert finding.good
     assert "worker" in finding.says
+
+
+def test_missing_data_folder_fails_only_if_it_is_named(tmp_path: Path) -> None:
+    finding = _data(Settings(data_dir=tmp_path / "none"))
+    assert not finding.good
+    assert finding.says == f"HPO_DATA_DIR: {tmp_path}/none is no folder that can be read"
+    assert _data(Settings(home=tmp_path / "none")).good
+
+
+def test_password_file_is_checked(tmp_path: Path) -> None:
+    url = SecretStr("postgresql://user@localhost:1/none")
+    for settings in (Settings(storage_url=url), Settings()):
+        missing = _storage(settings.model_copy(update={"storage_password_file": tmp_path / "none"}))
+        assert not missing.good
+        assert missing.says.startswith(f"HPO_STORAGE_PASSWORD_FILE: cannot read {tmp_path}/none: No such")
+    (tmp_path / "empty").write_text("\n")
+    empty = _storage(Settings(storage_url=url, storage_password_file=tmp_path / "empty"))
+    assert (empty.good, "is empty" in empty.says) == (False, True)
+    (tmp_path / "password").write_text("secret")
+    unused = _storage(Settings(storage_password_file=tmp_path / "password"))
+    assert (unused.good, "HPO_STORAGE_URL is not" in unused.says) == (False, True)
+    refused = _storage(Settings(storage_url=url, storage_password_file=tmp_path / "password"))
+    assert (refused.good, refused.says.startswith("HPO_STORAGE_URL: postgresql")) == (False, True)
