@@ -9,4 +9,5 @@ from .run.studies import export_bundle as export_bundle
 from .run.studies import load_study as load_study
 from .run.studies import open_storage as open_storage
 from .run.studies import promote as promote
+from .run.studies import retry_trials as retry_trials
 from .spec.study_spec import StudySpec as StudySpec

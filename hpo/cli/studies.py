@@ -191,20 +191,16 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
 
     As long as no trial has trained an epoch, the study also accepts new code of your own network.
     """
-    from hpo import models
     from hpo.cli.next_step import next_step
     from hpo.run.environment import open_study
-    from hpo.spec.identity import Identity
+    from hpo.run.studies import Study as OpenStudy
+    from hpo.run.studies import retry_trials
     from hpo.spec.study_spec import FULL_SUFFIX
-    from hpo.study.retry import retry as retry_trials
     from hpo.study.status import status
-    from hpo.values.stage import STAGES
 
-    _, storage, study = open_study(name)
-    stages = ("full",) if name.endswith(FULL_SUFFIX) else ("search",) if trials else STAGES
-    # The code of a network of hpo's own is not part of a study.
-    code = None if study.identity.network is None else models.code_hash(study.spec.model.name)
-    outcome = retry_trials(storage, study, trials, stages, Identity(network=code))
+    settings, storage, study = open_study(name)
+    opened = OpenStudy(study, storage, settings)
+    outcome = retry_trials(opened, trials, "full" if name.endswith(FULL_SUFFIX) else None)
     if outcome.adopted:
         message(f"study {study.name}: accepted the new code of {study.spec.model.name}")
     for stage, queued in outcome.queued.items():

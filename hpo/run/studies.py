@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.exceptions import StorageInternalError
 
+from hpo import models
 from hpo.artifacts.registry import probe_artifacts
 from hpo.errors import InputError, NotFoundError, UnavailableError
 from hpo.export.bundle_folder import check_folder
@@ -19,13 +20,14 @@ from hpo.spec.identity import Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.store import connection
 from hpo.store.connection import Storage
-from hpo.study import best, create, stored
+from hpo.study import best, create, retry, stored
 from hpo.study import promote as promotion
 from hpo.study.best import BestParams
 from hpo.study.create import Creation
 from hpo.study.promote import Promotion
+from hpo.study.retry import Retry
 from hpo.study.study import Study as StoredStudy
-from hpo.values.stage import Stage
+from hpo.values.stage import STAGES, Stage
 
 if TYPE_CHECKING:
     from hpo.export.bundle import Bundle
@@ -110,6 +112,24 @@ def promote(study: Study) -> Promotion:
     Raises `ConflictError` if the search is not finished, or if none of its trials completed.
     """
     return promotion.promote(_checked(study).storage, study.stored)
+
+
+def retry_trials(study: Study, trials: Collection[int] = (), stage: Stage | None = None) -> Retry:
+    """Queue failed trials again: a successor for each, with the same parameters and the same seed.
+
+    `trials`: the numbers of the trials, of the search unless `stage` is `full`. Without numbers: all failed
+    trials of the stage, or of both, but for those with a loss that was not finite. While no trial has trained
+    an epoch, the study also accepts new code of your own network. Idempotent. Raises `NotFoundError` for an
+    unknown number, `InputError` for a trial that has not failed, and `ConflictError` for new code after an
+    epoch.
+    """
+    stored = _checked(study).stored
+    stages: Sequence[Stage] = STAGES if stage is None else (stage,)
+    if trials and stage is None:
+        stages = ("search",)
+    # The code of a network of hpo's own is not part of a study.
+    code = None if stored.identity.network is None else models.code_hash(stored.spec.model.name)
+    return retry.retry(study.storage, stored, trials, stages, Identity(network=code))
 
 
 def best_params(study: Study, stage: Stage | None = None) -> BestParams:

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from pydantic import SecretStr
 from sqlalchemy import URL, make_url
 from support.artifacts import MemoryStore
+from support.claims import claim, finish
 from support.small_worker import WorkerFactory, use_small_network
 
 import hpo
@@ -24,7 +25,9 @@ from hpo.models import ModelError
 from hpo.run.studies import read_spec, settings_of
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
+from hpo.store import results
 from hpo.store.connection import Storage
+from hpo.store.results import TrialOutcome
 from hpo.study.stored import remove
 
 Raw = Callable[..., dict[str, Any]]
@@ -65,6 +68,26 @@ def test_best_trials_are_promoted_once(searched: hpo.Study) -> None:
     with pytest.raises(NotFoundError, match="no trial has completed yet"):
         hpo.export_bundle(searched, "nowhere")
     assert not Path("nowhere").exists()
+
+
+def test_failed_trials_are_retried_once(storage: Storage, raw: Raw) -> None:
+    study = hpo.create_study(raw(space={"batch_size": 16}, search={"trials": 3}), storage)
+    failed, done, diverged = claim(storage, study.stored, "search", "one", 3)
+    reason = "its loss was not finite in epoch 1"
+    outcomes = {
+        failed.lease.trial_id: TrialOutcome(TrialState.FAIL, reason="ValueError: a bug"),
+        diverged.lease.trial_id: TrialOutcome(TrialState.FAIL, reason=reason),
+    }
+    with storage.transaction() as connection:
+        results.finish(connection, outcomes)
+    finish(storage, [done])
+    outcome = hpo.retry_trials(study)
+    assert (outcome.queued, outcome.diverged) == ({"search": {failed.number: 3}, "full": {}}, 1)
+    assert hpo.retry_trials(study).queued == {"search": {}, "full": {}}
+    assert hpo.retry_trials(study, [diverged.number]).queued == {"search": {diverged.number: 4}}
+    assert hpo.retry_trials(study, stage="full").queued == {"full": {}}
+    with pytest.raises(InputError, match="only a failed trial is retried"):
+        hpo.retry_trials(study, [done.number])
 
 
 def test_deleted_study_is_not_found(searched: hpo.Study) -> None:
