@@ -37,6 +37,54 @@ The search space. Each parameter is a list of choices, one value, or a range suc
 is not searched. The file must give at least one parameter.
 """
 
+SPACE_RULES = """
+### Conditions
+
+With `when` a parameter applies only where other parameters of the space have certain values:
+
+```toml
+optimizer = ["sgd", "adamw"]
+momentum = { low = 0.5, high = 0.95, when = { optimizer = "sgd" } }
+model.depth = [1, 2, 3]
+model.hidden2 = { low = 16, high = 256, when = { depth = [2, 3] } }
+model.act = { choices = ["relu", "gelu"], when = { optimizer = "sgd", "model.depth" = 3 } }
+```
+
+- A list of values with a condition is the key `choices`.
+- If `when` names several parameters, all of them must have one of their values.
+- A condition needs a list, a boolean, or a range of at most 1000 values.
+- For a keyword of the network, `depth` means `model.depth` if the space has no parameter `depth`.
+- Where a parameter does not apply, the trial has no value of it, and training uses the default.
+- The conditions in the table above hold as well.
+
+### Constraints
+
+`constraints` lists comparisons that every point of the space meets:
+
+```toml
+constraints = ["model.hidden2 <= model.hidden1", "lr * batch_size < 10", "model.act != 'gelu'"]
+```
+
+- A constraint has numbers, names of parameters, `+ - * /`, brackets, and `<`, `<=`, `>`, `>=`, `==`, `!=`.
+- Text in quotes, `true` and `false` have only `==` and `!=`.
+- `a < b <= c` means `a < b` and `b <= c`.
+- A comparison with a parameter that does not apply counts as met.
+- A parameter that the space leaves out has its default.
+- Numbers that differ by less than a billionth are equal. A division by zero meets no constraint.
+
+A search of a finite space ends with the last point that meets all constraints. If more than 100,000
+combinations of constrained parameters would have to be tried to count the points, the space is searched like
+an infinite one. A space without points is refused, and an infinite space if none of 10,000 random points
+meets the constraints.
+"""
+
+CONSTRAINTS_ROW = (
+    "`space.constraints`",
+    "list of text",
+    "unset",
+    "Comparisons between parameters, such as `model.hidden2 <= model.hidden1`.",
+)
+
 MODEL_ROW = (
     "`space.model.KEYWORD`",
     "numbers, whole numbers, text, or true and false",
@@ -176,7 +224,8 @@ def _space() -> str:
         for name, entry in PARAMETERS.items()
     ]
     rows.append(MODEL_ROW)
-    return f"## `[space]`\n{SPACE_INTRODUCTION}\n" + _table("key", rows)
+    rows.append(CONSTRAINTS_ROW)
+    return f"## `[space]`\n{SPACE_INTRODUCTION}\n{_table('key', rows)}{SPACE_RULES}"
 
 
 def _toml(value: object) -> str:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.values.parameters import PARAMETERS, domain_of, with_defaults
+from hpo.values.parameters import PARAMETERS, default_of, domain_of, with_defaults
 from hpo.values.space import Choices, Domain, Point, SearchSpace, Value
+
+NAMES = ("lr", "batch_size", "momentum")
+"""The parameters of the effective learning rate."""
 
 MIDDLE = 0.5
 """The coordinate of a parameter that does not apply."""
@@ -44,8 +47,8 @@ class _RateAxis:
     plain: tuple[float, float]
 
     def __call__(self, params: Params) -> float:
-        if "lr" not in params:
-            return MIDDLE
+        if not all(name in params for name in NAMES):
+            params = with_defaults(params)
         has_effective = "momentum" in params and "batch_size" in params
         low, high = self.effective if has_effective else self.plain
         value = _log_effective(params) if has_effective else math.log(float(params["lr"]))
@@ -65,12 +68,9 @@ def unit_coordinates(space: SearchSpace) -> Callable[[Point], NDArray[np.float64
     for name in sorted(space.domains, key=_order(space)):
         if name != "lr":
             axes += _axes(name, space.domains[name])
-    # Other parameters have an axis only if the space has them, so only these three may need a default.
-    is_complete = space.domains.keys() >= {"lr", "batch_size", "momentum"}
 
     def coordinates(point: Point) -> NDArray[np.float64]:
-        params = point if is_complete else with_defaults(point)
-        return np.array([axis(params) for axis in axes])
+        return np.array([axis(point) for axis in axes])
 
     return coordinates
 
@@ -82,9 +82,8 @@ def _order(space: SearchSpace) -> Callable[[str], int]:
 
 def _rate_axes(space: SearchSpace) -> Iterator[_RateAxis]:
     """Yield the axis of the learning rate if it varies."""
-    names = ("lr", "batch_size", "momentum")
-    bounds = [_bounds(domain_of(space, name)) for name in names]
-    logs = [_log_effective(dict(zip(names, corner, strict=True))) for corner in product(*bounds)]
+    bounds = [_bounds(space, name) for name in NAMES]
+    logs = [_log_effective(dict(zip(NAMES, corner, strict=True))) for corner in product(*bounds)]
     lrs = [math.log(lr) for lr in bounds[0]]
     axis = _RateAxis((min(logs), max(logs)), (min(lrs), max(lrs)))
     if max(logs) > min(logs):
@@ -124,7 +123,11 @@ def _is(choice: Value, value: Value) -> float:
     return float(value == choice)
 
 
-def _bounds(domain: Domain) -> tuple[float, float]:
+def _bounds(space: SearchSpace, name: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a parameter. With a condition its default counts, too."""
+    domain = domain_of(space, name)
     values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
     numbers = [float(value) for value in values]
+    if name in space.conditions:
+        numbers.append(float(default_of(name)))
     return min(numbers), max(numbers)

@@ -35,9 +35,12 @@ def draw_typical(space: SearchSpace, rng: np.random.Generator) -> Point:
 
     A point without an effective learning rate is random.
     """
+    last: Point | None = None
     for _ in range(MAX_DRAWS):
-        point = space.draw(rng)
+        if (point := space.draw_once(rng)) is None:
+            continue
         rate = effective_lr(point)
         if rate is None or abs(math.log(rate / TYPICAL)) <= math.log(NEAR):
-            break
-    return point
+            return point
+        last = point
+    return space.draw(rng) if last is None else last

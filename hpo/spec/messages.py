@@ -9,8 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hpo.values.section import sections_of
-from hpo.values.space_section import spelling_hint
-from hpo.values.wording import listed
+from hpo.values.wording import listed, spelling_hint
 
 _RULES = {
     "missing": "is missing",

@@ -45,7 +45,7 @@ from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
 from hpo.values.section import Section, rule_error, section_error
 from hpo.values.space import SearchSpace
-from hpo.values.space_section import SpaceError, parse_space, space_to_json
+from hpo.values.space_section import CONSTRAINTS, SpaceError, parse_space, space_to_json
 from hpo.values.stage import Stage
 
 STORED = "stored"
@@ -76,7 +76,7 @@ def _space(raw: object) -> SearchSpace:
         return raw
     if not isinstance(raw, Mapping):
         raise rule_error("must be a table")
-    if not raw:
+    if not raw.keys() - {CONSTRAINTS}:
         raise rule_error("must have at least one parameter")
     try:
         return parse_space(raw)

@@ -18,7 +18,7 @@ from hpo.study.stored import INHERITED, find
 from hpo.study.study import Study
 from hpo.values.objective import Objective
 from hpo.values.parameters import with_defaults
-from hpo.values.space import Cell, Point, Range, SearchSpace, cell
+from hpo.values.space import Cell, Domain, Point, Range, SearchSpace, Value, cell
 
 ORIGIN = "hpo:origin"
 """The study attribute with name and key of the origin. The key is needed because a name may be reused."""
@@ -94,21 +94,19 @@ def _in_space(point: Point, space: SearchSpace) -> Point | None:
     A parameter that the point or the space leaves out has its default.
     """
     params = with_defaults(point)
-    inside = {name: params[name] for name in space.domains if name in params}
-    if inside not in space or cell(with_defaults(inside)) != cell(params):
-        return None
-    return _on_grid(inside, space)
+    inside = space.applicable(
+        {name: _on_grid(params[name], domain) for name, domain in space.domains.items() if name in params}
+    )
+    kept = with_defaults({name: params[name] for name in inside})
+    return inside if inside in space and cell(kept) == cell(params) else None
 
 
-def _on_grid(point: Point, space: SearchSpace) -> Point:
-    """Return the point in the space's own floats: the choice 0.3 may be 0.1 + 2 * 0.1 in a stepped range."""
-    return {
-        name: domain.at(round((point[name] - domain.low) / (domain.step or 1)))
-        if isinstance(domain, Range) and domain.size is not None
-        else point[name]
-        for name, domain in space.domains.items()
-        if name in point
-    }
+def _on_grid(value: Value, domain: Domain) -> Value:
+    """Return the value in the domain's own floats: the choice 0.3 may be 0.1 + 2 * 0.1 in a stepped range."""
+    if isinstance(domain, Range) and domain.size is not None and value in domain:
+        assert isinstance(value, int | float), "a range is one of numbers"
+        return domain.nearest(value)
+    return value
 
 
 def _ended_trials(connection: Connection, old: Study) -> list[TrialRow]:

@@ -5,12 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from hpo import models
 from hpo.errors import InputError
 from hpo.spec.mistakes import SpaceInputError
 from hpo.values.parameters import MODEL_PREFIX, SET_BY_HPO, is_model_parameter
-from hpo.values.space import Choices, Condition, Domain, Point, SearchSpace, Value
-from hpo.values.space_section import spelling_hint
+from hpo.values.space import Choices, Domain, Point, SearchSpace, Value
+from hpo.values.wording import spelling_hint
+
+MAX_TRIED = 1000
+"""Points that are tried to find one with a given value that meets the constraints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +41,18 @@ def variants(space: SearchSpace) -> list[Variant]:
     """Return the network at the first value of each keyword, and at each other value of one keyword.
 
     A range has both of its ends as values. A network without keywords in the space has one variant. A first
-    value that is the only keyword counts as varied.
+    value that is the only keyword counts as varied. A variant that breaks the constraints of the space is
+    left out.
     """
     names = [name for name in space.domains if is_model_parameter(name)]
-    found = [Variant(_point(space, {}), names[0] if len(names) == 1 else None)]
+    first = _point(space, {})
+    if first is None:
+        first = _keywords(space.example or {})
+    found = [Variant(first, names[0] if len(names) == 1 else None)]
     for name in names:
         for value in _values(space.domains[name]):
             point = _point(space, {name: value})
-            if all(variant.point != point for variant in found):
+            if point is not None and all(variant.point != point for variant in found):
                 found.append(Variant(point, name))
     return found
 
@@ -64,18 +73,32 @@ def _values(domain: Domain) -> Sequence[Value]:
     return domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
 
 
-def _point(space: SearchSpace, fixed: Mapping[str, Value]) -> Point:
-    """Return the keywords at the first values of the space, but for `fixed`, whose parents let it apply."""
-    values = {name: _values(domain)[0] for name, domain in space.domains.items()} | dict(fixed)
-    names = list(fixed)
+def _point(space: SearchSpace, fixed: Mapping[str, Value]) -> Point | None:
+    """Return keywords with the values `fixed`, at a point that meets the constraints. None if none is found.
+
+    The other parameters have their first values where those meet the constraints.
+    """
+    rng = np.random.default_rng(0)
+    values: dict[str, Value] = {name: _values(domain)[0] for name, domain in space.domains.items()}
+    for _ in range(MAX_TRIED):
+        point = space.applicable(_with_parents(space, {**values, **fixed}, fixed))
+        if space.is_feasible(point):
+            return _keywords(point)
+        values = {name: domain.draw(rng) for name, domain in space.domains.items()}
+    return None
+
+
+def _keywords(point: Mapping[str, Value]) -> Point:
+    return {name: value for name, value in point.items() if is_model_parameter(name)}
+
+
+def _with_parents(space: SearchSpace, values: Mapping[str, Value], fixed: Mapping[str, Value]) -> Point:
+    """Return the values, changed where parents would not let the parameters of `fixed` apply."""
+    changed, names = dict(values), list(fixed)
     while names:
-        for condition in _conditions_of(space, names.pop()):
-            if not condition.holds(values):
+        for condition in space.conditions.get(names.pop(), ()):
+            if not condition.holds(changed):
                 domain = space.domains[condition.parent]
-                values[condition.parent] = next(value for value in condition.values if value in domain)
+                changed[condition.parent] = next(value for value in condition.values if value in domain)
             names.append(condition.parent)
-    return {name: value for name, value in space.applicable(values).items() if is_model_parameter(name)}
-
-
-def _conditions_of(space: SearchSpace, name: str) -> Sequence[Condition]:
-    return [space.conditions[name]] if name in space.conditions else []
+    return changed

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from hpo.values.parameters import Kind, Parameter, is_model_parameter, parameter_of, parse_kind
+from hpo.values.parameters import MAX_INTEGER, Kind, Parameter, is_model_parameter, parameter_of, parse_kind
 from hpo.values.space import Choices, Domain, Number, Range, Value
 
 
@@ -18,6 +18,22 @@ def parse_domain(name: str, raw: object) -> Domain:
     """
     kind = _kind(_values(raw)) if is_model_parameter(name) else "number"
     return _domain(parameter_of(name, kind), raw)
+
+
+def split_when(raw: object) -> tuple[object, object]:
+    """Return a domain without its key `when` and with its key `choices` as a plain list, and the key `when`.
+
+    `when` is None if there is none. Raises `DomainError`.
+    """
+    if not isinstance(raw, Mapping):
+        return raw, None
+    domain = {key: value for key, value in raw.items() if key != "when"}
+    if "choices" not in domain:
+        return domain, raw.get("when")
+    if unknown := domain.keys() - {"choices"}:
+        raise DomainError(f"unknown key {min(unknown)!r}; a table with choices has only when beside them")
+    choices = domain["choices"]
+    return choices if isinstance(choices, list) else [choices], raw.get("when")
 
 
 def _values(raw: object) -> Sequence[object]:
@@ -67,7 +83,7 @@ def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
         raise DomainError(f"a range is one of numbers; give a list of values, each {parameter.rule}")
     unknown = raw.keys() - {"low", "high", "log", "step"}
     if unknown:
-        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step")
+        raise DomainError(f"unknown key {min(unknown)!r}; a range has low, high, log, step, when")
     if "low" not in raw or "high" not in raw:
         raise DomainError("a range needs low and high")
     low, high = _number(parameter, raw["low"]), _number(parameter, raw["high"])
@@ -92,15 +108,21 @@ def _step(parameter: Parameter, raw: object, low: Number, high: Number) -> Numbe
     step = parse_kind(raw, parameter.kind)
     if step is None or isinstance(step, str) or step <= 0:
         raise DomainError(f"step ({raw!r}) must be a number above 0, whole if the parameter is")
+    if (high - low) / step > MAX_INTEGER:
+        raise DomainError(f"step ({step}) leads to more than 2^53 values")
     # In decimals, as the file writes them: in floats 0.1 does not divide 0.3 - 0.1.
     if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
         raise DomainError(f"step ({step}) must lead from low ({low}) to high ({high}) exactly")
     return step
 
 
-def domain_to_json(domain: Domain) -> object:
-    """Return the domain as a plain value that `parse_domain` reads back."""
+def domain_to_json(domain: Domain, when: Mapping[str, object] | None = None) -> object:
+    """Return the domain, and when it applies, as a plain value that `parse_domain` and `split_when` read."""
     if isinstance(domain, Choices):
-        return list(domain.values)
+        values = list(domain.values)
+        return {"choices": values, "when": when} if when else values
     fields = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step}
-    return {key: value for key, value in fields.items() if value is not None and value is not False}
+    plain: dict[str, object] = {
+        key: value for key, value in fields.items() if value is not None and value is not False
+    }
+    return {**plain, "when": when} if when else plain

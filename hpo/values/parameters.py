@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hpo.values.built_in import OPTIMIZERS, PARAMETERS, SCHEDULES
+from hpo.values.conditions import Conditions
 from hpo.values.parameter import COLUMN_ROLES, Kind, Parameter, Role, parse_kind
-from hpo.values.space import Choices, Condition, Domain, Point, SearchSpace, Value, applicable
+from hpo.values.space import Choices, Domain, Point, SearchSpace, Value, applicable
 
 __all__ = ["OPTIMIZERS", "PARAMETERS", "SCHEDULES", "Kind", "Parameter", "Role", "parse_kind"]
 
@@ -28,8 +29,8 @@ _KEYWORD_RULES: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
     "boolean": ("true or false", lambda _: True),
 }
 
-CONDITIONS: Mapping[str, Condition] = {
-    name: parameter.when for name, parameter in PARAMETERS.items() if parameter.when is not None
+CONDITIONS: Conditions = {
+    name: (parameter.when,) for name, parameter in PARAMETERS.items() if parameter.when is not None
 }
 
 _PACK_PARAMETERS = {name: entry for name, entry in PARAMETERS.items() if entry.role is Role.PACK}

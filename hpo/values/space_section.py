@@ -1,13 +1,26 @@
 """The section `[space]` of a study file."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 
-from hpo.values.domain_section import DomainError, domain_to_json, parse_domain
-from hpo.values.parameters import MODEL_PREFIX, PARAMETERS, domain_of, is_model_parameter, keyword_mistake
-from hpo.values.space import Condition, Domain, SearchSpace
+from hpo.values.condition_section import (
+    ConditionError,
+    circle,
+    contradiction,
+    is_implied,
+    parse_when,
+    registry_conditions,
+)
+from hpo.values.constraint_section import ConstraintError, parse_constraints
+from hpo.values.domain_section import DomainError, domain_to_json, parse_domain, split_when
+from hpo.values.parameters import MODEL_PREFIX, PARAMETERS, is_model_parameter, keyword_mistake
+from hpo.values.space import MAX_DRAWS, Condition, Constraint, Domain, SearchSpace
+from hpo.values.wording import spelling_hint
 
 MODEL = MODEL_PREFIX.rstrip(".")
+CONSTRAINTS = "constraints"
+
+MAX_KEYWORDS = 100
+"""Keywords of a network in a space."""
 
 
 class SpaceError(ValueError):
@@ -23,46 +36,81 @@ def parse_space(raw: Mapping[str, object]) -> SearchSpace:
 
     A range is a table with `low` and `high`, and optionally `log` or `step`. A parameter that is left out has
     its default. The keywords of the network are in the table `model`, or have their full names, as in
-    "model.width". The parameters are those of the registry in its order, then the keywords by name. Raises
-    `SpaceError`.
+    "model.width". The parameters are those of the registry in its order, then the keywords by name. A table
+    may have the conditions `when` the parameter applies (`hpo.values.condition_section`); choices are then in
+    its key `choices`. The key `constraints` has comparisons between parameters
+    (`hpo.values.constraint_section`). Raises `SpaceError`.
     """
     mistakes: dict[str, str] = {}
-    domains = _domains(raw, mistakes)
-    conditions = _conditions(domains, mistakes)
+    domains, whens = _domains({key: raw[key] for key in raw if key != CONSTRAINTS}, mistakes)
+    # The other mistakes might follow from these.
     if mistakes:
         raise SpaceError(mistakes)
-    return SearchSpace(domains, conditions)
+    conditions = _conditions(domains, whens, mistakes)
+    constraints: tuple[Constraint, ...] = ()
+    try:
+        constraints = parse_constraints(raw[CONSTRAINTS], domains) if CONSTRAINTS in raw else ()
+    except ConstraintError as error:
+        mistakes[CONSTRAINTS] = str(error)
+    space = SearchSpace(domains, conditions, constraints)
+    if not mistakes and constraints and space.example is None:
+        mistakes[CONSTRAINTS] = _empty(space)
+    if mistakes:
+        raise SpaceError(mistakes)
+    return space
 
 
-def _domains(raw: Mapping[str, object], mistakes: dict[str, str]) -> dict[str, Domain]:
-    """Return the domains in the order of the parameters; add the mistakes in them to `mistakes`."""
+def _empty(space: SearchSpace) -> str:
+    texts = ", ".join(repr(constraint.text) for constraint in space.constraints)
+    if space.cells is None:
+        return f"none of {MAX_DRAWS} random points meets {texts}"
+    return f"no point of the space meets {texts}"
+
+
+def _domains(
+    raw: Mapping[str, object], mistakes: dict[str, str]
+) -> tuple[dict[str, Domain], dict[str, object]]:
+    """Return the domains in the order of the parameters, and their keys `when`; add to `mistakes`."""
     written: dict[str, object] = {}
     for name, value in _flat(raw, mistakes):
         if name in written:
             mistakes[name] = "is given twice"
         written[name] = value
     domains: dict[str, Domain] = {}
+    whens: dict[str, object] = {}
     for name in [*PARAMETERS, *sorted(filter(is_model_parameter, written))]:
         if name in written and name not in mistakes:
             try:
-                domains[name] = parse_domain(name, written[name])
+                domain, when = split_when(written[name])
+                domains[name] = parse_domain(name, domain)
             except DomainError as error:
                 mistakes[name] = str(error)
-    return domains
+            else:
+                whens |= {} if when is None else {name: when}
+    return domains, whens
 
 
-def _conditions(domains: Mapping[str, Domain], mistakes: dict[str, str]) -> dict[str, Condition]:
-    """Return the conditions of the registry whose parents are in the space; add mistakes to `mistakes`."""
-    conditions: dict[str, Condition] = {}
+def _conditions(
+    domains: Mapping[str, Domain], whens: Mapping[str, object], mistakes: dict[str, str]
+) -> dict[str, tuple[Condition, ...]]:
+    """Return the conditions of the registry and of the file; add to `mistakes`."""
+    conditions: dict[str, tuple[Condition, ...]] = {}
     for name in domains:
-        condition = PARAMETERS[name].when if name in PARAMETERS else None
-        if condition is None:
+        try:
+            own = registry_conditions(name, domains)
+            given = parse_when(name, whens[name], domains) if name in whens else ()
+        except ConditionError as error:
+            mistakes[name] = str(error)
             continue
-        parent = domains.get(condition.parent) or domain_of(SearchSpace({}), condition.parent)
-        if not any(value in parent for value in condition.values):
-            mistakes[name] = f"never applies: it does only where {condition}"
-        elif condition.parent in domains:
-            conditions[name] = condition
+        new = tuple(entry for entry in given if not is_implied(entry, own, domains[entry.parent]))
+        if own or new:
+            conditions[name] = (*own, *new)
+    if path := circle(conditions):
+        mistakes[path[0]] = f"when: {path[0]} depends on {', which depends on '.join([*path[1:], path[0]])}"
+        return conditions
+    for name in conditions:
+        if name not in mistakes and (rule := contradiction(name, domains, conditions)):
+            mistakes[name] = rule
     return conditions
 
 
@@ -82,6 +130,8 @@ def _flat(raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple
             keywords |= {MODEL_PREFIX + word: word for word in value}
             yield from ((MODEL_PREFIX + word, domain) for word, domain in value.items())
     spellings: dict[str, str] = {}
+    if len(keywords) > MAX_KEYWORDS:
+        mistakes[MODEL] = f"has {len(keywords)} keywords; at most {MAX_KEYWORDS} are searched"
     for name, word in keywords.items():
         if rule := keyword_mistake(word):
             mistakes[name] = rule
@@ -92,11 +142,11 @@ def _flat(raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple
 
 def space_to_json(space: SearchSpace) -> dict[str, object]:
     """Return the space as plain values that `parse_space` reads back."""
-    return {name: domain_to_json(domain) for name, domain in space.domains.items()}
-
-
-def spelling_hint(word: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown key: the closest known key, or all of them."""
-    known = list(known)
-    matches = get_close_matches(word, known, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
+    plain: dict[str, object] = {}
+    for name, domain in space.domains.items():
+        own = registry_conditions(name, space.domains)
+        given = [entry for entry in space.conditions.get(name, ()) if entry not in own]
+        plain[name] = domain_to_json(domain, {entry.parent: list(entry.values) for entry in given})
+    if space.constraints:
+        plain[CONSTRAINTS] = [constraint.text for constraint in space.constraints]
+    return plain

@@ -1,6 +1,7 @@
 """Words of messages."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def counted(number: int, noun: str) -> str:
@@ -12,3 +13,10 @@ def listed(words: Iterable[str], conjunction: str) -> str:
     """Return the words as a list, as in "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def spelling_hint(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown word: the closest known word, or all of them."""
+    known = list(known)
+    matches = get_close_matches(word, known, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from hpo.search.effective_lr import draw_typical
@@ -14,6 +15,9 @@ from hpo.values.space import Cell, Point, SearchSpace, cell
 
 MAX_CANDIDATES = 1000
 """Candidate points of one call: all free cells of a finite space up to this size, otherwise random points."""
+
+MAX_TRIED = 10_000
+"""Draws in search of candidates of an infinite space with constraints, about a tenth of a second."""
 
 
 class GpSampler(Sampler):
@@ -59,6 +63,15 @@ class GpSampler(Sampler):
 
 def _candidates(space: SearchSpace, seed: int, taken: Collection[Cell]) -> list[Point]:
     if space.cells is not None and space.cells <= MAX_CANDIDATES:
-        points = (space.point_at(index) for index in range(space.cells))
-        return [point for point in points if cell(point) not in taken]
-    return plan(space, MAX_CANDIDATES, seed, taken)
+        cells = (space.point_at(index) for index in range(space.cells))
+        return [point for point in cells if cell(point) not in taken]
+    if space.cells is not None or not space.constraints:
+        return plan(space, MAX_CANDIDATES, seed, taken)
+    rng, points = np.random.default_rng(seed), dict[Cell, Point]()
+    for _ in range(MAX_TRIED):
+        point = space.draw_once(rng)
+        if point is not None and cell(point) not in taken:
+            points[cell(point)] = point
+        if len(points) == MAX_CANDIDATES:
+            break
+    return list(points.values())

@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from hpo.values.space import Cell, Point, SearchSpace, cell
+from hpo.values.space import MAX_DRAWS, Cell, Point, SearchSpace, cell
 
 MAX_REPEATS = 20
-"""Draws of a point that may repeat a cell; after that a random new cell is taken."""
+"""Draws of a point that may repeat a cell or break a constraint; after that a random new cell is taken."""
 
 
 def plan(
@@ -20,8 +20,9 @@ def plan(
     """Return the first `count` points of random search.
 
     No cell repeats, and cells in `taken` are left out; the plan ends early when a finite space has no cell
-    left. `draw` replaces the uniform draw over the space. Points are drawn one after another, so a longer
-    plan begins with the shorter one and the plan does not depend on the number of workers.
+    left. Where `MAX_DRAWS` draws find no new cell of a space that is not counted, cells repeat. `draw`
+    replaces the uniform draw over the space. Points are drawn one after another, so a longer plan begins with
+    the shorter one and the plan does not depend on the number of workers.
     """
     rng = np.random.default_rng(seed)
     draw = draw or space.draw
@@ -31,11 +32,15 @@ def plan(
 def new_points(
     space: SearchSpace, count: int, taken: set[Cell], rng: np.random.Generator, draw: Callable[[], Point]
 ) -> list[Point]:
-    """Return up to `count` points from `draw`, none of them in a cell of `taken`; adds their cells to
-    `taken`."""
+    """Return up to `count` points from `draw`, none of them in a cell of `taken`; add their cells to `taken`.
+
+    In a space that is not counted cells repeat once no new one is found.
+    """
     points: list[Point] = []
+    is_exhausted = False
     while len(points) < count and (space.cells is None or len(taken) < space.cells):
-        point = _new_point(space, taken, rng, draw)
+        point = space.draw(rng) if is_exhausted else _new_point(space, taken, rng, draw)
+        is_exhausted |= space.cells is None and cell(point) in taken
         taken.add(cell(point))
         points.append(point)
     return points
@@ -44,18 +49,19 @@ def new_points(
 def _new_point(
     space: SearchSpace, taken: set[Cell], rng: np.random.Generator, draw: Callable[[], Point]
 ) -> Point:
+    """Return a new point; in a space that is not counted any point if no new one is found."""
     for _ in range(MAX_REPEATS):
         point = draw()
-        if cell(point) not in taken:
+        if cell(point) not in taken and space.is_feasible(point):
             return point
-    return _random_new_point(space, taken, rng)
-
-
-def _random_new_point(space: SearchSpace, taken: set[Cell], rng: np.random.Generator) -> Point:
-    """Return a random new point. An infinite space may have a finite part where some parameters do not apply,
-    but a draw leaves that part with a positive probability."""
-    cells = space.cells
-    while True:
-        point = space.draw(rng) if cells is None else space.point_at(int(rng.integers(cells)))
-        if cell(point) not in taken:
-            return point
+    if space.cells is not None:
+        while cell(point := space.draw_cell(rng)) in taken:
+            pass
+        return point
+    # An infinite space may have a finite part where some parameters do not apply, but a draw leaves that part
+    # with a positive probability, unless constraints leave nothing else.
+    for _ in range(MAX_DRAWS):
+        new = space.draw_once(rng)
+        if new is not None and cell(new) not in taken:
+            return new
+    return space.draw(rng)

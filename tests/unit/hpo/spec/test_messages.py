@@ -188,7 +188,7 @@ MISTAKES = {
     "range misspelt": (
         "high = 0.9",
         "high = 0.9, steps = 0.1",
-        "space.momentum: unknown key 'steps'; a range has low, high, log, step",
+        "space.momentum: unknown key 'steps'; a range has low, high, log, step, when",
     ),
     "range reversed": (
         "low = 0, high = 0.9",

@@ -1,5 +1,7 @@
 """Variants: the first value of each keyword, and each other value of one keyword at a time."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from hpo.errors import InputError
@@ -8,7 +10,7 @@ from hpo.training.variants import Variant, check_keywords, variants
 from hpo.values.space_section import parse_space
 
 
-def points(space: dict[str, object]) -> list[dict[str, object]]:
+def points(space: Mapping[str, object]) -> list[dict[str, object]]:
     return [variant.point for variant in variants(parse_space(space))]
 
 
@@ -50,3 +52,27 @@ def test_unknown_keyword_of_a_registered_network_is_refused() -> None:
     with pytest.raises(SpaceInputError, match="model 'lenet' takes no keyword 'width'"):
         check_keywords("lenet", parse_space({"model.width": [8, 16]}))
     check_keywords("lenet", parse_space({"lr": [0.1]}))
+
+
+def test_variants_meet_the_constraints() -> None:
+    space = {
+        "model.first": [16, 64],
+        "model.second": {"choices": [64, 16], "when": {"depth": 2}},
+        "model.depth": [1, 2],
+        "constraints": ["model.second <= model.first", "model.depth > 1"],
+    }
+    found = points(space)
+    pairs = {(point["model.first"], point["model.second"]) for point in found}
+    assert pairs == {(64, 64), (64, 16), (16, 16)}
+    assert {point["model.depth"] for point in found} == {2}
+
+
+def test_value_that_breaks_the_constraints_has_no_variant() -> None:
+    space = {"model.width": [8, 16, 32], "constraints": "model.width < 20"}
+    assert points(space) == [{"model.width": 8}, {"model.width": 16}]
+
+
+def test_keyword_with_two_parents_is_varied_where_it_applies() -> None:
+    second = {"choices": [3, 4], "when": {"depth": 2, "norm": True}}
+    found = points({"model.depth": [1, 2], "model.norm": [False, True], "model.second": second})
+    assert found[-2:] == [{"model.depth": 2, "model.norm": True, "model.second": value} for value in (3, 4)]

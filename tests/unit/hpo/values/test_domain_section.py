@@ -40,7 +40,7 @@ def test_keyword_has_the_kind_of_its_values(raw: object, domain: Domain) -> None
         (None, "None is neither a number nor text, true or false"),
         ([], "needs at least one choice"),
         ({}, "a range needs low and high"),
-        ({"b": [1]}, "unknown key 'b'; a range has low, high, log, step"),
+        ({"b": [1]}, "unknown key 'b'; a range has low, high, log, step, when"),
         ([16, 32, 16], "names 16 twice"),
         ([1, 1.0], "names 1.0 twice"),
         (

@@ -47,7 +47,7 @@ def conditional(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     }
     monkeypatch.setattr(parameters, "PARAMETERS", registry)
-    monkeypatch.setattr(parameters, "CONDITIONS", {"odd": registry["odd"].when})
+    monkeypatch.setattr(parameters, "CONDITIONS", {"odd": (registry["odd"].when,)})
     monkeypatch.setattr(
         parameters, "_PACK_PARAMETERS", {name: registry[name] for name in ("batch_size", "rule")}
     )

@@ -207,7 +207,7 @@ CONDITIONAL = SearchSpace(
         "momentum": Choices((0.0, 0.5, 0.9)),
         "nesterov": Choices((True, False)),
     },
-    {"momentum": Condition("rule", ("heavy", "odd")), "nesterov": Condition("momentum", (0.5, 0.9))},
+    {"momentum": (Condition("rule", ("heavy", "odd")),), "nesterov": (Condition("momentum", (0.5, 0.9)),)},
 )
 
 
@@ -246,7 +246,7 @@ def test_point_with_other_parameters_than_apply_is_outside(point: Point) -> None
 def test_conditions_may_name_a_later_parameter() -> None:
     space = SearchSpace(
         {"momentum": Choices((0.0, 0.9)), "rule": Choices(("plain", "heavy"))},
-        {"momentum": Condition("rule", ("heavy",))},
+        {"momentum": (Condition("rule", ("heavy",)),)},
     )
     points = [space.point_at(index) for index in range(space.cells or 0)]
     assert points == [

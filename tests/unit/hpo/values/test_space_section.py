@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from hpo.values.parameters import PARAMETERS
 from hpo.values.space import Choices, Range, SearchSpace
-from hpo.values.space_section import SpaceError, parse_space, space_to_json, spelling_hint
+from hpo.values.space_section import SpaceError, parse_space, space_to_json
+from hpo.values.wording import spelling_hint
 
 FIXED: dict[str, object] = {"lr": 0.1, "batch_size": 32, "momentum": 0.9, "weight_decay": 0}
 
@@ -82,7 +83,7 @@ def test_parameter_order_does_not_depend_on_the_file() -> None:
         (
             "lr",
             {"low": 0.1, "high": 1, "base": 10},
-            "unknown key 'base'; a range has low, high, log, step",
+            "unknown key 'base'; a range has low, high, log, step, when",
         ),
         ("lr", {"low": 0.1, "high": 1, "log": "yes"}, "log ('yes') must be true or false"),
         ("lr", {"low": 0.1, "high": 1, "log": 1}, "log (1) must be true or false"),

@@ -1,17 +1,21 @@
-"""Properties of every sampler in spaces of any parameters, of which some apply under a condition only."""
+"""Properties of every sampler in spaces of any parameters, with conditions and constraints."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
-from support.spaces import SEED, cells, conditional_spaces
+from support.space_files import brute_force, file_spaces, size
+from support.spaces import SEED, cells
 
 from hpo.search.samplers.base import Observation
 from hpo.search.samplers.points import plan
 from hpo.search.samplers.registry import SAMPLERS
 from hpo.values.space import Choices, Condition, Point, Range, SearchSpace
+from hpo.values.space_section import parse_space
 
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL)
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 OPTIMIZERS = SearchSpace(
     {
@@ -19,7 +23,7 @@ OPTIMIZERS = SearchSpace(
         "momentum": Range(0.0, 0.9),
         "nesterov": Choices((False, True)),
     },
-    {"momentum": Condition("optimizer", ("sgd",)), "nesterov": Condition("optimizer", ("sgd",))},
+    {"momentum": (Condition("optimizer", ("sgd",)),), "nesterov": (Condition("optimizer", ("sgd",)),)},
 )
 """An infinite space in which `adamw` is one cell."""
 
@@ -35,11 +39,12 @@ def observed(points: list[Point]) -> list[Observation]:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@given(space=conditional_spaces(), seed=SEED, known=st.integers(0, 14), count=st.integers(1, 5))
+@settings(max_examples=12, suppress_health_check=CHECKS)
+@given(space=file_spaces(), seed=SEED, known=st.integers(0, 14), count=st.integers(1, 5))
 def test_points_are_distinct_new_points_of_the_space(
     name: str, space: SearchSpace, seed: int, known: int, count: int
 ) -> None:
+    assume(space.cells is not None or len(cells(plan(space, 40, 0))) == 40)
     sampler = SAMPLERS[name].model_validate({"startup": 4})
     before = plan(space, known, seed)
     taken = cells(before)
@@ -64,3 +69,66 @@ def test_finite_part_of_an_infinite_space_is_tried_once(name: str) -> None:
     optimizers = [trial.point["optimizer"] for trial in history]
     assert optimizers.count("adamw") <= 1
     assert len(cells([trial.point for trial in history])) == len(history)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@settings(max_examples=6, suppress_health_check=CHECKS)
+@given(space=file_spaces(most=3, finite=True), seed=SEED)
+def test_finite_space_is_exhausted_exactly(name: str, space: SearchSpace, seed: int) -> None:
+    assume(size(space) <= 60)
+    sampler = SAMPLERS[name].model_validate({"startup": 4})
+    points = sampler.initial(space, size(space) if sampler.plans_all else 4, seed)
+    while new := sampler.suggest(space, observed(points), 7, seed + len(points)):
+        points += new
+    assert len(points) == len(cells(points))
+    assert cells(points) == brute_force(space)
+
+
+ALL_KINDS = parse_space(
+    {
+        "lr": {"low": 1e-3, "high": 1, "log": True},
+        "optimizer": ["sgd", "adamw"],
+        "momentum": {"low": 0.0, "high": 0.9, "step": 0.1, "when": {"model.norm": True}},
+        "model": {
+            "act": {"choices": ["relu", "gelu", "tanh"], "when": {"depth": [2, 3]}},
+            "norm": [True, False],
+            "depth": {"low": 1, "high": 3},
+            "width": {"low": 16, "high": 256, "log": True},
+            "rate": [0.0, 0.25, 0.5],
+        },
+        "constraints": ["model.depth * model.width <= 256", "lr < 0.5", "model.rate < 0.5 / model.depth"],
+    }
+)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_space_of_all_kinds_is_searched(name: str) -> None:
+    sampler = SAMPLERS[name].model_validate({"startup": 6})
+    points = sampler.initial(ALL_KINDS, 12, 3)
+    assert sampler.initial(ALL_KINDS, 30, 3)[:12] == points
+    for seed in range(4):
+        points += sampler.suggest(ALL_KINDS, observed(points), 4, seed)
+    assert len(cells(points)) == len(points) == (12 if sampler.plans_all else 28)
+    for point in points:
+        assert point in ALL_KINDS
+        assert ("momentum" in point) == (point["optimizer"] == "sgd" and point["model.norm"])
+        assert ("model.act" in point) == (point["model.depth"] > 1)
+        assert point["model.depth"] * point["model.width"] <= 256
+        assert type(point["model.width"]) is int
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_cells_repeat_where_constraints_leave_a_few_of_an_infinite_space(name: str) -> None:
+    space = parse_space(
+        {
+            "model.a": [1, 2, 3],
+            "model.x": {"low": 0.0, "high": 1.0, "when": {"model.a": 3}},
+            "constraints": "model.a < 3",
+        }
+    )
+    sampler = SAMPLERS[name].model_validate({"startup": 4})
+    points = sampler.initial(space, 6, 0)
+    assert len(points) == 6
+    assert cells(points) == {(("model.a", 1.0),), (("model.a", 2.0),)}
+    if not sampler.plans_all:
+        assert len(sampler.suggest(space, observed(points), 3, 1)) == 3
