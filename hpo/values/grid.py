@@ -11,7 +11,7 @@ from hpo.values.constraints import Comparison
 from hpo.values.domains import Domain, Point, Value
 
 MAX_NODES = 100_000
-"""Values that are tried at most to count a space, about a fifth of a second."""
+"""Values that are tried at most to count a space, which takes up to a second."""
 
 
 class TooManyError(Exception):
