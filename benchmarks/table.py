@@ -22,7 +22,7 @@ from benchmarks import hardware
 from benchmarks.command import parser
 from benchmarks.results import Result
 from hpo.settings import Settings
-from hpo.simulate.curve_table import CurveTable, Measured, Run, read, write
+from hpo.simulate.curve_table import METRICS, CurveTable, Measured, Run, read, write
 from hpo.spec.study_spec import StudySpec
 from hpo.training.allocator import keep_freed_memory
 from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
@@ -73,7 +73,9 @@ def train(
         for result in session.epoch():
             curves[result.member].append(
                 Measured(
-                    **result.metrics, seconds=result.seconds, evaluation_seconds=result.evaluation_seconds
+                    **{name: result.metrics[name] for name in METRICS},
+                    seconds=result.seconds,
+                    evaluation_seconds=result.evaluation_seconds,
                 )
             )
     return [tuple(curves[number]) for number, _ in cells]

@@ -111,6 +111,7 @@ WORDS: dict[object, str] = {
     str: "text",
     Path: "path",
     tuple[float, float]: "two numbers",
+    dict[str, Any]: "table",
 }
 
 DEFAULTS = {"name": "the file's name", "pruner.min_epochs": "`1`, or a third of `search.epochs`"}

@@ -69,6 +69,8 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     if bundle is None or form is not None:
         figures = ", ".join(figures_of(best.objective, best.value, best.record.metrics or {}))
         message(f"{best.stage} trial {best.trial}: validation {figures}")
+        if best.baseline is not None:
+            message(f"baseline: {best.baseline.describe()}")
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
         check_folder(bundle)

@@ -18,6 +18,7 @@ from hpo.store import trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
+from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.best import best_params
 from hpo.study.promote import best_trials
 from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
@@ -82,6 +83,7 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
             "",
             screen.join([f"Best: full trial {best.trial}", *parameters]),
             screen.wrap(f"Test accuracy {metrics.accuracy:.2%} ({interval}, n = {metrics.n:,})"),
+            *map(screen.wrap, _baseline(best.baseline)),
             f"Bundle: {bundle}",
         ]
     )
@@ -91,9 +93,8 @@ def trial_table(storage: Storage, study: Study) -> str:
     """Return a table of all trials for each stage that has trials."""
     with storage.transaction() as connection:
         stages = {stage: trials.read(connection, study.study_id(stage)) for stage in STAGES}
-    return "\n\n".join(
-        part for stage, rows in stages.items() for part in _stage_trials(rows, stage, study.objective)
-    )
+    parts = [part for stage, rows in stages.items() for part in _stage_trials(rows, stage, study.objective)]
+    return "\n\n".join([*parts, *_baseline(compare(study, stages["search"].ours))])
 
 
 def _stage_trials(rows: StudyTrials, stage: Stage, objective: Objective) -> Iterator[str]:
@@ -113,7 +114,14 @@ def status_table(status: Status) -> str:
     figures = [(label, *map(cell, stages)) for label, cell in rows.items()]
     workers = ", ".join(map(_worker, status.workers))
     table = _show(Table(f"Study {status.study}", ("", *STAGES), [*states, *figures]))
-    return "\n".join([table, "", f"Workers: {workers or 'none'}", *_failures(status)])
+    return "\n".join(
+        [table, "", f"Workers: {workers or 'none'}", *_baseline(status.baseline), *_failures(status)]
+    )
+
+
+def _baseline(comparison: BaselineComparison | None) -> list[str]:
+    """Return the line about the baseline, if there is one."""
+    return [] if comparison is None else [f"Baseline: {comparison.describe()}"]
 
 
 def _best_rows(objective: Objective) -> dict[str, Callable[[StageStatus], str]]:

@@ -39,12 +39,13 @@ from hpo.spec.sections import (
     SearchSection,
 )
 from hpo.spec.versions import upgrade, with_version
+from hpo.values.baseline import parse_baseline
 from hpo.values.budget import Augmentation, Budget, Phase
 from hpo.values.objective import Objective
 from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
 from hpo.values.section import Section, rule_error, section_error
-from hpo.values.space import SearchSpace
+from hpo.values.space import Point, SearchSpace, cell
 from hpo.values.space_section import CONSTRAINTS, SpaceError, parse_space, space_to_json
 from hpo.values.stage import Stage
 
@@ -84,6 +85,12 @@ def _space(raw: object) -> SearchSpace:
         raise section_error(error.mistakes) from error
 
 
+def _baseline(raw: object) -> object:
+    if raw is not None and not isinstance(raw, Mapping):
+        raise rule_error("must be a table")
+    return raw
+
+
 class StudySpec(Section):
     """A parsed study file. In a stored study, keys that affect the results of trials cannot change."""
 
@@ -102,6 +109,11 @@ class StudySpec(Section):
     data: DataSection
     objective: ObjectiveSection = ObjectiveSection()
     space: Annotated[SearchSpace, BeforeValidator(_space)]
+    baseline: Annotated[dict[str, Any] | None, BeforeValidator(_baseline)] = Field(
+        default=None,
+        description="Table of the parameters used so far, with one value each: a point of the space. A "
+        "parameter that is left out has its default. It is trained first, to its last epoch.",
+    )
     sampler: AnySampler = samplers.SAMPLERS[samplers.DEFAULT]()
     pruner: AnyPruner = pruners.PRUNERS[pruners.DEFAULT]()
     search: SearchSection
@@ -127,9 +139,14 @@ class StudySpec(Section):
             mistakes["stop.target"] = f"{target:g} is no {self.objective.metric}, which is from 0 to 1"
         for key, rule in self.pruner.mistakes(self.search.epochs).items():
             mistakes[f"pruner.{key}"] = rule
+        try:
+            baseline = None if self.baseline is None else parse_baseline(self.baseline, self.space)
+        except SpaceError as error:
+            mistakes |= {f"baseline.{name}": rule for name, rule in error.mistakes.items()}
         if mistakes:
             raise section_error(mistakes)
-        return self._with_pruner(self.pruner.resolved(self.search.epochs, self.space))
+        resolved = self._with_pruner(self.pruner.resolved(self.search.epochs, self.space))
+        return resolved if baseline is None else resolved.model_copy(update={"baseline": baseline})
 
     def keeping(self, stored: "StudySpec") -> "StudySpec":
         """Return the spec of a stored study's file, with the stored values of keys that the file leaves out
@@ -233,6 +250,10 @@ class StudySpec(Section):
     def make_objective(self) -> Objective:
         """Return the objective of the study."""
         return self.objective.make()
+
+    def is_baseline(self, point: Point) -> bool:
+        """Return whether a point of the space is the baseline."""
+        return self.baseline is not None and cell(point) == cell(self.baseline)
 
     def make_pruner(self) -> Pruner:
         """Return the pruner of the search."""

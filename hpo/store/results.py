@@ -75,16 +75,18 @@ RETURNING trial_id
 """)
 
 
-def trained_epochs(connection: Connection, study_id: int, inherited: int) -> list[tuple[TrialState, int]]:
-    """Return state and number of recorded epochs of each trial, without the first `inherited` trials."""
+def trained_epochs(
+    connection: Connection, study_id: int, inherited: int
+) -> dict[int, tuple[TrialState, int]]:
+    """Return state and recorded epochs of each trial, by number, without the first `inherited` trials."""
     rows = COUNT_EPOCHS(connection, study_id, inherited)
-    return [(TrialState[state], epochs) for state, epochs in rows]
+    return {number: (TrialState[state], epochs) for number, state, epochs in rows}
 
 
 COUNT_EPOCHS = Statement("""
 PREPARE count_epochs (integer, integer) AS
 -- Count the recorded epochs of each trial of study $1 from number $2 on.
-SELECT trials.state, count(epoch.epoch)
+SELECT trials.number, trials.state, count(epoch.epoch)
 FROM trials LEFT JOIN hpo.epoch USING (trial_id)
 WHERE trials.study_id = $1 AND trials.number >= $2
 GROUP BY trials.trial_id

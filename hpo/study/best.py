@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import tomli_w
 import yaml
+from sqlalchemy import Connection
 
 from hpo.errors import NotFoundError
 from hpo.store import trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
+from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import failures
 from hpo.study.promote import best_trials
 from hpo.study.study import Study
@@ -26,7 +28,7 @@ class BestParams:
     """The best trial of a study.
 
     `value` is its objective, such as the validation loss per example. `params` has the parameters of the
-    search space.
+    search space. `baseline` compares the best trial of the search with the study's baseline, if it has one.
     """
 
     study: str
@@ -36,6 +38,7 @@ class BestParams:
     value: float
     params: Point
     record: TrialRecord
+    baseline: BaselineComparison | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -67,6 +70,7 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
                     value=row.value,
                     params=row.point,
                     record=row.record,
+                    baseline=_comparison(connection, study),
                 )
         whole = trials.read(connection, study.study_id(stages[0])).ours
     known = failures(whole)
@@ -77,6 +81,12 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
     raise NotFoundError(
         f"study {study.name!r}: no trial has completed yet; run it first: hpo workers {study.name}"
     )
+
+
+def _comparison(connection: Connection, study: Study) -> BaselineComparison | None:
+    if study.spec.baseline is None:
+        return None
+    return compare(study, trials.read(connection, study.search_id).ours)
 
 
 def _word(value: Value) -> str:

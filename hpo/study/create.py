@@ -18,7 +18,7 @@ from hpo.study import lifecycle, remains
 from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage, refresh
 from hpo.study.study import Study, search_seed
 from hpo.values.seeds import Purpose
-from hpo.values.space import Point, cell
+from hpo.values.space import Cell, Point, cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +116,20 @@ def queue_plan(connection: Connection, study: Study) -> int:
 
 
 def _plan(connection: Connection, study: Study) -> list[Point]:
-    """Return the initial points of the search. A fork has the seed of its origin but draws other points."""
-    spec, inherited = study.spec, study.inherited
-    sampler = spec.sampler
-    if not inherited:
-        return sampler.initial(spec.space, study.planned, spec.seed)
-    rows = trials.read(connection, study.search_id).ours
-    taken = {cell(row.point) for row in rows if row.number < inherited}
-    count, seed = study.planned - inherited, Purpose.FORK_PLAN.derive(spec.seed, inherited)
-    return sampler.initial(spec.space, count, seed, taken)
+    """Return the initial points of the search: the baseline, then those of the sampler.
+
+    A fork has the seed of its origin but draws other points. It may have inherited the baseline.
+    """
+    spec, inherited, seed = study.spec, study.inherited, study.spec.seed
+    taken: set[Cell] = set()
+    if inherited:
+        rows = trials.read(connection, study.search_id).ours
+        taken = {cell(row.point) for row in rows if row.number < inherited}
+        seed = Purpose.FORK_PLAN.derive(seed, inherited)
+    count = study.planned - inherited
+    first = [] if spec.baseline is None or cell(spec.baseline) in taken else [spec.baseline][:count]
+    taken |= {cell(point) for point in first}
+    return [*first, *spec.sampler.initial(spec.space, count - len(first), seed, taken)]
 
 
 def _check_identity(connection: Connection, stored: Study, present: Identity, source: str) -> None:

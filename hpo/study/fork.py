@@ -63,7 +63,12 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
         studies.lock(connection, old.search_id)
         ended, objective = _ended_trials(connection, old), spec.make_objective()
         comparable = ended if objective == old.objective else _measured(connection, ended, objective)
-        inherited = trials_in_space(comparable, spec.space)
+        inherited = [
+            (row, point)
+            for row, point in trials_in_space(comparable, spec.space)
+            # The new study trains a baseline to its end that the origin has pruned.
+            if row.state == TrialState.COMPLETE or not spec.is_baseline(point)
+        ]
         attributes = {ORIGIN: origin, INHERITED: len(inherited)}
         study = insert(connection, spec, source, identity, attributes)
         copies.copy_ended(connection, study.search_id, spec.space, inherited)

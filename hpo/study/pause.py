@@ -80,9 +80,12 @@ def resumable_for_promotion(
 ) -> list[TrialRow]:
     """Return the paused trials to resume at the end of a search, best first.
 
-    Their number is at most `promotion.top` minus the number of completed trials.
+    Their number is at most `promotion.top` minus the number of completed trials without the baseline.
     """
-    completed = sum(row.state == TrialState.COMPLETE for row in rows)
+    # The baseline completes whether it is promising or not.
+    completed = sum(
+        row.state == TrialState.COMPLETE and not study.spec.is_baseline(row.point) for row in rows
+    )
     paused = [trial for trial in predictions(study, rows, curves) if trial.row.is_paused]
     paused.sort(key=lambda trial: trial.log_loss)
     return [trial.row for trial in paused[: max(0, study.spec.promotion.top - completed)]]

@@ -1,6 +1,6 @@
 """What a search has done so far, for the stop rules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,7 +35,7 @@ class SearchProgress:
     @property
     def epochs(self) -> int:
         """The epochs that all trials of the search have trained."""
-        return sum(epochs for _, epochs in self._trained)
+        return sum(epochs for _, epochs in self._trained.values())
 
     @cached_property
     def device_seconds(self) -> float:
@@ -48,13 +48,18 @@ class SearchProgress:
         spec = self.study.spec
         if spec.stop.epochs is None:
             return False
-        running = [epochs for state, epochs in self._trained if state == TrialState.RUNNING]
+        others, remaining = dict(self._trained), 0.0
+        if spec.baseline is not None and self.study.inherited in others:
+            # The first trial that the study adds. It trains to its end, which says nothing about others.
+            state, epochs = others.pop(self.study.inherited)
+            remaining = spec.search.epochs - epochs if state == TrialState.RUNNING else 0
+        running = [epochs for state, epochs in others.values() if state == TrialState.RUNNING]
         # Paused trials count as ended.
-        ended = [epochs for state, epochs in self._trained if state != TrialState.RUNNING]
-        remaining = expected_remaining_epochs(ended, running, spec.search.epochs)
+        ended = [epochs for state, epochs in others.values() if state != TrialState.RUNNING]
+        remaining += expected_remaining_epochs(ended, running, spec.search.epochs)
         return self.epochs + remaining >= spec.stop.epochs
 
     @cached_property
-    def _trained(self) -> Sequence[tuple[TrialState, int]]:
-        """The state of each trial, and the number of epochs it has trained."""
+    def _trained(self) -> Mapping[int, tuple[TrialState, int]]:
+        """By number, the state of each trial and the epochs it has trained."""
         return results.trained_epochs(self.connection, self.study.search_id, self.study.inherited)

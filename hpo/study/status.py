@@ -11,6 +11,7 @@ from hpo.store import costs, leases, trials, workers
 from hpo.store.connection import Storage
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle
+from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import Failures, failures
 from hpo.study.lifecycle import Stopped
 from hpo.study.promote import best_trials
@@ -112,11 +113,14 @@ class Status:
     search: StageStatus
     full: StageStatus
     workers: tuple[WorkerStatus, ...]
+    baseline: BaselineComparison | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         name, direction = self.objective.name, self.objective.direction
-        return {**asdict(self), "objective": {"metric": name, "direction": direction}}
+        plain = {**asdict(self), "objective": {"metric": name, "direction": direction}}
+        del plain["baseline"]
+        return plain if self.baseline is None else {**plain, "baseline": self.baseline.to_json()}
 
 
 def status(storage: Storage, study: Study) -> Status:
@@ -132,7 +136,9 @@ def status(storage: Storage, study: Study) -> Status:
         search = _stage(connection, study, "search")
         full = _stage(connection, study, "full")
         holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
-        return Status(study.name, study.fingerprint, study.objective, search, full, holders)
+        rows = [] if study.spec.baseline is None else trials.read(connection, study.search_id).ours
+        baseline = compare(study, rows)
+        return Status(study.name, study.fingerprint, study.objective, search, full, holders, baseline)
 
 
 def _stage(connection: Connection, study: Study, stage: Stage) -> StageStatus:

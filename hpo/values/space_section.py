@@ -72,7 +72,7 @@ def _domains(
 ) -> tuple[dict[str, Domain], dict[str, object]]:
     """Return the domains in the order of the parameters, and their keys `when`; add to `mistakes`."""
     written: dict[str, object] = {}
-    for name, value in _flat(raw, mistakes):
+    for name, value in flat_parameters(raw, mistakes):
         if name in written:
             mistakes[name] = "is given twice"
         written[name] = value
@@ -114,7 +114,7 @@ def _conditions(
     return conditions
 
 
-def _flat(raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
+def flat_parameters(raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
     """Yield the parameters by their full names; add unknown names to `mistakes`."""
     keywords = {}
     for name, value in raw.items():

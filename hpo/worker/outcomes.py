@@ -29,6 +29,12 @@ class Outcomes:
         """The epochs after which members pause."""
         return self._pruner.pause_epochs
 
+    def trains_to_its_end(self, number: int) -> bool:
+        """Return whether a member is neither pruned nor paused, as the baseline of a search."""
+        return self._target.stage == "search" and self._target.study.spec.is_baseline(
+            self._trials.point(number)
+        )
+
     def of_ended(
         self, connection: Connection, epochs: Sequence[EpochResult], weights: Mapping[int, str]
     ) -> dict[int, TrialOutcome]:
@@ -74,6 +80,8 @@ class Outcomes:
         ]
         outcomes = {}
         for result in epochs:
+            if self.trains_to_its_end(result.member):
+                continue
             costs = curves[self._trials.trial_id(result.member)].costs
             others = [peer for peer in peers if peer.number != result.member]
             if self._pruner.should_prune(result.member, costs, others):

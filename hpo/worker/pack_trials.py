@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
+from hpo.values.space import Point
 
 
 class PackTrials:
@@ -18,6 +19,7 @@ class PackTrials:
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
         self._trial_ids: dict[int, int] = {}
+        self._points: dict[int, Point] = {}
         self._gone: set[int] = set()
         self._leaving: deque[int] = deque()
         self._pausing: deque[int] = deque()
@@ -41,6 +43,10 @@ class PackTrials:
         """The numbers of the open trials, except those that left the pack and have not rejoined yet."""
         return self.open - self._gone
 
+    def point(self, number: int) -> Point:
+        """Return the parameters of a trial that is or was in the pack."""
+        return self._points[number]
+
     def trial_id(self, number: int) -> int:
         """Return the id of a trial that is or was in the pack."""
         return self._trial_ids[number]
@@ -58,6 +64,7 @@ class PackTrials:
         for trial in trials:
             self._leases[trial.number] = trial.lease
             self._trial_ids[trial.number] = trial.lease.trial_id
+            self._points[trial.number] = trial.point
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Make members leave the pack."""

@@ -92,7 +92,9 @@ class PackWriter:
         self._trials.pause(
             result.member
             for result in undecided
-            if result.epoch in self._outcomes.pause_epochs and result.member not in outcomes
+            if result.epoch in self._outcomes.pause_epochs
+            and result.member not in outcomes
+            and not self._outcomes.trains_to_its_end(result.member)
         )
 
     def write_checkpoints(self, saved: Mapping[int, Checkpoint]) -> None:

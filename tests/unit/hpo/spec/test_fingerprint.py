@@ -68,6 +68,7 @@ OTHER: dict[str, object] = {
     "full.augment.scale": [0.9, 1.2],
     "full.augment.shear": 4,
     "objective.metric": "accuracy",
+    "baseline.lr": 0.001,
     "promotion.metric": "accuracy",
     "promotion.top": 3,
     "promotion.seeds": 3,
@@ -89,6 +90,8 @@ def with_key(key: str) -> dict[str, Any]:
         raw["pruner"] = PRUNERS[pruner]().model_dump()
     if key == "promotion.metric":
         raw["promotion"][name] = "loss"
+    if section == "baseline":
+        raw[section] = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 1e-3}
     if section == "space":
         parameter = PARAMETERS[name]
         raw["space"].setdefault(name, 0.5 if parameter.default is None else parameter.default)
@@ -116,6 +119,8 @@ def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         if prefix + name == "space":
             yield from (f"space.{parameter}" for parameter in PARAMETERS)
+        elif name == "baseline":
+            yield "baseline.lr"  # for all parameters of the space
         elif nested := sections_of(field):
             for inner in nested.values():
                 yield from keys(inner, f"{prefix}{name}.")

@@ -46,8 +46,8 @@ MISTAKES = {
     "section unknown": (
         "[search]",
         "[gpu]\ncount = 1\n[search]",
-        "gpu: unknown key; known: name, seed, model, data, objective, space, sampler, pruner, search, stop, "
-        "full, promotion, engine, limits",
+        "gpu: unknown key; known: name, seed, model, data, objective, space, baseline, sampler, pruner, "
+        "search, stop, full, promotion, engine, limits",
     ),
     "objective unknown": (
         "[full]",
@@ -74,6 +74,16 @@ MISTAKES = {
         "[full]",
         '[objective]\nmetric = "accuracy"\n[stop]\ntarget = 95\n[full]',
         "stop.target: 95 is no accuracy, which is from 0 to 1",
+    ),
+    "a baseline outside of the space": (
+        "[full]",
+        "[baseline]\nlr = 0.5\nbatch_size = 16\n[full]",
+        "baseline.lr: 0.5 is not in space.lr; add it there, or give a value of the space",
+    ),
+    "a baseline that is no table": (
+        "seed = 1",
+        "seed = 1\nbaseline = 1",
+        "baseline = 1: must be a table",
     ),
     "unknown engine": (
         "[full]",

@@ -1,0 +1,78 @@
+"""The section `[baseline]` of a study file: the parameters that its user has used so far."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.values.domain_section import DomainError, parse_domain
+from hpo.values.domains import Choices, Point, Value, is_among
+from hpo.values.parameters import PARAMETERS
+from hpo.values.space import SearchSpace
+from hpo.values.space_section import SpaceError, flat_parameters
+
+
+def parse_baseline(raw: Mapping[str, object], space: SearchSpace) -> Point:
+    """Return the point of the space with these values. A parameter that is left out has its default.
+
+    A parameter that the space leaves out may be given with its default, which all trials have. Raises
+    `SpaceError` if the values are no point of the space.
+    """
+    mistakes: dict[str, str] = {}
+    given: dict[str, Value] = {}
+    for name, value in list(flat_parameters(raw, mistakes)):  # whole, because it ends with the mistakes
+        if name not in mistakes:
+            try:
+                given[name] = _value(name, value, space)
+            except DomainError as error:
+                mistakes[name] = str(error)
+    values: dict[str, Any] = {
+        name: given[name] if name in given else _default(name, space) for name in space.domains
+    }
+    point = space.applicable(values)
+    for name in space.domains:
+        if name in given and name not in point:
+            places = " and ".join(map(str, space.conditions[name]))
+            mistakes[name] = f"does not apply here: it does only where {places}"
+        if name in point and point[name] is None and name not in mistakes:
+            mistakes[name] = f"is missing{_why_missing(name)}"
+    for constraint in () if mistakes else space.constraints:
+        if not all(comparison.holds(point) for comparison in constraint.comparisons):
+            name = next((name for name in point if name in constraint.text), next(iter(point)))
+            mistakes[name] = f"breaks the constraint {constraint.text!r}"
+    if mistakes:
+        raise SpaceError(mistakes)
+    return point
+
+
+def _value(name: str, raw: object, space: SearchSpace) -> Value:
+    """Return the value of the space that `raw` stands for. Raises DomainError."""
+    if isinstance(raw, list | Mapping):
+        raise DomainError("must be one value")
+    parsed = parse_domain(name, raw)
+    assert isinstance(parsed, Choices)
+    (value,) = parsed.values
+    if name not in space.domains:
+        if name in PARAMETERS and value == PARAMETERS[name].default:
+            return value
+        raise DomainError(f"{raw!r} is outside of the space, which leaves this parameter out{_at(name)}")
+    domain = space.domains[name]
+    if value not in domain:
+        raise DomainError(f"{raw!r} is not in space.{name}; add it there, or give a value of the space")
+    # The value as the space has it: 16.0 for 16 would make another pack.
+    choices = domain.values if isinstance(domain, Choices) else (value,)
+    return next(choice for choice in choices if is_among(value, (choice,)))
+
+
+def _default(name: str, space: SearchSpace) -> Value | None:
+    """Return the default of a parameter, None if it has none in the space."""
+    default = PARAMETERS[name].default if name in PARAMETERS else None
+    return default if default is not None and default in space.domains[name] else None
+
+
+def _why_missing(name: str) -> str:
+    default = PARAMETERS[name].default if name in PARAMETERS else None
+    return "" if default is None else f": its default {default} is not in the space"
+
+
+def _at(name: str) -> str:
+    default = PARAMETERS[name].default if name in PARAMETERS else None
+    return "" if default is None else f" at its default {default}"
