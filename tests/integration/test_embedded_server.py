@@ -33,6 +33,7 @@ from support.users import (
 from hpo.errors import HpoError, InputError, StorageError
 from hpo.store.server import Limits, find_server, programs, shown, start_server, stop_server
 from hpo.store.server.lock import FolderLock, Owner
+from hpo.store.server.postmaster import Listener
 from hpo.store.server.programs import PACKAGE
 
 ROWS = "SELECT count(*) FROM visit"
@@ -79,6 +80,19 @@ def kill(folder: Path) -> int:
 def is_free(folder: Path) -> bool:
     with FolderLock(folder) as lock:
         return not lock.is_held()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the PID of a listener")
+def test_children_of_a_killed_server_are_no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_server(folder)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    with monkeypatch.context() as patch:
+        # A child that has not closed the socket yet accepts connections in the name of its parent.
+        late = Listener(ended.pid, folder.stat().st_uid)
+        patch.setattr("hpo.store.server.running.listener", lambda _: late)
+        assert find_server(folder) is None
+    assert find_server(folder) is not None
 
 
 # Folders

@@ -1,5 +1,6 @@
 """The server's main process, the postmaster, as a data folder and a socket describe it."""
 
+import os
 import socket
 import struct
 import sys
@@ -79,3 +80,18 @@ def works_in(pid: int, folder: Path) -> bool:
         return Path(f"/proc/{pid}/cwd").samefile(folder)
     except OSError:
         return False
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether no process has the PID, or only a process that ended and whose parent does not know."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in "XZ"

@@ -14,7 +14,7 @@ from hpo.errors import InputError, StorageError
 from hpo.store.server.account import OTHERWISE
 from hpo.store.server.address import connectable, server_url
 from hpo.store.server.lock import FolderLock, Owner
-from hpo.store.server.postmaster import PidFile, listener, works_in
+from hpo.store.server.postmaster import PidFile, has_ended, listener, works_in
 
 USELESS_FOLDER = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 """Errors of the operating system that another HPO_HOME avoids."""
@@ -67,6 +67,8 @@ def lock_holder(folder: Path, owner: Owner | None) -> Server | None:
     found, status = listener(socket_folder), PidFile.read(folder)
     if found is None or status is None or found.uid != folder.stat().st_uid:
         return None
+    if found.pid is not None and has_ended(found.pid):
+        return None  # children of the main process accept connections until they end
     pid = found.pid if sys.platform == "linux" else status.pid
     return Server(folder, socket_folder, pid, status.is_ready)
 

@@ -2,13 +2,15 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from hpo.store.server.address import socket_file
-from hpo.store.server.postmaster import PidFile, listener, works_in
+from hpo.store.server.postmaster import PidFile, has_ended, listener, works_in
 
 LINES = "123\n/data\n1796076609\n5432\n/sockets\n\n 16804 32768\nready   \n"
 
@@ -57,3 +59,14 @@ def test_process_works_in_its_own_folder(tmp_path: Path) -> None:
     assert works_in(os.getpid(), Path.cwd())
     assert not works_in(os.getpid(), tmp_path)
     assert not works_in(2**22 + 1, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_process_that_nobody_has_waited_for_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert not has_ended(process.pid)
+        assert not has_ended(os.getpid())
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert has_ended(process.pid)
+    assert has_ended(process.pid)
