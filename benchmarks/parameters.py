@@ -1,6 +1,7 @@
 """Measure what more hyperparameters cost: time per candidate-epoch by optimizer, and the widths of packs.
 
-One core with one thread, LeNet on the mini part of EMNIST (HPO_DATA_DIR), packs of four, in turns:
+One thread, LeNet on the mini part of EMNIST (HPO_DATA_DIR), packs of four, in turns. Times are CPU times, so
+that other processes on the machine matter less:
 
 operators   torch's operators
 program     a compiled program
@@ -37,7 +38,7 @@ from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.kernels.operators import load as load_kernels
 from hpo.training.session import PackSession
-from hpo.training.task import Recipe, Task
+from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.budget import Budget, Phase
@@ -90,7 +91,8 @@ class Row:
         lr = 0.01 if self.optimizer == "sgd" else 1e-3
         params = with_defaults({"lr": lr, "optimizer": self.optimizer, **self.columns})
         budget = Budget("mini", (Phase(self.optimizer, epochs),), keep="last")
-        trainer = Trainer(task, Recipe(budget, BATCH_SIZE, 0, tuple(self.columns)), engine)
+        recipe, runtime = Recipe(budget, BATCH_SIZE, 0, tuple(self.columns)), Runtime(clock=time.process_time)
+        trainer = Trainer(task, recipe, engine, runtime)
         trainer.prepare()
         return trainer.start({key: Candidate(params, key) for key in range(WIDTH)})
 
@@ -98,8 +100,9 @@ class Row:
 ROWS = [Row(name, columns) for name in OPTIONAL for columns in ({}, {**COMMON, **OPTIONAL[name]})]
 
 
-def measure_epochs(result: Result, workload: Workload, images: int | None) -> None:
-    """Measure the training time of candidate-epochs, and compilations in an empty folder."""
+def measure_epochs(result: Result, workload: Workload, images: int | None, programs: Path | None) -> None:
+    """Measure the training time of candidate-epochs, and compilations in an empty folder or in
+    `programs`."""
     train, validation = workload.images("search", "cpu")
     if images is not None:
         train, validation = (part.subset(torch.arange(images)) for part in (train, validation))
@@ -109,7 +112,7 @@ def measure_epochs(result: Result, workload: Workload, images: int | None) -> No
     table = result.table("Compilation, with the evaluation in the first row", heads, first=18)
     epochs = result.n + 2
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = programs or Path(name)
         load_kernels(folder)
         for row in ROWS:
             before, start = _programs(folder), time.perf_counter()
@@ -221,6 +224,7 @@ def parse_options() -> argparse.Namespace:
     options = parser(__doc__, quick="digits, one run, 500 images, six trials")
     options.add_argument("--runs", type=int, default=7, help="epochs of each row (default 7)")
     options.add_argument("--images", type=int, help="training images of an epoch (default: all of mini)")
+    options.add_argument("--programs", type=Path, help="folder of programs that are compiled already")
     options.add_argument("--trials", type=int, default=64, help="trials of the search (default 64)")
     options.add_argument("--epochs", type=int, default=3, help="epochs of a trial (default 3)")
     options.add_argument("--width", type=int, default=16, help="the largest pack (default 16)")
@@ -247,7 +251,7 @@ def main() -> None:
     specs = {name: search_of(arguments, space) for name, space in SEARCHES.items()}
     workload = Workload.open(specs["columns"], Settings.from_environment())
     if arguments.only != "widths":
-        measure_epochs(result, workload, arguments.images)
+        measure_epochs(result, workload, arguments.images, arguments.programs)
     if arguments.only != "epochs":
         measure_widths(result, specs, workload, arguments.width)
     result.write(arguments.json)
