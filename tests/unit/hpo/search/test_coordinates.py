@@ -1,9 +1,11 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
+from support.space_files import file_spaces
 from support.spaces import SEED, WIDE
 
 from hpo.search.coordinates import MIDDLE, unit_coordinates
 from hpo.values.space import Choices, Range, SearchSpace
+from hpo.values.space_section import parse_space
 
 MIXED = SearchSpace(
     {
@@ -38,3 +40,22 @@ def test_parameter_that_does_not_apply_is_in_the_middle() -> None:
 def test_parameter_with_one_value_has_no_coordinate() -> None:
     space = SearchSpace({"lr": Choices((0.1,)), "weight_decay": Choices((0.0, 0.1, 1.0))})
     assert unit_coordinates(space)({"lr": 0.1, "weight_decay": 0.1}).tolist() == [0.5]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(file_spaces(), SEED)
+def test_coordinates_of_any_space_are_in_the_unit_cube(space: SearchSpace, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    coordinates = unit_coordinates(space)
+    for _ in range(5):
+        values = coordinates(space.draw(rng))
+        assert ((values >= -1e-12) & (values <= 1 + 1e-12)).all()
+
+
+def test_rate_has_the_defaults_of_parameters_that_do_not_apply() -> None:
+    raw = {"lr": [0.01, 0.1], "momentum": {"low": 0.0, "high": 0.8, "when": {"model.deep": True}}}
+    coordinates = unit_coordinates(parse_space({**raw, "model.deep": [True, False]}))
+    rate, momentum, _ = coordinates({"lr": 0.1, "model.deep": False})
+    same, _, _ = coordinates({"lr": 0.1, "model.deep": True, "momentum": 0.8})
+    assert (rate, momentum) == (1.0, MIDDLE)  # the default momentum of 0.9 is above the range
+    assert same < rate

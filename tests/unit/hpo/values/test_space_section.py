@@ -1,9 +1,12 @@
+import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.space_files import file_spaces
 
 from hpo.values.parameters import PARAMETERS
 from hpo.values.space import Choices, Range, SearchSpace
@@ -211,3 +214,18 @@ def test_space_survives_a_json_round_trip(raw: dict[str, Any]) -> None:
     space = parse_space(raw)
     assert parse_space(space_to_json(space)) == space
     assert space_to_json(parse_space(space_to_json(space))) == space_to_json(space)
+
+
+CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+@settings(max_examples=40, suppress_health_check=CHECKS)
+@given(file_spaces(), st.integers(0, 2**32 - 1))
+def test_drawn_points_lie_in_a_space_that_survives_a_json_round_trip(space: SearchSpace, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    assert all(space.draw(rng) in space for _ in range(5))
+    plain = json.loads(json.dumps(space_to_json(space)))
+    assert parse_space(plain) == space
+    assert space_to_json(parse_space(plain)) == plain
+    # As text, so that 16 and 16.0 are told apart.
+    assert repr(parse_space(plain)) == repr(space)

@@ -1,9 +1,17 @@
 import warnings
 
+import numpy as np
 import optuna
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+from support.space_files import file_spaces
 from support.spaces import SEED
 
 from hpo.search.samplers.distributions import distributions
@@ -46,3 +54,16 @@ def test_stepped_range_has_the_same_values_in_optuna(low: int, step: int, count:
     assert {study.ask({"lr": kind}).params["lr"] for _ in range(10)} <= values
     for value in values:
         study.add_trial(optuna.create_trial(value=0.0, params={"lr": value}, distributions={"lr": kind}))
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(file_spaces(), SEED)
+def test_points_of_any_space_survive_optunas_tables(space: SearchSpace, seed: int) -> None:
+    kinds = {name: distribution_to_json(kind) for name, kind in distributions(space).items()}
+    point = space.draw(np.random.default_rng(seed))
+    stored = {name: json_to_distribution(kinds[name]).to_internal_repr(point[name]) for name in point}
+    read = {name: json_to_distribution(kinds[name]).to_external_repr(stored[name]) for name in point}
+    assert read == point
+    assert {name: type(value) for name, value in read.items()} == {
+        name: type(value) for name, value in point.items()
+    }
