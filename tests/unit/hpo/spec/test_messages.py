@@ -184,6 +184,31 @@ MISTAKES = {
         "weightdecay = 0",
         "space.weightdecay: unknown key; did you mean 'weight_decay'?",
     ),
+    "condition on nothing": (
+        "high = 0.9 }",
+        "high = 0.9, when = { optimiser = 'sgd' } }",
+        "space.momentum: when: the space has no parameter 'optimiser'; known: lr, batch_size, weight_decay",
+    ),
+    "condition that never holds": (
+        "high = 0.9 }",
+        "high = 0.9, when = { batch_size = [8, 16] } }",
+        "space.momentum: when: batch_size is never 8; known: 16, 32",
+    ),
+    "constraint misspelt": (
+        "weight_decay = 0",
+        "weight_decay = 0\nconstraints = ['lr * batchsize < 1']",
+        "space.constraints: 'lr * batchsize < 1': unknown parameter 'batchsize'; did you mean 'batch_size'?",
+    ),
+    "constraint that no point meets": (
+        "weight_decay = 0",
+        "weight_decay = 0\nconstraints = ['lr > 1']",
+        "space.constraints: none of 10000 random points meets 'lr > 1'",
+    ),
+    "constraints alone": (
+        "lr = [1e-3, 1e-2]\nbatch_size = [16, 32]\nmomentum = { low = 0, high = 0.9 }\nweight_decay = 0",
+        "constraints = ['lr > 1']",
+        'space = {"constraints": ["lr > 1"]}: must have at least one parameter',
+    ),
     "no choice": ("lr = [1e-3, 1e-2]", "lr = []", "space.lr: needs at least one choice"),
     "choice twice": ("lr = [1e-3, 1e-2]", "lr = [0.1, 1e-1]", "space.lr: names 0.1 twice"),
     "rate is zero": ("lr = [1e-3, 1e-2]", "lr = [0, 1e-2]", "space.lr: 0 is not a number above 0"),
