@@ -56,7 +56,7 @@ def promote(name: str) -> None:
 def export(name: str, form: str | None, bundle: Path | None) -> None:
     """Export the best parameters and the best model.
 
-    The best trial is the full training with the lowest validation loss. Before any full training has
+    The best trial is the full training with the best objective. Before any full training has
     completed, the command prints the parameters of the best search trial.
     """
     from hpo.cli.tables import figures_of
