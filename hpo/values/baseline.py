@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.values.domain_section import DomainError, parse_domain
-from hpo.values.domains import Choices, Point, Value, is_among
+from hpo.values.domains import Choices, Domain, Point, Value, is_among
 from hpo.values.parameters import PARAMETERS
 from hpo.values.space import SearchSpace
 from hpo.values.space_section import SpaceError, flat_parameters
@@ -57,15 +57,26 @@ def _value(name: str, raw: object, space: SearchSpace) -> Value:
     domain = space.domains[name]
     if value not in domain:
         raise DomainError(f"{raw!r} is not in space.{name}; add it there, or give a value of the space")
-    # The value as the space has it: 16.0 for 16 would make another pack.
-    choices = domain.values if isinstance(domain, Choices) else (value,)
-    return next(choice for choice in choices if is_among(value, (choice,)))
+    return _of_domain(value, domain)
+
+
+def _of_domain(value: Value, domain: Domain) -> Value:
+    """Return a value in the domain as the space has it.
+
+    16.0 for 16 would make another pack, and 0.3 for 0.1 + 2 * 0.1 another cell.
+    """
+    if isinstance(domain, Choices):
+        return next(choice for choice in domain.values if is_among(value, (choice,)))
+    assert isinstance(value, int | float), "a range is one of numbers"
+    return value if domain.size is None else domain.nearest(value)
 
 
 def _default(name: str, space: SearchSpace) -> Value | None:
     """Return the default of a parameter, None if it has none in the space."""
     default = PARAMETERS[name].default if name in PARAMETERS else None
-    return default if default is not None and default in space.domains[name] else None
+    if default is None or default not in space.domains[name]:
+        return None
+    return _of_domain(default, space.domains[name])
 
 
 def _why_missing(name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from hpo.values.baseline import parse_baseline
+from hpo.values.space import cell
 from hpo.values.space_section import SpaceError, parse_space
 
 SPACE = parse_space(
@@ -94,3 +95,11 @@ def test_parameter_without_a_default_in_the_space_is_demanded(name: str, rule: s
     with pytest.raises(SpaceError) as caught:
         parse_baseline(raw, SPACE)
     assert caught.value.mistakes == {"model.width" if name == "model" else name: rule}
+
+
+def test_value_of_a_stepped_range_is_the_float_of_the_range() -> None:
+    space = parse_space({"momentum": {"low": 0.1, "high": 0.9, "step": 0.1}, "lr": [0.1]})
+    point = parse_baseline({"momentum": 0.3, "lr": 0.1}, space)
+    assert point["momentum"] == 0.1 + 2 * 0.1 != 0.3
+    cells = space.cells or 0
+    assert cell(point) in {cell(space.point_at(index)) for index in range(cells)}
