@@ -24,6 +24,7 @@ from hpo.data.dataset import ArrayFacts, DataError, DataHashes, Dataset, Labelle
 from hpo.data.registry import check, open_dataset, signature
 from hpo.data.statistics import statistics
 from hpo.errors import one_line
+from hpo.ownership import give_folder, make_file, make_folder, open_new
 
 META, INDEX = "meta.json", "index"
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -112,7 +113,7 @@ class ArrayStore:
         """Note that files of the signature `files` are written to the arrays `content`."""
         with self._writing():
             path = self.root / INDEX / files
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             part = path.with_name(f".{files}")
             _write_file(part, lambda file: file.write(content.encode()))
             part.replace(path)
@@ -133,8 +134,10 @@ class ArrayStore:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process writes the data set `name`, and keep others from it meanwhile."""
         with self._writing():
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock(self.root / f".{_key(name)}.lock")
+            make_folder(self.root, 0o700)
+            file = self.root / f".{_key(name)}.lock"
+            make_file(file)
+            lock = FileLock(file)
             lock.acquire()
         try:
             yield
@@ -162,8 +165,9 @@ class ArrayStore:
         for abandoned in self.root.glob(f".{key}-*"):  # of a writer that was killed: this one has the lock
             shutil.rmtree(abandoned, ignore_errors=True)
         with TemporaryDirectory(prefix=f".{key}-", dir=self.root, ignore_cleanup_errors=True) as beside:
+            give_folder(Path(beside))
             new = Path(beside, "new")
-            new.mkdir()
+            make_folder(new)
             for part, labelled in parts.items():
                 _write_file(new / f"{part}_images.npy", partial(np.save, arr=labelled.images))
                 _write_file(new / f"{part}_labels.npy", partial(np.save, arr=labelled.labels))
@@ -217,7 +221,7 @@ def _damaged(folder: Path, error: Exception) -> DataError:
 
 
 def _write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    with path.open("wb") as file:
+    with open_new(path) as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())  # the rename must not survive a power cut that the content does not

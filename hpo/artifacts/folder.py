@@ -11,6 +11,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from hpo.artifacts.base import ArtifactStore, is_name
 from hpo.errors import AwayError
+from hpo.ownership import give, make_folder
 
 
 class FolderStore(ArtifactStore):
@@ -24,6 +25,7 @@ class FolderStore(ArtifactStore):
         with _away(path):
             with _new_file(path) as file:
                 try:
+                    give(file.fileno(), path.parent)
                     file.write(data)
                     os.fchmod(file.fileno(), 0o644)  # another user's worker may take over the trial
                     file.flush()
@@ -98,7 +100,7 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     with suppress(PermissionError):  # a folder that may be written to but not read
         _sync_folder(folder.parent)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hpo.errors import InputError
+from hpo.ownership import make_folder, open_new
 from hpo.spec.study_spec import StudySpec
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
@@ -90,7 +91,8 @@ def _key(workload: Workload, device: torch.device, engine: EagerEngine) -> str:
 def write_note(note: Path, fused: bool | None) -> None:
     """Record that a rehearsal has passed. If the note cannot be written, the next worker rehearses again."""
     with suppress(OSError):
-        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(note.parent, 0o700)
         part = note.with_suffix(".new")
-        part.write_text(json.dumps({"fused": fused}))
+        with open_new(part) as file:
+            file.write(json.dumps({"fused": fused}).encode())
         part.replace(note)

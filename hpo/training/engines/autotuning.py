@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from hpo.ownership import make_file, make_folder
 from hpo.training.engines import timing
 from hpo.training.engines.base import Engine
 from hpo.training.engines.compiled import EVALUATION_BATCH, CompiledEngine, steps_of
@@ -136,7 +137,8 @@ class AutotunedEngine:
         if len(eager) == 1 and not compiles:
             return dict.fromkeys(eager, 0.0)
         path = note_of(program, self._folder, torch.get_num_threads(), *eager, compiles)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder, 0o700)
+        make_file(path.with_suffix(".lock"))
         with FileLock(path.with_suffix(".lock")):
             if self._options.remeasure or (seconds := _read(path)) is None:
                 variants = dict(eager)

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from hpo import models
 from hpo.errors import HpoError, one_line
+from hpo.ownership import make_file
 from hpo.settings import PYTHON, child_environment
 from hpo.training.engines.kernels.build import BuildError, source_digest
 from hpo.training.engines.kernels.operators import load
@@ -48,6 +49,7 @@ def obtain(program: Program, folder: Path) -> Path:
     """
     _load_kernels(folder)  # the program calls them
     path = _path(program, folder, _program_digest(program, folder), ".so")
+    make_file(path.with_suffix(".lock"))
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             _compile(program, path)

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from hpo.ownership import make_file, make_folder
+
 SOURCES = tuple(
     Path(__file__).with_name(name)
     for name in ("convolution.cpp", "winograd.cpp", "pooling.cpp", "lanes.h", "winograd_transforms.h")
@@ -31,7 +33,8 @@ def build(folder: Path) -> Path:
     Another process that needs the same library waits. Raises BuildError and OSError.
     """
     path = folder / f"kernels-{source_digest()}.so"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder, 0o700)
+    make_file(path.with_suffix(".lock"))
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             compile_library(path)

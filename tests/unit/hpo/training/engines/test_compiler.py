@@ -22,7 +22,7 @@ modules = [module for name, module in sys.modules.items() if name.startswith("hp
 print(json.dumps({module.__name__: module.__file__ for module in modules}))
 """
 
-WITHOUT_EFFECT = {"hpo.errors", "hpo.settings", "hpo.user_code"}
+WITHOUT_EFFECT = {"hpo.errors", "hpo.ownership", "hpo.settings", "hpo.user_code"}
 """Modules of exceptions, of folders and variables of hpo, and of imports."""
 
 
