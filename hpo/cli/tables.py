@@ -25,9 +25,8 @@ from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
 from hpo.study.study import Study
 from hpo.values.epoch import Metrics as EpochMetrics
 from hpo.values.objective import OBJECTIVES, Objective
-from hpo.values.space import Value
 from hpo.values.stage import STAGES, Stage
-from hpo.values.wording import counted
+from hpo.values.wording import counted, value_text
 
 if TYPE_CHECKING:  # these modules import torch, and no table needs it
     from hpo.export.metrics import Metrics
@@ -72,7 +71,7 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
     best, screen = best_params(storage, study, "full"), Screen.of_stdout()
     low, high = metrics.accuracy_interval
     interval = f"95% interval {low:.2%} to {high:.2%}"
-    parameters = [f"{name} {_value(value)}" for name, value in best.params.items()]
+    parameters = [f"{name} {value_text(value)}" for name, value in best.params.items()]
     return "\n".join(
         [
             screen.show(
@@ -230,7 +229,7 @@ def trials_of(rows: Sequence[TrialRow], title: str, objective: Objective, with_s
         [
             str(row.number),
             *([row.state.name] if with_state else []),
-            *(_value(row.point.get(name, "-")) for name in parameters),
+            *(value_text(row.point.get(name, "-")) for name in parameters),
             *(_or_dash(of(row.record)) for of in origins.values()),
             "-" if row.value is None else objective.show(row.value),
             *(_metric(metric, row.record) for metric in others),
@@ -273,10 +272,6 @@ def _progress(stage: StageStatus) -> str:
 
 def _or_dash(number: int | None) -> str:
     return "-" if number is None else str(number)
-
-
-def _value(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _show(table: Table) -> str:

@@ -9,6 +9,7 @@ from hpo.values.built_in import OPTIMIZERS, PARAMETERS, SCHEDULES
 from hpo.values.conditions import Conditions
 from hpo.values.parameter import COLUMN_ROLES, Kind, Parameter, Role, parse_kind
 from hpo.values.space import Choices, Domain, Point, SearchSpace, Value, applicable
+from hpo.values.wording import value_text
 
 __all__ = ["OPTIMIZERS", "PARAMETERS", "SCHEDULES", "Kind", "Parameter", "Role", "parse_kind"]
 
@@ -122,7 +123,7 @@ def pack_keys(space: SearchSpace) -> int:
 def describe(key: PackKey) -> str:
     """Return the key in words, as in "batch size 64". Other values are left out where they are defaults."""
     return ", ".join(
-        f"{name if is_model_parameter(name) else name.replace('_', ' ')} {value}"
+        f"{name if is_model_parameter(name) else name.replace('_', ' ')} {value_text(value)}"
         for name, value in key
         if name == "batch_size" or name not in PARAMETERS or value != default_of(name)
     )

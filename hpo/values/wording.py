@@ -20,3 +20,8 @@ def spelling_hint(word: str, known: Iterable[str]) -> str:
     known = list(known)
     matches = get_close_matches(word, known, n=1)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
+
+
+def value_text(value: object) -> str:
+    """Return the value of a parameter for people, a float with six digits."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -126,4 +126,5 @@ def test_domain_of_a_keyword_is_that_of_the_space() -> None:
 
 
 def test_pack_key_in_words_names_a_keyword_of_the_network() -> None:
-    assert describe((("batch_size", 16), ("model.is_wide", True))) == "batch size 16, model.is_wide True"
+    key = (("batch_size", 16), ("model.is_wide", True), ("model.rate", 0.2642946316300108))
+    assert describe(key) == "batch size 16, model.is_wide True, model.rate 0.264295"
