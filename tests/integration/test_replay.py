@@ -84,7 +84,12 @@ def test_time_and_spent_budgets_only_grow(scratch: Storage, spec: SpecOf) -> Non
 
 @pytest.mark.parametrize(
     "pruner",
-    [{"name": "median", "startup_trials": 2}, {"name": "asha"}, {"name": "hyperband"}, {"name": "pause"}],
+    [
+        {"name": "median", "startup_trials": 2},
+        {"name": "asha"},
+        {"name": "hyperband"},
+        {"name": "pause", "min_epochs": 1},
+    ],
     ids=lambda pruner: str(pruner["name"]),
 )
 def test_pruner_saves_epochs(pruner: dict[str, Any], scratch: Storage, spec: SpecOf) -> None:

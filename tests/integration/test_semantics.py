@@ -612,7 +612,8 @@ def test_asha_never_prunes_the_first_or_the_best_trial(
 ) -> None:
     """With `bootstrap_count=5` Optuna prunes the first five whatever they are. Ours has no such option: a
     trial is compared with those that came to the rung before, the first with none, and the best goes on."""
-    study = create(storage, spec(space=ONE_PACK, pruner={"name": "asha", "reduction": 3}), "test").study
+    pruner = {"name": "asha", "min_epochs": 1, "reduction": 3}
+    study = create(storage, spec(space=ONE_PACK, pruner=pruner), "test").study
     pack = reporter(study, claim(storage, study, "search", "one", 12))
     assert pack.report(losses(1, {0: 5.0})) == set()
     for number, loss in [(1, 4.0), (2, 0.0001), (3, 3.0), (4, 2.0), (5, 0.00001)]:

@@ -251,7 +251,8 @@ def test_eight_processes_create_one_study(storage: Storage, raw: Callable[..., d
 def test_foreign_study_is_not_touched(storage: Storage, spec: SpecOf, taken: str) -> None:
     optuna.create_study(study_name=taken, storage=storage.backend)
     before = counts(storage)
-    with pytest.raises(ConflictError, match=f"name = 'small': the storage has a study '{taken}' that this"):
+    message = f"name = 'small': the storage has a study '{taken}' that hpo did not create"
+    with pytest.raises(ConflictError, match=message):
         create(storage, spec(), "test")
     assert counts(storage) == before
     assert names(storage) == []
