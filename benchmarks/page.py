@@ -84,11 +84,20 @@ SECTIONS = {
         "Changes to the default search",
         "Regret of searches with one change.",
     ),
+    "default_search": (
+        "First rungs and objectives",
+        "Regret of the default search, replayed on a folder of curve tables.",
+    ),
 }
 """Title and description of each benchmark's section, in the order of the page: first those of README.md."""
 
-OTHER_PAGES = {"regret": "search.md", "ranking": "search.md", "ideas": "ideas.md"}
-"""Pages that benchmarks write themselves."""
+OTHER_PAGES = {
+    "regret": "search.md",
+    "ranking": "search.md",
+    "ideas": "ideas.md",
+    "default_search": "decisions/048-the-first-rung-of-long-trials-comes-after-a-third.md",
+}
+"""Pages with the figures of benchmarks, most of them written by the benchmark itself."""
 
 HEAD = """# Benchmarks
 

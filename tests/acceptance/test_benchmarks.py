@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(960)]
         ("activities", (), {"runs"}),
         ("answers", (), {"runs", "ratios"}),
         ("regret", (), {"tables"}),
+        ("default_search", ("--objective", "accuracy"), {"budgets", "tables", "summary"}),
         ("memory", (), {"runs"}),
         ("throughput", (), {"rates", "peak"}),
         ("parameters", (), {"compilation", "seconds", "widths"}),
