@@ -2,12 +2,10 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -28,6 +26,7 @@ from hpo.search.samplers.registry import AnySampler
 from hpo.search.stopping import StopSection
 from hpo.spec.fingerprint import fingerprint, flatten, without_defaults
 from hpo.spec.messages import error_lines
+from hpo.spec.reading import read_toml, to_json
 from hpo.spec.sections import (
     DataSection,
     EngineSection,
@@ -163,14 +162,7 @@ class StudySpec(Section):
         Raises `SpecError` with one line for each mistake: file, key, value and rule.
         """
         path = Path(path)
-        try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise SpecError(f"{path}: cannot read the study file: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise SpecError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
-        except tomllib.TOMLDecodeError as error:
-            raise SpecError(f"{path}: not valid TOML: {error}") from error
+        raw = read_toml(path)
         if "name" not in raw and not re.fullmatch(NAME_RULE, path.stem):
             rule = "must be at most 63 of a-z, 0-9, '-', '_', '.' and begin with a-z or 0-9"
             way_out = 'this is the name of the file: rename it, or begin it with name = "..."'
@@ -185,11 +177,10 @@ class StudySpec(Section):
         `stored`: whether a study with this spec exists, which may keep rules under which nothing completes.
         Raises `SpecError` with one line for each mistake. `source` begins each line.
         """
+        # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
+        text = to_json(raw, source)
         try:
-            # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
-            return cls.model_validate_json(json.dumps(raw, default=_plain), context={STORED: stored})
-        except TypeError as error:  # a key that JSON has no text for
-            raise SpecError(f"{source}: {error}") from error
+            return cls.model_validate_json(text, context={STORED: stored})
         except ValidationError as error:
             raise SpecError("\n".join(f"{source}: {line}" for line in error_lines(error, cls))) from error
 
@@ -281,11 +272,6 @@ class StudySpec(Section):
         A study keeps the fingerprint of its creation (`Study.fingerprint`).
         """
         return fingerprint(_unchangeable(flatten(without_defaults(self, self.to_json()))))
-
-
-def _plain(value: object) -> object:
-    """Return a value for JSON: a number of numpy as a number, anything else as text."""
-    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:
