@@ -1,6 +1,7 @@
 """The effective learning rate: how learning rate, momentum and batch size act together in SGD."""
 
 import math
+import sys
 
 import numpy as np
 
@@ -27,7 +28,8 @@ def effective_lr(point: Point) -> float | None:
     if not all(name in params for name in NAMES):
         return None
     lr, momentum, batch_size = (float(params[name]) for name in NAMES)
-    return lr / ((1 - momentum) * batch_size)
+    rate = lr / ((1 - momentum) * batch_size)
+    return min(max(rate, sys.float_info.min), sys.float_info.max)  # users of the rate take its logarithm
 
 
 def draw_typical(space: SearchSpace, rng: np.random.Generator) -> Point:

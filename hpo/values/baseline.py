@@ -36,7 +36,8 @@ def parse_baseline(raw: Mapping[str, object], space: SearchSpace) -> Point:
             mistakes[name] = f"is missing{_why_missing(name)}"
     for constraint in () if mistakes else space.constraints:
         if not all(comparison.holds(point) for comparison in constraint.comparisons):
-            name = next((name for name in point if name in constraint.text), next(iter(point)))
+            names = frozenset[str]().union(*(comparison.names for comparison in constraint.comparisons))
+            name = next(name for name in point if name in names)
             mistakes[name] = f"breaks the constraint {constraint.text!r}"
     if mistakes:
         raise SpaceError(mistakes)

@@ -16,11 +16,9 @@ from hpo.values.expressions import (
     parse_comparisons,
 )
 from hpo.values.parameters import PARAMETERS, default_of
-from hpo.values.wording import spelling_hint
+from hpo.values.wording import shortened, spelling_hint
 
 MAX_CONSTRAINTS = 100
-MAX_SHOWN = 80
-"""Characters of a constraint that a message shows."""
 
 Kind = Word["number", "text", "boolean"]
 
@@ -44,8 +42,7 @@ def parse_constraints(raw: object, domains: Mapping[str, Domain]) -> tuple[Const
         try:
             constraint = _constraint(entry, domains)
         except ExpressionError as error:
-            shown = entry if len(entry) <= MAX_SHOWN else entry[:MAX_SHOWN] + "..."
-            raise ConstraintError(f"{shown!r}: {error}") from error
+            raise ConstraintError(f"{shortened(entry)!r}: {error}") from error
         constraints[constraint.text] = constraint
     return tuple(constraints.values())
 

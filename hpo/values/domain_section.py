@@ -1,10 +1,12 @@
 """The domain of one parameter in the section `[space]` of a study file."""
 
+import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from hpo.values.parameters import MAX_INTEGER, Kind, Parameter, is_model_parameter, parameter_of, parse_kind
 from hpo.values.space import Choices, Domain, Number, Range, Value
+from hpo.values.wording import shortened
 
 
 class DomainError(ValueError):
@@ -64,17 +66,20 @@ def _domain(parameter: Parameter, raw: object) -> Domain:
     values = raw if isinstance(raw, list) else [raw]
     if not values:
         raise DomainError("needs at least one choice")
-    choices = tuple(_value(parameter, value) for value in values)
-    for value in choices:
-        if choices.count(value) > 1:
+    choices: dict[Value, None] = {}
+    for value in (_value(parameter, value) for value in values):
+        if value in choices:
             raise DomainError(f"names {value} twice")
-    return Choices(choices)
+        choices[value] = None
+    return Choices(tuple(choices))
 
 
 def _value(parameter: Parameter, raw: object) -> Value:
     value = parameter.parse(raw)
     if value is None:
-        raise DomainError(f"{raw!r} is not {parameter.rule}")
+        raise DomainError(f"{shortened(repr(raw))} is not {parameter.rule}")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise DomainError(f"{shortened(repr(raw))} is more than 2^53")
     return value
 
 
@@ -90,6 +95,8 @@ def _range(parameter: Parameter, raw: Mapping[str, object]) -> Range:
     log = raw.get("log", False)
     if low >= high:
         raise DomainError(f"low ({low}) must be below high ({high})")
+    if not math.isfinite(high - low):
+        raise DomainError(f"high ({high}) - low ({low}) is more than a number can hold")
     if not isinstance(log, bool):
         raise DomainError(f"log ({log!r}) must be true or false")
     if log and (low <= 0 or "step" in raw):

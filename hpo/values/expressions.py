@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hpo.values.domains import Value
+from hpo.values.wording import shortened
 
 MAX_TOKENS = 100
 MAX_DEPTH = 20
@@ -236,7 +237,7 @@ def _literal(word: str, column: int) -> Literal:
         value = int(word) if re.fullmatch(r"[\d_]+", word) else float(word)
         is_finite = math.isfinite(float(word))
     except ValueError:  # an underscore in the wrong place
-        raise ExpressionError(f"cannot read {word!r} at column {column}") from None
+        raise ExpressionError(f"cannot read {shortened(word)!r} at column {column}") from None
     if not is_finite:
-        raise ExpressionError(f"{word} at column {column} is too large")
+        raise ExpressionError(f"{shortened(word)} at column {column} is too large")
     return Literal(value)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MAX_SHOWN = 80
+"""Characters that a message shows of a value."""
+
 
 def counted(number: int, noun: str) -> str:
     """Return the number with the noun in its right form, as in "1 trial" and "2 trials"."""
@@ -19,7 +22,14 @@ def spelling_hint(word: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown word: the closest known word, or all of them."""
     known = list(known)
     matches = get_close_matches(word, known, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}"
+    if matches:
+        return f"; did you mean {matches[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def shortened(text: str) -> str:
+    """Return the text, cut off after `MAX_SHOWN` characters."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def value_text(value: object) -> str:

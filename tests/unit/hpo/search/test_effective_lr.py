@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,13 @@ SPACE = SearchSpace(
 def test_effective_lr_of_a_point() -> None:
     point = {"lr": 0.1, "batch_size": 32, "momentum": 0.75, "weight_decay": 0.0}
     assert effective_lr(point) == pytest.approx(0.0125)
+
+
+@pytest.mark.parametrize("lr", [5e-324, 1.7e308])
+def test_effective_lr_has_a_logarithm(lr: float) -> None:
+    rate = effective_lr({"lr": lr, "batch_size": 2, "momentum": 0.999})
+    assert rate is not None
+    assert math.isfinite(math.log(rate))
 
 
 def test_drawn_points_have_a_typical_effective_lr() -> None:

@@ -46,6 +46,13 @@ def test_baseline_meets_the_constraints_of_the_space() -> None:
     assert caught.value.mistakes == {"lr": "breaks the constraint 'lr * batch_size < 10'"}
 
 
+def test_broken_constraint_is_a_mistake_of_a_parameter_in_it() -> None:
+    space = parse_space({"lr": [0.01, 1.0], "model.lr": [1, 2], "constraints": ["model.lr < 2"]})
+    with pytest.raises(SpaceError) as caught:
+        parse_baseline({"lr": 0.01, "model.lr": 2}, space)
+    assert caught.value.mistakes == {"model.lr": "breaks the constraint 'model.lr < 2'"}
+
+
 def test_parameter_outside_of_the_space_may_have_its_default() -> None:
     assert parse_baseline({**GIVEN, "weight_decay": 0}, SPACE) == parse_baseline(GIVEN, SPACE)
 
