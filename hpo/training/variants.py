@@ -10,8 +10,9 @@ import numpy as np
 from hpo import models
 from hpo.errors import InputError
 from hpo.spec.mistakes import SpaceInputError
+from hpo.values.grid import values_of
 from hpo.values.parameters import MODEL_PREFIX, SET_BY_HPO, is_model_parameter
-from hpo.values.space import Choices, Domain, Point, SearchSpace, Value
+from hpo.values.space import Choices, Domain, Point, SearchSpace, Value, is_among
 from hpo.values.wording import spelling_hint
 
 MAX_TRIED = 1000
@@ -42,7 +43,7 @@ def variants(space: SearchSpace) -> list[Variant]:
 
     A range has both of its ends as values. A network without keywords in the space has one variant. A first
     value that is the only keyword counts as varied. A variant that breaks the constraints of the space is
-    left out.
+    left out. A keyword that applies only under a condition is left out in one variant.
     """
     names = [name for name in space.domains if is_model_parameter(name)]
     first = _point(space, {})
@@ -50,8 +51,8 @@ def variants(space: SearchSpace) -> list[Variant]:
         first = _keywords(space.example or {})
     found = [Variant(first, names[0] if len(names) == 1 else None)]
     for name in names:
-        for value in _values(space.domains[name]):
-            point = _point(space, {name: value})
+        points = [_point(space, {name: value}) for value in _values(space.domains[name])]
+        for point in [*points, _point_without(space, name)]:
             if point is not None and all(variant.point != point for variant in found):
                 found.append(Variant(point, name))
     return found
@@ -85,6 +86,18 @@ def _point(space: SearchSpace, fixed: Mapping[str, Value]) -> Point | None:
         if space.is_feasible(point):
             return _keywords(point)
         values = {name: domain.draw(rng) for name, domain in space.domains.items()}
+    return None
+
+
+def _point_without(space: SearchSpace, name: str) -> Point | None:
+    """Return keywords at a point where the parameter `name` does not apply. None if none is found."""
+    for condition in space.conditions.get(name, ()):
+        parent = space.domains[condition.parent]
+        for value in values_of(parent):
+            if not is_among(value, condition.values):
+                point = _point(space, {condition.parent: value})
+                if point is not None and name not in point:
+                    return point
     return None
 
 

@@ -54,6 +54,14 @@ def test_unknown_keyword_of_a_registered_network_is_refused() -> None:
     check_keywords("lenet", parse_space({"lr": [0.1]}))
 
 
+def test_conditional_keyword_is_left_out_in_one_variant() -> None:
+    space = {
+        "optimizer": ["sgd", "adam"],
+        "model.width": {"choices": [8, 16], "when": {"optimizer": "sgd"}},
+    }
+    assert points(space) == [{"model.width": 8}, {"model.width": 16}, {}]
+
+
 def test_variants_meet_the_constraints() -> None:
     space = {
         "model.first": [16, 64],
