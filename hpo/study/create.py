@@ -127,7 +127,8 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
         taken = {cell(row.point) for row in rows if row.number < inherited}
         seed = Purpose.FORK_PLAN.derive(seed, inherited)
     count = study.planned - inherited
-    first = [] if spec.baseline is None or cell(spec.baseline) in taken else [spec.baseline][:count]
+    # The new trials begin with the baseline, even if a fork has inherited more trials than the plan has.
+    first = [] if spec.baseline is None or cell(spec.baseline) in taken else [spec.baseline]
     taken |= {cell(point) for point in first}
     return [*first, *spec.sampler.initial(spec.space, count - len(first), seed, taken)]
 

@@ -147,15 +147,20 @@ def test_epochs_of_the_baseline_count_in_the_budget(scratch: Storage, spec: Spec
     assert sum(trained) <= 30 + EPOCHS
 
 
-def test_fork_inherits_a_completed_baseline_and_repeats_a_pruned_one(scratch: Storage, spec: SpecOf) -> None:
+@pytest.mark.parametrize("sampler", ["random", "gp"])
+def test_fork_inherits_a_completed_baseline_and_repeats_a_pruned_one(
+    scratch: Storage, spec: SpecOf, sampler: str
+) -> None:
     pruner = {"name": "asha", "min_epochs": 1}
-    old = replayed(scratch, spec(space=SPACE, pruner=pruner), width=4)
+    old = replayed(scratch, spec(name=f"old-{sampler}", space=SPACE, pruner=pruner), width=4)
     ended = rows(scratch, old)
     complete = next(row for row in ended if row.state == TrialState.COMPLETE)
     pruned = next(row for row in ended if row.state == TrialState.PRUNED)
     wide = {"space": {"batch_size": [16, 32]}, "search": {"trials": 3, "epochs": EPOCHS}}
     for name, origin in (("inherited", complete), ("repeated", pruned)):
-        forked = fork(scratch, old, spec(name=name, **wide, pruner=pruner, baseline=origin.point), "f.toml")
+        changes = {**wide, "pruner": pruner, "sampler": {"name": sampler, "startup": 1}}
+        new = spec(name=f"{name}-{sampler}", **changes, baseline=origin.point)
+        forked = fork(scratch, old, new, "f.toml")
         study = forked.creation.study
         own = [row for row in rows(scratch, study) if row.point == origin.point]
         assert len(own) == 1
