@@ -15,6 +15,9 @@ from hpo.values.parameters import MODEL_PREFIX, SET_BY_HPO, is_model_parameter
 from hpo.values.space import Choices, Domain, Point, SearchSpace, Value, is_among
 from hpo.values.wording import spelling_hint
 
+MAX_OTHERS = 3
+"""Values of a parent that are tried to find a point where a parameter does not apply."""
+
 MAX_TRIED = 1000
 """Points that are tried to find one with a given value that meets the constraints."""
 
@@ -92,12 +95,12 @@ def _point(space: SearchSpace, fixed: Mapping[str, Value]) -> Point | None:
 def _point_without(space: SearchSpace, name: str) -> Point | None:
     """Return keywords at a point where the parameter `name` does not apply. None if none is found."""
     for condition in space.conditions.get(name, ()):
-        parent = space.domains[condition.parent]
-        for value in values_of(parent):
-            if not is_among(value, condition.values):
-                point = _point(space, {condition.parent: value})
-                if point is not None and name not in point:
-                    return point
+        values = values_of(space.domains[condition.parent])
+        others = [value for value in values if not is_among(value, condition.values)]
+        for value in others[:MAX_OTHERS]:
+            point = _point(space, {condition.parent: value})
+            if point is not None and name not in point:
+                return point
     return None
 
 
