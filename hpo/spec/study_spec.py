@@ -60,6 +60,9 @@ EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 CHANGEABLE = frozenset({"stop", "engine", "limits"})
 """Sections that may change in a stored study."""
 
+MAX_SIZES = 1000
+"""Batch sizes of a range from which the mean number of batches is computed, at least."""
+
 MIN_AUTOTUNED_STEPS = 4000
 """Training steps per program that pay for a compilation, which takes some ten seconds and saves one to
 three milliseconds of each step."""
@@ -229,7 +232,8 @@ class StudySpec(Section):
             trials, epochs = self.promotion.top * self.promotion.seeds, self.full.pretrain.epochs
         sizes = domain_of(self.space, "batch_size")
         count = sizes.size or 1
-        mean_batches = sum(images / float(sizes.at(index)) for index in range(count)) / count  # per epoch
+        sampled = range(0, count, max(1, count // MAX_SIZES))
+        mean_batches = sum(images / float(sizes.at(index)) for index in sampled) / len(sampled)  # per epoch
         return trials * epochs * mean_batches / pack_keys(self.space) >= MIN_AUTOTUNED_STEPS
 
     @property

@@ -28,6 +28,7 @@ from hpo.training.engines.program import NetworkSpec
 from hpo.training.task import Task
 from hpo.training.variants import check_keywords, variants
 from hpo.values.parameters import domain_of, model_keywords
+from hpo.values.space import Choices
 from hpo.values.stage import Stage
 from hpo.values.wording import counted
 
@@ -165,7 +166,7 @@ class Workload:
         if steps is None:
             steps = 1 if self.network.is_built_in else STEPS
         sizes = domain_of(self.spec.space, "batch_size")
-        smallest = min(int(sizes.at(index)) for index in range(sizes.size or 1))
+        smallest = int(min(sizes.values) if isinstance(sizes, Choices) else sizes.low)
         count = min(smallest, TRIAL_IMAGES)
         # Another number of images than in training: the network must take any.
         parts = self.splits.mini_train[:count], self.splits.mini_validation[: count + 1]

@@ -333,6 +333,12 @@ def test_range_of_batch_sizes_is_not_autotuned() -> None:
     assert not StudySpec.parse(raw, "test").autotunes("search", 8000)
 
 
+def test_mean_of_a_huge_range_of_batch_sizes_is_quick() -> None:
+    raw = StudySpec.load(PAPER).to_json()
+    raw["space"]["batch_size"] = {"low": 2, "high": 2**53 - 1, "log": True}
+    assert not StudySpec.parse(raw, "test").autotunes("search", 8000)
+
+
 def test_space_needs_a_parameter() -> None:
     raw = {**tomllib.loads(TEXT), "name": "small", "space": {}}
     with pytest.raises(SpecError, match=r"^test: space = \{\}: must have at least one parameter$"):

@@ -10,6 +10,7 @@ from support.workloads import checked_workload, digits_workload
 
 from hpo.errors import InputError
 from hpo.settings import Settings
+from hpo.training.engines.eager import EagerEngine
 from hpo.training.workload import Workload
 from hpo.values.stage import STAGES
 
@@ -201,3 +202,10 @@ def test_network_that_vmap_cannot_fuse_is_named_in_a_line(
         "model 'own_branches:Branches': vmap cannot fuse it (RuntimeError at own_branches.py:10"
     )
     assert message.endswith("); a GPU trains its trials in turn")
+
+
+def test_rehearsal_has_the_smallest_batch_size_of_a_huge_range() -> None:
+    space = "batch_size = { low = 2, high = 9007199254740991 }"
+    spec = study_file.load(study_file.TEXT.replace("batch_size = [16, 32]", space))
+    rehearsal = digits_workload(spec).rehearsal("cpu", EagerEngine())
+    assert len(rehearsal.task.train.labels) == 2
