@@ -1,7 +1,7 @@
 """What to do next with a study, as the last line of a command."""
 
 from hpo.spec.study_spec import FULL_SUFFIX
-from hpo.study.lifecycle import Stopped
+from hpo.study.lifecycle import BY_USER, Stopped
 from hpo.study.status import Status
 
 
@@ -10,7 +10,8 @@ def next_step(status: Status) -> str:
     name, search, full = status.study, status.search, status.full
     mark = _stopped(status)
     if mark is not None:
-        return f"stopped ({mark.reason}); to continue: hpo study resume {name}"
+        reason = mark.reason if mark == BY_USER else f"stopped ({mark.reason})"
+        return f"{reason}; to continue: hpo study resume {name}"
     if search.begun or full.open or (search.open and search.stopped is None):
         return f"next: hpo workers {name}"
     for stage_name, stage in ((name, search), (f"{name}{FULL_SUFFIX}", full)):

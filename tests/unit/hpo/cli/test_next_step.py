@@ -59,7 +59,7 @@ def test_open_trials_need_workers() -> None:
 
 
 def test_stopped_study_is_resumed_unless_nothing_is_left() -> None:
-    resume = "stopped (stopped by hand); to continue: hpo study resume own"
+    resume = "stopped by hand; to continue: hpo study resume own"
     by_hand = replace(NOTHING, stopped=BY_USER)
     assert step(replace(WAITING, stopped=BY_USER), by_hand) == resume
     assert step(replace(DONE, stopped=BY_USER), by_hand) == resume
