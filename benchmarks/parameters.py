@@ -17,7 +17,7 @@ import argparse
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
@@ -100,12 +100,15 @@ class Row:
 ROWS = [Row(name, columns) for name in OPTIONAL for columns in ({}, {**COMMON, **OPTIONAL[name]})]
 
 
-def measure_epochs(result: Result, workload: Workload, images: int | None, programs: Path | None) -> None:
+def measure_epochs(
+    result: Result, rows: Sequence[Row], workload: Workload, images: int | None, programs: Path | None
+) -> None:
     """Measure the training time of candidate-epochs, and compilations in an empty folder or in
     `programs`."""
     train, validation = workload.images("search", "cpu")
     if images is not None:
-        train, validation = (part.subset(torch.arange(images)) for part in (train, validation))
+        parts = (train, validation)
+        train, validation = (part.subset(torch.arange(min(images, len(part)))) for part in parts)
     task = Task(workload.factory, train, validation, classes=len(workload.dataset.classes))
     sessions: dict[str, dict[str, PackSession]] = {"operators": {}, "program": {}}
     heads = ("step", "compile seconds", "programs")
@@ -114,7 +117,7 @@ def measure_epochs(result: Result, workload: Workload, images: int | None, progr
     with tempfile.TemporaryDirectory() as name:
         folder = programs or Path(name)
         load_kernels(folder)
-        for row in ROWS:
+        for row in rows:
             before, start = _programs(folder), time.perf_counter()
             engine = CompiledEngine(workload.network, folder)
             sessions["program"][str(row)] = row.session(task, engine, epochs)
@@ -251,7 +254,8 @@ def main() -> None:
     specs = {name: search_of(arguments, space) for name, space in SEARCHES.items()}
     workload = Workload.open(specs["columns"], Settings.from_environment())
     if arguments.only != "widths":
-        measure_epochs(result, workload, arguments.images, arguments.programs)
+        rows = ROWS[:2] if arguments.quick else ROWS
+        measure_epochs(result, rows, workload, arguments.images, arguments.programs)
     if arguments.only != "epochs":
         measure_widths(result, specs, workload, arguments.width)
     result.write(arguments.json)
