@@ -55,9 +55,9 @@ class TrainingLoop:
 
 
 def evaluate(engine: Engine, pack: Pack, images: DeviceImages, classes: int) -> Tensor:
-    """Return the `VALIDATION_METRICS` of each member on `images` of so many classes, `(7, M)` float64.
+    """Return the `VALIDATION_METRICS` of each member on `images`, `(7, M)` float64.
 
-    Does not wait for the device.
+    `classes`: the number of classes. Does not wait for the device.
     """
     device = images.labels.device
     sums = torch.zeros(2, len(pack), dtype=torch.float64, device=device)

@@ -19,9 +19,10 @@ from hpo.values.objective import LOSS, Objective
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A network, and the images of so many classes it is trained and validated on, all on one device.
+    """A network, and the images it is trained and validated on. All images are on one device.
 
-    `vectorised`: whether `vmap` computes the members of a pack, as in `Pack`.
+    `classes`: the number of classes. `vectorised`: whether `vmap` computes the members of a pack, as in
+    `Pack`.
     """
 
     factory: Factory
