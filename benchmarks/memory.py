@@ -110,9 +110,12 @@ def watch(launcher: subprocess.Popen[bytes]) -> Memory:
     most = Memory(0.0, 0.0, 0.0)
     while launcher.poll() is None:
         with suppress(OSError, IndexError):  # a process has ended
-            shares = [images_and_rest(pid) for pid in workers_of(launcher.pid)]
+            workers = workers_of(launcher.pid)
+            # Twice: a worker that maps the images between two others would have their pages counted again.
+            shares, again = ([images_and_rest(pid) for pid in workers] for _ in range(2))
             images, rest = (sum(column) for column in zip(*shares, strict=True)) if shares else (0.0, 0.0)
-            if len(shares) < WORKERS or images < most.images:
+            is_stable = [images for images, _ in shares] == [images for images, _ in again]
+            if len(shares) < WORKERS or images < most.images or not is_stable:
                 images, rest = most.images, most.rest
             most = Memory(peak(launcher.pid), images, rest)
         time.sleep(POLL_SECONDS)
