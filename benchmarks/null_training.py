@@ -94,6 +94,9 @@ class NullFaults:
     def is_out_of_memory(self, _error: BaseException) -> bool:
         return False
 
+    def is_contained(self, _error: BaseException) -> bool:
+        return False
+
     def is_broken(self, _error: BaseException) -> bool:
         return True
 

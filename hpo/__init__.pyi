@@ -1,6 +1,7 @@
 from .errors import HpoError as HpoError
 from .export.bundle import Bundle as Bundle
 from .export.bundle import load_bundle as load_bundle
+from .functions.trial import Trial as Trial
 from .run.run_study import run_study as run_study
 from .run.studies import Study as Study
 from .run.studies import best_params as best_params

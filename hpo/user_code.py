@@ -5,6 +5,7 @@ path, so a file there hides neither an installed package nor a module of Python.
 """
 
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -146,12 +147,25 @@ def where(error: BaseException, module: str = "") -> str | None:
     """
     if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
         return f"{_short(error.filename)}:{error.lineno}"
-    place = None
+    last = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         file, name = frame.f_code.co_filename, frame.f_globals.get("__name__", "")
         if _is_own(file) or (module and _top(str(name)) == _top(module)):
-            place = f"{_short(file)}:{line}"
-    return place
+            last = place(file, line)
+    return last
+
+
+def place_in_dump(dump: str) -> str | None:
+    """Return file and line of the user's code in a traceback of `faulthandler`, None if there is none."""
+    for file, line in re.findall(r'^  File "(.*)", line (\d+)', dump, re.MULTILINE):  # the latest call first
+        if _is_own(file):
+            return place(file, int(line))
+    return None
+
+
+def place(file: str, line: int) -> str:
+    """Return file and line of the user's code, as messages have them."""
+    return f"{_short(file)}:{line}"
 
 
 def _is_own(file: str) -> bool:

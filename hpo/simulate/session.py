@@ -177,6 +177,9 @@ class EveryFaultEnds:
     def is_out_of_memory(self, _error: BaseException) -> bool:
         return False
 
+    def is_contained(self, _error: BaseException) -> bool:
+        return False
+
     def is_broken(self, _error: BaseException) -> bool:
         return True
 

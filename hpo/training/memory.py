@@ -6,14 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from hpo.errors import message_of
-
-OUT_OF_MEMORY = (
-    "CUDA error: out of memory",
-    "ALLOC_FAILED",  # of cuBLAS and cuDNN
-    "CUDNN_STATUS_NOT_INITIALIZED",  # cuDNN found no memory to initialise itself
-    "DefaultCPUAllocator",
-)
-"""Parts of the messages of out-of-memory errors that are not of type torch.OutOfMemoryError."""
+from hpo.values.out_of_memory import OUT_OF_MEMORY
 
 BROKEN = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS")
 """Parts of the messages of errors of CUDA and its libraries."""
@@ -65,6 +58,9 @@ class DeviceFaults:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_out_of_memory(error)
+
+    def is_contained(self, _error: BaseException) -> bool:
+        return False
 
     def is_broken(self, error: BaseException) -> bool:
         return is_broken(error)

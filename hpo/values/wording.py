@@ -35,3 +35,12 @@ def shortened(text: str) -> str:
 def value_text(value: object) -> str:
     """Return the value of a parameter for people, a float with six digits."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def byte_text(size: float) -> str:
+    """Return a number of bytes for people, as in "1.5 GiB"."""
+    units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1024
+        del units[0]
+    return f"{size:.3g} {units[0]}"

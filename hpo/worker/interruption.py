@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class StopRequested(BaseException):
@@ -37,6 +38,10 @@ class Interruption:
         """Set `stop`, and raise `StopRequested` if the caller is inside an epoch."""
         self._stop.set()
         self._break_off()
+
+    def interrupt(self) -> NoReturn:
+        """Raise `StopRequested`. The caller is inside an epoch, and the process has to stop."""
+        raise StopRequested
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

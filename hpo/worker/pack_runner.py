@@ -15,7 +15,7 @@ from hpo.values.stage import Stage
 from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerContext
 from hpo.worker.report_target import ReportTarget
-from hpo.worker.reporter import Reporter
+from hpo.worker.reporter import Reporter, traceback_of
 from hpo.worker.reporter import describe as describe_error
 from hpo.worker.services import Services
 from hpo.worker.steps import DONE, Done, Step
@@ -173,16 +173,17 @@ class PackRunner:
 
     def _fail(self, error: BaseException, pack: _Pack) -> None:
         """Hand the trials back, each to run alone, or fail a trial that is alone."""
-        self._failures += 1
+        if not self._faults.is_contained(error):
+            self._failures += 1
         members = pack.members
         reason = describe_error(error)
         is_new, self._reasons = reason not in self._reasons, self._reasons | {reason}
         log.error(
-            "%s: training %s failed: %s",
+            "%s: training %s failed: %s%s",
             pack.stage,
             ", ".join(map(str, members)),
             reason,
-            exc_info=error if is_new else None,  # once: the traceback of each trial is stored
+            f"\n{traceback_of(error)}" if is_new else "",  # once: the traceback of each trial is stored
         )
         if len(members) <= 1:
             pack.reporter.fail(error, members)

@@ -8,6 +8,7 @@ from functools import partial
 from optuna.trial import TrialState
 
 from hpo.errors import message_of
+from hpo.functions.failures import FunctionFailure
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.store.results import TrialOutcome
@@ -24,8 +25,16 @@ a pruned member would train one more epoch. While the storage is away, training 
 
 
 def describe(error: BaseException) -> str:
-    """Return the kind of an error and its message."""
-    return f"{type(error).__name__}: {message_of(error)}"
+    """Return the kind of an error and its message. The failure of a function says both."""
+    return (
+        str(error) if isinstance(error, FunctionFailure) else f"{type(error).__name__}: {message_of(error)}"
+    )
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of an error; of the failure of a function, that in its process."""
+    trace = error.trace if isinstance(error, FunctionFailure) else ""
+    return trace or "".join(traceback.format_exception(error))
 
 
 class Reporter:
@@ -113,7 +122,7 @@ class Reporter:
         failure = TrialOutcome(
             state=TrialState.FAIL,
             reason=reason or describe(error),
-            traceback="".join(traceback.format_exception(error)),
+            traceback=traceback_of(error),
         )
         self._outbox.post(partial(self._writer.write_failure, frozenset(numbers), failure))
         self.release()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hpo.functions.task import FUNCTION_LIMITS, FunctionLimits
 from hpo.store.retry import BACKOFF, Backoff
 from hpo.worker.epoch_watch import EpochWatch
 from hpo.worker.outbox import BACKOFF as DELIVERY_BACKOFF
@@ -78,6 +79,7 @@ class WorkerLimits:
     delivery_backoff: Backoff = DELIVERY_BACKOFF
     loop: LoopLimits = LoopLimits()
     checkpoints: CheckpointLimits = CheckpointLimits()
+    functions: FunctionLimits = FUNCTION_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,9 @@ class Faults(Protocol):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Return whether the device or the host has no memory left."""
 
+    def is_contained(self, error: BaseException) -> bool:
+        """Return whether the error was that of another process, and says nothing about this one."""
+
     def is_broken(self, error: BaseException) -> bool:
         """Return whether the process cannot train any more after this error."""
 

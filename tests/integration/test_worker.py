@@ -170,10 +170,10 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_after_three_packs
     assert all("in forward" in seen[row.number].user_attrs["traceback"] for row in failed)
     assert states(storage, worker.study).count("WAITING") == 8 - MAX_FAILURES
     records = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert [record.getMessage() for record in records] == [
+    assert [record.getMessage().splitlines()[0] for record in records] == [
         f"search: training {n} failed: RuntimeError: no such luck" for n in range(3)
     ]
-    assert [record.exc_info is not None for record in records] == [True, False, False]
+    assert ["Traceback" in record.getMessage() for record in records] == [True, False, False]
 
 
 def test_stop_in_an_epoch_releases_the_trials(

@@ -8,7 +8,7 @@ import hpo
 NAMES = {
     *("StudySpec", "Study", "create_study", "load_study", "open_storage", "run_study", "promote"),
     "retry_trials",
-    *("best_params", "export_bundle", "load_bundle", "Bundle", "HpoError"),
+    *("best_params", "export_bundle", "load_bundle", "Bundle", "HpoError", "Trial"),
 }
 
 LIGHT = """

@@ -1,0 +1,48 @@
+"""The processes of one training function on one worker: at most one that trains, and one spare."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+from hpo.functions.guard import Guard
+from hpo.functions.process import FunctionProcess
+
+
+class FunctionProcesses:
+    """Starts processes of one function. A spare imports the user's module while another process trains.
+
+    `folder` is a temporary folder of this worker. It has the files of trials, and goes with the worker.
+    """
+
+    def __init__(self, reference: str, parent: Path | None = None) -> None:
+        """Create no process of the function yet. `parent`: where `folder` is, by default the system's folder
+        for temporary files."""
+        self._reference = reference
+        self.folder = Path(mkdtemp(prefix=f"hpo-{os.getpid()}-", dir=parent))
+        self._guard = Guard(self.folder)
+        self._spare: FunctionProcess | None = None
+
+    def take(self) -> FunctionProcess:
+        """Return a process for a trial: the spare if it is alive, or a new process."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.is_alive:
+                return spare
+            spare.kill()
+        return FunctionProcess(self._reference, self.folder, self._guard)
+
+    def start_spare(self) -> None:
+        """Start a spare unless there is one."""
+        if self._spare is None:
+            self._spare = FunctionProcess(self._reference, self.folder, self._guard)
+
+    def close(self) -> None:
+        """End the spare and delete the folder."""
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare = None
+        self._guard.close()
+        with suppress(OSError):
+            shutil.rmtree(self.folder)
