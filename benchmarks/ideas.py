@@ -21,7 +21,7 @@ from benchmarks.command import parser
 from benchmarks.policies import DEFAULT, EPOCHS, Policy, held_out, pool, start, storage
 from benchmarks.regret import POLICY_WIDTH, REGRET_WIDTH, SPENT, TABLES, final, regret_of
 from benchmarks.results import Result, markdown
-from hpo.search import effective_lr, gp, learning_curves
+from hpo.search import effective_lr, final_losses, gp, learning_curves
 from hpo.search.pruners.asha import AshaPruner
 from hpo.search.pruners.base import Curve, Peer, Pruner
 from hpo.search.samplers.base import Observation
@@ -132,7 +132,7 @@ def last_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: 
 
 def oracle_patches(table: CurveTable) -> tuple[Patch, ...]:
     """Return patches that look up the final loss of a run. A run is identified by its first loss."""
-    final_losses = {
+    last = {
         math.log(run[0].validation_loss): math.log(run[EPOCHS - 1].validation_loss)
         for runs in table.runs.values()
         for run in runs
@@ -140,10 +140,10 @@ def oracle_patches(table: CurveTable) -> tuple[Patch, ...]:
     }
 
     def look_up(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: int) -> tuple[Any, Any]:
-        losses = [final_losses.get(curve[0], curve[-1]) for curve in curves]
+        losses = [last.get(curve[0], curve[-1]) for curve in curves]
         return np.array(losses), np.zeros(len(curves))
 
-    return (gp, "predict_final_losses", look_up), (pause, "predict_final_losses", look_up)
+    return (final_losses, "predict_final_losses", look_up), (pause, "predict_final_losses", look_up)
 
 
 IDEAS: dict[str, Idea] = {

@@ -7,7 +7,7 @@ Three things let the process learn more from few trials than a general-purpose m
   them. The standard error of the extrapolation becomes observation noise.
 - Learning rate, momentum and batch size enter as the effective learning rate, which replaces the learning
   rate as a coordinate (`hpo.search.coordinates`).
-- Log losses are clipped from above: how bad a bad point is says nothing about where good ones are.
+- Log losses are clipped from above (`hpo.search.final_losses`).
 """
 
 import math
@@ -17,15 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.trial import TrialState
 from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from hpo.search.coordinates import unit_coordinates
-from hpo.search.effective_lr import effective_lr
-from hpo.search.learning_curves import log_losses, predict_final_losses
+from hpo.search.final_losses import clipped, final_losses
 from hpo.search.samplers.base import Observation
 from hpo.values.space import Point, SearchSpace
 
@@ -34,13 +32,10 @@ Array = NDArray[np.float64]
 MAX_OBSERVATIONS = 300
 """The best observations are used, up to this number: the time of a fit grows with its third power."""
 
-SPREAD = 2.0
-"""Log losses are clipped at `median + SPREAD * (median - best)`; median and best are log losses too."""
-
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Points with the log losses (N,) of `final_losses` and their standard errors (N,)."""
+    """Points with clipped log losses (N,) of `final_losses` and their standard errors (N,)."""
 
     points: Sequence[Point]
     losses: Array
@@ -48,34 +43,13 @@ class Observations:
 
 
 def observations(trials: Sequence[Observation]) -> Observations:
-    """Return the `final_losses` of the best `MAX_OBSERVATIONS` trials."""
+    """Return the clipped `final_losses` of the best `MAX_OBSERVATIONS` trials."""
     losses, errors = final_losses(trials)
+    losses = clipped(losses)
     if len(trials) > MAX_OBSERVATIONS:
         best = np.argsort(losses, kind="stable")[:MAX_OBSERVATIONS]
         trials, losses, errors = [trials[index] for index in best], losses[best], errors[best]
     return Observations([trial.point for trial in trials], losses, errors)
-
-
-def final_losses(trials: Sequence[Observation]) -> tuple[Array, Array]:
-    """Return the log losses (N,) predicted for the last epoch of the longest curve, and their standard errors
-    (N,).
-
-    A failed trial gets the worst current log loss of all trials. Log losses are clipped, see `SPREAD`.
-    """
-    curves = [log_losses(trial.curve or {}) for trial in trials]
-    usable = [
-        index for index, trial in enumerate(trials) if trial.state != TrialState.FAIL and len(curves[index])
-    ]
-    worst, errors = max(curve[-1] for curve in curves if len(curve)), np.zeros(len(trials))
-    losses = np.full(len(trials), worst)
-    if usable:
-        losses[usable], errors[usable] = predict_final_losses(
-            [curves[index] for index in usable],
-            [effective_lr(trials[index].point) for index in usable],
-            max(len(curves[index]) for index in usable),
-        )
-    median = np.median(losses)
-    return np.minimum(losses, median + SPREAD * (median - losses.min())), errors
 
 
 def select(
