@@ -108,6 +108,7 @@ UNIONS = {
 WORDS: dict[object, str] = {
     int: "whole number",
     float: "number",
+    bool: "`true` or `false`",
     str: "text",
     Path: "path",
     tuple[float, float]: "two numbers",
@@ -269,7 +270,7 @@ def _default(field: FieldInfo) -> str:
         return "unset"
     if isinstance(field.default, tuple):
         return f"`{list(field.default)}`"
-    return f"`{field.default}`"
+    return _toml(field.default)
 
 
 def main(folder: Path = Path("docs")) -> None:

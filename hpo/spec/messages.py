@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hpo.values.section import sections_of
+from hpo.values.section import Section, sections_of
 from hpo.values.wording import listed, spelling_hint
 
 _RULES = {
@@ -22,6 +22,7 @@ _RULES = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
     "string_type": "must be text in quotes",
     "model_type": "must be a table",
@@ -102,8 +103,11 @@ def _locate(location: Sequence[int | str], model: type[BaseModel]) -> _Place:
 
 
 def _unknown(place: _Place) -> str:
-    """Return the end of a message about an unknown key: who has it, or its right spelling."""
+    """Return the end of a message about an unknown key: why there is none, who has it, or its right
+    spelling."""
     unknown, name = place.path[-1], place.section.model_fields["name"].default if place.options else ""
+    if issubclass(place.section, Section) and unknown in place.section.refused:
+        return f" of the {place.key} {name!r}: {place.section.refused[unknown]}"
     owners = [other for other, section in place.options.items() if unknown in section.model_fields]
     if owners:
         return f" of the {place.key} {name!r}; it is a key of {listed(map(repr, owners), 'and')}"

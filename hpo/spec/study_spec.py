@@ -141,6 +141,8 @@ class StudySpec(Section):
             mistakes["stop.target"] = f"{target:g} is no {self.objective.metric}, which is from 0 to 1"
         for key, rule in self.pruner.mistakes(self.search.epochs).items():
             mistakes[f"pruner.{key}"] = rule
+        for key, rule in self.sampler.mistakes(self.space).items():
+            mistakes[f"sampler.{key}"] = rule
         try:
             baseline = None if self.baseline is None else parse_baseline(self.baseline, self.space)
         except SpaceError as error:

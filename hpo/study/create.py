@@ -38,6 +38,7 @@ def create(storage: Storage, spec: StudySpec, source: str, identity: Identity = 
     the stored trials would not be comparable with trials of the spec and the identity, or if the spec asks
     for fewer trials than the stored study.
     """
+    spec.sampler.load_plan()  # before the transaction: imports may take a second
     with storage.transaction() as connection:
         stored = find(connection, spec.name)
         if stored is not None:
@@ -118,14 +119,16 @@ def queue_plan(connection: Connection, study: Study) -> int:
 def _plan(connection: Connection, study: Study) -> list[Point]:
     """Return the initial points of the search: the baseline, then those of the sampler.
 
-    A fork has the seed of its origin but draws other points. It may have inherited the baseline.
+    A fork has the seed of its origin. It draws other points, or continues the sequence of points. It may
+    have inherited the baseline.
     """
     spec, inherited, seed = study.spec, study.inherited, study.spec.seed
     taken: set[Cell] = set()
     if inherited:
         rows = trials.read(connection, study.search_id).ours
         taken = {cell(row.point) for row in rows if row.number < inherited}
-        seed = Purpose.FORK_PLAN.derive(seed, inherited)
+        if not spec.sampler.is_sequence:
+            seed = Purpose.FORK_PLAN.derive(seed, inherited)
     count = study.planned - inherited
     # The new trials begin with the baseline, even if a fork has inherited more trials than the plan has.
     first = [] if spec.baseline is None or cell(spec.baseline) in taken else [spec.baseline]

@@ -49,6 +49,7 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
     _check_comparable(old, spec, source)
     _check_same_data(old, identity, source)
     origin = {"study": old.name, "key": old.key}
+    spec.sampler.load_plan()  # before the transaction: imports may take a second
     with storage.transaction() as connection:
         stored = find(connection, spec.name)
         if stored is not None:

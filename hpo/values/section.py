@@ -1,7 +1,7 @@
 """The base class of every section of a study file, and the errors its validators raise."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Union, get_args
+from typing import Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 from pydantic.fields import FieldInfo
@@ -12,6 +12,9 @@ class Section(BaseModel):
     """A table of the study file: frozen, without unknown keys, without conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Keys that a user may expect and the section does not have, with the reason."""
 
 
 def union_of(sections: Mapping[str, type[Section]], default: str) -> Any:

@@ -24,6 +24,7 @@ __all__ = [
     "Value",
     "applicable",
     "cell",
+    "draw_below",
     "is_among",
 ]
 
@@ -84,9 +85,7 @@ class SearchSpace:
         """Draw a point of a space with `cells`, each with the same probability."""
         cells = self.cells
         assert cells is not None, "only a finite space has cells"
-        if cells < 2**63:
-            return self.point_at(int(rng.integers(cells)))
-        return self.point_at(int.from_bytes(rng.bytes(cells.bit_length() // 8 + 8)) % cells)
+        return self.point_at(draw_below(cells, rng))
 
     @cached_property
     def example(self) -> Point | None:
@@ -123,6 +122,13 @@ class SearchSpace:
             return Grid(self.domains, self.conditions, self._comparisons)
         except TooManyError:
             return None
+
+
+def draw_below(end: int, rng: np.random.Generator) -> int:
+    """Draw a whole number from 0 to below `end`, which may have any size."""
+    if end < 2**63:
+        return int(rng.integers(end))
+    return int.from_bytes(rng.bytes(end.bit_length() // 8 + 8)) % end
 
 
 def cell(point: Point) -> Cell:

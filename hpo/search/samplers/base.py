@@ -33,12 +33,15 @@ class Sampler(Section):
     """Choose the points of a search: the section `[sampler]` with the keys of one sampler, and its rule.
 
     A sampler is a function of its keys and arguments and keeps no state, so the search of one worker can be
-    replayed. A subclass narrows `name` to the sampler's name. The first line of its docstring says in the
-    reference what the sampler does.
+    replayed. A subclass narrows `name` to the sampler's name. The first paragraph of its docstring says in
+    the reference what the sampler does.
     """
 
     plans_all: ClassVar[bool] = False
     """Whether `initial` draws all points of the search. `suggest` is then never called."""
+
+    is_sequence: ClassVar[bool] = False
+    """Whether `initial` returns points of one sequence, which a fork continues."""
 
     name: str = ""
     startup: int = Field(
@@ -66,6 +69,32 @@ class Sampler(Section):
         calls.
         """
 
+    def mistakes(self, _space: SearchSpace) -> dict[str, str]:
+        """Return the rule that each key breaks in a search of this space; the key `name` stands for the
+        sampler itself."""
+        return {}
+
+    def load_plan(self) -> None:
+        """Import the modules `initial` needs. No import may happen inside a transaction."""
+
     def load(self) -> None:
         """Import the modules `suggest` needs. Imports may take a second, so they must not happen under a
         lock."""
+
+
+class PlannedSampler(Sampler):
+    """A sampler whose points are known from the start: `initial` draws all of them."""
+
+    plans_all = True
+
+    startup: int = Field(
+        default=10,
+        ge=1,
+        description="Only with the pruner `pause`: no trial resumes before this many trials have trained an "
+        "epoch or ended.",
+    )
+
+    def suggest(
+        self, _space: SearchSpace, _history: Iterable[Observation], _count: int, _seed: int
+    ) -> list[Point]:
+        return []

@@ -1,6 +1,7 @@
 """Draw points of a space without repeating a cell."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,32 +27,38 @@ def plan(
     """
     rng = np.random.default_rng(seed)
     draw = draw or space.draw
-    return new_points(space, count, set(taken), rng, lambda: draw(rng))
+    return new_points(space, count, set(taken), Source(lambda: draw(rng), rng))
 
 
-def new_points(
-    space: SearchSpace, count: int, taken: set[Cell], rng: np.random.Generator, draw: Callable[[], Point]
-) -> list[Point]:
-    """Return up to `count` points from `draw`, none of them in a cell of `taken`; add their cells to `taken`.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where new points come from: `draw`, which gets `repeats` tries for each, and then random cells."""
+
+    draw: Callable[[], Point]
+    rng: np.random.Generator
+    repeats: int = MAX_REPEATS
+
+
+def new_points(space: SearchSpace, count: int, taken: set[Cell], source: Source) -> list[Point]:
+    """Return up to `count` points, none of them in a cell of `taken`; add their cells to `taken`.
 
     In a space that is not counted cells repeat once no new one is found.
     """
     points: list[Point] = []
     is_exhausted = False
     while len(points) < count and (space.cells is None or len(taken) < space.cells):
-        point = space.draw(rng) if is_exhausted else _new_point(space, taken, rng, draw)
+        point = space.draw(source.rng) if is_exhausted else _new_point(space, taken, source)
         is_exhausted |= space.cells is None and cell(point) in taken
         taken.add(cell(point))
         points.append(point)
     return points
 
 
-def _new_point(
-    space: SearchSpace, taken: set[Cell], rng: np.random.Generator, draw: Callable[[], Point]
-) -> Point:
+def _new_point(space: SearchSpace, taken: set[Cell], source: Source) -> Point:
     """Return a new point; in a space that is not counted any point if no new one is found."""
-    for _ in range(MAX_REPEATS):
-        point = draw()
+    rng = source.rng
+    for _ in range(source.repeats):
+        point = source.draw()
         if cell(point) not in taken and space.is_feasible(point):
             return point
     if space.cells is not None:

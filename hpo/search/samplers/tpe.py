@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hpo.search.samplers.base import Observation, Sampler
-from hpo.search.samplers.points import new_points, plan
+from hpo.search.samplers.points import Source, new_points, plan
 from hpo.values.space import Cell, Point, SearchSpace, cell
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class TpeSampler(Sampler):
         for trial in trials:
             study.add_trial(_frozen_trial(trial, optuna_space))
         taken = {cell(trial.point) for trial in trials}
-        rng = np.random.default_rng(seed)
-        return new_points(space, count, taken, rng, lambda: space.applicable(study.ask(optuna_space).params))
+        source = Source(lambda: space.applicable(study.ask(optuna_space).params), np.random.default_rng(seed))
+        return new_points(space, count, taken, source)
 
     def load(self) -> None:
         import hpo.search.samplers.distributions  # noqa: F401

@@ -8,6 +8,7 @@ from support.study_file import TEXT, load
 
 from hpo.search.pruners.registry import PRUNERS
 from hpo.search.pruners.rungs import RungSection
+from hpo.search.samplers.registry import SAMPLERS
 from hpo.spec.sections import DataSection
 from hpo.spec.study_spec import EXTENDABLE, StudySpec
 from hpo.values.parameters import PARAMETERS
@@ -43,6 +44,17 @@ OTHER: dict[str, object] = {
     "space.shear": [3.0],
     "sampler.name": "random",
     "sampler.startup": 3,
+    "sampler.popsize": 9,
+    "sampler.use_separable_cma": True,
+    "sampler.lr_adapt": True,
+    "sampler.consider_pruned_trials": False,
+    "sampler.qmc_type": "halton",
+    "sampler.scramble": True,
+    "sampler.deterministic_objective": True,
+    "sampler.population_size": 20,
+    "sampler.mutation_prob": 0.2,
+    "sampler.crossover_prob": 0.8,
+    "sampler.swapping_prob": 0.4,
     "pruner.name": "none",
     "pruner.startup_trials": 3,
     "pruner.warmup_epochs": 2,
@@ -82,12 +94,18 @@ WHOLE = load(
 
 
 def with_key(key: str) -> dict[str, Any]:
-    """Return a study file that has this key: that of `WHOLE`, with another pruner if it takes one."""
+    """Return a study file that has this key: that of `WHOLE`, with another pruner or sampler if it takes
+    one."""
     raw: dict[str, Any] = json.loads(json.dumps(WHOLE))
     section, _, name = key.rpartition(".")
     if section == "pruner" and name not in raw["pruner"]:
         pruner = next(pruner for pruner, keys in PRUNERS.items() if name in keys.model_fields)
         raw["pruner"] = PRUNERS[pruner]().model_dump()
+    if section == "sampler" and name not in raw["sampler"]:
+        sampler = next(sampler for sampler, keys in SAMPLERS.items() if name in keys.model_fields)
+        raw["sampler"] = SAMPLERS[sampler]().model_dump()
+        if raw["sampler"][name] is None:
+            raw["sampler"][name] = {"popsize": 8, "mutation_prob": 0.1}[name]
     if key == "promotion.metric":
         raw["promotion"][name] = "loss"
     if section == "baseline":

@@ -243,8 +243,55 @@ MISTAKES = {
     # sampler and pruner
     "sampler unknown": (
         '"tpe"',
-        '"grid"',
-        """sampler.name = "grid": must be one of 'random', 'tpe' or 'gp'""",
+        '"GridSampler"',
+        """sampler.name = "GridSampler": must be one of 'random', 'tpe', 'gp', 'CmaEsSampler', """
+        "'QMCSampler', 'GPSampler', 'NSGAIISampler' or 'BruteForceSampler'",
+    ),
+    "option of Optuna that is a Python object": (
+        '"tpe"',
+        '"NSGAIISampler"\ncrossover = "sbx"',
+        "sampler.crossover: unknown key of the sampler 'NSGAIISampler': takes a Python object; the crossover "
+        "is uniform",
+    ),
+    "option of Optuna with another name": (
+        '"tpe"',
+        '"CmaEsSampler"\nn_startup_trials = 3',
+        "sampler.n_startup_trials: unknown key of the sampler 'CmaEsSampler': the key is 'startup'",
+    ),
+    "option of another sampler of Optuna": (
+        '"tpe"',
+        '"QMCSampler"\npopsize = 9',
+        "sampler.popsize: unknown key of the sampler 'QMCSampler'; it is a key of 'CmaEsSampler'",
+    ),
+    "sequence unknown": (
+        '"tpe"',
+        '"QMCSampler"\nqmc_type = "lattice"',
+        """sampler.qmc_type = "lattice": must be one of 'sobol' or 'halton'""",
+    ),
+    "population too small": (
+        '"tpe"',
+        '"CmaEsSampler"\npopsize = 3',
+        "sampler.popsize = 3: must be at least 4",
+    ),
+    "separable and adaptive": (
+        '"tpe"',
+        '"CmaEsSampler"\nlr_adapt = true\nuse_separable_cma = true',
+        "sampler.lr_adapt: cannot be combined with use_separable_cma",
+    ),
+    "option that is no boolean": (
+        '"tpe"',
+        '"QMCSampler"\nscramble = 1',
+        "sampler.scramble = 1: must be true or false",
+    ),
+    "brute force of a range": (
+        '"tpe"',
+        '"BruteForceSampler"',
+        "sampler.name: takes a finite space; give 'momentum' a step or a list of values",
+    ),
+    "probability above 1": (
+        '"tpe"',
+        '"NSGAIISampler"\nmutation_prob = 2',
+        "sampler.mutation_prob = 2: must be at most 1.0",
     ),
     "no startup": ('"tpe"', '"tpe"\nstartup = 0', "sampler.startup = 0: must be at least 1"),
     "pause never pauses": (
