@@ -9,7 +9,7 @@ a curve.
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -94,8 +94,13 @@ def replays(
     search: Search, epochs: int, budget: int, path: Path, _policy: Policy, seeds: Sequence[int]
 ) -> list[Replay]:
     """Replay a search on a table under some seeds. Only in a process of the pool."""
+    return replays_of(lambda table: search.spec(table, epochs, budget), path, seeds)
+
+
+def replays_of(spec_of: Callable[[CurveTable], StudySpec], path: Path, seeds: Sequence[int]) -> list[Replay]:
+    """Replay a study of a table under some seeds. Only in a process of the pool."""
     table = read(path)
-    spec = search.spec(table, epochs, budget)
+    spec = spec_of(table)
     with held_out(path) if path.resolve().parent == OWN_TABLES else nullcontext():
         return [replay_search(storage(), spec.model_copy(update={"seed": seed}), table) for seed in seeds]
 

@@ -22,7 +22,6 @@ from hpo.search import effective_lr
 from hpo.search.pruners.registry import PRUNERS
 from hpo.search.pruners.rungs import RungSection
 from hpo.search.samplers.distributions import distributions
-from hpo.search.samplers.registry import SAMPLERS
 from hpo.simulate.curve_table import CurveTable, read
 from hpo.simulate.replay import Replay, replay_search, scratch_storage
 from hpo.spec.study_spec import StudySpec
@@ -34,6 +33,9 @@ COST = TRIALS * EPOCHS
 """Candidate-epochs of the paper's search."""
 
 REDUCTION = RungSection.model_fields["reduction"].default
+SAMPLERS = ("random", "tpe", "gp")
+"""Samplers whose regret is in docs/search.md. `benchmarks.samplers` compares all samplers."""
+
 OPTUNA_SAMPLERS, OPTUNA_PRUNERS = ("random", "tpe"), ("none", "median", "asha", "hyperband")
 """Samplers and pruners that Optuna has too. `_optuna_replay` makes them."""
 
