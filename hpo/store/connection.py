@@ -122,6 +122,14 @@ class Storage:
                     start_server(self.home, RESTART)
             raise UnavailableError(_one_line(self.url, error)) from error
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Open a transaction that only reads. All its statements see the same state, as a `transaction`
+        does not."""
+        with self.transaction() as connection:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield connection
+
     def with_lock_limit(self, seconds: float) -> "Storage":
         """Return this storage with another limit on waits for locks. Both share the connection pool."""
         return replace(self, limits=replace(self.limits, lock=seconds))

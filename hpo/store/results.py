@@ -45,31 +45,37 @@ class TrialCurve:
     costs: dict[int, float]
 
 
-def report(connection: Connection, results: Mapping[int, EpochResult], objective: Objective) -> set[int]:
+def report(
+    connection: Connection,
+    results: Mapping[int, EpochResult],
+    objective: Objective,
+    worker: str | None = None,
+) -> set[int]:
     """Record one epoch of each trial, by trial id, and return the ids of the trials whose epoch is new.
 
     An epoch that is on record stays as it is. Metrics must be finite, and the caller must hold the leases.
+    `worker`: its name.
     """
     if not results:
         return set()
     rows = (
-        (trial_id, result.epoch, objective.of(result.metrics), encode_metrics(result.metrics))
-        for trial_id, result in results.items()
+        (trial_id, each.epoch, objective.of(each.metrics), encode_metrics(each.metrics), each.device_seconds)
+        for trial_id, each in results.items()
     )
-    return set(REPORT_EPOCHS(connection, *columns(rows, 4)).scalars())
+    return set(REPORT_EPOCHS(connection, *columns(rows, 5), worker).scalars())
 
 
 REPORT_EPOCHS = Statement("""
-PREPARE report_epochs (integer[], integer[], double precision[], jsonb[]) AS
+PREPARE report_epochs (integer[], integer[], double precision[], jsonb[], double precision[], text) AS
 -- Record the metrics of epochs for hpo, and the objectives for Optuna. Return the trials whose epoch is new.
--- $1: trial ids, $2: epochs, $3: objectives, $4: metrics.
+-- $1: trial ids, $2: epochs, $3: objectives, $4: metrics, $5: device seconds, $6: worker.
 WITH intermediate AS (
     INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
     SELECT trial_id, epoch, objective, 'FINITE' FROM unnest($1, $2, $3) AS given (trial_id, epoch, objective)
     ON CONFLICT DO NOTHING
 )
-INSERT INTO hpo.epoch (trial_id, epoch, metrics)
-SELECT * FROM unnest($1, $2, $4)
+INSERT INTO hpo.epoch (trial_id, epoch, metrics, seconds, worker)
+SELECT *, $6 FROM unnest($1, $2, $4, $5)
 ON CONFLICT DO NOTHING
 RETURNING trial_id
 """)

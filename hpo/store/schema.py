@@ -116,6 +116,9 @@ epochs = Table(
     _trial_id(),
     Column("epoch", Integer, primary_key=True),
     Column("metrics", JSONB, nullable=False),
+    Column("worker", Text),  # the worker that reported the epoch
+    Column("seconds", Float(53)),  # the trial's share of the device seconds
+    Column("at", DateTime(timezone=True), server_default=text("clock_timestamp()")),  # null: not known
 )
 
 costs = Table(

@@ -40,6 +40,11 @@ class EpochResult:
     kept_epoch: int
     phase: int = 0
 
+    @property
+    def device_seconds(self) -> float:
+        """Return the device seconds of training and evaluation together."""
+        return self.seconds + self.evaluation_seconds
+
 
 def are_finite(metrics: Metrics) -> bool:
     """Return whether all metrics are finite numbers."""

@@ -77,7 +77,8 @@ class PackWriter:
             ignored = lost | self._trials.gone
             counted = [result for result in report.results if result.member not in ignored]
             finite = {trial_id(r.member): r for r in counted if r.status != "diverged"}
-            report.written.update(results.report(connection, finite, self._target.study.objective))
+            target = self._target
+            report.written.update(results.report(connection, finite, target.study.objective, target.worker))
             self._charge(connection, report.delivery, report.seconds)
             outcomes = self._outcomes.of_ended(connection, counted, report.weights)
             # An epoch that was on record before was judged when it was first written.

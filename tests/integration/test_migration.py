@@ -16,12 +16,13 @@ from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from support.claims import claim
 from support.clients import at_once, table_names
+from support.epochs import epoch_result
 from support.workloads import digits_workload
 
 from hpo.artifacts.folder import FolderStore
 from hpo.errors import SpecError, StorageError
 from hpo.spec.study_spec import StudySpec
-from hpo.store import checkpoints, leases, results, schema, trials
+from hpo.store import checkpoints, histories, leases, results, schema, trials
 from hpo.store.connection import Storage, open_url
 from hpo.store.migrate import MIGRATIONS, Migration, migrate
 from hpo.store.trials import TrialRow
@@ -139,6 +140,23 @@ def test_revision_1_is_migrated_with_its_trials(storage: Storage, spec: Callable
     claimed = claim(again, study, "search", "one", 1) + claim(again, study, "search", "one", 1)
     assert [trial.number for trial in claimed] == [0, 1]
     again.engine.dispose()
+
+
+def test_epochs_of_revision_6_have_no_known_time(storage: Storage, spec: Callable[..., StudySpec]) -> None:
+    study = create(storage, spec(search={"trials": 1}), "test").study
+    (trial,) = claim(storage, study, "search", "one", 1)
+    (migration,) = (migration for migration in MIGRATIONS if migration.revision == 7)
+    with storage.transaction() as connection:
+        for epoch in (1, 2):
+            results.report(connection, {trial.lease.trial_id: epoch_result(0, epoch, 0.5)}, LOSS, "one")
+            if epoch == 1:
+                columns = "DROP COLUMN worker, DROP COLUMN seconds, DROP COLUMN at"
+                connection.execute(text(f"ALTER TABLE hpo.epoch {columns}"))
+                connection.exec_driver_sql(migration.sql)
+        old, new = histories.epochs(connection, [study.search_id])[trial.lease.trial_id]
+    assert (old.worker, old.seconds, old.at) == (None, None, None)
+    assert (new.worker, new.seconds) == ("one", 1.25)
+    assert new.at is not None
 
 
 def test_eight_processes_open_revision_1_at_once(storage: Storage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from optuna.trial import TrialState
@@ -13,7 +14,7 @@ from support.outcomes import trained
 from support.trial_records import curve, hold, lease_rows, result, rows, write_all
 
 from hpo.spec.study_spec import StudySpec
-from hpo.store import results
+from hpo.store import histories, results
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.results import TrialOutcome
@@ -51,6 +52,22 @@ def test_the_first_report_of_an_epoch_stays(storage: Storage, study: Study) -> N
         (1, {TRAIN_LOSS: 1.0, VALIDATION_LOSS: 0.5, VALIDATION_ACCURACY: 0.5}),
         (2, {TRAIN_LOSS: 0.25, VALIDATION_LOSS: 0.125, VALIDATION_ACCURACY: 0.875}),
     ]
+
+
+def test_epoch_has_its_worker_its_device_seconds_and_its_time(storage: Storage, study: Study) -> None:
+    (trial,) = claim(storage, study, "search", "one", 1)
+    before = datetime.now(UTC)
+    with storage.transaction() as connection:
+        results.report(connection, {trial.lease.trial_id: result(1, 0.5)}, LOSS, "one")
+    with storage.snapshot() as connection:
+        (epoch,) = histories.epochs(connection, [study.search_id])[trial.lease.trial_id]
+        times = histories.trial_times(connection, [study.search_id])[trial.lease.trial_id]
+    assert (epoch.epoch, epoch.worker, epoch.seconds) == (1, "one", 1.5)
+    assert epoch.at is not None
+    assert before <= epoch.at <= datetime.now(UTC)
+    assert times.started is not None
+    assert timedelta(0) <= epoch.at - times.started < timedelta(minutes=5)
+    assert (times.ended, times.epochs, times.seconds) == (None, 1, 0.0)
 
 
 @pytest.mark.parametrize("loss", [5e-324, 1 / 3, 0.1 + 0.2, 1.0, 1e22, 1.7976931348623157e308])
