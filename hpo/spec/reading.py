@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpo.errors import SpecError
-
-MAX_DEPTH = 20
-"""Deepest nesting of lists and tables. No key needs more than a few levels."""
+from hpo.spec.plain_values import MAX_DEPTH, plain_values
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -31,25 +27,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def to_json(raw: Mapping[str, Any], source: str) -> str:
-    """Return plain values as JSON. Raises `SpecError`; `source` begins the message."""
-    if _is_deeper(raw, MAX_DEPTH):
-        raise SpecError(f"{source}: lists and tables are nested more than {MAX_DEPTH} deep")
+    """Return a spec as JSON. Raises `SpecError` as `plain_values` does; `source` begins the message."""
     try:
-        return json.dumps(raw, default=_plain)
-    except TypeError as error:  # a key that JSON has no text for
-        raise SpecError(f"{source}: {error}") from error
+        return json.dumps(plain_values(raw, source))
     except ValueError as error:  # a hexadecimal integer may be longer than its decimal text may be
         raise SpecError(f"{source}: a whole number has too many digits") from error
-
-
-def _is_deeper(value: object, depth: int) -> bool:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if not isinstance(value, list | tuple):
-        return False
-    return depth == 0 or any(_is_deeper(entry, depth - 1) for entry in value)
-
-
-def _plain(value: object) -> object:
-    """Return a value for JSON: a number of numpy as a number, anything else as text."""
-    return value.item() if isinstance(value, np.generic) else str(value)

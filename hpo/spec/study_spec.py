@@ -177,7 +177,7 @@ class StudySpec(Section):
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], source: str = "study", stored: bool = False) -> "StudySpec":
-        """Parse plain values, nested as in a study file. Lists and tuples are the same.
+        """Parse values nested as in a study file. Tuples, ranges and arrays count as lists.
 
         `stored`: whether a study with this spec exists, which may keep rules under which nothing completes.
         Raises `SpecError` with one line for each mistake. `source` begins each line.
