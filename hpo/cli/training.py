@@ -43,12 +43,11 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
     parse_url(settings)
 
     # These imports take seconds; mistakes in the file, the options and the environment come before them.
-    from hpo.cli.progress import StudyProgress
     from hpo.cli.tables import final_table
     from hpo.run.retry import until_storage_answers
     from hpo.run.run_study import run_study
 
-    outcome = run_study(file, executor, bundle=bundle, show_progress=StudyProgress)
+    outcome = run_study(file, executor, bundle=bundle, progress=True)
     study = outcome.study
     if outcome.stopped is not None:
         say_stopped(study.stored, outcome.stopped)
@@ -72,10 +71,10 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     click.get_current_context().with_resource(InterruptSignals())
     executor = local_executor(gpus, per_device, width)
     from hpo.cli.next_step import next_step
-    from hpo.cli.progress import StudyProgress
     from hpo.run.artifacts import check_artifacts
     from hpo.run.environment import open_study
     from hpo.run.fleet import Fleet, train_study
+    from hpo.run.progress import StudyProgress
     from hpo.run.retry import until_storage_answers
     from hpo.study.status import status
 

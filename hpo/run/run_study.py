@@ -20,7 +20,9 @@ from hpo.launch.executors.registry import make_executor
 from hpo.run import studies
 from hpo.run.artifacts import check_artifacts
 from hpo.run.child import run_in_child
+from hpo.run.displays import has_audience
 from hpo.run.fleet import Fleet, ShowProgress, log_lines, train_study
+from hpo.run.progress import StudyProgress
 from hpo.run.retry import until_storage_answers
 from hpo.run.studies import SpecLike, Study, read_spec, store_study
 from hpo.store.connection import Storage
@@ -66,17 +68,19 @@ def run_study(
     *,
     storage: Storage | str | None = None,
     bundle: Path | str | None = None,
-    show_progress: ShowProgress = log_lines,
+    progress: bool | None = None,
 ) -> StudyRun:
     """Run a study from its spec to the exported model, or continue it where it stands.
 
     `spec`: a `StudySpec`, a mapping of plain values, or the path of a study file. `executor`: where workers
     run; by default on the devices of this machine. `storage`: an opened storage or a URL; without it that of
     HPO_STORAGE_URL, or the embedded server. `bundle`: the folder of the exported model, by default below the
-    artifacts of the study. `show_progress` opens a display; by default lines go to the log `hpo.launch`.
+    artifacts of the study. `progress`: whether to show bars in a notebook or on a terminal, and lines on
+    standard error elsewhere; by default in a notebook, and if standard output is a terminal. Without, lines
+    go to the log `hpo.launch`.
 
-    Runs in any thread. In the main thread, SIGINT and SIGTERM stop the workers and raise `KeyboardInterrupt`.
-    Nothing is lost, and the next call continues. Raises `HpoError`.
+    Runs in any thread. In the main thread, SIGINT, SIGTERM and an interrupt of the notebook's kernel stop the
+    workers and raise `KeyboardInterrupt`. Nothing is lost, and the next call continues. Raises `HpoError`.
     """
     parsed, source = read_spec(spec)
     if bundle is not None:
@@ -90,7 +94,7 @@ def run_study(
     queued = f", {counted(creation.added, 'trial')} queued" if creation.added else ""
     log.info("study %s: %s%s", study.name, creation.did, queued)
     fleet = Fleet(executor, study.settings, promotes=True)
-    trained = train_study(study.storage, study.stored, fleet, show_progress)
+    trained = train_study(study.storage, study.stored, fleet, _display(progress))
     mark = until_storage_answers(lambda: stopped(study.storage, study.stored, "full"))
     if mark is not None and not until_storage_answers(lambda: is_done(study.storage, study.stored)):
         return StudyRun(study, mark)
@@ -104,6 +108,10 @@ def run_study(
         metrics=TypeAdapter(Metrics).validate_python(metrics),
         directory=directory,
     )
+
+
+def _display(progress: bool | None) -> ShowProgress:
+    return StudyProgress if progress or (progress is None and has_audience()) else log_lines
 
 
 def _bundle_folder(study: Study) -> Path:

@@ -1,16 +1,13 @@
-import io
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from rich.console import Console
-from rich.progress import Progress
 
-from hpo.cli.progress import StudyProgress, columns, progress_text
 from hpo.errors import StorageError, UnavailableError
-from hpo.study.status import StageStatus, Status
+from hpo.run.progress import StudyProgress
+from hpo.study.status import Status
 from hpo.values.objective import LOSS
 
 
@@ -113,18 +110,3 @@ def test_interrupt_does_not_wait_for_a_read() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     over.set()
-
-
-@pytest.mark.parametrize("width", [60, 80, 200])
-def test_bars_cut_no_figure(width: int) -> None:
-    best = SimpleNamespace(value=0.4084, trial=1234)
-    stage = cast(StageStatus, SimpleNamespace(budget=14000, finished=4000, paused=900, best=best))
-    console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True)
-    bars = Progress(*columns(width), console=console)
-    bars.add_task("search", total=stage.budget, figures=progress_text(stage, "14000", LOSS))
-    with console.capture() as capture:
-        console.print(bars.get_renderable())
-    shown = capture.get()
-    assert "…" not in shown
-    for figure in ("4000 of 14000 finished", "900 paused", "0.4084", "1234"):
-        assert figure in shown
