@@ -3,6 +3,7 @@ from .export.bundle import Bundle as Bundle
 from .export.bundle import load_bundle as load_bundle
 from .functions.trial import Trial as Trial
 from .run.run_study import run_study as run_study
+from .run.storage_url import url as url
 from .run.studies import Study as Study
 from .run.studies import best_params as best_params
 from .run.studies import create_study as create_study

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -49,7 +51,22 @@ def result(text: str) -> None:
 
 def json_result(value: object) -> None:
     """Print a result on stdout as indented JSON."""
-    result(json.dumps(value, indent=2, ensure_ascii=False))
+    result(to_json(value, indent=2))
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Return plain values as JSON, which has no NaN and no infinities: they become null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
 
 
 def say_stopped(study: Study, mark: Stopped) -> None:

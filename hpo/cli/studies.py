@@ -9,6 +9,7 @@ import click
 
 from hpo.cli.command import ExampleGroup, as_json, study_name
 from hpo.cli.output import json_result, message, result
+from hpo.cli.show import show
 from hpo.values.wording import counted
 
 if TYPE_CHECKING:
@@ -99,42 +100,7 @@ def list_(as_json: bool) -> None:
                 result(f"{row.study}: {'all' if row.full.stopped else 'search'} stopped: {mark.reason}")
 
 
-@study.command(example="hpo study show lenet --json")
-@study_name
-@as_json
-def show(name: str, as_json: bool) -> None:
-    """Show the stored spec of a study and its trials."""
-    from dataclasses import asdict
-
-    from hpo.cli.tables import trial_table
-    from hpo.run.environment import open_study
-    from hpo.study.fork import origin_of
-    from hpo.study.lifecycle import stopped
-    from hpo.values.stage import STAGES
-
-    _, storage, study = open_study(name)
-    marks = {stage: mark for stage in STAGES if (mark := stopped(storage, study, stage)) is not None}
-    origin = origin_of(storage, study)
-    if as_json:
-        json_result(
-            {
-                "fingerprint": study.fingerprint,
-                "spec": study.spec.to_json(),
-                "forked_from": origin,
-                "inherited": study.inherited,
-                "stopped": {stage: asdict(mark) for stage, mark in marks.items()},
-            }
-        )
-        return
-    import tomli_w
-
-    result(f"# fingerprint {study.fingerprint}")
-    if origin is not None:
-        result(f"# forked from {origin}, {counted(study.inherited, 'trial')} inherited")
-    for stage, mark in marks.items():
-        result(f"# {stage} stopped: {mark.reason}")
-    result(tomli_w.dumps(study.spec.to_json()))
-    result(trial_table(storage, study))
+study.add_command(show)
 
 
 @study.command(example="hpo study stop lenet\nhpo study stop lenet --search && hpo workers lenet")

@@ -30,6 +30,8 @@ from hpo.study.study import Study as StoredStudy
 from hpo.values.stage import STAGES, Stage
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hpo.export.bundle import Bundle
 
 SpecLike = StudySpec | Mapping[str, Any] | Path | str
@@ -66,6 +68,27 @@ class Study:
     def full(self) -> optuna.Study:
         """Return the full trainings as an Optuna study, for reading."""
         return self._optuna(self.spec.full_name)
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """Return a pandas data frame with a row for each trial of both stages.
+
+        The columns of parameters are `params_NAME`, those of the metrics of the kept epoch `metrics_NAME`;
+        `value` is the objective. Times are in UTC, `seconds` are device seconds. Trials of other programs are
+        left out. Raises `InputError` if pandas is not installed.
+        """
+        from hpo.run.frames import trials_frame
+
+        return trials_frame(self.storage, self.stored)
+
+    def curves_dataframe(self) -> pd.DataFrame:
+        """Return a pandas data frame with a row for each epoch of each trial of both stages.
+
+        The columns of metrics are `metrics_NAME`. `time` is when the epoch was recorded, in UTC, `seconds`
+        are its device seconds. Raises `InputError` if pandas is not installed.
+        """
+        from hpo.run.frames import curves_frame
+
+        return curves_frame(self.storage, self.stored)
 
     def _optuna(self, name: str) -> optuna.Study:
         try:

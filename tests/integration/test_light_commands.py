@@ -35,6 +35,8 @@ COMMANDS = (
     ("status small --json", 0),
     ("study list", 0),
     ("study show small", 0),
+    ("study show small --json", 0),
+    ("study show small --csv --epochs", 0),
     ("study stop small", 0),
     ("study resume small", 0),
     ("promote small", 2),  # the search is not finished

@@ -8,6 +8,7 @@ import hpo
 NAMES = {
     *("StudySpec", "Study", "create_study", "load_study", "open_storage", "run_study", "promote"),
     "retry_trials",
+    "url",
     *("best_params", "export_bundle", "load_bundle", "Bundle", "HpoError", "Trial"),
 }
 

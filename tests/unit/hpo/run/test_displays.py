@@ -73,8 +73,8 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]
         shown.append(("same", content))
 
     shell = SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
     return shown
 
 
@@ -101,7 +101,7 @@ def test_notebook_gets_one_output_that_is_replaced(
 def test_ipython_in_a_terminal_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = SimpleNamespace()
     for get_ipython in (lambda: shell, lambda: None):
-        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=get_ipython))  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=get_ipython))
         assert not in_notebook()
 
 
