@@ -86,8 +86,9 @@ VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("NSGAIISampler", {"population_size": 10}),
     ("CmaEsSampler", {"startup": 1}),
 )
-SEARCHES = [Search(name, pruner, keys) for pruner in PRUNERS for name, keys in VARIANTS] + [
-    Search(name, "pause", {"consider_pruned_trials": False}) for name in ("CmaEsSampler", "GPSampler")
+SEARCHES = [
+    *(Search(name, pruner, keys) for pruner in PRUNERS for name, keys in VARIANTS),
+    Search("CmaEsSampler", "pause", {"consider_pruned_trials": False}),
 ]
 
 

@@ -145,3 +145,22 @@ def test_gaussian_process_of_optuna_searches_by_several_workers(storage: Storage
     study = spec(sampler={"name": "GPSampler", "startup": 4}, pruner={"name": "pause"}, search={"trials": 10})
     replay_search(storage, study, table_of(study), workers=2, width=2)
     assert len({cell(trial.params) for trial in only_study(storage)}) == 10
+
+
+def test_plan_is_drawn_without_imports_inside_a_transaction(
+    storage: Storage, spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test of the registry checks that nothing is left to import after `load_plan`."""
+    calls: list[str] = []
+    transaction = Storage.transaction
+
+    def recorded(opened: Storage) -> Any:
+        calls.append("transaction")
+        return transaction(opened)
+
+    monkeypatch.setattr(QmcSampler, "load_plan", lambda _sampler: calls.append("load"))
+    monkeypatch.setattr(Storage, "transaction", recorded)
+    wanted = spec(sampler=QMC, space=RANGES, search={"trials": 4})
+    study = create(storage, wanted, "test").study
+    fork(storage, study, spec(name="fork", sampler=QMC, space=RANGES), "test")
+    assert calls == ["load", "transaction"] * 2

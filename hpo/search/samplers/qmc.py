@@ -58,4 +58,6 @@ class QmcSampler(PlannedSampler):
                 yield space.applicable({name: value_at(domain, place) for (name, domain), place in pairs})
 
     def load_plan(self) -> None:
-        from scipy.stats import qmc  # noqa: F401
+        from scipy.stats import qmc
+
+        qmc.Sobol(1)  # reads the direction numbers
