@@ -33,6 +33,8 @@ Take the defaults, `gp` with `pause`. The exceptions:
 - Where curves cross late, raise `pruner.min_epochs`, so that the first rung comes later. In trials of six
   epochs or more, and with an annealing `schedule`, the default is a third of the epochs of a trial.
 - With many workers, raise `stop.epochs`: more workers need more epochs for the same regret.
+- Five samplers of Optuna are there by name. On two tables none is better than `gp` at the full budget
+  ([decision 055](decisions/055-optunas-samplers-keep-no-state.md)).
 """
 
 METHOD = f"""EMNIST figures: 100,000 of the 697,932 training images of EMNIST ByClass.
