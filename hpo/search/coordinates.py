@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.values.parameters import PARAMETERS, default_of, domain_of, with_defaults
+from hpo.values.parameters import default_of, domain_of
 from hpo.values.space import Choices, Domain, Point, SearchSpace, Value
 
 NAMES = ("lr", "batch_size", "momentum")
@@ -43,12 +43,13 @@ class _Axis:
 class _RateAxis:
     """The coordinate of the effective learning rate, or of the learning rate where there is none."""
 
+    space: SearchSpace
     effective: tuple[float, float]
     plain: tuple[float, float]
 
     def __call__(self, params: Params) -> float:
         if not all(name in params for name in NAMES):
-            params = with_defaults(params)
+            params = self.space.with_defaults(params)
         has_effective = "momentum" in params and "batch_size" in params
         low, high = self.effective if has_effective else self.plain
         value = _log_effective(params) if has_effective else math.log(float(params["lr"]))
@@ -60,14 +61,16 @@ def unit_coordinates(space: SearchSpace) -> Callable[[Point], NDArray[np.float64
 
     The coordinates are the logarithms of the effective learning rate (`hpo.search.effective_lr`), of the
     batch size and of 1 / (1 - momentum), and one for each other parameter. Where the effective learning rate
-    does not apply, the learning rate takes its place. A number in a list of choices enters by rank. A text
-    enters by its place among two choices, and with one coordinate for each of more than two. Constant
-    coordinates are left out.
+    does not apply, the learning rate takes its place. Free parameters have a coordinate each, whatever their
+    names. A number in a list of choices enters by rank. A text enters by its place among two choices, and
+    with one coordinate for each of more than two. Constant coordinates are left out.
     """
-    axes: list[Callable[[Params], float]] = [*_rate_axes(space)]
-    for name in sorted(space.domains, key=_order(space)):
-        if name != "lr":
-            axes += _axes(name, space.domains[name])
+    has_rate = space.knows(*NAMES)
+    axes: list[Callable[[Params], float]] = [*(_rate_axes(space) if has_rate else ())]
+    for name in space.vocabulary.in_order(space.domains):
+        if not (has_rate and name == "lr"):
+            scale = _KNOWN_SCALES.get(name) if space.knows(name) else None
+            axes += _axes(name, space.domains[name], scale)
 
     def coordinates(point: Point) -> NDArray[np.float64]:
         return np.array([axis(point) for axis in axes])
@@ -75,17 +78,12 @@ def unit_coordinates(space: SearchSpace) -> Callable[[Point], NDArray[np.float64
     return coordinates
 
 
-def _order(space: SearchSpace) -> Callable[[str], int]:
-    names = [*PARAMETERS, *(name for name in space.domains if name not in PARAMETERS)]
-    return names.index
-
-
 def _rate_axes(space: SearchSpace) -> Iterator[_RateAxis]:
     """Yield the axis of the learning rate if it varies."""
     bounds = [_bounds(space, name) for name in NAMES]
     logs = [_log_effective(dict(zip(NAMES, corner, strict=True))) for corner in product(*bounds)]
     lrs = [math.log(lr) for lr in bounds[0]]
-    axis = _RateAxis((min(logs), max(logs)), (min(lrs), max(lrs)))
+    axis = _RateAxis(space, (min(logs), max(logs)), (min(lrs), max(lrs)))
     if max(logs) > min(logs):
         yield axis
 
@@ -95,24 +93,27 @@ def _log_effective(params: Params) -> float:
     return math.log(lr) - math.log1p(-momentum) - math.log(batch_size)
 
 
-def _axes(name: str, domain: Domain) -> Iterator[_Axis]:
-    """Yield the axes of a parameter that vary."""
+_KNOWN_SCALES: Mapping[str, Scale] = {
+    "batch_size": math.log,
+    "momentum": lambda value: -math.log1p(-value),
+}
+"""Scales of parameters whose meaning hpo knows."""
+
+
+def _axes(name: str, domain: Domain, scale: Scale | None) -> Iterator[_Axis]:
+    """Yield the axes of a parameter that vary. `scale`: None for the scale of the domain."""
     if isinstance(domain, Choices) and len(domain.values) > 2 and isinstance(domain.values[0], str):
         for choice in domain.values:
             yield _Axis(name, partial(_is, choice), 0.0, 1.0)
         return
-    scale = _scale(name, domain)
+    scale = scale or _scale(domain)
     values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
     scaled = [scale(value) for value in values]
     if max(scaled) > min(scaled):
         yield _Axis(name, scale, min(scaled), max(scaled))
 
 
-def _scale(name: str, domain: Domain) -> Scale:
-    if name == "batch_size":
-        return math.log
-    if name == "momentum":
-        return lambda value: -math.log1p(-value)
+def _scale(domain: Domain) -> Scale:
     if isinstance(domain, Choices):
         ranks: list[Any] = sorted(set(domain.values))
         return lambda value: float(ranks.index(value))

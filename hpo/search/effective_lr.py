@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 
-from hpo.values.parameters import with_defaults
 from hpo.values.space import Point, SearchSpace
 
 NAMES = ("lr", "momentum", "batch_size")
@@ -18,13 +17,15 @@ MAX_DRAWS = 100
 """Draws of one point after which a point far from `TYPICAL` is accepted."""
 
 
-def effective_lr(point: Point) -> float | None:
+def effective_lr(space: SearchSpace, point: Point) -> float | None:
     """Return lr / ((1 - momentum) batch_size): Smith and Le 2018, arXiv 1710.06451, section 5.
 
-    None where one of the three parameters does not apply. A parameter that the point leaves out has its
-    default.
+    None where one of the three parameters does not apply, and in a space that does not know what they mean. A
+    parameter that the point leaves out has its default.
     """
-    params = point if all(name in point for name in NAMES) else with_defaults(point)
+    if not space.knows(*NAMES):
+        return None
+    params = point if all(name in point for name in NAMES) else space.with_defaults(point)
     if not all(name in params for name in NAMES):
         return None
     lr, momentum, batch_size = (float(params[name]) for name in NAMES)
@@ -41,7 +42,7 @@ def draw_typical(space: SearchSpace, rng: np.random.Generator) -> Point:
     for _ in range(MAX_DRAWS):
         if (point := space.draw_once(rng)) is None:
             continue
-        rate = effective_lr(point)
+        rate = effective_lr(space, point)
         if rate is None or abs(math.log(rate / TYPICAL)) <= math.log(NEAR):
             return point
         last = point

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hpo.search.effective_lr import effective_lr
 from hpo.search.learning_curves import log_losses, predict_final_losses
+from hpo.values.space import SearchSpace
 
 if TYPE_CHECKING:
     from hpo.search.samplers.base import Observation
@@ -18,7 +19,7 @@ SPREAD = 2.0
 """Log losses are clipped at `median + SPREAD * (median - best)`; median and best are log losses too."""
 
 
-def final_losses(trials: "Sequence[Observation]") -> tuple[Array, Array]:
+def final_losses(space: SearchSpace, trials: "Sequence[Observation]") -> tuple[Array, Array]:
     """Return the log losses (N,) predicted for the last epoch of the longest curve, and their standard errors
     (N,).
 
@@ -31,7 +32,7 @@ def final_losses(trials: "Sequence[Observation]") -> tuple[Array, Array]:
     if usable:
         losses[usable], errors[usable] = predict_final_losses(
             [curves[index] for index in usable],
-            [effective_lr(trials[index].point) for index in usable],
+            [effective_lr(space, trials[index].point) for index in usable],
             max(len(curves[index]) for index in usable),
         )
     return losses, errors

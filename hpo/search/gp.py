@@ -6,7 +6,7 @@ Three things let the process learn more from few trials than a general-purpose m
   epoch of the longest curve: a sampler is not given the epochs of the budget. A completed trial has all of
   them. The standard error of the extrapolation becomes observation noise.
 - Learning rate, momentum and batch size enter as the effective learning rate, which replaces the learning
-  rate as a coordinate (`hpo.search.coordinates`).
+  rate as a coordinate (`hpo.search.coordinates`). Free parameters have no such meaning.
 - Log losses are clipped from above (`hpo.search.final_losses`).
 """
 
@@ -42,9 +42,9 @@ class Observations:
     errors: Array
 
 
-def observations(trials: Sequence[Observation]) -> Observations:
+def observations(space: SearchSpace, trials: Sequence[Observation]) -> Observations:
     """Return the clipped `final_losses` of the best `MAX_OBSERVATIONS` trials."""
-    losses, errors = final_losses(trials)
+    losses, errors = final_losses(space, trials)
     losses = clipped(losses)
     if len(trials) > MAX_OBSERVATIONS:
         best = np.argsort(losses, kind="stable")[:MAX_OBSERVATIONS]

@@ -17,7 +17,6 @@ from hpo.study.create import Creation, insert, queue_plan, update
 from hpo.study.stored import INHERITED, find
 from hpo.study.study import Study
 from hpo.values.objective import Objective
-from hpo.values.parameters import with_defaults
 from hpo.values.space import Cell, Domain, Point, Range, SearchSpace, Value, cell
 
 ORIGIN = "hpo:origin"
@@ -99,11 +98,11 @@ def _in_space(point: Point, space: SearchSpace) -> Point | None:
 
     A parameter that the point or the space leaves out has its default.
     """
-    params = with_defaults(point)
+    params = space.with_defaults(point)
     inside = space.applicable(
         {name: _on_grid(params[name], domain) for name, domain in space.domains.items() if name in params}
     )
-    kept = with_defaults({name: params[name] for name in inside})
+    kept = space.with_defaults({name: params[name] for name in inside})
     return inside if inside in space and cell(kept) == cell(params) else None
 
 

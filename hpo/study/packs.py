@@ -6,7 +6,8 @@ from math import ceil
 from optuna.trial import TrialState
 
 from hpo.store.trials import TrialRow
-from hpo.values.parameters import PackKey, pack_key
+from hpo.values.space import SearchSpace
+from hpo.values.vocabulary import PackKey
 
 SUSPECT_LOSSES = 2
 """Consecutive worker losses after which a trial runs alone: the trial itself may kill its workers."""
@@ -15,21 +16,26 @@ SMALL_PACK = 4
 """Width below which packs are not split further for the sake of busy workers."""
 
 
-def select_pack(rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]) -> list[TrialRow]:
+def select_pack(
+    space: SearchSpace, rows: Sequence[TrialRow], width: int, losses: Mapping[int, int]
+) -> list[TrialRow]:
     """Return the first trial and the next trials with its pack key, up to `width`.
 
-    `losses` counts consecutive worker losses by trial id. A suspect trial comes alone.
+    `space` says what a pack shares. `losses` counts consecutive worker losses by trial id. A suspect trial
+    comes alone.
     """
     if not rows:
         return []
     if is_suspect(rows[0], losses):
         return [rows[0]]
-    return with_key(rows, pack_key(rows[0].point), losses)[:width]
+    return with_key(space, rows, space.pack_key(rows[0].point), losses)[:width]
 
 
-def with_key(rows: Sequence[TrialRow], key: PackKey, losses: Mapping[int, int]) -> list[TrialRow]:
+def with_key(
+    space: SearchSpace, rows: Sequence[TrialRow], key: PackKey, losses: Mapping[int, int]
+) -> list[TrialRow]:
     """Return the trials with that pack key, without suspect trials."""
-    return [row for row in rows if pack_key(row.point) == key and not is_suspect(row, losses)]
+    return [row for row in rows if space.pack_key(row.point) == key and not is_suspect(row, losses)]
 
 
 def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:

@@ -43,7 +43,7 @@ def predictions(study: Study, rows: Sequence[TrialRow], curves: Mapping[int, Tri
     ]
     if not trained:
         return []
-    rates = [effective_lr(row.point) for row, _ in trained]
+    rates = [effective_lr(spec.space, row.point) for row, _ in trained]
     losses, _ = predict_final_losses([curve for _, curve in trained], rates, spec.search.epochs)
     return [
         Prediction(row, len(curve), loss) for (row, curve), loss in zip(trained, losses.tolist(), strict=True)

@@ -5,9 +5,8 @@ from typing import Any
 
 from hpo.values.domain_section import DomainError, parse_domain
 from hpo.values.domains import Choices, Domain, Point, Value, is_among
-from hpo.values.parameters import PARAMETERS
 from hpo.values.space import SearchSpace
-from hpo.values.space_section import SpaceError, flat_parameters
+from hpo.values.space_section import SpaceError
 
 
 def parse_baseline(raw: Mapping[str, object], space: SearchSpace) -> Point:
@@ -18,7 +17,7 @@ def parse_baseline(raw: Mapping[str, object], space: SearchSpace) -> Point:
     """
     mistakes: dict[str, str] = {}
     given: dict[str, Value] = {}
-    for name, value in list(flat_parameters(raw, mistakes)):  # whole, because it ends with the mistakes
+    for name, value in list(space.vocabulary.flat(raw, mistakes)):  # whole, because it ends with the mistakes
         if name not in mistakes:
             try:
                 given[name] = _value(name, value, space)
@@ -33,7 +32,7 @@ def parse_baseline(raw: Mapping[str, object], space: SearchSpace) -> Point:
             places = " and ".join(map(str, space.conditions[name]))
             mistakes[name] = f"does not apply here: it does only where {places}"
         if name in point and point[name] is None and name not in mistakes:
-            mistakes[name] = f"is missing{_why_missing(name)}"
+            mistakes[name] = f"is missing{_why_missing(name, space)}"
     for constraint in () if mistakes else space.constraints:
         if not all(comparison.holds(point) for comparison in constraint.comparisons):
             names = frozenset[str]().union(*(comparison.names for comparison in constraint.comparisons))
@@ -48,13 +47,15 @@ def _value(name: str, raw: object, space: SearchSpace) -> Value:
     """Return the value of the space that `raw` stands for. Raises DomainError."""
     if isinstance(raw, list | Mapping):
         raise DomainError("must be one value")
-    parsed = parse_domain(name, raw)
+    parsed = parse_domain(name, raw, space.vocabulary)
     assert isinstance(parsed, Choices)
     (value,) = parsed.values
     if name not in space.domains:
-        if name in PARAMETERS and value == PARAMETERS[name].default:
+        default = space.vocabulary.default_of(name)
+        if default is not None and value == default:
             return value
-        raise DomainError(f"{raw!r} is outside of the space, which leaves this parameter out{_at(name)}")
+        at = "" if default is None else f" at its default {default}"
+        raise DomainError(f"{raw!r} is outside of the space, which leaves this parameter out{at}")
     domain = space.domains[name]
     if value not in domain:
         raise DomainError(f"{raw!r} is not in space.{name}; add it there, or give a value of the space")
@@ -74,17 +75,12 @@ def _of_domain(value: Value, domain: Domain) -> Value:
 
 def _default(name: str, space: SearchSpace) -> Value | None:
     """Return the default of a parameter, None if it has none in the space."""
-    default = PARAMETERS[name].default if name in PARAMETERS else None
+    default = space.vocabulary.default_of(name)
     if default is None or default not in space.domains[name]:
         return None
     return _of_domain(default, space.domains[name])
 
 
-def _why_missing(name: str) -> str:
-    default = PARAMETERS[name].default if name in PARAMETERS else None
+def _why_missing(name: str, space: SearchSpace) -> str:
+    default = space.vocabulary.default_of(name)
     return "" if default is None else f": its default {default} is not in the space"
-
-
-def _at(name: str) -> str:
-    default = PARAMETERS[name].default if name in PARAMETERS else None
-    return "" if default is None else f" at its default {default}"

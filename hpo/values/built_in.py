@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from hpo.values.conditions import Condition
 from hpo.values.parameter import Parameter, Role
-from hpo.values.space import Condition
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 """The optimizers that a study may choose, the first by default."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from hpo.values.conditions import Condition, Conditions, applies, parents_first, parents_of
 from hpo.values.domains import Choices, Domain, Range, Value, is_among
 from hpo.values.grid import Budget, TooManyError, combinations, values_of
-from hpo.values.parameters import MODEL_PREFIX, PARAMETERS, default_of, is_model_parameter
+from hpo.values.parameters import MODEL_PREFIX, is_model_parameter
+from hpo.values.vocabulary import Vocabulary
 from hpo.values.wording import listed, spelling_hint
 
 MAX_VALUES = 1000
@@ -42,15 +43,18 @@ def parse_when(name: str, raw: object, domains: Mapping[str, Domain]) -> tuple[C
     return tuple(conditions[parent] for parent in sorted(conditions))
 
 
-def registry_conditions(name: str, domains: Mapping[str, Domain]) -> tuple[Condition, ...]:
-    """Return the conditions that a parameter of the space has in the registry.
+def known_conditions(
+    name: str, domains: Mapping[str, Domain], vocabulary: Vocabulary
+) -> tuple[Condition, ...]:
+    """Return the conditions that the vocabulary has for a parameter of the space.
 
     Raises `ConditionError` if it never applies.
     """
-    condition = PARAMETERS[name].when if name in PARAMETERS else None
+    condition = vocabulary.condition_of(name)
     if condition is None:
         return ()
-    parent = domains.get(condition.parent) or Choices((default_of(condition.parent),))
+    default = vocabulary.default_of(condition.parent)
+    parent = domains.get(condition.parent) or Choices(() if default is None else (default,))
     if not any(value in parent for value in condition.values):
         raise ConditionError(f"never applies: it does only where {condition}")
     return (condition,) if condition.parent in domains else ()

@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from hpo.values.parameters import MAX_INTEGER, Kind, Parameter, is_model_parameter, parameter_of, parse_kind
-from hpo.values.space import Choices, Domain, Number, Range, Value
+from hpo.values.domains import Choices, Domain, Number, Range, Value
+from hpo.values.parameter import Kind, Parameter, parse_kind
+from hpo.values.parameters import BUILT_IN
+from hpo.values.vocabulary import MAX_INTEGER, Vocabulary
 from hpo.values.wording import shortened
 
 
@@ -13,13 +15,13 @@ class DomainError(ValueError):
     """An invalid domain; the message is the violated rule."""
 
 
-def parse_domain(name: str, raw: object) -> Domain:
+def parse_domain(name: str, raw: object, vocabulary: Vocabulary = BUILT_IN) -> Domain:
     """Parse a list of choices, one value, or a range, as the study file has it for a parameter.
 
-    A keyword of the network has the kind of its values. Raises `DomainError`.
+    An open name, such as a keyword of the network, has the kind of its values. Raises `DomainError`.
     """
-    kind = _kind(_values(raw)) if is_model_parameter(name) else "number"
-    return _domain(parameter_of(name, kind), raw)
+    kind = _kind(_values(raw)) if vocabulary.is_open(name) else "number"
+    return _domain(vocabulary.parameter_of(name, kind), raw)
 
 
 def split_when(raw: object) -> tuple[object, object]:

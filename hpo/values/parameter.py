@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
-from hpo.values.space import Condition, Value
+from hpo.values.conditions import Condition
+from hpo.values.domains import Value
 
 Kind = Literal["number", "integer", "text", "boolean"]
 
@@ -30,9 +31,11 @@ class Role(Enum):
     """A rate of the dropout layers, with a value for each member of a pack."""
     MODEL = "model"
     """A keyword of the constructor of the network."""
+    FREE = "free"
+    """A parameter of a user's training function, whose meaning only the function knows."""
 
 
-COLUMN_ROLES = frozenset(Role) - {Role.PACK, Role.MODEL}
+COLUMN_ROLES = frozenset(Role) - {Role.PACK, Role.MODEL, Role.FREE}
 """The roles of parameters that have a value for each member of a pack: a column."""
 
 

@@ -1,43 +1,76 @@
-"""The registry of hyperparameters: what each means, and what training does with it."""
+"""The hyperparameters of the built-in training: what each means, and what training does with it."""
 
 import keyword
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from hpo.values.built_in import OPTIMIZERS, PARAMETERS, SCHEDULES
-from hpo.values.conditions import Conditions
+from hpo.values.domains import Choices, Domain, Point, Value
 from hpo.values.parameter import COLUMN_ROLES, Kind, Parameter, Role, parse_kind
-from hpo.values.space import Choices, Domain, Point, SearchSpace, Value, applicable
-from hpo.values.wording import value_text
+from hpo.values.vocabulary import PackKey, Vocabulary, open_parameter
+from hpo.values.wording import spelling_hint, value_text
 
-__all__ = ["OPTIMIZERS", "PARAMETERS", "SCHEDULES", "Kind", "Parameter", "Role", "parse_kind"]
+if TYPE_CHECKING:
+    from hpo.values.space import SearchSpace
+
+__all__ = ["OPTIMIZERS", "PARAMETERS", "SCHEDULES", "Kind", "PackKey", "Parameter", "Role", "parse_kind"]
 
 MODEL_PREFIX = "model."
 """Begins the name of a parameter that is a keyword of the network's constructor, as in "model.width"."""
 
+MODEL = MODEL_PREFIX.rstrip(".")
+
 SET_BY_HPO = ("classes", "in_channels")
 """The keywords that every network gets from the data."""
 
-MAX_KEYWORD = 64
-MAX_INTEGER = 2**53
-"""Optuna stores numbers as floats, which hold all integers up to this one."""
+MAX_NAME = 64
+MAX_KEYWORDS = 100
+"""Keywords of a network in a space."""
 
-_KEYWORD_RULES: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
-    "number": ("a number", lambda _: True),
-    "integer": ("a whole number of at most 2^53 in size", lambda value: abs(value) <= MAX_INTEGER),
-    "text": ("text of printable characters", lambda value: bool(value) and value.isprintable()),
-    "boolean": ("true or false", lambda _: True),
-}
 
-CONDITIONS: Conditions = {
-    name: (parameter.when,) for name, parameter in PARAMETERS.items() if parameter.when is not None
-}
+class BuiltInVocabulary(Vocabulary):
+    """The parameters of the built-in training, and the keywords of the network as open names.
 
-_PACK_PARAMETERS = {name: entry for name, entry in PARAMETERS.items() if entry.role is Role.PACK}
+    The keywords are in the table `model`, or have their full names, as in "model.width".
+    """
 
-PackKey = tuple[tuple[str, Any], ...]
-"""The values that all members of a pack share, by the name of the parameter."""
+    def flat(self, raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
+        keywords = {}
+        for name, value in raw.items():
+            if name != MODEL:
+                yield name, value
+                if is_model_parameter(name):
+                    keywords[name] = name.removeprefix(MODEL_PREFIX)
+                elif name not in self.parameters:
+                    known = [*self.parameters, f"{MODEL}.KEYWORD"]
+                    mistakes[name] = f"unknown key{spelling_hint(name, known)}"
+            elif not isinstance(value, Mapping) or not value:
+                mistakes[name] = "must be a table of keywords of the network"
+            else:
+                keywords |= {MODEL_PREFIX + word: word for word in value}
+                yield from ((MODEL_PREFIX + word, domain) for word, domain in value.items())
+        if len(keywords) > MAX_KEYWORDS:
+            mistakes[MODEL] = f"has {len(keywords)} keywords; at most {MAX_KEYWORDS} are searched"
+        spellings: dict[str, str] = {}
+        for name, word in keywords.items():
+            if rule := keyword_mistake(word):
+                mistakes[name] = rule
+            elif (other := spellings.setdefault(word.lower(), word)) != word:
+                # The names of environment variables (`hpo export --format env`) have capitals only.
+                mistakes[name] = f"differs from {MODEL_PREFIX}{other} in capitals only"
+
+    def open_parameter(self, name: str, kind: Kind) -> Parameter:
+        if not is_model_parameter(name):
+            raise KeyError(name)
+        word = name.removeprefix(MODEL_PREFIX)
+        return open_parameter(kind, Role.MODEL, f"Keyword {word} of the network's constructor.")
+
+    def is_shared(self, name: str) -> bool:
+        return is_model_parameter(name)
+
+
+BUILT_IN = BuiltInVocabulary(PARAMETERS)
 
 
 def is_model_parameter(name: str) -> bool:
@@ -52,12 +85,18 @@ def model_keywords(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_name(word: str) -> bool:
+    """Return whether a word is a name in Python of at most `MAX_NAME` ASCII characters."""
+    is_identifier = word.isascii() and word.isidentifier() and not keyword.iskeyword(word)
+    return is_identifier and len(word) <= MAX_NAME
+
+
 def keyword_mistake(word: str) -> str | None:
     """Return the rule that a keyword of the network's constructor breaks, None if it breaks none."""
     if word in SET_BY_HPO:
         return "the data decide this keyword of the network"
-    if not (word.isascii() and word.isidentifier()) or keyword.iskeyword(word) or len(word) > MAX_KEYWORD:
-        return f"a keyword of the network is a name in Python of at most {MAX_KEYWORD} of a-z, A-Z, 0-9, '_'"
+    if not is_name(word):
+        return f"a keyword of the network is a name in Python of at most {MAX_NAME} of a-z, A-Z, 0-9, '_'"
     return None
 
 
@@ -66,47 +105,34 @@ def parameter_of(name: str, kind: Kind = "number") -> Parameter:
 
     Raises `KeyError` if the name is neither in the registry nor that of a keyword.
     """
-    if not is_model_parameter(name):
-        return PARAMETERS[name]
-    rule, allows = _KEYWORD_RULES[kind]
-    word = name.removeprefix(MODEL_PREFIX)
-    return Parameter(kind, Role.MODEL, None, rule, allows, f"Keyword {word} of the network's constructor.")
+    return BUILT_IN.parameter_of(name, kind)
 
 
 def default_of(name: str) -> Value:
     """Return the default of a parameter of the registry that has one. Raises `KeyError` for another name."""
-    default = PARAMETERS[name].default
+    default = BUILT_IN.default_of(name)
     if default is None:
         raise KeyError(name)
     return default
 
 
 def with_defaults(point: Mapping[str, Any]) -> Point:
-    """Return the point with the defaults of all parameters that apply and that it leaves out.
+    """Return a point of the built-in training with the defaults of what applies and is left out.
 
-    What has no default stays out.
+    What has no default stays out. For a point of any study, see `SearchSpace.with_defaults`.
     """
-    defaults = {
-        name: entry.default
-        for name, entry in PARAMETERS.items()
-        if name not in point and entry.default is not None
-    }
-    return applicable({**point, **defaults}, CONDITIONS)
+    return BUILT_IN.with_defaults(point)
 
 
 def pack_key(point: Mapping[str, Any]) -> PackKey:
-    """Return the values that a trial at this point shares with its pack."""
-    key: list[tuple[str, Any]] = []
-    for name, parameter in _PACK_PARAMETERS.items():
-        if name in point:
-            key.append((name, point[name]))
-        elif parameter.when is None or parameter.when.holds(with_defaults(point)):
-            key.append((name, default_of(name)))
-    key += ((name, point[name]) for name in sorted(point) if is_model_parameter(name))
-    return tuple(key)
+    """Return the values that a trial of the built-in training shares with its pack.
+
+    For a point of any study, see `SearchSpace.pack_key`.
+    """
+    return BUILT_IN.pack_key(point)
 
 
-def domain_of(space: SearchSpace, name: str) -> Domain:
+def domain_of(space: "SearchSpace", name: str) -> Domain:
     """Return the domain of a parameter; its default is the only value if the space leaves it out.
 
     Raises `KeyError` for a keyword of the network that the space leaves out.
@@ -114,9 +140,9 @@ def domain_of(space: SearchSpace, name: str) -> Domain:
     return space.domains[name] if name in space.domains else Choices((default_of(name),))
 
 
-def pack_keys(space: SearchSpace) -> int:
+def pack_keys(space: "SearchSpace") -> int:
     """Return the number of values that pack keys have in the space; a continuous parameter counts as one."""
-    names = [*_PACK_PARAMETERS, *filter(is_model_parameter, space.domains)]
+    names = [*of_role(PARAMETERS, Role.PACK), *filter(is_model_parameter, space.domains)]
     return math.prod(domain_of(space, name).size or 1 for name in names)
 
 

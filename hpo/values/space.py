@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from hpo.values.conditions import Condition, Conditions, applicable, applies
 from hpo.values.constraints import Comparison, Constraint
 from hpo.values.domains import Choices, Domain, Number, Point, Range, Value, is_among
 from hpo.values.grid import Grid, TooManyError
+from hpo.values.parameters import BUILT_IN
+from hpo.values.vocabulary import PackKey, Vocabulary
 
 __all__ = [
     "Cell",
@@ -44,12 +47,13 @@ class SearchSpace:
 
     The parent of a condition is a parameter of the space with a countable domain. A parameter without a
     condition always applies. A parameter whose parent does not apply does not apply either. A constraint with
-    a parameter that does not apply is met.
+    a parameter that does not apply is met. `vocabulary`: what is known of the parameters by their names.
     """
 
     domains: Mapping[str, Domain]
     conditions: Conditions = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
+    vocabulary: Vocabulary = field(default=BUILT_IN, repr=False)
 
     @property
     def cells(self) -> int | None:
@@ -94,6 +98,18 @@ class SearchSpace:
             return self.point_at(0) if self._grid.size else None
         rng = np.random.default_rng(0)
         return next(filter(None, (self.draw_once(rng) for _ in range(MAX_DRAWS))), None)
+
+    def knows(self, *names: str) -> bool:
+        """Return whether hpo knows what the parameters of these names mean."""
+        return all(name in self.vocabulary.parameters for name in names)
+
+    def with_defaults(self, point: Mapping[str, Any]) -> Point:
+        """Return the point with the defaults of all known parameters that apply and that it leaves out."""
+        return self.vocabulary.with_defaults(point)
+
+    def pack_key(self, point: Mapping[str, Any]) -> PackKey:
+        """Return the values that a trial at this point shares with its pack."""
+        return self.vocabulary.pack_key(point)
 
     def applicable(self, values: Mapping[str, Value]) -> Point:
         """Return the point of the parameters that apply, from a value for each parameter."""

@@ -1,26 +1,22 @@
 """The section `[space]` of a study file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from hpo.values.condition_section import (
     ConditionError,
     circle,
     contradiction,
     is_implied,
+    known_conditions,
     parse_when,
-    registry_conditions,
 )
 from hpo.values.constraint_section import ConstraintError, parse_constraints
 from hpo.values.domain_section import DomainError, domain_to_json, parse_domain, split_when
-from hpo.values.parameters import MODEL_PREFIX, PARAMETERS, is_model_parameter, keyword_mistake
+from hpo.values.parameters import BUILT_IN
 from hpo.values.space import MAX_DRAWS, Condition, Constraint, Domain, SearchSpace
-from hpo.values.wording import spelling_hint
+from hpo.values.vocabulary import Vocabulary
 
-MODEL = MODEL_PREFIX.rstrip(".")
 CONSTRAINTS = "constraints"
-
-MAX_KEYWORDS = 100
-"""Keywords of a network in a space."""
 
 
 class SpaceError(ValueError):
@@ -31,28 +27,28 @@ class SpaceError(ValueError):
         self.mistakes = mistakes
 
 
-def parse_space(raw: Mapping[str, object]) -> SearchSpace:
+def parse_space(raw: Mapping[str, object], vocabulary: Vocabulary = BUILT_IN) -> SearchSpace:
     """Parse the `[space]` of a study file: a list of choices, one value, or a range for each parameter.
 
     A range is a table with `low` and `high`, and optionally `log` or `step`. A parameter that is left out has
-    its default. The keywords of the network are in the table `model`, or have their full names, as in
-    "model.width". The parameters are those of the registry in its order, then the keywords by name. A table
-    may have the conditions `when` the parameter applies (`hpo.values.condition_section`); choices are then in
-    its key `choices`. The key `constraints` has comparisons between parameters
-    (`hpo.values.constraint_section`). Raises `SpaceError`.
+    its default. The `vocabulary` says which names there are, and their order. A table may have the conditions
+    `when` the parameter applies (`hpo.values.condition_section`); choices are then in its key `choices`. The
+    key `constraints` has comparisons between parameters (`hpo.values.constraint_section`). Raises
+    `SpaceError`.
     """
     mistakes: dict[str, str] = {}
-    domains, whens = _domains({key: raw[key] for key in raw if key != CONSTRAINTS}, mistakes)
+    table = {key: raw[key] for key in raw if key != CONSTRAINTS}
+    domains, whens = _domains(table, vocabulary, mistakes)
     # The other mistakes might follow from these.
     if mistakes:
         raise SpaceError(mistakes)
-    conditions = _conditions(domains, whens, mistakes)
+    conditions = _conditions(domains, whens, vocabulary, mistakes)
     constraints: tuple[Constraint, ...] = ()
     try:
-        constraints = parse_constraints(raw[CONSTRAINTS], domains) if CONSTRAINTS in raw else ()
+        constraints = parse_constraints(raw[CONSTRAINTS], domains, vocabulary) if CONSTRAINTS in raw else ()
     except ConstraintError as error:
         mistakes[CONSTRAINTS] = str(error)
-    space = SearchSpace(domains, conditions, constraints)
+    space = SearchSpace(domains, conditions, constraints, vocabulary)
     if not mistakes and constraints and space.example is None:
         mistakes[CONSTRAINTS] = _empty(space)
     if mistakes:
@@ -68,21 +64,21 @@ def _empty(space: SearchSpace) -> str:
 
 
 def _domains(
-    raw: Mapping[str, object], mistakes: dict[str, str]
+    raw: Mapping[str, object], vocabulary: Vocabulary, mistakes: dict[str, str]
 ) -> tuple[dict[str, Domain], dict[str, object]]:
     """Return the domains in the order of the parameters, and their keys `when`; add to `mistakes`."""
     written: dict[str, object] = {}
-    for name, value in flat_parameters(raw, mistakes):
+    for name, value in vocabulary.flat(raw, mistakes):
         if name in written:
             mistakes[name] = "is given twice"
         written[name] = value
     domains: dict[str, Domain] = {}
     whens: dict[str, object] = {}
-    for name in [*PARAMETERS, *sorted(filter(is_model_parameter, written))]:
-        if name in written and name not in mistakes:
+    for name in vocabulary.in_order(written):
+        if name not in mistakes:
             try:
                 domain, when = split_when(written[name])
-                domains[name] = parse_domain(name, domain)
+                domains[name] = parse_domain(name, domain, vocabulary)
             except DomainError as error:
                 mistakes[name] = str(error)
             else:
@@ -91,13 +87,16 @@ def _domains(
 
 
 def _conditions(
-    domains: Mapping[str, Domain], whens: Mapping[str, object], mistakes: dict[str, str]
+    domains: Mapping[str, Domain],
+    whens: Mapping[str, object],
+    vocabulary: Vocabulary,
+    mistakes: dict[str, str],
 ) -> dict[str, tuple[Condition, ...]]:
-    """Return the conditions of the registry and of the file; add to `mistakes`."""
+    """Return the conditions of the vocabulary and of the file; add to `mistakes`."""
     conditions: dict[str, tuple[Condition, ...]] = {}
     for name in domains:
         try:
-            own = registry_conditions(name, domains)
+            own = known_conditions(name, domains, vocabulary)
             given = parse_when(name, whens[name], domains) if name in whens else ()
         except ConditionError as error:
             mistakes[name] = str(error)
@@ -114,37 +113,11 @@ def _conditions(
     return conditions
 
 
-def flat_parameters(raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
-    """Yield the parameters by their full names; add unknown names to `mistakes`."""
-    keywords = {}
-    for name, value in raw.items():
-        if name != MODEL:
-            yield name, value
-            if is_model_parameter(name):
-                keywords[name] = name.removeprefix(MODEL_PREFIX)
-            elif name not in PARAMETERS:
-                mistakes[name] = f"unknown key{spelling_hint(name, [*PARAMETERS, f'{MODEL}.KEYWORD'])}"
-        elif not isinstance(value, Mapping) or not value:
-            mistakes[name] = "must be a table of keywords of the network"
-        else:
-            keywords |= {MODEL_PREFIX + word: word for word in value}
-            yield from ((MODEL_PREFIX + word, domain) for word, domain in value.items())
-    spellings: dict[str, str] = {}
-    if len(keywords) > MAX_KEYWORDS:
-        mistakes[MODEL] = f"has {len(keywords)} keywords; at most {MAX_KEYWORDS} are searched"
-    for name, word in keywords.items():
-        if rule := keyword_mistake(word):
-            mistakes[name] = rule
-        elif (other := spellings.setdefault(word.lower(), word)) != word:
-            # The names of environment variables (`hpo best --format env`) have capitals only.
-            mistakes[name] = f"differs from {MODEL_PREFIX}{other} in capitals only"
-
-
 def space_to_json(space: SearchSpace) -> dict[str, object]:
     """Return the space as plain values that `parse_space` reads back."""
     plain: dict[str, object] = {}
     for name, domain in space.domains.items():
-        own = registry_conditions(name, space.domains)
+        own = known_conditions(name, space.domains, space.vocabulary)
         given = [entry for entry in space.conditions.get(name, ()) if entry not in own]
         plain[name] = domain_to_json(domain, {entry.parent: list(entry.values) for entry in given})
     if space.constraints:

@@ -10,9 +10,10 @@ from hpo.errors import AwayError
 from hpo.study.schedule import LeasedTrial
 from hpo.values.candidate import Candidate
 from hpo.values.epoch import EpochResult
-from hpo.values.parameters import with_defaults
+from hpo.values.parameters import BUILT_IN
 from hpo.values.stage import Stage
 from hpo.values.state import SessionState
+from hpo.values.vocabulary import Vocabulary
 from hpo.worker.finished_weights import FinishedWeights
 from hpo.worker.interruption import StopRequested
 from hpo.worker.join_queue import ClaimMore, JoinQueue
@@ -34,12 +35,13 @@ class PackSettings:
     """Settings of one pack: its stage and its largest width.
 
     `fills`: queued trials take the places of members that leave. Otherwise only trials that lost their worker
-    join.
+    join. `vocabulary` has the defaults of parameters that the points of the trials leave out.
     """
 
     stage: Stage
     width: int
     fills: bool
+    vocabulary: Vocabulary = BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,7 @@ class TrialLoop:
     def _join(self, trials: Sequence[LeasedTrial]) -> None:
         states = self._load_states(trials)
         with self._watch.training():  # the network's own code builds the members
-            self._session.join(_candidates(trials), states)
+            self._session.join(_candidates(trials, self._pack.vocabulary), states)
 
     def _load_states(self, trials: Sequence[LeasedTrial]) -> Mapping[int, SessionState]:
         """Return the states that trials resume from, by number."""
@@ -281,5 +283,5 @@ class TrialLoop:
         return states
 
 
-def _candidates(trials: Iterable[LeasedTrial]) -> dict[int, Candidate]:
-    return {trial.number: Candidate(with_defaults(trial.point), trial.seed) for trial in trials}
+def _candidates(trials: Iterable[LeasedTrial], vocabulary: Vocabulary) -> dict[int, Candidate]:
+    return {trial.number: Candidate(vocabulary.with_defaults(trial.point), trial.seed) for trial in trials}

@@ -33,7 +33,7 @@ def default_rung(epochs: int, space: SearchSpace) -> int:
 
 
 def _anneals(space: SearchSpace) -> bool:
-    schedule = space.domains.get("schedule")
+    schedule = space.domains.get("schedule") if space.knows("schedule") else None
     return isinstance(schedule, Choices) and any(value != "constant" for value in schedule.values)
 
 

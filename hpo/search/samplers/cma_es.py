@@ -77,7 +77,7 @@ class CmaEsSampler(Sampler):
     ) -> list[Point]:
         trials = list(history)
         taken = {cell(trial.point) for trial in trials}
-        ended = outcomes(trials, self.consider_pruned_trials)
+        ended = outcomes(space, trials, self.consider_pruned_trials)
         axes = _axes(space)
         if len(ended) < self.startup or not axes:
             return plan(space, count, seed, taken)

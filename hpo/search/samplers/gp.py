@@ -54,7 +54,7 @@ class GpSampler(Sampler):
         from hpo.search import gp
 
         pending = [trial.point for trial in trials if not trial.curve and not trial.state.is_finished()]
-        indices = gp.select(space, gp.observations(observed), candidates, pending, count)
+        indices = gp.select(space, gp.observations(space, observed), candidates, pending, count)
         return [candidates[index] for index in indices]
 
     def load(self) -> None:

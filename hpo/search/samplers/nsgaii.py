@@ -80,7 +80,9 @@ class NsgaIiSampler(Sampler):
         is full."""
         size = self.population_size
         ended = [
-            outcome for outcome in outcomes(trials, self.consider_pruned_trials) if not outcome.has_failed
+            outcome
+            for outcome in outcomes(space, trials, self.consider_pruned_trials)
+            if not outcome.has_failed
         ]
         return sorted(ended[: len(ended) // size * size], key=lambda outcome: outcome.loss)[:size]
 

@@ -63,7 +63,7 @@ class OptunaGpSampler(Sampler):
     ) -> list[Point]:
         trials = list(history)
         taken = {cell(trial.point) for trial in trials}
-        ended = outcomes(trials, self.consider_pruned_trials)
+        ended = outcomes(space, trials, self.consider_pruned_trials)
         if len(ended) < self.startup:
             return plan(space, count, seed, taken)
         study = self._study(space, seed)

@@ -9,7 +9,7 @@ from pydantic import Field
 from hpo.search.final_losses import final_losses
 from hpo.search.learning_curves import log_losses
 from hpo.search.samplers.base import Observation
-from hpo.values.space import Point
+from hpo.values.space import Point, SearchSpace
 
 PRUNED_COUNT: Any = Field(
     default=True,
@@ -27,7 +27,7 @@ class Outcome:
     has_failed: bool = False
 
 
-def outcomes(history: Iterable[Observation], with_pruned: bool) -> list[Outcome]:
+def outcomes(space: SearchSpace, history: Iterable[Observation], with_pruned: bool) -> list[Outcome]:
     """Return the outcomes of the trials in the order of the history.
 
     `with_pruned`: whether pruned and paused trials count. A failed trial has the largest loss of all others.
@@ -36,7 +36,7 @@ def outcomes(history: Iterable[Observation], with_pruned: bool) -> list[Outcome]
     trials = [trial for trial in history if trial.has_failed or _counts(trial, with_pruned)]
     if all(trial.has_failed for trial in trials):
         return []
-    losses = final_losses(trials)[0].tolist()
+    losses = final_losses(space, trials)[0].tolist()
     return [Outcome(trial.point, loss, trial.has_failed) for trial, loss in zip(trials, losses, strict=True)]
 
 

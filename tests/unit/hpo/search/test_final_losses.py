@@ -19,7 +19,7 @@ def of(*losses: float, state: TrialState = PRUNED) -> Observation:
 
 def test_short_curve_is_extrapolated_like_the_long_ones() -> None:
     long = [of(4.0, 2.0, 1.0, state=COMPLETE), of(8.0, 4.0, 3.0, state=COMPLETE), of(4.0, 2.0, 1.5)]
-    losses, errors = final_losses([*long, of(4.0), of(4.0, 2.0)])
+    losses, errors = final_losses(PAPER, [*long, of(4.0), of(4.0, 2.0)])
     np.testing.assert_allclose(np.exp(losses[:3]), [1, 3, 1.5])
     assert math.log(4) > losses[3] > losses[4] > math.log(1)
     assert list(errors[:3]) == [0, 0, 0]
@@ -27,11 +27,13 @@ def test_short_curve_is_extrapolated_like_the_long_ones() -> None:
 
 
 def test_failed_trial_gets_the_worst_loss() -> None:
-    losses, _ = final_losses([of(1.0), of(2.0), of(3.0), of(state=FAIL), of(2.5, math.nan, state=FAIL)])
+    losses, _ = final_losses(
+        PAPER, [of(1.0), of(2.0), of(3.0), of(state=FAIL), of(2.5, math.nan, state=FAIL)]
+    )
     assert losses[3] == losses[4] == losses.max()
 
 
 def test_bad_losses_are_clipped() -> None:
-    losses = clipped(final_losses([of(1.0), of(1.1), of(1.2), of(1e9)])[0])
+    losses = clipped(final_losses(PAPER, [of(1.0), of(1.1), of(1.2), of(1e9)])[0])
     middle = np.median([0, math.log(1.1), math.log(1.2), math.log(1e9)])
     assert losses.max() == pytest.approx(middle * (1 + SPREAD))

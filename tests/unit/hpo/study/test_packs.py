@@ -6,7 +6,10 @@ from optuna.trial import TrialState
 from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.study.packs import begun, fair_share, select_pack, with_key
-from hpo.values.parameters import pack_key
+from hpo.values.free import FREE
+from hpo.values.space import Choices, SearchSpace
+
+SPACE = SearchSpace({"batch_size": Choices((16, 32))})
 
 
 def trial(number: int, batch_size: int = 16, state: TrialState = TrialState.WAITING) -> TrialRow:
@@ -19,25 +22,30 @@ def numbers(rows: list[TrialRow]) -> list[int]:
 
 def test_pack_has_the_batch_size_of_its_first_trial() -> None:
     rows = [trial(0, 16), trial(1, 32), trial(2, 16), trial(3, 16)]
-    assert numbers(select_pack(rows, 2, {})) == [0, 2]
-    assert numbers(select_pack(rows[1:], 9, {})) == [1]
-    assert select_pack([], 9, {}) == []
+    assert numbers(select_pack(SPACE, rows, 2, {})) == [0, 2]
+    assert numbers(select_pack(SPACE, rows[1:], 9, {})) == [1]
+    assert select_pack(SPACE, [], 9, {}) == []
+
+
+def test_free_parameters_do_not_separate_trials() -> None:
+    rows = [trial(0, 16), trial(1, 32), trial(2, 16)]
+    assert numbers(select_pack(replace(SPACE, vocabulary=FREE), rows, 9, {})) == [0, 1, 2]
 
 
 def test_suspect_trial_is_alone_in_its_pack() -> None:
     rows = [trial(0), trial(1), trial(2)]
-    assert numbers(select_pack(rows, 9, {100: 2})) == [0]
-    assert numbers(select_pack(rows, 9, {101: 2})) == [0, 2]
-    assert numbers(select_pack(rows, 9, {101: 1})) == [0, 1, 2]
-    assert numbers(with_key(rows, pack_key({"batch_size": 16}), {100: 3})) == [1, 2]
+    assert numbers(select_pack(SPACE, rows, 9, {100: 2})) == [0]
+    assert numbers(select_pack(SPACE, rows, 9, {101: 2})) == [0, 2]
+    assert numbers(select_pack(SPACE, rows, 9, {101: 1})) == [0, 1, 2]
+    assert numbers(with_key(SPACE, rows, SPACE.pack_key({"batch_size": 16}), {100: 3})) == [1, 2]
 
 
 def test_trial_of_a_pack_that_failed_is_alone_in_its_pack() -> None:
     alone = replace(trial(1), record=TrialRecord(1, alone=True))
     rows = [trial(0), alone, trial(2)]
-    assert numbers(select_pack(rows, 9, {})) == [0, 2]
-    assert numbers(select_pack(rows[1:], 9, {})) == [1]
-    assert numbers(with_key(rows, pack_key({"batch_size": 16}), {})) == [0, 2]
+    assert numbers(select_pack(SPACE, rows, 9, {})) == [0, 2]
+    assert numbers(select_pack(SPACE, rows[1:], 9, {})) == [1]
+    assert numbers(with_key(SPACE, rows, SPACE.pack_key({"batch_size": 16}), {})) == [0, 2]
 
 
 def test_begun_trials_run_or_have_a_lease() -> None:

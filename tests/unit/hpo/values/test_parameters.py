@@ -3,6 +3,7 @@ import pytest
 from hpo.values import parameters
 from hpo.values.parameters import (
     PARAMETERS,
+    BuiltInVocabulary,
     Parameter,
     Role,
     default_of,
@@ -30,10 +31,8 @@ def test_point_gets_the_defaults_of_what_it_leaves_out() -> None:
     assert next(iter(params)) == "lr"
 
 
-@pytest.fixture
-def conditional(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add a text parameter `rule` to the registry, on which a switch and the condition of a number depend."""
-    registry = {
+CONDITIONAL = BuiltInVocabulary(
+    {
         **PARAMETERS,
         "rule": Parameter("text", Role.PACK, "plain", "a rule", lambda value: value in ("plain", "odd"), ""),
         "odd": Parameter(
@@ -46,25 +45,22 @@ def conditional(monkeypatch: pytest.MonkeyPatch) -> None:
             Condition("rule", ("odd",)),
         ),
     }
-    monkeypatch.setattr(parameters, "PARAMETERS", registry)
-    monkeypatch.setattr(parameters, "CONDITIONS", {"odd": (registry["odd"].when,)})
-    monkeypatch.setattr(
-        parameters, "_PACK_PARAMETERS", {name: registry[name] for name in ("batch_size", "rule")}
-    )
+)
+"""With a text parameter `rule`, on which a switch depends."""
 
 
-@pytest.mark.usefixtures("conditional")
 def test_parameter_that_does_not_apply_has_no_default() -> None:
-    assert "odd" not in with_defaults({})
-    assert "odd" not in with_defaults({"rule": "plain"})
-    assert with_defaults({"rule": "odd"})["odd"] is False
+    assert "odd" not in CONDITIONAL.with_defaults({})
+    assert "odd" not in CONDITIONAL.with_defaults({"rule": "plain"})
+    assert CONDITIONAL.with_defaults({"rule": "odd"})["odd"] is False
 
 
-@pytest.mark.usefixtures("conditional")
 def test_pack_key_has_every_parameter_that_changes_the_computation() -> None:
-    assert pack_key({"lr": 0.1, "batch_size": 16}) == (("batch_size", 16), ("rule", "plain"))
-    assert pack_key({"rule": "odd"}) == (("batch_size", 64), ("rule", "odd"))
-    assert describe(pack_key({"rule": "odd"})) == "batch size 64, rule odd"
+    key = CONDITIONAL.pack_key({"lr": 0.1, "batch_size": 16})
+    assert key == (("batch_size", 16), ("optimizer", "sgd"), ("rule", "plain"))
+    key = CONDITIONAL.pack_key({"rule": "odd"})
+    assert key == (("batch_size", 64), ("optimizer", "sgd"), ("rule", "odd"))
+    assert describe(key) == "batch size 64, rule odd"
 
 
 def test_pack_key_has_the_keywords_of_the_network_that_apply() -> None:

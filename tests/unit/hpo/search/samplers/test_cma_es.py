@@ -96,7 +96,7 @@ def test_distribution_is_that_of_optunas_sampler(monkeypatch: pytest.MonkeyPatch
     points = [trial.params for trial in study.trials[1:]]
     sampler, axes = CmaEsSampler(startup=1), {name: SPACE.domains[name] for name in sorted(SPACE.domains)}
     for number in range(0, 59, 4):
-        optimizer = sampler.replay(axes, outcomes(observed(points[:number]), with_pruned=True))
+        optimizer = sampler.replay(axes, outcomes(SPACE, observed(points[:number]), with_pruned=True))
         np.testing.assert_allclose(optimizer.mean, means[number], atol=1e-6)
 
 
@@ -156,7 +156,8 @@ def test_open_trials_do_not_count_and_failed_trials_are_the_worst() -> None:
         return trial if trial.point["lr"] < 0.01 else Observation(trial.point, FAIL)
 
     axes = _axes(SPACE)
-    with_failures = outcomes([spoiled(trial) for trial in observed(points, lambda _: 1.0)], with_pruned=True)
+    ended = [spoiled(trial) for trial in observed(points, lambda _: 1.0)]
+    with_failures = outcomes(SPACE, ended, with_pruned=True)
     assert sampler.replay(axes, with_failures).mean[0] < 0.5
 
 

@@ -45,14 +45,14 @@ def observed(point: Point, loss: Callable[[Point], float] = bowl, epochs: int = 
 
 
 def is_typical(point: Point) -> bool:
-    return TYPICAL / NEAR <= (effective_lr(point) or 0) <= TYPICAL * NEAR
+    return TYPICAL / NEAR <= (effective_lr(LESS_DECAY, point) or 0) <= TYPICAL * NEAR
 
 
 @pytest.mark.parametrize("space", [LESS_DECAY, LOG_LR])
 def test_search_begins_with_typical_effective_learning_rates(space: SearchSpace) -> None:
     points = SAMPLER.initial(space, 12, 3)
     assert all(map(is_typical, points))
-    assert len({effective_lr(point) for point in points}) > 4
+    assert len({effective_lr(LESS_DECAY, point) for point in points}) > 4
     assert len({cell(point) for point in points}) == 12
     assert SAMPLER.initial(space, 20, 3)[:12] == points
 

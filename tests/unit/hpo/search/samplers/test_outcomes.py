@@ -24,17 +24,17 @@ def test_ended_trials_have_outcomes_in_order() -> None:
         trial(4, FAIL),
         trial(5, COMPLETE),
     ]
-    known = outcomes(history, with_pruned=True)
+    known = outcomes(PAPER, history, with_pruned=True)
     assert [outcome.point for outcome in known] == [PAPER.point_at(index) for index in (0, 2, 4)]
     assert [outcome.has_failed for outcome in known] == [False, False, True]
     assert known[0].loss == pytest.approx(math.log(2))
     assert math.log(2) < known[1].loss < math.log(4), "the curve of the pruned trial would have fallen"
     assert known[2].loss == pytest.approx(math.log(4)), "the worst of the losses so far"
-    assert [outcome.point for outcome in outcomes(history, with_pruned=False)] == [
+    assert [outcome.point for outcome in outcomes(PAPER, history, with_pruned=False)] == [
         PAPER.point_at(index) for index in (0, 4)
     ]
 
 
 def test_failed_trials_alone_have_no_outcome() -> None:
-    assert outcomes([trial(0, FAIL), trial(1, FAIL, 1.0, math.nan)], with_pruned=True) == []
-    assert outcomes([], with_pruned=True) == []
+    assert outcomes(PAPER, [trial(0, FAIL), trial(1, FAIL, 1.0, math.nan)], with_pruned=True) == []
+    assert outcomes(PAPER, [], with_pruned=True) == []
