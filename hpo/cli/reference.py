@@ -35,6 +35,9 @@ The search space. Each parameter is a list of choices, one value, or a range suc
 `{ low = 0.001, high = 0.1, log = true }`. A range is linear, logarithmic with `log = true`, or a grid with a
 `step`, such as `{ low = 16, high = 64, step = 16 }`. A parameter that the file leaves out has its default and
 is not searched. The file must give at least one parameter.
+
+With `[train]`, a parameter has any name in Python, such as `depth`. The training function gives it a meaning.
+The parameters of the table below are those of a study with `[model]`.
 """
 
 SPACE_RULES = """
@@ -105,6 +108,9 @@ UNIONS = {
 }
 """What a section is whose `name` selects its other keys, and its default name."""
 
+WAYS = {"function": " with `[train]`"}
+"""The end of the title of a section that depends on the way of a study."""
+
 WORDS: dict[object, str] = {
     int: "whole number",
     float: "number",
@@ -171,10 +177,10 @@ def _variables() -> str:
     return "## Environment variables\n\nAn empty variable counts as unset.\n\n" + _table("variable", rows)
 
 
-def _sections(section: type[Section], path: str) -> Iterator[str]:
+def _sections(section: type[Section], path: str, way: str = "") -> Iterator[str]:
     """Yield a part of the page for a section of the study file, and one for each section inside."""
     prefix = f"{path}." if path else ""
-    title = f"## `[{path}]`" if path else "## Top level"
+    title = f"## `[{path}]`{way}" if path else "## Top level"
     rows = _rows(section, prefix)
     yield f"{title}\n\n{inspect.cleandoc(section.__doc__ or '')}\n\n{_table('key', rows) if rows else ''}"
     for name, field in section.model_fields.items():
@@ -183,8 +189,9 @@ def _sections(section: type[Section], path: str) -> Iterator[str]:
             yield _space()
         elif key in UNIONS:
             yield _union(key, options)
-        elif options:
-            yield from _sections(options[""], key)
+        else:
+            for way, option in options.items():
+                yield from _sections(option, key, WAYS.get(way, ""))
 
 
 def _union(path: str, options: Mapping[str, type[Section]]) -> str:

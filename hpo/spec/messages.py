@@ -96,7 +96,9 @@ def _locate(location: Sequence[int | str], model: type[BaseModel]) -> _Place:
         if "" in sections:
             place = _Place([*place.path, part], sections[""], part)
         elif sections and parts:
-            place = _Place([*place.path, part], sections[parts.pop(0)], part, sections)
+            section = sections[parts.pop(0)]
+            options = sections if "name" in section.model_fields else {}
+            place = _Place([*place.path, part], section, part, options)
         else:
             place = _Place([*place.path, part], place.section, place.key, sections or place.options)
     return place

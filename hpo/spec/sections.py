@@ -1,7 +1,7 @@
 """The sections of a study file, but for `[sampler]`, `[pruner]` and `[stop]`, which live with their rules."""
 
-import json
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -11,9 +11,11 @@ from hpo.data import DataError
 from hpo.data import check as check_dataset
 from hpo.models import ModelError
 from hpo.models import check as check_model
-from hpo.values.objective import LOSS, OBJECTIVES, Objective
+from hpo.values.objective import Direction
 from hpo.values.section import Section, rule_error, section_error
 from hpo.values.wording import counted
+
+METRIC_RULE = r"[A-Za-z_][A-Za-z0-9_./-]{0,63}"
 
 PerChannel = float | tuple[float, ...]
 """One number for all channels of the images, or one for each."""
@@ -109,48 +111,37 @@ def _count(value: PerChannel | None) -> str:
     return counted(len(value), "number") if isinstance(value, tuple) else "one number"
 
 
+def _metric(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(METRIC_RULE, name):
+        rule = "at most 64 of a-z, A-Z, 0-9, '_', '-', '.', '/' and begin with a letter or '_'"
+        raise rule_error(f"must be {rule}")
+    return name
+
+
 class ObjectiveSection(Section):
     """What the trials are ranked by."""
 
-    metric: Literal["loss", "accuracy", "macro_f1", "balanced_accuracy"] = Field(
+    metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="loss",
         description="Metric of the validation images. `loss`: mean cross entropy. `accuracy`: share of right "
         "predictions. `macro_f1`: mean F1 score over the classes in labels or predictions. "
-        "`balanced_accuracy`: mean recall over the classes in labels.",
+        "`balanced_accuracy`: mean recall over the classes in labels. With `[train]`: the name of any metric "
+        "that the function yields.",
     )
-    direction: Literal["minimize", "maximize"] | None = Field(
+    direction: Direction | None = Field(
         default=None,
-        description="Unset: that of the metric. A loss is minimized, and the other metrics are maximized.",
+        description="Unset: that of the metric. A loss is minimized, and the other metrics are maximized. "
+        "With `[train]`: required if `metric` is given.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_natural_direction(cls, raw: object) -> object:
-        """Leave out a direction that says nothing, so that both spellings are one study."""
-        if not isinstance(raw, dict) or "direction" not in raw:
-            return raw
-        metric = raw.get("metric", LOSS.name)
-        natural = OBJECTIVES[metric].direction if isinstance(metric, str) and metric in OBJECTIVES else None
-        return {key: value for key, value in raw.items() if key != "direction" or value != natural}
-
-    @model_validator(mode="after")
-    def _direction(self) -> "ObjectiveSection":
-        if self.direction is not None:
-            metric, natural = self.metric, OBJECTIVES[self.metric].direction
-            rule = f"{json.dumps(self.direction)} is the wrong way: {metric} is a metric to {natural}"
-            raise section_error({"direction": rule})
-        return self
-
-    def make(self) -> Objective:
-        """Return the objective."""
-        return OBJECTIVES[self.metric]
 
 
 class SearchSection(Section):
     """The budget of the search."""
 
     trials: int = Field(ge=1, le=1_000_000, description="Number of trials. May grow in a stored study.")
-    epochs: int = Field(ge=1, description="Epochs of a trial that is neither pruned nor paused.")
+    epochs: int = Field(
+        ge=1, description="Epochs of a trial that is neither pruned nor paused. With `[train]`: 1 by default."
+    )
 
 
 class EngineSection(Section):
@@ -180,6 +171,7 @@ class LimitsSection(Section):
         gt=0,
         description="Longest time of an epoch in minutes. A trial that exceeds it fails as timed out. The "
         "trials of a pack first run again, each alone. Compilation before the first epoch does not count. "
+        "With `[train]`: the longest time between two yields. "
         "Unset: no limit; `hpo status` and the log show the time without an epoch.",
     )
 
@@ -243,10 +235,13 @@ class FullSection(Section):
 class PromotionSection(Section):
     """The search trials that are trained in full. Both numbers may grow in a stored study."""
 
-    metric: Literal["loss", "accuracy", "macro_f1", "balanced_accuracy"] | None = Field(
+    metric: Annotated[str | None, AfterValidator(_metric)] = Field(
         default=None, description="Metric by which the best search trials are chosen. Unset: the objective."
     )
-
+    direction: Direction | None = Field(
+        default=None,
+        description="Direction of `metric`. With `[train]`: required if the objective has another metric.",
+    )
     top: int = Field(default=1, ge=1, description="Number of the best search trials to train in full.")
     seeds: int = Field(
         default=1, ge=1, description="Full trainings of each promoted trial, each with a different seed."

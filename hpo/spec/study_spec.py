@@ -24,28 +24,22 @@ from hpo.search.pruners.registry import AnyPruner
 from hpo.search.samplers import registry as samplers
 from hpo.search.samplers.registry import AnySampler
 from hpo.search.stopping import StopSection
+from hpo.spec.consistency import key_mistakes, parsed_baseline
 from hpo.spec.fingerprint import fingerprint, flatten, without_defaults
+from hpo.spec.function_sections import FunctionFullSection, ResourcesSection, TrainSection
 from hpo.spec.messages import error_lines
 from hpo.spec.reading import read_toml, to_json
-from hpo.spec.sections import (
-    DataSection,
-    EngineSection,
-    FullSection,
-    LimitsSection,
-    ModelSection,
-    ObjectiveSection,
-    PromotionSection,
-    SearchSection,
-)
+from hpo.spec.sections import EngineSection, LimitsSection, ObjectiveSection, PromotionSection, SearchSection
 from hpo.spec.versions import upgrade, with_version
-from hpo.values.baseline import parse_baseline
+from hpo.spec.ways import AnyData, AnyFull, AnyModel, AnySpace, WayError, with_way
 from hpo.values.budget import Augmentation, Budget, Phase
-from hpo.values.objective import Objective
+from hpo.values.objective import OBJECTIVES, Direction, Objective
 from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
+from hpo.values.resources import Resources
 from hpo.values.section import Section, rule_error, section_error
-from hpo.values.space import Point, SearchSpace, cell
-from hpo.values.space_section import CONSTRAINTS, SpaceError, parse_space, space_to_json
+from hpo.values.space import Point, cell
+from hpo.values.space_section import space_to_json
 from hpo.values.stage import Stage
 
 STORED = "stored"
@@ -57,7 +51,7 @@ FULL_SUFFIX = "-full"
 EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 """Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
 
-CHANGEABLE = frozenset({"stop", "engine", "limits"})
+CHANGEABLE = frozenset({"stop", "engine", "limits", "resources"})
 """Sections that may change in a stored study."""
 
 MAX_SIZES = 1000
@@ -74,19 +68,6 @@ def _name(value: str) -> str:
     return value
 
 
-def _space(raw: object) -> SearchSpace:
-    if isinstance(raw, SearchSpace):
-        return raw
-    if not isinstance(raw, Mapping):
-        raise rule_error("must be a table")
-    if not raw.keys() - {CONSTRAINTS}:
-        raise rule_error("must have at least one parameter")
-    try:
-        return parse_space(raw)
-    except SpaceError as error:
-        raise section_error(error.mistakes) from error
-
-
 def _baseline(raw: object) -> object:
     if raw is not None and not isinstance(raw, Mapping):
         raise rule_error("must be a table")
@@ -94,7 +75,10 @@ def _baseline(raw: object) -> object:
 
 
 class StudySpec(Section):
-    """A parsed study file. In a stored study, keys that affect the results of trials cannot change."""
+    """A parsed study file. In a stored study, keys that affect the results of trials cannot change.
+
+    A study trains a network (`[model]` and `[data]`) or calls your own training function (`[train]`).
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -107,10 +91,11 @@ class StudySpec(Section):
         lt=2**32,
         description="Seed of the splits, the random plan, the data order and the initial weights.",
     )
-    model: ModelSection
-    data: DataSection
+    model: AnyModel
+    data: AnyData
+    train: TrainSection | None = None
     objective: ObjectiveSection = ObjectiveSection()
-    space: Annotated[SearchSpace, BeforeValidator(_space)]
+    space: AnySpace
     baseline: Annotated[dict[str, Any] | None, BeforeValidator(_baseline)] = Field(
         default=None,
         description="Table of the parameters used so far, with one value each: a point of the space. A "
@@ -120,33 +105,16 @@ class StudySpec(Section):
     pruner: AnyPruner = pruners.PRUNERS[pruners.DEFAULT]()
     search: SearchSection
     stop: StopSection = StopSection()
-    full: FullSection
+    full: AnyFull
     promotion: PromotionSection = PromotionSection()
     engine: EngineSection = EngineSection()
     limits: LimitsSection = LimitsSection()
+    resources: ResourcesSection | None = None
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> "StudySpec":
-        mistakes = {}
-        if self.promotion.top > self.search.trials:
-            mistakes["promotion.top"] = (
-                f"{self.promotion.top} is more than search.trials ({self.search.trials})"
-            )
-        is_stored = info.context is not None and bool(info.context[STORED])
-        if not is_stored and self.stop.epochs is not None and self.stop.epochs < self.search.epochs:
-            fewest = f"search.epochs ({self.search.epochs})"
-            mistakes["stop.epochs"] = f"{self.stop.epochs} is below {fewest}, so no trial could complete"
-        target = self.stop.target
-        if target is not None and not is_stored and not self.make_objective().may_be(target):
-            mistakes["stop.target"] = f"{target:g} is no {self.objective.metric}, which is from 0 to 1"
-        for key, rule in self.pruner.mistakes(self.search.epochs).items():
-            mistakes[f"pruner.{key}"] = rule
-        for key, rule in self.sampler.mistakes(self.space).items():
-            mistakes[f"sampler.{key}"] = rule
-        try:
-            baseline = None if self.baseline is None else parse_baseline(self.baseline, self.space)
-        except SpaceError as error:
-            mistakes |= {f"baseline.{name}": rule for name, rule in error.mistakes.items()}
+        mistakes = key_mistakes(self, info.context is not None and bool(info.context[STORED]))
+        baseline = parsed_baseline(self, mistakes)
         if mistakes:
             raise section_error(mistakes)
         resolved = self._with_pruner(self.pruner.resolved(self.search.epochs, self.space))
@@ -182,12 +150,12 @@ class StudySpec(Section):
         `stored`: whether a study with this spec exists, which may keep rules under which nothing completes.
         Raises `SpecError` with one line for each mistake. `source` begins each line.
         """
-        # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
-        text = to_json(raw, source)
         try:
+            # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
+            text = to_json(with_way(raw), source)
             return cls.model_validate_json(text, context={STORED: stored})
-        except ValidationError as error:
-            raise SpecError("\n".join(f"{source}: {line}" for line in error_lines(error, cls))) from error
+        except (WayError, ValidationError) as error:
+            raise SpecError("\n".join(f"{source}: {line}" for line in _lines(error))) from error
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any], source: str) -> "StudySpec":
@@ -204,11 +172,35 @@ class StudySpec(Section):
         """Return the name of the Optuna study of full training."""
         return self.name + FULL_SUFFIX
 
+    @property
+    def is_function(self) -> bool:
+        """Return whether trials call the user's training function, and do not train a network in packs."""
+        return self.train is not None
+
+    @property
+    def known_metrics(self) -> Mapping[str, Objective]:
+        """Return the metrics whose direction and values are known, by name."""
+        return {} if self.is_function else OBJECTIVES
+
+    @property
+    def max_width(self) -> int | None:
+        """Return the most trials in a pack: one of a training function. None: the study sets no limit."""
+        return 1 if self.is_function else None
+
+    def make_resources(self) -> Resources:
+        """Return what one trial of a training function needs."""
+        return Resources() if self.resources is None else self.resources.make()
+
     def budget(self, stage: Stage, optimizer: str = "sgd") -> Budget:
-        """Return the budget of one trial of the stage; `optimizer` is the trial's own."""
+        """Return the budget of one trial of the stage; `optimizer` is the trial's own.
+
+        The budget of a training function has one phase, and only the epochs of the phase count.
+        """
         if stage == "search":
             return Budget("mini", (Phase(optimizer, self.search.epochs),), keep="last")
         full = self.full
+        if isinstance(full, FunctionFullSection):
+            return Budget("full", (Phase(optimizer, full.epochs or self.search.epochs),), keep="best")
         augmentation = None if full.augment is None else Augmentation(**full.augment.model_dump())
         pretrain = Phase(optimizer, full.pretrain.epochs, full.pretrain.patience, full.clip, augmentation)
         finetune = Phase(
@@ -246,7 +238,18 @@ class StudySpec(Section):
 
     def make_objective(self) -> Objective:
         """Return the objective of the study."""
-        return self.objective.make()
+        return self._metric(self.objective.metric, self.objective.direction)
+
+    def promotion_metric(self) -> Objective:
+        """Return the metric by which the best search trials are chosen."""
+        metric, direction = self.promotion.metric, self.promotion.direction
+        if metric is None or metric == self.objective.metric:
+            return self.make_objective()
+        return self._metric(metric, direction)
+
+    def _metric(self, name: str, direction: Direction | None) -> Objective:
+        known = self.known_metrics.get(name)
+        return known or Objective(name, direction or "minimize", key=name)
 
     def is_baseline(self, point: Point) -> bool:
         """Return whether a point of the space is the baseline."""
@@ -264,7 +267,8 @@ class StudySpec(Section):
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain values without unset keys; `parse` reads it back."""
-        plain = self.model_dump(mode="json", exclude={"space"}, exclude_none=True)
+        left_out = {"space", "engine"} if self.is_function else {"space"}
+        plain = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
         return {**plain, "space": space_to_json(self.space)}
 
     def identity(self) -> dict[str, Any]:
@@ -278,6 +282,13 @@ class StudySpec(Section):
         A study keeps the fingerprint of its creation (`Study.fingerprint`).
         """
         return fingerprint(_unchangeable(flatten(without_defaults(self, self.to_json()))))
+
+
+def _lines(error: WayError | ValidationError) -> list[str]:
+    """Return a line for each mistake, without the source."""
+    if isinstance(error, WayError):
+        return [f"{key}: {rule}" for key, rule in error.mistakes.items()]
+    return error_lines(error, StudySpec)
 
 
 def _unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:

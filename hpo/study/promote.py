@@ -15,7 +15,7 @@ from hpo.study import lifecycle
 from hpo.study.failures import failures
 from hpo.study.stored import refresh
 from hpo.study.study import Study, full_seed
-from hpo.values.objective import OBJECTIVES, Objective
+from hpo.values.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def promote(storage: Storage, study: Study) -> Promotion:
         if spec.promotion.metric is None:
             chosen = best_trials(rows.ours, spec.promotion.top, study.objective)
         else:
-            chosen = best_by_metric(rows.ours, spec.promotion.top, OBJECTIVES[spec.promotion.metric])
+            chosen = best_by_metric(rows.ours, spec.promotion.top, spec.promotion_metric())
         if not chosen:
             known = failures(rows.ours)
             cause = "" if known is None else f"; {known.describe(study.name)}"

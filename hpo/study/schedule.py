@@ -6,7 +6,7 @@ leaves no trace.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -22,9 +22,9 @@ from hpo.study.packs import SUSPECT_LOSSES, begun, fair_share, is_suspect, selec
 from hpo.study.stored import refresh
 from hpo.study.study import Study
 from hpo.study.suggest import suggest
-from hpo.values.parameters import PackKey, pack_key
-from hpo.values.space import Point
+from hpo.values.space import Point, SearchSpace
 from hpo.values.stage import Stage
+from hpo.values.vocabulary import PackKey
 
 WIDTH = 16
 """Default limit of trials in a pack. On a CPU members take turns, so a wider pack trains hardly more images
@@ -77,14 +77,16 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
     The order is: trials that lost their worker, paused trials that may resume, waiting trials, new points
     from the sampler. A stage hands out only trials that lost their worker if it is stopped, or if its running
     trials are expected to use up its epoch budget. A pack already training gets only trials that lost their
-    worker and waiting trials. Raises `NotFoundError` if the study has been deleted.
+    worker and waiting trials. A trial of a training function comes alone. Raises `NotFoundError` if the study
+    has been deleted.
     """
-    stage, key = request.stage, request.key
+    request = replace(request, width=min(request.width, study.spec.max_width or request.width))
+    stage, key, space = request.stage, request.key, study.spec.space
     study_id = study.study_id(stage)
     if stage == "search":
         study.spec.sampler.load()  # before the lock: imports may take a second
     with storage.transaction() as connection:
-        if key is not None and not _may_join(connection, study_id, key):
+        if key is not None and not _may_join(connection, space, study_id, key):
             return []
         studies.lock(connection, study_id)
         study = refresh(connection, study)
@@ -102,10 +104,10 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
         share = fair_share(len(rows), live, idle, max(0, request.fleet - live))
         width = min(request.width, share)
         if key is not None:
-            rows = with_key(rows, key, losses)
-        pack = select_pack(rows, width, losses)
+            rows = with_key(space, rows, key, losses)
+        pack = select_pack(space, rows, width, losses)
         if pack and request.width_limits is not None:
-            pack = pack[: request.width_limits.get(pack_key(pack[0].point), width)]
+            pack = pack[: request.width_limits.get(space.pack_key(pack[0].point), width)]
         return _lease(connection, pack, request, losses)
 
 
@@ -126,7 +128,7 @@ def claim_lost(storage: Storage, study: Study, request: ClaimRequest) -> list[Le
         losses = leases.losses(connection, [row.trial_id for row in rows])
         # A trial that others started through Optuna has no lease.
         lost = [row for row in rows if row.trial_id in losses]
-        pack = with_key(lost, request.key, losses)[: request.width]
+        pack = with_key(study.spec.space, lost, request.key, losses)[: request.width]
         return _lease(connection, pack, request, losses)
 
 
@@ -139,10 +141,10 @@ def _claimable(connection: Connection, study: Study, stage: Stage) -> list[Trial
     return rows.ours
 
 
-def _may_join(connection: Connection, study_id: int, key: PackKey) -> bool:
+def _may_join(connection: Connection, space: SearchSpace, study_id: int, key: PackKey) -> bool:
     """Return whether a trial with that pack key waits or any trial lost its worker. Needs no lock."""
     waiting = trials.claimable(connection, study_id).ours
-    return any(pack_key(row.point) == key for row in waiting) or leases.any_lost(
+    return any(space.pack_key(row.point) == key for row in waiting) or leases.any_lost(
         connection, study_id, SUSPECT_LOSSES
     )
 
@@ -181,11 +183,12 @@ def _next_search_trials(
         return waiting
     curves = results.curves(connection, study.search_id, study.objective)
     if paused := pause.resumable(study, rows.ours, curves):
-        return select_pack(paused, limit, {})
+        return select_pack(study.spec.space, paused, limit, {})
     next_trials = waiting or suggest(connection, study, rows, curves, limit)
     if not next_trials and all(row.state.is_finished() or row.is_paused for row in rows.ours):
         # The search is over: no further result can change which paused trials may resume.
-        next_trials = select_pack(pause.resumable_for_promotion(study, rows.ours, curves), limit, {})
+        last = pause.resumable_for_promotion(study, rows.ours, curves)
+        next_trials = select_pack(study.spec.space, last, limit, {})
         if not next_trials:
             pause.prune_paused(connection, study)
     return next_trials

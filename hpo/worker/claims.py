@@ -1,8 +1,8 @@
 """Claim the trials of a worker's packs."""
 
 from hpo.study.schedule import ClaimRequest, LeasedTrial, claim, claim_lost
-from hpo.values.parameters import PackKey
 from hpo.values.stage import Stage
+from hpo.values.vocabulary import PackKey
 from hpo.worker.context import WorkerContext
 
 
@@ -11,11 +11,12 @@ class Claims:
 
     def __init__(self, context: WorkerContext) -> None:
         self._storage, self._study, self._settings = context.storage, context.study, context.settings
+        self._width = min(self._settings.width, self._study.spec.max_width or self._settings.width)
         self._max_widths: dict[tuple[Stage, PackKey], int] = {}
 
     def width(self, stage: Stage, key: PackKey) -> int:
         """Return the largest width of a pack of this stage and pack key."""
-        return min(self._settings.width, self._max_widths.get((stage, key), self._settings.width))
+        return min(self._width, self._max_widths.get((stage, key), self._width))
 
     def limit_width(self, stage: Stage, key: PackKey, width: int) -> None:
         """From now on, claim packs of this stage and pack key with at most `width` trials."""

@@ -10,8 +10,9 @@ from hpo.models import ModelError
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
 from hpo.values.epoch import EpochResult
-from hpo.values.parameters import PackKey, describe, pack_key
+from hpo.values.parameters import describe
 from hpo.values.stage import Stage
+from hpo.values.vocabulary import PackKey
 from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerContext
 from hpo.worker.report_target import ReportTarget
@@ -68,10 +69,11 @@ class PackRunner:
 
     def begin(self, stage: Stage, trials: Sequence[LeasedTrial]) -> None:
         """Begin a pack of these trials, which have one pack key."""
-        key = pack_key(trials[0].point)
+        key = self._context.study.spec.space.pack_key(trials[0].point)
         titles = ", ".join(map(_title, trials))
         self._next_log = self._clock() + self._limits.log_seconds
-        log.info("%s: training %s (%s, pack of %d)", stage, titles, describe(key), len(trials))
+        details = f" ({describe(key)}, pack of {len(trials)})" if key else ""
+        log.info("%s: training %s%s", stage, titles, details)
         reporter = self._reporter(stage)
         reporter.add(trials)
         self._watch.begin_pack(stage, [trial.number for trial in trials])
@@ -139,7 +141,8 @@ class PackRunner:
             self._services.beside,
             partial(self._note_epoch, stage),
         )
-        settings = PackSettings(stage, self._claims.width(stage, key), self._settings.fills_packs)
+        width, vocabulary = self._claims.width(stage, key), self._context.study.spec.space.vocabulary
+        settings = PackSettings(stage, width, self._settings.fills_packs, vocabulary)
         trainer = self._services.trainers.make(stage, key)
         return TrialLoop(trainer, pack.trials, settings, services, self._runtime)
 

@@ -1,4 +1,4 @@
-"""A small study file."""
+"""Small study files: of a network, and of a training function."""
 
 import tomllib
 
@@ -27,6 +27,30 @@ epochs = 3
 pretrain = { epochs = 2 }
 finetune = { epochs = 1 }
 augment = { rotation = 10 }
+[promotion]
+top = 2
+"""
+
+FUNCTION_TEXT = """
+seed = 1
+[train]
+function = "train:fit"
+[objective]
+metric = "accuracy"
+direction = "maximize"
+[space]
+depth = [2, 3, 4]
+optimizer = ["adamw", "lion"]
+lr = { low = 1e-5, high = 1e-1, log = true }
+[sampler]
+name = "random"
+[pruner]
+name = "none"
+[search]
+trials = 12
+epochs = 3
+[full]
+epochs = 5
 [promotion]
 top = 2
 """

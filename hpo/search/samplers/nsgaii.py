@@ -57,7 +57,7 @@ class NsgaIiSampler(Sampler):
     ) -> list[Point]:
         trials = list(history)
         taken = {cell(trial.point) for trial in trials}
-        parents = self.parents(trials)
+        parents = self.parents(space, trials)
         if len(parents) < self.population_size:
             return plan(space, count, seed, taken)
         from optuna.samplers import NSGAIISampler
@@ -75,7 +75,7 @@ class NsgaIiSampler(Sampler):
         study.add_complete(parents, {GENERATION: 0})
         return new_points(space, count, taken, Source(study.ask, np.random.default_rng(seed)))
 
-    def parents(self, trials: Iterable[Observation]) -> list[Outcome]:
+    def parents(self, space: SearchSpace, trials: Iterable[Observation]) -> list[Outcome]:
         """Return the parents of new points: the best trials of all full generations. Empty before the first
         is full."""
         size = self.population_size

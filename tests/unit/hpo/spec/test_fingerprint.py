@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import Field, create_model
-from support.study_file import TEXT, load
+from support.study_file import FUNCTION_TEXT, TEXT, load
 
 from hpo.search.pruners.registry import PRUNERS
 from hpo.search.pruners.rungs import RungSection
@@ -85,6 +85,22 @@ OTHER: dict[str, object] = {
     "promotion.top": 3,
     "promotion.seeds": 3,
 }
+OF_FUNCTIONS: dict[str, object] = {
+    "train.function": "train:fit_more",
+    "objective.direction": "minimize",
+    "full.epochs": 6,
+    "promotion.direction": "maximize",
+    "resources.gpus": 0.5,
+    "resources.cpus": 2,
+    "resources.memory": "8 GB",
+}
+"""The same for the keys of studies of a training function alone."""
+
+FUNCTION = load(
+    FUNCTION_TEXT.replace("top = 2", 'top = 2\nmetric = "loss"\ndirection = "minimize"')
+    + '[resources]\ngpus = 1\ncpus = 1\nmemory = "4 GB"\n'
+).to_json()
+
 WHOLE = load(
     TEXT.replace("mini = 0.5", "mini = 0.5\nmean = 0.1\nstd = 0.3")
     .replace("[full]", "[stop]\ntarget = 0.25\npatience = 5\nepochs = 40\ndevice_hours = 1\n[full]")
@@ -96,7 +112,7 @@ WHOLE = load(
 def with_key(key: str) -> dict[str, Any]:
     """Return a study file that has this key: that of `WHOLE`, with another pruner or sampler if it takes
     one."""
-    raw: dict[str, Any] = json.loads(json.dumps(WHOLE))
+    raw: dict[str, Any] = json.loads(json.dumps(FUNCTION if key in OF_FUNCTIONS else WHOLE))
     section, _, name = key.rpartition(".")
     if section == "pruner" and name not in raw["pruner"]:
         pruner = next(pruner for pruner, keys in PRUNERS.items() if name in keys.model_fields)
@@ -147,15 +163,14 @@ def keys(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 def test_other_values_cover_every_key() -> None:
-    # A metric of the built-in training has one direction, which may be spelled out.
-    assert OTHER.keys() == set(keys(StudySpec)) - {"objective.direction"}
+    assert OTHER.keys() | OF_FUNCTIONS.keys() == set(keys(StudySpec))
 
 
-@pytest.mark.parametrize("key", OTHER)
+@pytest.mark.parametrize("key", [*OTHER, *OF_FUNCTIONS])
 def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
-    before, after = StudySpec.parse(with_key(key), "test"), changed(key, OTHER[key])
+    before, after = StudySpec.parse(with_key(key), "test"), changed(key, {**OTHER, **OF_FUNCTIONS}[key])
     assert before != after
-    may_change = key in EXTENDABLE or key.startswith(("stop.", "engine.", "limits."))
+    may_change = key in EXTENDABLE or key.startswith(("stop.", "engine.", "limits.", "resources."))
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
     if key == "pruner.name":

@@ -46,8 +46,8 @@ MISTAKES = {
     "section unknown": (
         "[search]",
         "[gpu]\ncount = 1\n[search]",
-        "gpu: unknown key; known: name, seed, model, data, objective, space, baseline, sampler, pruner, "
-        "search, stop, full, promotion, engine, limits",
+        "gpu: unknown key; known: name, seed, model, data, train, objective, space, baseline, sampler, "
+        "pruner, search, stop, full, promotion, engine, limits, resources",
     ),
     "objective unknown": (
         "[full]",
