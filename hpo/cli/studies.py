@@ -53,8 +53,8 @@ def fork(old: str, file: Path) -> None:
     """Start a changed study with the finished trials of another study.
 
     The new study inherits each finished search trial of OLD that is a point of the new space. Sampler and
-    pruner learn from inherited trials. Inherited trials can be promoted and cost no budget. Model, data, seed
-    and search.epochs must be the same as in OLD.
+    pruner learn from inherited trials. Inherited trials can be promoted and cost no budget. Seed,
+    search.epochs, and model and data or the training function, must be the same as in OLD.
     """
     spec, settings, identity = _checked(file)
     from hpo.store.connection import open_storage
@@ -71,6 +71,8 @@ def fork(old: str, file: Path) -> None:
         inherited += f", {outcome.left_out} do{'es' * (outcome.left_out == 1)} not"
     queued = f"{counted(creation.added, 'trial')} queued; {_after_creation(storage, creation.study)}"
     message(f"study {spec.name}: {creation.did}; {inherited}; {queued}")
+    if (change := outcome.other_code) is not None:
+        message(f"{change.key}: {change.describe(origin.name)}")
 
 
 @study.command("list", example="hpo study list --json")
@@ -155,7 +157,7 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
     cost no budget. Trials with a loss that was not finite are left out unless they are named. TRIAL is the
     number of a search trial, or with NAME-full of a full training.
 
-    As long as no trial has trained an epoch, the study also accepts new code of your own network.
+    As long as no trial has trained an epoch, the study also accepts new code of your own network or function.
     """
     from hpo.cli.next_step import next_step
     from hpo.run.environment import open_study
@@ -168,7 +170,7 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
     opened = OpenStudy(study, storage, settings)
     outcome = retry_trials(opened, trials, "full" if name.endswith(FULL_SUFFIX) else None)
     if outcome.adopted:
-        message(f"study {study.name}: accepted the new code of {study.spec.model.name}")
+        message(f"study {study.name}: accepted the new code of {study.spec.code}")
     for stage, queued in outcome.queued.items():
         if queued:
             pairs = ", ".join(f"{old} as {new}" for old, new in queued.items())

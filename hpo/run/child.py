@@ -38,6 +38,7 @@ WORK = {
     "check": "the check of the study file",
     "arrays": "the reading of the data set",
     "hash": "the second call of the data function",
+    "function": "the import of the training function",
     "export": "the export of the model",
 }
 """What a message calls the work of each job."""

@@ -25,15 +25,18 @@ from hpo.user_code import listen
 def check_study(settings: Settings, spec: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Check that a study file can be trained here. Return the attributes of its identity.
 
-    Raises `InputError` for a mistake in the file, in the user's network or in the user's data, and DataError
-    if the files of a data set are missing or damaged.
+    Raises `InputError` for a mistake in the file, in the user's network, data or training function, and
+    DataError if the files of a data set are missing or damaged.
     """
+    from hpo.run.function import check_function
     from hpo.run.second_call import SecondCall
     from hpo.spec.mistakes import mistakes_of
     from hpo.spec.study_spec import StudySpec
 
     parsed = StudySpec.parse(spec, source)
     with mistakes_of(parsed, source):
+        if parsed.is_function:
+            return check_function(parsed).to_attributes()
         dataset = open_mapped(parsed.data.name, settings.data_path, settings.arrays_path)
         again = SecondCall(dataset, settings)
 
@@ -44,6 +47,13 @@ def check_study(settings: Settings, spec: Mapping[str, Any], source: str) -> dic
         workload.check()
         again.check()
         return workload.identity.to_attributes()
+
+
+def hash_function(_settings: Settings, function: str) -> dict[str, Any]:
+    """Return the attributes of the identity of a study of this training function."""
+    from hpo.run.function import identity_of
+
+    return identity_of(function).to_attributes()
 
 
 def hash_own_data(settings: Settings, name: str) -> dict[str, str]:
@@ -80,6 +90,7 @@ JOBS: Mapping[str, Callable[..., Any]] = {
     "check": check_study,
     "arrays": write_arrays,
     "hash": hash_own_data,
+    "function": hash_function,
     "export": export_study,
 }
 

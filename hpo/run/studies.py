@@ -112,8 +112,9 @@ def create_study(spec: SpecLike, storage: Storage | str | None = None) -> Study:
     """Store a study with its random plan, or update the stored study of that name to the spec.
 
     `storage`: an opened storage or a URL; without it, see `open_storage`. Nothing is trained. Raises
-    `SpecError` with one line for each mistake, `InputError` if the network cannot learn the images, and
-    `ConflictError` if the stored trials would not be comparable with trials of the spec.
+    `SpecError` with one line for each mistake, `InputError` if the network cannot learn the images or the
+    training function cannot be called, and `ConflictError` if the stored trials would not be comparable with
+    trials of the spec.
     """
     parsed, source = read_spec(spec)
     study, _ = store_study(parsed, source, storage)
@@ -142,17 +143,33 @@ def retry_trials(study: Study, trials: Collection[int] = (), stage: Stage | None
 
     `trials`: the numbers of the trials, of the search unless `stage` is `full`. Without numbers: all failed
     trials of the stage, or of both, but for those with a loss that was not finite. While no trial has trained
-    an epoch, the study also accepts new code of your own network. Idempotent. Raises `NotFoundError` for an
-    unknown number, `InputError` for a trial that has not failed, and `ConflictError` for new code after an
-    epoch.
+    an epoch, the study also accepts new code of your own network or function. Idempotent. Raises
+    `NotFoundError` for an unknown number, `InputError` for a trial that has not failed, and `ConflictError`
+    for new code after an epoch.
     """
     stored = _checked(study).stored
     stages: Sequence[Stage] = STAGES if stage is None else (stage,)
     if trials and stage is None:
         stages = ("search",)
+    return retry.retry(study.storage, stored, trials, stages, _present_code(study))
+
+
+def _present_code(study: Study) -> Identity:
+    """Return the hash of the user's code on this machine."""
+    spec, known = study.spec, study.stored.identity
+    if spec.is_function:
+        return present_function(spec, study.settings)
     # The code of a network of hpo's own is not part of a study.
-    code = None if stored.identity.network is None else models.code_hash(stored.spec.model.name)
-    return retry.retry(study.storage, stored, trials, stages, Identity(network=code))
+    return Identity(network=None if known.network is None else models.code_hash(spec.model.name))
+
+
+def present_function(spec: StudySpec, settings: Settings) -> Identity:
+    """Return the identity of a study of a training function, as the function is on this machine.
+
+    Raises `InputError` if the function cannot be imported.
+    """
+    # In a child, so that the modules of users never meet in this process.
+    return Identity.from_attributes(run_in_child("function", settings, function=spec.code))
 
 
 def best_params(study: Study, stage: Stage | None = None) -> BestParams:

@@ -1,14 +1,11 @@
 """Rules between several keys of a study file."""
 
-import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from hpo.spec.metrics import metric_mistakes
 from hpo.values.baseline import parse_baseline
-from hpo.values.objective import Direction
 from hpo.values.space import Point
 from hpo.values.space_section import SpaceError
-from hpo.values.wording import listed
 
 if TYPE_CHECKING:
     from hpo.spec.study_spec import StudySpec
@@ -19,7 +16,7 @@ def key_mistakes(spec: "StudySpec", is_stored: bool) -> dict[str, str]:
 
     `is_stored`: a stored study may keep rules under which nothing completes.
     """
-    mistakes = _metric_mistakes(spec)
+    mistakes = metric_mistakes(spec)
     if spec.promotion.top > spec.search.trials:
         mistakes["promotion.top"] = f"{spec.promotion.top} is more than search.trials ({spec.search.trials})"
     if not is_stored and spec.stop.epochs is not None and spec.stop.epochs < spec.search.epochs:
@@ -42,35 +39,3 @@ def parsed_baseline(spec: "StudySpec", mistakes: dict[str, str]) -> Point | None
     except SpaceError as error:
         mistakes |= {f"baseline.{name}": rule for name, rule in error.mistakes.items()}
         return None
-
-
-def _metric_mistakes(spec: "StudySpec") -> dict[str, str]:
-    objective, promotion = spec.objective, spec.promotion
-    mistakes = _direction_mistakes(spec, "objective", objective.metric, objective.direction)
-    if promotion.metric is None:
-        return mistakes if promotion.direction is None else {**mistakes, "promotion.metric": "is missing"}
-    if promotion.metric != objective.metric:
-        return mistakes | _direction_mistakes(spec, "promotion", promotion.metric, promotion.direction)
-    if promotion.direction not in (None, spec.make_objective().direction):
-        mistakes["promotion.direction"] = "must be that of the objective, which is the same metric"
-    return mistakes
-
-
-def _direction_mistakes(
-    spec: "StudySpec", section: str, metric: str, direction: Direction | None
-) -> Mapping[str, str]:
-    """Return the mistakes in a metric and its direction. Only a known metric has a direction anyway."""
-    known = spec.known_metrics
-    if metric in known:
-        if direction in (None, known[metric].direction):
-            return {}
-        natural = known[metric].direction
-        rule = f"{json.dumps(direction)} is the wrong way: {metric} is a metric to {natural}"
-        return {f"{section}.direction": rule}
-    if not spec.is_function:
-        return {
-            f"{section}.metric = {json.dumps(metric)}": f"must be one of {listed(map(repr, known), 'or')}"
-        }
-    if direction is None:
-        return {f"{section}.direction": f'is missing; is {metric} to "minimize" or to "maximize"?'}
-    return {}

@@ -7,6 +7,12 @@ from typing import Any
 
 from hpo.values.section import Section
 
+EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
+"""Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
+
+CHANGEABLE = frozenset({"stop", "engine", "limits", "resources"})
+"""Sections that may change in a stored study."""
+
 
 def fingerprint(keys: Mapping[str, Any]) -> str:
     """Return the first 16 hex digits of the SHA-256 of the keys, in any order."""
@@ -41,3 +47,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a flat spec that must not change in a stored study."""
+    return {
+        key: value
+        for key, value in flat.items()
+        if key not in EXTENDABLE and key.partition(".")[0] not in CHANGEABLE
+    }

@@ -1,13 +1,17 @@
-"""What makes trials comparable besides the study file: the data, and the code of the user's own network."""
+"""What makes trials comparable besides the study file: the data, and the code of the user's network or
+training function."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hpo.data.dataset import DataHashes
 
-DATA, NETWORK = "hpo:data", "hpo:network"
+DATA, NETWORK, FUNCTION = ATTRIBUTES = ("hpo:data", "hpo:network", "hpo:function")
 """Attributes of a stored study."""
+
+CODE_KEYS = ("model.name", "train.function")
+"""The keys of the study file that name the user's code."""
 
 SHORT = 12
 """Digits of a hash in a message."""
@@ -30,25 +34,36 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The hashes of a study's data, and of the code of a user's own network.
+    """The hashes of a study's data, and of the code of a user's own network or training function.
 
-    `data` is None where it is unknown, as in studies of a version that stored none. `network` is None there,
-    and for a network of hpo's own.
+    `data` is None where it is unknown, as in studies of a version that stored none, and in a study of a
+    training function. `network` is None there, and for a network of hpo's own. `function` is None for a study
+    of a network, and for a function without a file.
     """
 
     data: DataHashes | None = None
     network: str | None = None
+    function: str | None = None
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> "Identity":
         """Return the identity in the attributes of a stored study."""
         data = attributes.get(DATA)
-        return cls(None if data is None else DataHashes(**data), attributes.get(NETWORK))
+        hashes = None if data is None else DataHashes(**data)
+        return cls(hashes, attributes.get(NETWORK), attributes.get(FUNCTION))
 
     def to_attributes(self) -> dict[str, Any]:
         """Return the attributes of a stored study. An unknown hash has none."""
-        data = {} if self.data is None else {DATA: asdict(self.data)}
-        return data if self.network is None else {**data, NETWORK: self.network}
+        attributes = {
+            DATA: None if self.data is None else asdict(self.data),
+            NETWORK: self.network,
+            FUNCTION: self.function,
+        }
+        return {name: value for name, value in attributes.items() if value is not None}
+
+    def with_code_of(self, other: "Identity") -> "Identity":
+        """Return the identity with the code of another one."""
+        return replace(other, data=self.data)
 
     def difference(self, present: "Identity") -> Difference | None:
         """Return how `present` differs from this identity; a hash that either lacks is not compared."""
@@ -61,8 +76,10 @@ class Identity:
                 old, new = getattr(self.data, field), getattr(present.data, field)
                 if old != new:
                     return Difference("data.name", part, old, new)
-        if None not in (self.network, present.network) and self.network != present.network:
-            return Difference("model.name", "code", str(self.network), str(present.network))
+        codes = ((self.network, present.network), (self.function, present.function))
+        for key, (before, now) in zip(CODE_KEYS, codes, strict=True):
+            if before is not None and now is not None and before != now:
+                return Difference(key, "code", before, now)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in a user's network or data, as mistakes of the study file that names them."""
+"""Mistakes in a user's network, data or training function, as mistakes of the study file that names them."""
 
 import json
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ class SpaceInputError(InputError):
 
 @contextmanager
 def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
-    """Raise InputError with file, key and value for a mistake in the data or the network of a spec.
+    """Raise InputError with file, key and value for a mistake in what a spec names.
 
-    `source` names the file in messages. An InputError of the block is about the network.
+    `source` names the file in messages. An InputError of the block is about the network or the function.
     """
     try:
         yield
@@ -35,4 +35,7 @@ def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
     except SpaceInputError as error:
         raise InputError(f"{source}: space.{error.key}: {error}") from error
     except InputError as error:
+        if spec.train is not None:
+            function = json.dumps(spec.train.function)
+            raise InputError(f"{source}: train.function = {function}: {error}") from error
         raise InputError(f"{source}: model.name = {json.dumps(spec.model.name)}: {error}") from error

@@ -25,7 +25,7 @@ from hpo.search.samplers import registry as samplers
 from hpo.search.samplers.registry import AnySampler
 from hpo.search.stopping import StopSection
 from hpo.spec.consistency import key_mistakes, parsed_baseline
-from hpo.spec.fingerprint import fingerprint, flatten, without_defaults
+from hpo.spec.fingerprint import fingerprint, flatten, unchangeable, without_defaults
 from hpo.spec.function_sections import FunctionFullSection, ResourcesSection, TrainSection
 from hpo.spec.messages import error_lines
 from hpo.spec.reading import read_toml, to_json
@@ -47,12 +47,6 @@ STORED = "stored"
 
 NAME_RULE = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_SUFFIX = "-full"
-
-EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
-"""Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
-
-CHANGEABLE = frozenset({"stop", "engine", "limits", "resources"})
-"""Sections that may change in a stored study."""
 
 MAX_SIZES = 1000
 """Batch sizes of a range from which the mean number of batches is computed, at least."""
@@ -178,6 +172,11 @@ class StudySpec(Section):
         return self.train is not None
 
     @property
+    def code(self) -> str:
+        """Return the name of what trials train: of the network, or of the training function."""
+        return self.model.name if self.train is None else self.train.function
+
+    @property
     def known_metrics(self) -> Mapping[str, Objective]:
         """Return the metrics whose direction and values are known, by name."""
         return {} if self.is_function else OBJECTIVES
@@ -273,7 +272,7 @@ class StudySpec(Section):
 
     def identity(self) -> dict[str, Any]:
         """Return the keys that must not change in a stored study, as a flat mapping of dotted keys."""
-        return _unchangeable(flatten(self.to_json()))
+        return unchangeable(flatten(self.to_json()))
 
     @property
     def fingerprint(self) -> str:
@@ -281,7 +280,7 @@ class StudySpec(Section):
 
         A study keeps the fingerprint of its creation (`Study.fingerprint`).
         """
-        return fingerprint(_unchangeable(flatten(without_defaults(self, self.to_json()))))
+        return fingerprint(unchangeable(flatten(without_defaults(self, self.to_json()))))
 
 
 def _lines(error: WayError | ValidationError) -> list[str]:
@@ -289,12 +288,3 @@ def _lines(error: WayError | ValidationError) -> list[str]:
     if isinstance(error, WayError):
         return [f"{key}: {rule}" for key, rule in error.mistakes.items()]
     return error_lines(error, StudySpec)
-
-
-def _unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that must not change in a stored study."""
-    return {
-        key: value
-        for key, value in flat.items()
-        if key not in EXTENDABLE and key.partition(".")[0] not in CHANGEABLE
-    }

@@ -9,8 +9,9 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
-from hpo.spec.identity import UNKNOWN, Identity
-from hpo.spec.study_spec import EXTENDABLE, StudySpec
+from hpo.spec.fingerprint import EXTENDABLE
+from hpo.spec.identity import CODE_KEYS, UNKNOWN, Identity
+from hpo.spec.study_spec import StudySpec
 from hpo.store import results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
@@ -139,11 +140,11 @@ def _plan(connection: Connection, study: Study) -> list[Point]:
 def _check_identity(connection: Connection, stored: Study, present: Identity, source: str) -> None:
     """Raise `ConflictError` if `present` is not the study's identity, with the way out."""
     difference = stored.identity.difference(present)
-    if difference is not None and difference.key == "model.name":
-        ids = (stored.search_id, stored.full_id)
+    if difference is not None and difference.key in CODE_KEYS:
+        ids, name = (stored.search_id, stored.full_id), stored.spec.identity()[difference.key]
         if not any(results.any_epoch(connection, study_id) for study_id in ids):
             raise ConflictError(
-                f"{source}: model.name = {json.dumps(stored.spec.model.name)}: "
+                f"{source}: {difference.key} = {json.dumps(name)}: "
                 f"{difference.describe(stored.name)}; no trial has trained an epoch yet, so the study can "
                 f"take the new code: hpo study retry {stored.name}"
             )

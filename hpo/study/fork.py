@@ -1,14 +1,14 @@
 """Fork a study: start a new study with the finished trials of another study."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection
 
 from hpo.errors import ConflictError
-from hpo.spec.identity import UNKNOWN, Identity
+from hpo.spec.identity import UNKNOWN, Difference, Identity
 from hpo.spec.study_spec import StudySpec
 from hpo.store import copies, studies, trials
 from hpo.store.connection import Storage
@@ -29,11 +29,13 @@ class Fork:
 
     `left_out` counts the finished trials of the origin that do not fit the new study: those outside of its
     space, and those of a version that did not measure its objective. The study's `inherited`
-    counts the trials that do.
+    counts the trials that do. `other_code`: how the code of the user's network or function differs from that
+    of the origin, None if it does not.
     """
 
     creation: Creation
     left_out: int = 0
+    other_code: Difference | None = None
 
 
 def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: Identity = UNKNOWN) -> Fork:
@@ -49,6 +51,7 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
     _check_same_data(old, identity, source)
     origin = {"study": old.name, "key": old.key}
     spec.sampler.load_plan()  # before the transaction: imports may take a second
+    other_code = old.identity.difference(replace(identity, data=None))
     with storage.transaction() as connection:
         stored = find(connection, spec.name)
         if stored is not None:
@@ -57,7 +60,7 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
                     f"{source}: name = {spec.name!r}: the stored study of that name is not a fork of "
                     f"{old.name!r}; give the file another name, or delete it: hpo study delete {spec.name}"
                 )
-            return Fork(update(connection, stored, spec, source, identity))
+            return Fork(update(connection, stored, spec, source, identity), other_code=other_code)
         # The lock keeps the origin from being removed between the reads below. It is taken only while no
         # study of the new name exists, so two forks in opposite directions cannot deadlock.
         studies.lock(connection, old.search_id)
@@ -74,7 +77,8 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
         copies.copy_ended(connection, study.search_id, spec.space, inherited)
         if objective != old.objective:
             copies.take_values(connection, study.search_id, objective)
-        return Fork(Creation(study, "created", queue_plan(connection, study)), len(ended) - len(inherited))
+        creation = Creation(study, "created", queue_plan(connection, study))
+        return Fork(creation, len(ended) - len(inherited), other_code)
 
 
 def origin_of(storage: Storage, study: Study) -> str | None:
@@ -132,7 +136,7 @@ def _check_comparable(old: Study, spec: StudySpec, source: str) -> None:
         )
     before, now = old.spec.identity(), spec.identity()
     for key in sorted(before.keys() | now.keys()):
-        is_decisive = key.startswith(("model.", "data.")) or key in ("seed", "search.epochs")
+        is_decisive = key.startswith(("model.", "data.", "train.")) or key in ("seed", "search.epochs")
         if is_decisive and before.get(key) != now.get(key):
             raise ConflictError(
                 f"{source}: {key} = {dumps(now.get(key))}: the study {old.name!r} has "

@@ -29,7 +29,7 @@ class Retry:
 
     `queued` maps failed trials to successors, by stage and number. `diverged` counts the failed trials that
     are left out because a retry would diverge again. `adopted` says whether the study has accepted new code
-    of its network. `stopped` says why the search is still stopped.
+    of its network or function. `stopped` says why the search is still stopped.
     """
 
     queued: Mapping[Stage, Mapping[int, int]]
@@ -48,15 +48,15 @@ def retry(
     """Queue failed trials again: the trials `numbers`, or all trials that have not diverged.
 
     Idempotent, even if several processes call it at once: a trial has at most one successor. A search that
-    stopped because its trials fail continues. `present` has the hash of the network's code. The study adopts
-    new code while no trial has trained an epoch. Raises `NotFoundError` for a number that the stage does not
+    stopped because its trials fail continues. `present` has the hash of the user's code. The study adopts new
+    code while no trial has trained an epoch. Raises `NotFoundError` for a number that the stage does not
     have, `InputError` for a trial that has not failed, and `ConflictError` for new code after an epoch.
     """
     with storage.transaction() as connection:
         for stage in STAGES:
             studies.lock(connection, study.study_id(stage))
         study = refresh(connection, study)
-        adopted = _adopt_network(connection, study, present)
+        adopted = _adopt_code(connection, study, present)
         queued: dict[Stage, Mapping[int, int]] = {}
         diverged = 0
         for stage in stages:
@@ -110,14 +110,15 @@ def _enqueue(
     return {row.number: successor.number for row, successor in zip(chosen, rows, strict=True)}
 
 
-def _adopt_network(connection: Connection, study: Study, present: Identity) -> bool:
-    """Store the hash of the network's code if the code has changed. Return whether it has."""
-    known, new = study.identity.network, present.network
-    if None in (known, new) or known == new:
+def _adopt_code(connection: Connection, study: Study, present: Identity) -> bool:
+    """Store the hash of the user's code if the code has changed. Return whether it has."""
+    difference = study.identity.difference(replace(present, data=None))
+    if difference is None:
         return False
+    noun = "training function" if study.spec.is_function else "network"
     changed = (
-        f"study {study.name!r}: the code of its network is {str(new)[:SHORT]}, "
-        f"but the study began with {str(known)[:SHORT]}"
+        f"study {study.name!r}: the code of its {noun} is {difference.present[:SHORT]}, "
+        f"but the study began with {difference.stored[:SHORT]}"
     )
     for stage in STAGES:
         if results.any_epoch(connection, study.study_id(stage)):
@@ -131,7 +132,7 @@ def _adopt_network(connection: Connection, study: Study, present: Identity) -> b
                 f"{changed}; workers still train the old code: stop the workers, and try again "
                 f"(hpo status {study.name})"
             )
-    adopted = replace(study.identity, network=new)
+    adopted = study.identity.with_code_of(present)
     for stage in STAGES:
         studies.set_attributes(connection, study.study_id(stage), adopted.to_attributes())
     return True

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hpo.artifacts.base import ArtifactStore
 from hpo.errors import ArtifactError, DamagedStudyError, HpoError, NotFoundError, SpecError
-from hpo.spec.identity import DATA, NETWORK, Identity
+from hpo.spec.identity import ATTRIBUTES, Identity
 from hpo.spec.study_spec import FULL_SUFFIX, StudySpec
 from hpo.store import leases, studies, workers
 from hpo.store.connection import Storage
@@ -23,7 +23,6 @@ from hpo.values.stage import Stage
 
 SPEC, FINGERPRINT, STAGE, KEY = "hpo:spec", "hpo:fingerprint", "hpo:stage", "hpo:key"
 INHERITED, RETRIED = "hpo:inherited", "hpo:retried"
-IDENTITY = (DATA, NETWORK)
 OWN = (SPEC, STAGE, KEY)
 """An Optuna study with any of these attributes was made by hpo."""
 
@@ -69,7 +68,7 @@ def find(connection: Connection, name: str) -> Study | None:
     if full is None:
         # The dashboard can delete one of the two Optuna studies. The search is worth keeping without the
         # other.
-        kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY, *IDENTITY) if key in attributes}
+        kept = {key: attributes[key] for key in (SPEC, FINGERPRINT, KEY, *ATTRIBUTES) if key in attributes}
         return replace(study, full_id=insert_stage(connection, study.spec, "full", kept))
     full_id, full_attributes = full
     if not is_own(full_attributes) or full_attributes.get(KEY, study.key) != study.key:
@@ -88,7 +87,8 @@ def _parse(name: str, search_id: int, attributes: Mapping[str, Any]) -> Study:
         identity = Identity.from_attributes(attributes)
         key = str(attributes[KEY])
         inherited, retried = (int(attributes.get(part, 0)) for part in (INHERITED, RETRIED))
-        hashes = [identity.network, *(asdict(identity.data).values() if identity.data else ())]
+        hashes = [identity.network, identity.function]
+        hashes += [*asdict(identity.data).values()] if identity.data else []
     except SpecError:
         raise
     except Exception as error:  # the attributes may have any form

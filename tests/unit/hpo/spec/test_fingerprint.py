@@ -9,8 +9,9 @@ from support.study_file import FUNCTION_TEXT, TEXT, load
 from hpo.search.pruners.registry import PRUNERS
 from hpo.search.pruners.rungs import RungSection
 from hpo.search.samplers.registry import SAMPLERS
+from hpo.spec.fingerprint import EXTENDABLE
 from hpo.spec.sections import DataSection
-from hpo.spec.study_spec import EXTENDABLE, StudySpec
+from hpo.spec.study_spec import StudySpec
 from hpo.values.parameters import PARAMETERS
 from hpo.values.section import Section, sections_of
 

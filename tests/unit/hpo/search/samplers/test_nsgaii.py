@@ -27,9 +27,9 @@ def test_points_are_random_until_a_population_has_ended() -> None:
     points = plan(WIDE, 12, 0)
     sampler = NsgaIiSampler(population_size=12)
     history = [*observed(points[:11]), *observed(points[11:], FAIL)]
-    assert sampler.parents(SPACE, history) == []
+    assert sampler.parents(WIDE, history) == []
     assert sampler.suggest(WIDE, history, 3, 5) == plan(WIDE, 3, 5, {cell(point) for point in points})
-    assert len(sampler.parents(SPACE, observed(points))) == 12
+    assert len(sampler.parents(WIDE, observed(points))) == 12
 
 
 def test_parents_are_those_of_optuna() -> None:
@@ -47,13 +47,13 @@ def test_parents_are_those_of_optuna() -> None:
         history = observed([trial.params for trial in study.trials[: generation * 6]])
         # Optuna repeats points. Which of several equal trials is a parent makes no difference.
         expected = sorted(loss(study.trials[number].params) for number in numbers)
-        assert [loss(parent.point) for parent in sampler.parents(SPACE, history)] == expected
+        assert [loss(parent.point) for parent in sampler.parents(WIDE, history)] == expected
 
 
 def test_children_have_the_values_of_parents() -> None:
     history = observed(plan(WIDE, 25, 0))
     sampler = NsgaIiSampler(population_size=8, mutation_prob=0.0)
-    parents = [parent.point for parent in sampler.parents(SPACE, history)]
+    parents = [parent.point for parent in sampler.parents(WIDE, history)]
     assert max(map(loss, parents)) <= sorted(loss(trial.point) for trial in history[:24])[7]
     for point in sampler.suggest(WIDE, history, 6, 3):
         for name in ("lr", "momentum", "weight_decay"):
@@ -70,5 +70,5 @@ def test_good_points_are_found() -> None:
 
 def test_pruned_trials_count_if_asked() -> None:
     history = observed(plan(WIDE, 12, 0), PRUNED)
-    assert len(NsgaIiSampler(population_size=6).parents(SPACE, history)) == 6
-    assert NsgaIiSampler(population_size=6, consider_pruned_trials=False).parents(SPACE, history) == []
+    assert len(NsgaIiSampler(population_size=6).parents(WIDE, history)) == 6
+    assert NsgaIiSampler(population_size=6, consider_pruned_trials=False).parents(WIDE, history) == []
