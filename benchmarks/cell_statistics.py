@@ -14,6 +14,7 @@ from benchmarks.policies import EPOCHS
 from hpo.search.samplers.distributions import distributions
 from hpo.simulate.curve_table import CurveTable, read
 from hpo.spec.study_spec import StudySpec
+from hpo.values.epoch import VALIDATION_LOSS
 from hpo.values.space import Point, SearchSpace, cell
 
 
@@ -57,7 +58,9 @@ def cell_statistics(path: Path) -> dict[str, Any]:
     points = [space.point_at(number) for number in range(space.cells or 0)]
     losses = [table.cost(point, EPOCHS) for point in points]
     best = sorted(range(len(points)), key=losses.__getitem__)
-    runs = [[run[:EPOCHS][-1].validation_loss for run in table.runs[cell(point)]] for point in points]
+    runs = [
+        [run[:EPOCHS][-1].metrics[VALIDATION_LOSS] for run in table.runs[cell(point)]] for point in points
+    ]
     by_epoch = [[table.cost(point, epoch) for point in points] for epoch in range(1, EPOCHS + 1)]
     return {
         "cells": len(points),

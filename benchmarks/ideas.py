@@ -32,6 +32,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store import results
 from hpo.store.results import TrialCurve
 from hpo.study import pause, schedule
+from hpo.values.epoch import VALIDATION_LOSS
 from hpo.values.objective import Objective
 from hpo.values.space import Choices, Point, SearchSpace
 
@@ -133,7 +134,7 @@ def last_losses(curves: Sequence[np.ndarray], _steps: Sequence[float], _epochs: 
 def oracle_patches(table: CurveTable) -> tuple[Patch, ...]:
     """Return patches that look up the final loss of a run. A run is identified by its first loss."""
     last = {
-        math.log(run[0].validation_loss): math.log(run[EPOCHS - 1].validation_loss)
+        math.log(run[0].metrics[VALIDATION_LOSS]): math.log(run[EPOCHS - 1].metrics[VALIDATION_LOSS])
         for runs in table.runs.values()
         for run in runs
         if run[-1].is_finite

@@ -27,6 +27,7 @@ from hpo.simulate.replay import Replay, replay_search, scratch_storage
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage, open_url
 from hpo.study.schedule import WIDTH
+from hpo.values.epoch import VALIDATION_LOSS
 
 EPOCHS, TRIALS = 5, 28
 COST = TRIALS * EPOCHS
@@ -179,16 +180,16 @@ def _optuna_replay(table: CurveTable, policy: Policy, seed: int) -> tuple[float,
     spent = 0
     for number in range(TRIALS):
         trial, state = study.ask(space), TrialState.COMPLETE
-        for epoch, metrics in enumerate(table.run(trial.params, seed + number)[:EPOCHS], 1):
+        for epoch, measured in enumerate(table.run(trial.params, seed + number)[:EPOCHS], 1):
             spent += 1
-            if not metrics.is_finite:
+            if not measured.is_finite:
                 state = TrialState.FAIL
                 break
-            trial.report(metrics.validation_loss, epoch)
+            trial.report(measured.metrics[VALIDATION_LOSS], epoch)
             if epoch < EPOCHS and trial.should_prune():
                 state = TrialState.PRUNED
                 break
-        study.tell(trial, metrics.validation_loss if state == TrialState.COMPLETE else None, state)
+        study.tell(trial, measured.metrics[VALIDATION_LOSS] if state == TrialState.COMPLETE else None, state)
     return table.regret(study.best_params, EPOCHS), spent
 
 

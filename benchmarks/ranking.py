@@ -28,6 +28,7 @@ from benchmarks.results import Result
 from benchmarks.table import train
 from hpo.simulate.curve_table import CurveTable, Run, read, write
 from hpo.spec.study_spec import StudySpec
+from hpo.values.epoch import VALIDATION_ACCURACY, VALIDATION_LOSS
 from hpo.values.space import Point, cell
 
 SEED = 3
@@ -64,13 +65,13 @@ def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
 def mini_metrics(table: CurveTable, point: Point, epochs: int) -> tuple[float, float]:
     """Return (loss, accuracy) of a cell on the mini split, as means over its runs."""
     runs = [run[:epochs][-1] for run in table.runs[cell(point)]]
-    return table.cost(point, epochs), fmean(run.validation_accuracy for run in runs)
+    return table.cost(point, epochs), fmean(run.metrics[VALIDATION_ACCURACY] for run in runs)
 
 
 def full_metrics(run: Run) -> tuple[float, float]:
     """Return (loss, accuracy) of the epoch with the least loss, whose weights full training keeps."""
-    best = min(run, key=lambda epoch: epoch.validation_loss)
-    return best.validation_loss, best.validation_accuracy
+    best = min(run, key=lambda epoch: epoch.metrics[VALIDATION_LOSS])
+    return best.metrics[VALIDATION_LOSS], best.metrics[VALIDATION_ACCURACY]
 
 
 def figures(spec: StudySpec, table: CurveTable, trained: CurveTable) -> Figures:

@@ -48,7 +48,8 @@ def replay(  # noqa: PLR0913
     from hpo.study.schedule import WIDTH
 
     logging.getLogger("hpo.worker").setLevel(logging.WARNING)  # packs of a replay are not announced
-    spec, curves = StudySpec.load(file), curve_table.read(table)
+    spec = StudySpec.load(file)
+    curves = curve_table.read(table, spec.space.vocabulary)
     epochs = spec.search.epochs
     curves.check(spec.space, epochs, str(file), spec.make_objective())
     with scratch_storage() as storage:

@@ -1,8 +1,9 @@
 """Tables of learning curves: several runs, under different seeds, of every cell of a finite space.
 
 A file is a gzipped CSV with a row for each epoch: the parameters of the cell, then `seed`, `epoch` and the
-columns of `COLUMNS`. A parameter that does not apply to a cell is left empty, a boolean is `true` or `false`.
-Lines before the header that begin with '#' state the origin of the table.
+columns of `COLUMNS`. In a table of free parameters, the metrics of the function take the place of the metrics
+there, and the seconds may be left out. A parameter that does not apply to a cell is left empty, a boolean is
+`true` or `false`. Lines before the header that begin with '#' state the origin of the table.
 """
 
 import csv
@@ -19,8 +20,9 @@ from statistics import fmean
 from hpo.errors import InputError
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS, Metrics, are_finite
 from hpo.values.objective import LOSS, Objective
-from hpo.values.parameters import PARAMETERS, Kind, is_model_parameter, with_defaults
+from hpo.values.parameters import BUILT_IN, Kind
 from hpo.values.space import Cell, Point, SearchSpace, Value, cell
+from hpo.values.vocabulary import Vocabulary
 
 NOT_PARAMETERS = ("seed", "epoch")
 
@@ -54,7 +56,24 @@ class Measured:
 
 COLUMNS = tuple(field.name for field in fields(Measured))
 
-Run = tuple[Measured, ...]
+SECONDS = ("seconds", "evaluation_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One epoch of one run of a training function: the metrics by name, and the seconds of the epoch."""
+
+    metrics: Metrics
+    seconds: float = 1.0
+    evaluation_seconds: float = 0.0
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether all metrics are finite."""
+        return are_finite(self.metrics)
+
+
+Run = tuple[Measured | Reported, ...]
 """The epochs of one training, from the first. A run that diverges ends with that epoch."""
 
 
@@ -62,11 +81,13 @@ Run = tuple[Measured, ...]
 class CurveTable:
     """The runs of each cell, in the order of the seeds of the table.
 
-    A point has the runs of the cell with the same parameters, where each that is left out has its default.
+    A point has the runs of the cell with the same parameters, where each that is left out has its default in
+    the `vocabulary`.
     """
 
     parameters: tuple[str, ...]
     runs: Mapping[Cell, Sequence[Run]]
+    vocabulary: Vocabulary = BUILT_IN
 
     @cached_property
     def epochs(self) -> int:
@@ -77,7 +98,7 @@ class CurveTable:
     def run(self, point: Point, seed: int) -> Run:
         """Return the run of a cell that the seed of a trial selects. Raises `KeyError` for an unknown
         cell."""
-        runs = self.runs[self._cells[_complete(point)]]
+        runs = self.runs[self._cells[self._complete(point)]]
         return runs[seed % len(runs)]
 
     def cost(self, point: Point, epochs: int, objective: Objective = LOSS) -> float:
@@ -85,7 +106,7 @@ class CurveTable:
 
         A run that has diverged counts with the largest finite cost of the table at that epoch.
         """
-        return self._costs(epochs, objective)[self._cells[_complete(point)]]
+        return self._costs(epochs, objective)[self._cells[self._complete(point)]]
 
     def best(self, epochs: int, objective: Objective = LOSS) -> float:
         """Return the smallest `cost` of all cells."""
@@ -114,25 +135,28 @@ class CurveTable:
 
     @cached_property
     def _cells(self) -> Mapping[Cell, Cell]:
-        return {_complete(dict(key)): key for key in self.runs}
+        return {self._complete(dict(key)): key for key in self.runs}
 
     @cached_property
     def _cache(self) -> dict[tuple[int, Objective], Mapping[Cell, float]]:
         return {}
+
+    def _complete(self, point: Mapping[str, Value]) -> Cell:
+        return cell(self.vocabulary.with_defaults(point))
 
     def check(self, space: SearchSpace, epochs: int, source: str, objective: Objective = LOSS) -> None:
         """Raise `InputError` unless the table has the objective, and `epochs` epochs of each cell of `space`.
 
         `source` names the study file in messages.
         """
-        if objective.key not in METRICS:
+        if objective.key not in next(iter(self.runs.values()))[0][0].metrics:
             raise InputError(f"{source}: objective.metric = {objective.name!r}: the table does not have it")
         if space.cells is None:
             raise InputError(f"{source}: space: a table has an answer for finite spaces only")
         missing = [
             point
             for index in range(space.cells)
-            if _complete(point := space.point_at(index)) not in self._cells
+            if self._complete(point := space.point_at(index)) not in self._cells
         ]
         if missing:
             first = ", ".join(f"{name} = {_text(value)}" for name, value in missing[0].items())
@@ -142,10 +166,6 @@ class CurveTable:
             )
         if epochs > self.epochs:
             raise InputError(f"{source}: search.epochs = {epochs}: the table has {self.epochs}")
-
-
-def _complete(point: Mapping[str, Value]) -> Cell:
-    return cell(with_defaults(point))
 
 
 def _cost(run: Run, epochs: int, objective: Objective) -> float:
@@ -170,8 +190,11 @@ def write(path: Path, table: CurveTable, comments: Iterable[str]) -> None:
     new.replace(path)
 
 
-def read(path: Path) -> CurveTable:
-    """Read a table. Raises `InputError` with one line about the file or its first wrong row."""
+def read(path: Path, vocabulary: Vocabulary = BUILT_IN) -> CurveTable:
+    """Read a table of the parameters of this vocabulary.
+
+    Raises `InputError` with one line about the file or its first wrong row.
+    """
     try:
         text = gzip.decompress(path.read_bytes()).decode()
     except OSError as error:  # includes gzip.BadGzipFile
@@ -183,20 +206,24 @@ def read(path: Path) -> CurveTable:
     reader = csv.DictReader(lines[skipped:])
     rows = [(f"{path}: line {skipped + reader.line_num}", row) for row in reader]
     header = tuple(reader.fieldnames or ())
-    parameters = tuple(name for name in header if name not in (*NOT_PARAMETERS, *COLUMNS))
-    if missing := [name for name in (*NOT_PARAMETERS, *COLUMNS) if name not in header]:
+    columns = COLUMNS if vocabulary.parameters else _free_columns(header)
+    if missing := [name for name in (*NOT_PARAMETERS, *columns) if name not in header]:
         raise InputError(f"{path}: line {skipped + 1}: the column {missing[0]!r} is missing")
-    cells: dict[Cell, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
-    kinds = {name: _kind(name, [row[name] for _, row in rows if row[name]]) for name in parameters}
+    parameters = tuple(name for name in header if name not in (*NOT_PARAMETERS, *columns))
+    cells: dict[Cell, dict[int, list[Measured | Reported]]] = defaultdict(lambda: defaultdict(list))
+    kinds = {
+        name: _kind(name, [row[name] for _, row in rows if row[name]], vocabulary) for name in parameters
+    }
     for location, row in rows:
-        numbers = {name: _number(location, name, row[name]) for name in (*NOT_PARAMETERS, *COLUMNS)}
+        numbers = {name: _number(location, name, row[name]) for name in (*NOT_PARAMETERS, *columns)}
         key = cell({name: _value(location, name, kinds[name], row[name]) for name in parameters if row[name]})
         run = cells[key][int(numbers["seed"])]
         if numbers["epoch"] != len(run) + 1:
             raise InputError(
                 f"{location}: epoch = {numbers['epoch']:g}: the next of this run is {len(run) + 1}"
             )
-        run.append(Measured(**{name: numbers[name] for name in COLUMNS}))
+        figures = {name: numbers[name] for name in columns}
+        run.append(Measured(**figures) if vocabulary.parameters else _reported(figures))
     if not cells:
         raise InputError(f"{path}: the table has no rows")
     counts = {key: len(runs) for key, runs in cells.items()}
@@ -205,7 +232,17 @@ def read(path: Path) -> CurveTable:
             f"{path}: some cells have {min(counts.values())} runs, others {max(counts.values())}"
         )
     runs = {key: tuple(tuple(runs[seed]) for seed in sorted(runs)) for key, runs in cells.items()}
-    return CurveTable(parameters, runs)
+    return CurveTable(parameters, runs, vocabulary)
+
+
+def _free_columns(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of metrics and seconds: those after `epoch`."""
+    return tuple(header[header.index("epoch") + 1 :]) if "epoch" in header else ()
+
+
+def _reported(figures: Mapping[str, float]) -> Reported:
+    seconds = {name: figures[name] for name in SECONDS if name in figures}
+    return Reported({name: figures[name] for name in figures if name not in SECONDS}, **seconds)
 
 
 def _text(value: Value) -> str:
@@ -217,12 +254,14 @@ def _text(value: Value) -> str:
     return short if float(short) == value else repr(value)
 
 
-def _kind(name: str, texts: Iterable[str]) -> Kind:
-    """Return the kind of a parameter: of a keyword of the network, the first that all its values have."""
-    if name in PARAMETERS:
-        return PARAMETERS[name].kind
-    if not is_model_parameter(name) or all(map(_is_number, texts)):
+def _kind(name: str, texts: Sequence[str], vocabulary: Vocabulary) -> Kind:
+    """Return the kind of a parameter: of an open name, the first that all values have."""
+    try:
+        known = vocabulary.parameter_of(name, "number").kind
+    except KeyError:  # the check of the table against a space tells
         return "number"
+    if not vocabulary.is_open(name) or all(map(_is_number, texts)):
+        return known
     return "boolean" if set(texts) <= {"true", "false"} else "text"
 
 

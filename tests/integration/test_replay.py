@@ -17,6 +17,7 @@ from hpo.simulate.replay import Replay, replay_search, scratch_storage
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.study import search_seed
+from hpo.values.epoch import VALIDATION_LOSS
 from hpo.values.space import Point, cell
 
 SpecOf = Callable[..., StudySpec]
@@ -57,7 +58,7 @@ def test_random_search_is_the_same_with_any_number_of_workers(
     assert last(search) == (study.search.trials * EPOCHS, study.search.trials)
     points = plan(study.space, study.search.trials, study.seed)
     runs = [table.run(point, search_seed(study, number)) for number, point in enumerate(points)]
-    losses = [run[-1].validation_loss for run in runs]
+    losses = [run[-1].metrics[VALIDATION_LOSS] for run in runs]
     best = points[losses.index(min(losses))]
     assert search.moments[-1].best == best
     assert search.promoted == (best,)

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from hpo.errors import InputError
-from hpo.simulate.curve_table import COLUMNS, CurveTable, Measured, Run, read, write
+from hpo.simulate.curve_table import COLUMNS, CurveTable, Measured, Reported, Run, read, write
+from hpo.values.epoch import VALIDATION_LOSS
+from hpo.values.free import FREE
+from hpo.values.objective import Objective
 from hpo.values.parameters import PARAMETERS, Kind
 from hpo.values.space import Choices, Point, Range, SearchSpace, Value, cell
+from hpo.values.space_section import parse_space
 
 SPACE = SearchSpace({"lr": Choices((0.01, 0.1)), "batch_size": Choices((16, 32))})
 SLOW, FAST = {"lr": 0.01, "batch_size": 16}, {"lr": 0.1, "batch_size": 16}
@@ -123,7 +127,7 @@ def test_values_of_any_kind_are_read_back(tmp_path: Path, monkeypatch: pytest.Mo
     write(tmp_path / "table.csv.gz", made, [])
     stored = read(tmp_path / "table.csv.gz")
     assert stored.runs == made.runs
-    assert [stored.run(point, 0)[0].validation_loss for point in points[1:]] == [1.0, 2.0]
+    assert [stored.run(point, 0)[0].metrics[VALIDATION_LOSS] for point in points[1:]] == [1.0, 2.0]
     space = SearchSpace({"optimizer": Choices(("sgd", "lion")), "nesterov": Choices((True,))})
     with pytest.raises(InputError, match=r"the first: optimizer = sgd, nesterov = true$"):
         stored.check(space, 1, "study.toml")
@@ -179,3 +183,37 @@ def test_keywords_of_the_network_are_read_back_by_their_values(tmp_path: Path) -
     made = CurveTable(names, {cell(point): (run(float(index)),) for index, point in enumerate(points)})
     write(tmp_path / "table.csv.gz", made, [])
     assert read(tmp_path / "table.csv.gz").runs == made.runs
+
+
+FREE_TABLE = """# how it was made
+optimizer,momentum,seed,epoch,accuracy,loss
+lion,0.5,0,1,0.5,-1
+lion,0.5,0,2,0.75,-2
+adamw,,0,1,0.25,-0.5
+adamw,,0,2,0.5,-0.75
+"""
+
+
+def test_table_of_free_parameters_has_any_metrics(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv.gz"
+    file.write_bytes(gzip.compress(FREE_TABLE.encode()))
+    space = parse_space(
+        {"optimizer": ["lion", "adamw"], "momentum": {"choices": [0.5], "when": {"optimizer": "lion"}}}, FREE
+    )
+    stored = read(file, FREE)
+    accuracy = Objective("accuracy", "maximize", "accuracy")
+    stored.check(space, 2, "study.toml", accuracy)
+    assert (stored.parameters, stored.epochs) == (("optimizer", "momentum"), 2)
+    assert stored.run({"optimizer": "adamw"}, 0)[1] == Reported({"accuracy": 0.5, "loss": -0.75})
+    assert stored.best(2, accuracy) == -0.75
+    with pytest.raises(InputError, match=r"objective.metric = 'f1': the table does not have it$"):
+        stored.check(space, 2, "study.toml", Objective("f1", "maximize", "f1"))
+
+
+def test_table_of_free_parameters_may_have_seconds(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv.gz"
+    file.write_bytes(gzip.compress(b"depth,seed,epoch,loss,seconds\n2,0,1,0.5,3\n"))
+    assert read(file, FREE).run({"depth": 2}, 0) == (Reported({"loss": 0.5}, seconds=3.0),)
+    file.write_bytes(gzip.compress(b"depth,loss\n2,0.5\n"))
+    with pytest.raises(InputError, match=r"line 1: the column 'seed' is missing$"):
+        read(file, FREE)
