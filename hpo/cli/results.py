@@ -68,7 +68,8 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     best = best_params(storage, study)
     if bundle is None or form is not None:
         figures = ", ".join(figures_of(best.objective, best.value, best.record.metrics or {}))
-        message(f"{best.stage} trial {best.trial}: validation {figures}")
+        on = "" if study.spec.is_function else "validation "
+        message(f"{best.stage} trial {best.trial}: {on}{figures}")
         if best.baseline is not None:
             message(f"baseline: {best.baseline.describe()}")
         click.echo(best.render(form or "json"), nl=False)

@@ -220,7 +220,8 @@ def delete(name: str, yes: bool) -> None:
         message(f"study {study.name} is served by {workers}, which will end with errors")
     if not yes:
         trials = sum(figures.search.states.values()) + sum(figures.full.states.values())
-        question = f"Delete study {study.name} with {counted(trials, 'trial')} and its weights?"
+        files = "files" if study.spec.is_function else "weights"
+        question = f"Delete study {study.name} with {counted(trials, 'trial')} and its {files}?"
         confirm_deletion(question, study.name)
     report_deletion(study.name, remove(storage, study, open_artifacts(settings, study.artifacts_name)))
 

@@ -109,7 +109,7 @@ def status_table(status: Status) -> str:
     """Return the figures of both stages of a study, and its workers."""
     stages = (status.search, status.full)
     states = [(state.name, *(str(stage.states[state.name]) for stage in stages)) for state in TrialState]
-    rows = {**FIRST_ROWS, **_best_rows(status.objective), **LAST_ROWS}
+    rows = {**FIRST_ROWS, **_best_rows(status), **LAST_ROWS}
     figures = [(label, *map(cell, stages)) for label, cell in rows.items()]
     workers = ", ".join(map(_worker, status.workers))
     table = _show(Table(f"Study {status.study}", ("", *STAGES), [*states, *figures]))
@@ -123,8 +123,9 @@ def _baseline(comparison: BaselineComparison | None) -> list[str]:
     return [] if comparison is None else [f"Baseline: {comparison.describe()}"]
 
 
-def _best_rows(objective: Objective) -> dict[str, Callable[[StageStatus], str]]:
+def _best_rows(status: Status) -> dict[str, Callable[[StageStatus], str]]:
     """Return the rows of the best trial: its objective, and its other metrics."""
+    objective, stages = status.objective, (status.search, status.full)
 
     def shown(metric: Objective, stage: StageStatus) -> str:
         value = None if stage.best is None else stage.best.metrics.get(metric.key)
@@ -133,7 +134,8 @@ def _best_rows(objective: Objective) -> dict[str, Callable[[StageStatus], str]]:
     def best(stage: StageStatus) -> str:
         return "-" if stage.best is None else objective.show(stage.best.value)
 
-    others = {f"its {metric.title}": partial(shown, metric) for metric in others_than(objective)}
+    recorded = [stage.best.metrics for stage in stages if stage.best is not None]
+    others = {f"its {metric.title}": partial(shown, metric) for metric in objective.others(recorded)}
     return {f"best {objective.title}": best, **others}
 
 
@@ -212,8 +214,14 @@ def replay_table(title: str, means: Mapping[str, Mapping[str, Mean]]) -> str:
 
 
 def trials_of(rows: Sequence[TrialRow], title: str, objective: Objective, with_state: bool = False) -> Table:
-    """Return a table with a row for each trial. Loss and accuracy stand beside the objective."""
-    others = [metric for metric in others_than(objective) if metric.name in ("loss", "accuracy")]
+    """Return a table with a row for each trial.
+
+    Beside the objective stand loss and accuracy of the built-in training, or the other metrics of a function.
+    """
+    recorded = [row.record.metrics for row in rows if row.record.metrics is not None]
+    others = objective.others(recorded)
+    if objective in OBJECTIVES.values():
+        others = [metric for metric in others if metric.name in ("loss", "accuracy")]
     parameters = list(dict.fromkeys(name for row in rows for name in row.point))
     origins = {label: of for label, of in ORIGINS.items() if any(of(row.record) is not None for row in rows)}
     columns = [
@@ -249,14 +257,9 @@ def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> Ta
     return trials_of(best, f"{title} ({states})", study.objective)
 
 
-def others_than(objective: Objective) -> list[Objective]:
-    """Return the other metrics of the built-in training."""
-    return [metric for metric in OBJECTIVES.values() if metric != objective]
-
-
 def figures_of(objective: Objective, value: float, metrics: EpochMetrics) -> list[str]:
     """Return an objective and the other metrics of an epoch in words, as in "loss 0.0666"."""
-    others = [metric for metric in others_than(objective) if metric.key in metrics]
+    others = [metric for metric in objective.others([metrics]) if metric.key in metrics]
     pairs = [(objective, value), *((metric, metrics[metric.key]) for metric in others)]
     return [f"{metric.title} {metric.show(number)}" for metric, number in pairs]
 

@@ -1,6 +1,6 @@
 """The objective of a study: the metric that its trials are ranked by, and its direction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,8 +75,20 @@ class Objective:
         return None if self.error_key is None else metrics.get(self.error_key)
 
     def show(self, value: float) -> str:
-        """Return a value for people: a share as a percentage."""
+        """Return a value for people: a share as a percentage, a metric of any size with six digits."""
+        if self.values == "any":
+            return f"{value:.6g}"
         return f"{value:.2%}" if self.values == "share" else f"{value:.4f}"
+
+    def others(self, recorded: Iterable[Metrics]) -> list["Objective"]:
+        """Return the other metrics to show beside this one: those of the built-in training, or all recorded.
+
+        Of a metric that hpo does not know, the direction has no meaning.
+        """
+        if self in OBJECTIVES.values():
+            return [metric for metric in OBJECTIVES.values() if metric != self]
+        names = dict.fromkeys(name for metrics in recorded for name in metrics)
+        return [Objective(name, "minimize", key=name) for name in names if name != self.key]
 
 
 LOSS = Objective("loss", "minimize", VALIDATION_LOSS, "positive", VALIDATION_LOSS_ERROR)

@@ -9,7 +9,7 @@ from hpo.cli.tables import trials_of
 from hpo.store.records import TrialRecord
 from hpo.store.trials import TrialRow
 from hpo.values.epoch import VALIDATION_ACCURACY
-from hpo.values.objective import LOSS
+from hpo.values.objective import LOSS, Objective
 
 WIDTHS = (40, 60, 80, 100, 200, None)
 
@@ -101,3 +101,16 @@ def test_wide_characters_take_two_columns() -> None:
 
 def test_terminal_shows_the_title_in_bold() -> None:
     assert Screen(80, bold=True).show(Table("Studies", ("study",), [])).startswith("\x1b[1mStudies\x1b[0m")
+
+
+def test_metrics_of_a_function_stand_beside_the_objective() -> None:
+    rows = [
+        TrialRow(0, 0, TrialState.COMPLETE, {"depth": 2}, TrialRecord(1, epochs=3, metrics=metrics), value)
+        for value, metrics in ((12345.678, {"score": 12345.678, "val/loss": -0.5}), (-2.0, {"score": -2.0}))
+    ]
+    shown = Screen(80).show(trials_of(rows, "Search", Objective("score", "maximize", "score"))).splitlines()
+    assert [line.split() for line in shown[2:] if line[:1] != "─"] == [
+        ["trial", "depth", "score", "val/loss", "epochs"],
+        ["0", "2", "12345.7", "-0.5", "3"],
+        ["0", "2", "-2", "-", "3"],
+    ]

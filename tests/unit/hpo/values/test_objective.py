@@ -49,3 +49,13 @@ def test_shares_are_shown_in_percent() -> None:
     assert OBJECTIVES["balanced_accuracy"].show(0.98765) == "98.77%"
     assert LOSS.show(0.98765) == "0.9877"
     assert OBJECTIVES["macro_f1"].title == "macro F1"
+
+
+def test_metric_of_any_size_is_shown_with_six_digits() -> None:
+    assert [SCORE.show(value) for value in (1234567.8, -0.5, 1.25e-7)] == ["1.23457e+06", "-0.5", "1.25e-07"]
+
+
+def test_known_metrics_or_all_recorded_ones_are_shown_beside_the_objective() -> None:
+    recorded = [{"loss": 1.0, "score": 2.0}, {"score": 2.0, "val/loss": 0.5}]
+    assert [metric.name for metric in SCORE.others(recorded)] == ["loss", "val/loss"]
+    assert LOSS.others(recorded) == [metric for metric in OBJECTIVES.values() if metric != LOSS]
