@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from sqlalchemy import URL
+from support.study_file import FUNCTION_TEXT, load
 
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_url
@@ -54,6 +55,31 @@ def test_bookkeeping_command_does_not_load_torch(
 ) -> None:
     storage = open_url(database)
     create(storage, spec(), "test")
+    storage.engine.dispose()
+    done = run(command, database, tmp_path)
+    assert done.returncode == code, done.stderr
+
+
+FUNCTION_COMMANDS = (
+    ("status small", 0),
+    ("study show small", 0),
+    ("study create small.toml", 0),
+    ("study retry small", 0),
+    ("export small --format json", 2),  # no trial has completed
+    ("study delete small --yes", 0),
+)
+"""Commands on a study of a training function. Those that import the function do so in a child process."""
+
+
+@pytest.mark.parametrize(("command", "code"), FUNCTION_COMMANDS, ids=[name for name, _ in FUNCTION_COMMANDS])
+def test_command_on_a_function_does_not_load_torch(
+    command: str, code: int, database: URL, tmp_path: Path
+) -> None:
+    stored = load(FUNCTION_TEXT)
+    (tmp_path / "train.py").write_text("import torch\n\ndef fit(trial):\n    yield 0.5\n")
+    (tmp_path / "small.toml").write_text(tomli_w.dumps(stored.to_json()))
+    storage = open_url(database)
+    create(storage, stored, "test")
     storage.engine.dispose()
     done = run(command, database, tmp_path)
     assert done.returncode == code, done.stderr
