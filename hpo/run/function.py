@@ -73,7 +73,7 @@ def _layers(function: object) -> Iterator[object]:
         yield from _layers(function.__wrapped__)
     elif inspect.ismethod(function):
         yield from _layers(function.__func__)
-    elif not inspect.isroutine(function) and hasattr(type(function), "__call__"):  # noqa: B004
+    elif callable(function) and not inspect.isroutine(function):
         yield from _layers(type(function).__call__)
 
 

@@ -48,9 +48,12 @@ AnySpace = Annotated[SearchSpace, BeforeValidator(_space)]
 
 if TYPE_CHECKING:
     # Only code that trains networks reads these sections, and a study that trains a network has them.
-    AnyModel, AnyData, AnyFull = ModelSection, DataSection, FullSection
+    AnyModel = ModelSection
+    AnyData = DataSection
+    AnyFull = FullSection
 else:
-    AnyModel, AnyData = ModelSection | None, DataSection | None
+    AnyModel = ModelSection | None
+    AnyData = DataSection | None
     AnyFull = Annotated[
         Annotated[FullSection, Tag("network")] | Annotated[FunctionFullSection, Tag("function")],
         Discriminator(_full_way),

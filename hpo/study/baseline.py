@@ -52,11 +52,12 @@ class BaselineComparison:
         return f"trial {self.best} is {known} than {baseline}: by {self._figures(self.gain)}"
 
     def _figures(self, gain: float) -> str:
-        is_share = self.objective.values == "share"
-        scale, digits, unit = (100, 2, " percentage points") if is_share else (1, 4, "")
+        kind = self.objective.values
+        scale, unit = (100, " percentage points") if kind == "share" else (1, "")
+        form = {"share": ".2f", "positive": ".4f", "any": ".6g"}[kind]
         if self.half_width is None:
-            return f"{gain * scale:.{digits}f}{unit}, with an unknown error"
-        return f"{gain * scale:.{digits}f} ± {self.half_width * scale:.{digits}f}{unit}"
+            return f"{gain * scale:{form}}{unit}, with an unknown error"
+        return f"{gain * scale:{form}} ± {self.half_width * scale:{form}}{unit}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
