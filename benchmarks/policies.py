@@ -110,7 +110,7 @@ def typical_of_other_tables(path: Path) -> float:
     for other in {*path.parent.glob("*.csv.gz")} - {path}:
         table = read(other)
         ranked = sorted(points, key=lambda point: table.cost(point, EPOCHS))
-        rates = map(effective_lr.effective_lr, ranked[:10])
+        rates = [effective_lr.effective_lr(space, point) for point in ranked[:10]]
         best += [rate for rate in rates if rate is not None]
     return geometric_mean(best) if best else effective_lr.TYPICAL
 

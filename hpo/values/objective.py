@@ -45,7 +45,9 @@ class Objective:
 
     @property
     def title(self) -> str:
-        """Return the name in words."""
+        """Return the name in words. The name of a user's metric stays as it is."""
+        if self not in OBJECTIVES.values():
+            return self.name
         return self.name.replace("_", " ").replace("f1", "F1")
 
     def may_be(self, value: float) -> bool:

@@ -74,7 +74,7 @@ def _domains(
         written[name] = value
     domains: dict[str, Domain] = {}
     whens: dict[str, object] = {}
-    for name in vocabulary.in_order(written):
+    for name in vocabulary.in_order(sorted(written)):
         if name not in mistakes:
             try:
                 domain, when = split_when(written[name])

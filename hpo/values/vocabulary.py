@@ -50,8 +50,8 @@ class Vocabulary(ABC):
         return self.open_parameter(name, kind) if self.is_open(name) else self.parameters[name]
 
     def in_order(self, names: Collection[str]) -> list[str]:
-        """Return the names in the order of a space: known names first, then open names by the alphabet."""
-        return [*(name for name in self.parameters if name in names), *sorted(filter(self.is_open, names))]
+        """Return the names in the order of a space: known names first, then open names as they come."""
+        return [*(name for name in self.parameters if name in names), *filter(self.is_open, names)]
 
     def default_of(self, name: str) -> Value | None:
         """Return the default of a parameter, None if it has none."""

@@ -54,7 +54,7 @@ def scratch() -> Iterator[Storage]:
 
 def accuracy(point: Point) -> float:
     """Return the metric of a point after many epochs, which is negative."""
-    return -10.0 * point["lr"] - point["depth"] - float(point.get("momentum", 0.0)) / 100
+    return -10.0 * float(point["lr"]) - float(point["depth"]) - float(point.get("momentum", 0.0)) / 100
 
 
 def metrics(point: Point, epoch: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The check of a training function, in this process."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hpo.spec.identity import Identity
 
 SOURCE = """
 import functools
-from own_parts import LEARNING_RATE
+from own_train_parts import LEARNING_RATE
 
 def fit(trial):
     yield {"accuracy": 0.5}
@@ -57,13 +58,14 @@ number = 3
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "own_train.py").write_text(SOURCE)
-    (tmp_path / "own_parts.py").write_text("LEARNING_RATE = 0.1\n")
+    (tmp_path / "own_train_parts.py").write_text("LEARNING_RATE = 0.1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("own_train", "own_parts"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield
+    for name in ("own_train", "own_train_parts"):
+        sys.modules.pop(name, None)
 
 
 def check(name: str, text: str = FUNCTION_TEXT) -> Identity:
@@ -104,7 +106,7 @@ def test_what_cannot_train_is_refused_with_file_and_line(name: str, message: str
 def test_code_is_the_module_and_what_it_imports(tmp_path: Path) -> None:
     before = identity_of("own_train:fit")
     assert before == identity_of("own_train:once")
-    (tmp_path / "own_parts.py").write_text("LEARNING_RATE = 0.2\n")
+    (tmp_path / "own_train_parts.py").write_text("LEARNING_RATE = 0.2\n")
     assert identity_of("own_train:fit") != before
     (tmp_path / "own_other.py").write_text("")
     assert identity_of("own_train:fit") == identity_of("own_train:fit")

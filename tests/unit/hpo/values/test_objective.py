@@ -49,6 +49,7 @@ def test_shares_are_shown_in_percent() -> None:
     assert OBJECTIVES["balanced_accuracy"].show(0.98765) == "98.77%"
     assert LOSS.show(0.98765) == "0.9877"
     assert OBJECTIVES["macro_f1"].title == "macro F1"
+    assert Objective("val_f1", "maximize", "val_f1").title == "val_f1"
 
 
 def test_metric_of_any_size_is_shown_with_six_digits() -> None:
