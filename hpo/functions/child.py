@@ -25,6 +25,7 @@ from hpo.functions.drive import Yielded, drive
 from hpo.functions.measured import MetricsError
 from hpo.functions.state_files import DirectoryCopies, StateFiles
 from hpo.functions.trial import Trial
+from hpo.source_code import source_hash
 from hpo.user_code import describe, import_own
 from hpo.values.out_of_memory import OUT_OF_MEMORY
 
@@ -85,7 +86,7 @@ def main(descriptor: int, worker: int, reference: str, dump: Path) -> None:
 
 def _serve(channel: Channel, reference: str) -> None:
     function: Any = import_own(reference, ImportFailedError)
-    channel.send({"ready": True})
+    channel.send({"ready": True, "code": source_hash(reference.partition(":")[0])})
     start = channel.receive()
     assert start is not None
     trial, commit = _trial(start, channel)

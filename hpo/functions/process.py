@@ -23,6 +23,9 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 END_SECONDS = 5.0
 """How long a function that has to end may take to close what it has open."""
 
+POLL_SECONDS = 0.1
+"""How often a wait without limits looks whether the process lives."""
+
 DUMP_SECONDS = 0.5
 """How long a process may take to write where it is."""
 
@@ -53,7 +56,8 @@ class FunctionProcess:
             )
         guard.add(self.pid)
         self._channel = Channel(ours)
-        self._is_ready = self._has_ended = False
+        self._ready: Message | None = None
+        self._has_ended = False
         self._output = threading.Thread(target=self._forward, name=f"output of {self.pid}", daemon=True)
         self._output.start()
 
@@ -78,6 +82,9 @@ class FunctionProcess:
         The first message is that the function is imported. Raises `FunctionFailure` if the function failed or
         ended the process, and `FunctionKilledError` if somebody has killed the process.
         """
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            return ready
         try:
             message = self._channel.receive(seconds)
             # What the function has forked may hold the channel open.
@@ -95,6 +102,12 @@ class FunctionProcess:
             self.end()
             raise FunctionFailure(failure["reason"], failure["trace"])
         return message
+
+    def wait_until_ready(self) -> Message:
+        """Return the first message, which `receive` returns again. Raises as `receive` does."""
+        while self._ready is None:
+            self._ready = self.receive(POLL_SECONDS)
+        return self._ready
 
     def memory(self, limit: int) -> int:
         """Return the bytes that the process and its children use, see `memory_of`."""

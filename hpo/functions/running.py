@@ -118,6 +118,7 @@ class RunningTrial:
         try:
             message = wait.receive(process)
             if "ready" in message:
+                self._task.check_code(message["code"])
                 self._processes.start_spare()
                 message = wait.receive(process)
         except BaseException:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
+from hpo.functions.failures import FunctionFailure, FunctionKilledError
 from hpo.functions.guard import Guard
 from hpo.functions.process import FunctionProcess
 
@@ -32,6 +33,20 @@ class FunctionProcesses:
                 return spare
             spare.kill()
         return FunctionProcess(self._reference, self.folder, self._guard)
+
+    def code(self) -> str | None:
+        """Start a spare, and return the hash of the code that it has imported.
+
+        Raises `FunctionFailure` if it cannot be imported.
+        """
+        self.start_spare()
+        assert self._spare is not None
+        try:
+            message = self._spare.wait_until_ready()
+        except FunctionKilledError as killed:
+            raise FunctionFailure(f"its process was killed by {killed} during the import") from killed
+        code: str | None = message["code"]
+        return code
 
     def start_spare(self) -> None:
         """Start a spare unless there is one."""

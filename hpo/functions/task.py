@@ -15,7 +15,8 @@ class FunctionTask:
     """A training function in one stage of a study.
 
     `reference`: as `package.module:function`. `epochs`: the budget of a trial. `keep`: the epoch that counts,
-    the last or the best. `device`: torch's name of the device.
+    the last or the best. `device`: torch's name of the device. `check_code` gets the hash of the code that a
+    process has imported, and raises if it is not that of the study.
     """
 
     reference: str
@@ -24,6 +25,7 @@ class FunctionTask:
     keep: Literal["last", "best"]
     objective: Objective
     device: str
+    check_code: Callable[[str | None], None] = lambda _hash: None
 
 
 @dataclass(frozen=True, slots=True)
