@@ -23,6 +23,9 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 END_SECONDS = 5.0
 """How long a function that has to end may take to close what it has open."""
 
+OUTPUT_SECONDS = 1.0
+"""How long the last output of a process is waited for. What has left the group may hold it open."""
+
 POLL_SECONDS = 0.1
 """How often a wait without limits looks whether the process lives."""
 
@@ -140,13 +143,15 @@ class FunctionProcess:
         self._process.wait()
         self._guard.remove(self.pid)
         self._channel.close()
-        self._output.join(END_SECONDS)
+        self._output.join(OUTPUT_SECONDS)
         self._dump.unlink(missing_ok=True)
 
     def _unexpected_end(self) -> Exception:
         self._wait(END_SECONDS)
-        dump = self._read_dump()
+        dump, has_exited = self._read_dump(), self._has_exited()
         self.kill()
+        if not has_exited:
+            return FunctionFailure("the function closed a file descriptor that is not its own", dump)
         code = self._process.returncode
         if code >= 0:
             return FunctionFailure(f"its process ended with exit code {code}", dump)
@@ -176,7 +181,7 @@ class FunctionProcess:
 
     def _forward(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
+        with self._process.stdout as output:
+            while data := os.read(output.fileno(), 65536):
                 with suppress(OSError):
-                    os.write(1, line)
+                    os.write(1, data)

@@ -24,15 +24,16 @@ class FunctionProcesses:
         self.folder = Path(mkdtemp(prefix=f"hpo-{os.getpid()}-", dir=parent))
         self._guard = Guard(self.folder)
         self._spare: FunctionProcess | None = None
+        self._taken: FunctionProcess | None = None
 
     def take(self) -> FunctionProcess:
         """Return a process for a trial: the spare if it is alive, or a new process."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            if spare.is_alive:
-                return spare
-            spare.kill()
-        return FunctionProcess(self._reference, self.folder, self._guard)
+        process, self._spare = self._spare, None
+        if process is not None and not process.is_alive:
+            process.kill()
+            process = None
+        self._taken = process or FunctionProcess(self._reference, self.folder, self._guard)
+        return self._taken
 
     def code(self) -> str | None:
         """Start a spare, and return the hash of the code that it has imported.
@@ -54,7 +55,9 @@ class FunctionProcesses:
             self._spare = FunctionProcess(self._reference, self.folder, self._guard)
 
     def close(self) -> None:
-        """End the spare and delete the folder."""
+        """End the processes and delete the folder. A function between two epochs closes what it has open."""
+        if self._taken is not None:
+            self._taken.end()
         if self._spare is not None:
             self._spare.kill()
             self._spare = None

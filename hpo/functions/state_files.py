@@ -72,11 +72,14 @@ class DirectoryCopies:
             if path.is_dir() and not path.is_symlink():
                 continue
             name = path.relative_to(self._directory).as_posix()
-            copies[name] = self._copy(path, name)
+            copy = self._copy(path, name)
+            if copy is not None:
+                copies[name] = copy
         self._copies = copies
         return {name: copy for name, (_, copy) in copies.items()}
 
-    def _copy(self, path: Path, name: str) -> tuple[object, str]:
+    def _copy(self, path: Path, name: str) -> tuple[object, str] | None:
+        """Return the state of a file and the name of its copy, None if the file has just been deleted."""
         now = time.time_ns()
         try:
             stat = path.stat()
@@ -91,6 +94,8 @@ class DirectoryCopies:
             copy = f"{os.getpid()}-{self._count}.copy"
             shutil.copyfile(path, self._folder / copy)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():
+                return None
             raise DirectoryError(f"trial.directory: {name} cannot be read: {error.strerror}") from error
         return key, copy
 

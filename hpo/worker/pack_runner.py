@@ -186,7 +186,9 @@ class PackRunner:
             pack.stage,
             ", ".join(map(str, members)),
             reason,
-            f"\n{traceback_of(error)}" if is_new else "",  # once: the traceback of each trial is stored
+            f"\n{traceback_of(error)}".rstrip()
+            if is_new
+            else "",  # once: the traceback of each trial is stored
         )
         if len(members) <= 1:
             pack.reporter.fail(error, members)

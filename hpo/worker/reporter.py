@@ -32,9 +32,10 @@ def describe(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the traceback of an error; of the failure of a function, that in its process."""
-    trace = error.trace if isinstance(error, FunctionFailure) else ""
-    return trace or "".join(traceback.format_exception(error))
+    """Return the traceback of an error; of the failure of a function, that in its process, or none."""
+    if isinstance(error, FunctionFailure):
+        return error.trace
+    return "".join(traceback.format_exception(error))
 
 
 class Reporter:
