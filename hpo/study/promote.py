@@ -1,7 +1,8 @@
 """Promote the best search trials to full training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from json import dumps
 
 from optuna.trial import TrialState
 from sqlalchemy import Connection
@@ -16,6 +17,7 @@ from hpo.study.failures import failures
 from hpo.study.stored import refresh
 from hpo.study.study import Study, full_seed
 from hpo.values.objective import Objective
+from hpo.values.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +25,22 @@ class Promotion:
     """The outcome of `promote`.
 
     `chosen` are the promoted search trials, best first. `added` counts the full trainings queued by this
-    call.
+    call. `unranked` counts the completed trials that could not be ranked, because they lack `metric`.
     """
 
     chosen: tuple[TrialRow, ...]
     added: int
+    metric: str = ""
+    unranked: int = 0
 
     @property
     def announcement(self) -> str:
         """Return a line that names the promoted trials, best first."""
         numbers = ", ".join(str(row.number) for row in self.chosen)
-        return f"search finished; promoting trial{'s' * (len(self.chosen) != 1)} {numbers}"
+        line = f"search finished; promoting trial{'s' * (len(self.chosen) != 1)} {numbers}"
+        if not self.unranked:
+            return line
+        return f"{line}; {counted(self.unranked, 'completed trial')} without {self.metric} cannot be ranked"
 
 
 def best_trials(rows: Iterable[TrialRow], k: int, objective: Objective) -> list[TrialRow]:
@@ -47,7 +54,7 @@ def best_trials(rows: Iterable[TrialRow], k: int, objective: Objective) -> list[
 def best_by_metric(rows: Iterable[TrialRow], k: int, metric: Objective) -> list[TrialRow]:
     """Return the k completed trials whose kept epoch has the best `metric`, best first.
 
-    A trial of a version that did not measure the metric is left out.
+    A trial that did not measure the metric is left out.
     """
 
     def cost(row: TrialRow) -> float | None:
@@ -57,9 +64,12 @@ def best_by_metric(rows: Iterable[TrialRow], k: int, metric: Objective) -> list[
     return _best(rows, k, cost)
 
 
+def _completed(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    return [row for row in rows if row.state == TrialState.COMPLETE and row.record.is_trained]
+
+
 def _best(rows: Iterable[TrialRow], k: int, cost_of: Callable[[TrialRow], float | None]) -> list[TrialRow]:
-    complete = (row for row in rows if row.state == TrialState.COMPLETE and row.record.is_trained)
-    costs = ((cost_of(row), row) for row in complete)
+    costs = ((cost_of(row), row) for row in _completed(rows))
     ranked = sorted((cost, row.number, row) for cost, row in costs if cost is not None)
     return [row for _, _, row in ranked[:k]]
 
@@ -82,15 +92,13 @@ def promote(storage: Storage, study: Study) -> Promotion:
         rows = trials.read(connection, study.search_id)
         _check_finished(connection, study, rows)
         if spec.promotion.metric is None:
-            chosen = best_trials(rows.ours, spec.promotion.top, study.objective)
+            chosen, unranked = best_trials(rows.ours, spec.promotion.top, study.objective), 0
         else:
-            chosen = best_by_metric(rows.ours, spec.promotion.top, spec.promotion_metric())
+            metric = spec.promotion_metric()
+            chosen = best_by_metric(rows.ours, spec.promotion.top, metric)
+            unranked = sum(metric.key not in (row.record.metrics or {}) for row in _completed(rows.ours))
         if not chosen:
-            known = failures(rows.ours)
-            cause = "" if known is None else f"; {known.describe(study.name)}"
-            raise NothingCompletedError(
-                f"study {study.name!r}: none of its {len(rows.ours)} search trials completed{cause}"
-            )
+            raise NothingCompletedError(_nothing_to_promote(study, rows.ours))
         present = {
             (row.record.promoted_from, row.record.seed) for row in trials.read(connection, study.full_id).ours
         }
@@ -107,7 +115,20 @@ def promote(storage: Storage, study: Study) -> Promotion:
             full = [training.number for training in queued if training.record.promoted_from == row.number]
             if full:
                 events.record(connection, study.search_id, row.number, "promoted", {"full": full})
-    return Promotion(tuple(chosen), len(new))
+    return Promotion(tuple(chosen), len(new), spec.promotion.metric or "", unranked)
+
+
+def _nothing_to_promote(study: Study, rows: Sequence[TrialRow]) -> str:
+    if completed := _completed(rows):
+        measured = sorted({name for row in completed for name in row.record.metrics or {}})
+        return (
+            f"study {study.name!r}: promotion.metric = {dumps(study.spec.promotion.metric)}: none of the "
+            f"{counted(len(completed), 'completed search trial')} has this metric; "
+            f"they have {', '.join(measured) or 'no metrics'}"
+        )
+    known = failures(rows)
+    cause = "" if known is None else f"; {known.describe(study.name)}"
+    return f"study {study.name!r}: none of its {len(rows)} search trials completed{cause}"
 
 
 def _check_finished(connection: Connection, study: Study, rows: StudyTrials) -> None:

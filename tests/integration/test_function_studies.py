@@ -12,11 +12,12 @@ import pytest
 import tomli_w
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy import text
 from support.epochs import epoch_result
 from support.study_file import FUNCTION_TEXT, load
 
 from hpo.cli.tables import status_table, trial_table
-from hpo.errors import ConflictError
+from hpo.errors import ConflictError, NothingCompletedError
 from hpo.simulate.curve_table import CurveTable, Reported
 from hpo.simulate.replay import replay_search, scratch_storage
 from hpo.spec.identity import Identity
@@ -151,6 +152,32 @@ def test_promotion_by_another_metric(storage: Storage) -> None:
     with storage.transaction() as connection:
         full = trials.read(connection, study.full_id).ours
     assert [row.point for row in full] == [row.point for row in worst]
+
+
+def test_promotion_by_a_metric_that_no_trial_has_names_those_they_have(storage: Storage) -> None:
+    misspelt = FINITE.replace("top = 2", 'top = 2\nmetric = "los"\ndirection = "minimize"')
+    study = finished(storage, load(misspelt))
+    with storage.transaction() as connection:
+        completed = len(trials.read(connection, study.search_id).ours)
+    with pytest.raises(NothingCompletedError) as caught:
+        promote(storage, study)
+    assert str(caught.value) == (
+        f"study 'small': promotion.metric = \"los\": none of the {completed} completed search trials "
+        "has this metric; they have accuracy, loss, val/f1"
+    )
+
+
+def test_promotion_counts_the_trials_that_lack_its_metric(storage: Storage) -> None:
+    by_loss = FINITE.replace("top = 2", 'top = 2\nmetric = "loss"\ndirection = "minimize"')
+    study = finished(storage, load(by_loss))
+    without_loss = text("UPDATE hpo.trial SET metrics = metrics - 'loss' WHERE trial_id = :id")
+    with storage.transaction() as connection:
+        first = trials.read(connection, study.search_id).ours[0]
+        connection.execute(without_loss, {"id": first.trial_id})
+    promotion = promote(storage, study)
+    assert first.number not in [row.number for row in promotion.chosen]
+    assert promotion.unranked == 1
+    assert promotion.announcement.endswith("; 1 completed trial without loss cannot be ranked")
 
 
 def test_study_does_not_go_on_with_other_code(storage: Storage) -> None:
