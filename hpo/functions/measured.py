@@ -1,13 +1,11 @@
 """The metrics that a training function yields or returns."""
 
 import math
-import re
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
-NAME_RULE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
-"""The form of the name of a metric, such as `accuracy` or `val/loss`."""
+from hpo.values.epoch import METRIC_NAME
 
 
 class MetricsError(Exception):
@@ -28,7 +26,7 @@ def parse_metrics(value: object, objective: str) -> dict[str, float]:
         return {objective: number}
     metrics = {}
     for name, measured in value.items():
-        if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
+        if not isinstance(name, str) or not METRIC_NAME.fullmatch(name):
             rule = "a letter or '_', then at most 63 of a-z, A-Z, 0-9, '_', '.', '/', '-'"
             raise MetricsError(f"{name!r} is no name of a metric; a name is {rule}")
         number = _number(measured)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hpo.functions.state_files import StateFiles
 
 
-@dataclass
+@dataclass(eq=False)
 class Trial:
     """A trial as its training function sees it.
 

@@ -1,7 +1,6 @@
 """The sections of a study file, but for `[sampler]`, `[pruner]` and `[stop]`, which live with their rules."""
 
 import math
-import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -11,11 +10,10 @@ from hpo.data import DataError
 from hpo.data import check as check_dataset
 from hpo.models import ModelError
 from hpo.models import check as check_model
+from hpo.values.epoch import METRIC_NAME
 from hpo.values.objective import Direction
 from hpo.values.section import Section, rule_error, section_error
 from hpo.values.wording import counted
-
-METRIC_RULE = r"[A-Za-z_][A-Za-z0-9_./-]{0,63}"
 
 PerChannel = float | tuple[float, ...]
 """One number for all channels of the images, or one for each."""
@@ -112,7 +110,7 @@ def _count(value: PerChannel | None) -> str:
 
 
 def _metric(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(METRIC_RULE, name):
+    if name is not None and not METRIC_NAME.fullmatch(name):
         rule = "at most 64 of a-z, A-Z, 0-9, '_', '-', '.', '/' and begin with a letter or '_'"
         raise rule_error(f"must be {rule}")
     return name

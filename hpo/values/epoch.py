@@ -1,6 +1,7 @@
 """The result of one epoch of one trial."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,9 @@ VALIDATION_BALANCED_ACCURACY_ERROR = "validation_balanced_accuracy_error"
 
 Metrics = Mapping[str, float]
 """The metrics of one epoch by name."""
+
+METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,63}")
+"""The form of the name of a metric of a user, such as `accuracy` or `val/loss`."""
 
 
 @dataclass(frozen=True, slots=True)

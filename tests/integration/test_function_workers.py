@@ -224,15 +224,33 @@ def test_modules_of_two_studies_never_mix(functions: FunctionWorkers, tmp_path: 
     assert values == {10: [11, 12], 20: [21, 22]}
 
 
-def start_worker(functions: FunctionWorkers, study: Study, folder: Path) -> subprocess.Popen[str]:
-    """Start a real worker."""
-    settings = Settings.from_environment().model_copy(
-        update={"artifacts": str(functions.folder), "home": folder}
-    )
+def environment(functions: FunctionWorkers, home: Path) -> dict[str, str]:
+    """Return the environment of a real worker."""
+    changes = {"artifacts": str(functions.folder), "home": home}
+    settings = Settings.from_environment().model_copy(update=changes)
     url = functions.storage.url.render_as_string(hide_password=False)
-    environment = {**settings.to_environment(), "HPO_STORAGE_URL": url}
+    return child_environment(**{**settings.to_environment(), "HPO_STORAGE_URL": url})
+
+
+def start_worker(functions: FunctionWorkers, study: Study, home: Path) -> subprocess.Popen[str]:
     words = [*PYTHON, "-m", "hpo", "worker", study.name, "--name", "real"]
-    return subprocess.Popen(words, env=child_environment(**environment), stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, env=environment(functions, home), stderr=subprocess.PIPE, text=True)
+
+
+LIGHT = """
+import sys
+from hpo.run.worker_process import WorkerOptions, run_worker
+run_worker(WorkerOptions(sys.argv[1], "cpu"))
+assert not {"torch", "training_functions"} & set(sys.modules)
+"""
+
+
+def test_worker_imports_neither_torch_nor_the_users_module(
+    functions: FunctionWorkers, tmp_path: Path
+) -> None:
+    study = functions.study(search={"trials": 2, "epochs": 2})
+    subprocess.run([*PYTHON, "-c", LIGHT, study.name], env=environment(functions, tmp_path), check=True)
+    assert states(functions.storage, study) == ["COMPLETE"] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

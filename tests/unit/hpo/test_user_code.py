@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from hpo.user_code import (
     import_own,
     is_reference,
     near_reference,
+    place_in_dump,
     user_code,
     where,
 )
@@ -234,3 +236,22 @@ def test_module_run_by_a_user_hides_nothing_but_what_python_has_loaded(tmp_path:
     words = (sys.executable, "-m", "hpo", "data", "list")
     done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, check=True)
     assert "digits" in done.stdout
+
+
+DUMP = """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f (most recent call first):
+  File "<frozen runpy>", line 88 in _run_code
+  File "{library}/ctypes/__init__.py", line 519 in string_at
+  File "{folder}/train.py", line 7 in fit
+  File "{folder}/main.py", line 3 in main
+"""
+
+
+def test_place_in_a_dump_is_the_latest_line_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    library = sysconfig.get_paths()["stdlib"]
+    assert place_in_dump(DUMP.format(library=library, folder=tmp_path)) == "train.py:7"
+    assert place_in_dump("") is None

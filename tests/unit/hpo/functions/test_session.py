@@ -271,9 +271,12 @@ def test_stopped_worker_gives_up_on_an_epoch(run: Any, tmp_path: Path) -> None:
     )
     trial.begin()
     results = [trial.epoch(), trial.epoch()]
-    watcher = threading.Thread(
-        target=lambda: (until("the third epoch", (tmp_path / "pid").exists), trial.runtime.stop.set())
-    )
+
+    def stop() -> None:
+        until("the third epoch", lambda: (tmp_path / "pid").exists() or None)
+        trial.runtime.stop.set()
+
+    watcher = threading.Thread(target=stop)
     watcher.start()
     with pytest.raises(Interrupted):
         trial.epoch()
