@@ -31,6 +31,7 @@ from benchmarks.steps import CANDIDATE, CLASSES, Step, flops, noise, rate, sgd, 
 from hpo import models
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator, SideStream
+from hpo.training.classification import Classification
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.optimizers.registry import create_optimizer
@@ -180,7 +181,12 @@ def measure_processes(
 def start_training(shape: Shape, evaluator: AsyncEvaluator | None) -> PackSession:
     validation = images().subset(torch.arange(len(images()) // 4, device=DEVICE))
     trainer = Trainer(
-        Task(lambda: models.build(shape.name, CLASSES), images(), validation, CLASSES),
+        Task(
+            lambda: models.build(shape.name, CLASSES),
+            images(),
+            validation,
+            Classification(CLASSES),
+        ),
         Recipe(Budget("mini", (Phase("sgd", 10**6),), keep="last"), shape.size, seed=0),
         CudaGraphEngine(),
         Runtime(evaluator=evaluator),

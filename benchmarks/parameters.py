@@ -109,7 +109,7 @@ def measure_epochs(
     if images is not None:
         parts = (train, validation)
         train, validation = (part.subset(torch.arange(min(images, len(part)))) for part in parts)
-    task = Task(workload.factory, train, validation, classes=len(workload.dataset.classes))
+    task = Task(workload.factory, train, validation, workload.criterion)
     sessions: dict[str, dict[str, PackSession]] = {"operators": {}, "program": {}}
     heads = ("step", "compile seconds", "programs")
     table = result.table("Compilation, with the evaluation in the first row", heads, first=18)

@@ -75,7 +75,7 @@ def train_cells(variant: str, cells: Sequence[NumberedCell], model: str, options
             workload.factory,
             train.subset(torch.arange(options.images)),
             validation,
-            workload.network.classes,
+            workload.criterion,
         ),
         Recipe(
             Budget("mini", (Phase("sgd", options.epochs),), keep="last"),

@@ -54,7 +54,7 @@ def train(
     images, validation = workload.images(stage, "cpu")
     compiles = spec.engine.compile != "never" and spec.autotunes(stage, len(images))
     trainer = Trainer(
-        Task(workload.factory, images, validation, workload.network.classes),
+        Task(workload.factory, images, validation, workload.criterion),
         Recipe(budget, int(cells[0][1]["batch_size"]), seed=Purpose.TABLE_TRAINING.derive(spec.seed, seed)),
         AutotunedEngine(
             workload.network, settings.programs_path, TuningOptions(spec.precisions(stage), compiles)

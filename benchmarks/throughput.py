@@ -39,6 +39,7 @@ from hpo.training.engines.timing import fastest
 from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
+from hpo.values.data_shape import DataShape
 from hpo.values.precision import Precision, search_precisions
 
 HEADS = {
@@ -70,7 +71,7 @@ def pack_step(name: str, size: int, width: int, variant: str | None) -> Step:
 @cache
 def engine_of(name: str, variant: str | None) -> Engine:
     folder = Settings.from_environment().programs_path
-    network = NetworkSpec(name, CLASSES, 1, (SIDE, SIDE))
+    network = NetworkSpec(name, DataShape((1, SIDE, SIDE), CLASSES))
     if variant is not None:
         precision: Precision = "bfloat16" if variant.startswith("bfloat16") else "float32"
         if variant.endswith(PROGRAM):

@@ -96,7 +96,7 @@ class ArrayStore:
             meta = json.loads((folder / META).read_bytes())
             hashes = DataHashes(**meta["hashes"])
             facts = ArrayFacts(hashes, tuple(meta["mean"]), tuple(meta["std"]))
-            classes = tuple(meta["classes"])
+            classes = None if meta["classes"] is None else tuple(meta["classes"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return Dataset(name, classes, partial(_map, folder, "train"), partial(_map, folder, "test"), facts)
@@ -199,7 +199,7 @@ def _parts(dataset: Dataset) -> dict[str, Labelled]:
     return {"train": dataset.load_train(), "test": dataset.load_test()}
 
 
-def _hashes(parts: Mapping[str, Labelled], classes: Sequence[str]) -> DataHashes:
+def _hashes(parts: Mapping[str, Labelled], classes: Sequence[str] | None) -> DataHashes:
     hashes = {part: labelled.sha256() for part, labelled in parts.items()}
     content = hashlib.sha256(json.dumps([hashes, classes]).encode()).hexdigest()
     return DataHashes(content, **hashes)

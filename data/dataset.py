@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,41 +30,59 @@ class OwnDataError(DataInputError):
 
 
 class ChannelsError(DataInputError):
-    """The means are not one for each channel of the images."""
+    """The means are not one for each channel, or feature, of the inputs, or no means of pixels."""
 
     key = "mean"
 
 
 class SplitError(DataInputError):
-    """A class has too few images for the splits."""
+    """A class, or the training part of a regression, has too few examples for the splits."""
 
     key = "mini"
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images `(N, H, W)` or `(N, C, H, W)` uint8 with labels `(N,)` int64. C is 1 (grey) or 3 (RGB).
+    """N inputs, `images`, with their targets, `labels`.
 
-    Raises DataError for other arrays.
+    Images are uint8 `(N, H, W)` or `(N, C, H, W)`, where C is 1 (grey) or 3 (RGB). Other inputs are float32:
+    a table `(N, F)`, or `(N, C, ...)`. Labels are classes `(N,)` int64, or the numbers `(N,)` or `(N, K)`
+    float32 of a regression. Raises DataError for other arrays.
     """
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
+        self._check_inputs(self.images)
+        self._check_targets(self.labels, len(self.images))
+
+    def _check_inputs(self, images: npt.NDArray[Any]) -> None:
+        if images.dtype == np.float32:
+            if images.ndim < 2 or 0 in images.shape:
+                raise DataError(
+                    f"inputs have shape {images.shape}: it has to be (N, F) or (N, C, ...), N > 0"
+                )
+            return
         if images.dtype != np.uint8:
-            raise DataError(f"images are {images.dtype}: they have to be uint8, 0 to 255")
+            raise DataError(f"inputs are {images.dtype}: they have to be uint8, as images are, or float32")
         if images.ndim not in (3, 4) or 0 in images.shape:
             raise DataError(
                 f"images have shape {images.shape}: it has to be (N, H, W) or (N, C, H, W), N > 0"
             )
         if self.channels not in (1, 3):
             raise DataError(f"images have shape {images.shape}: axis 1 has to be the 1 or 3 channels")
-        if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+
+    def _check_targets(self, labels: npt.NDArray[Any], count: int) -> None:
+        if labels.dtype == np.float32:
+            if labels.ndim not in (1, 2) or len(labels) != count or 0 in labels.shape:
+                rule = f"it has to be ({count},) or ({count}, K), one row for each input"
+                raise DataError(f"targets have shape {labels.shape}: {rule}")
+            return
+        if labels.dtype != np.int64 or labels.shape != (count,):
             raise DataError(
                 f"labels are {labels.dtype} of shape {labels.shape}: "
-                f"they have to be int64 of shape ({len(images)},), one for each image"
+                f"they have to be int64 of shape ({count},), one for each {self.noun}"
             )
         if labels.min() < 0:
             raise DataError(f"label {labels.min()}: labels count from 0")
@@ -72,19 +91,39 @@ class Labelled:
         return len(self.labels)
 
     @property
+    def is_images(self) -> bool:
+        """Whether the inputs are images of bytes."""
+        return self.images.dtype == np.uint8
+
+    @property
+    def noun(self) -> str:
+        """What a message calls an input."""
+        return "image" if self.is_images else "example"
+
+    @property
     def channels(self) -> int:
-        return 1 if self.images.ndim == 3 else self.images.shape[1]
+        """The number of channels, or of features of a table: each has a mean and a standard deviation."""
+        return 1 if self.is_images and self.images.ndim == 3 else self.images.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an input: `(C, H, W)` of an image, `(F,)` or `(C, ...)` of others."""
+        return (self.channels, *self.size) if self.is_images else self.images.shape[1:]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Height and width of images in pixels."""
         return self.images.shape[-2], self.images.shape[-1]
 
     def sha256(self) -> str:
-        """Return a hex digest of shape, pixels and labels, in this order of images."""
-        digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).reshape(-1).data)
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        """Return a hex digest of shapes, inputs and targets, in this order of examples."""
+        head = repr(self.images.shape)
+        if not (self.is_images and self.labels.dtype == np.int64):
+            head += f" {self.images.dtype}, {self.labels.dtype} {self.labels.shape}"
+        digest = hashlib.sha256(head.encode())
+        for array in (self.images, self.labels):
+            little_endian = array.dtype.newbyteorder("<")
+            digest.update(np.ascontiguousarray(array, little_endian).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
 
@@ -104,7 +143,8 @@ class DataHashes:
 class ArrayFacts:
     """Facts about the arrays of a data set, computed when they were written.
 
-    `mean` and `std` are those of the training pixels / 255, one per channel.
+    `mean` and `std` are those of the training part, of pixels / 255 or of numbers, one per channel or
+    feature.
     """
 
     hashes: DataHashes
@@ -114,7 +154,7 @@ class ArrayFacts:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A named data set. Label i means `classes[i]`.
+    """A named data set. Label i means `classes[i]`. None for `classes`: the targets are numbers.
 
     Each part is read when it is loaded. The parts are read separately, so that a study can leave the test
     part untouched until its last step. `facts` is None for a data set that is not mapped, see
@@ -122,13 +162,13 @@ class Dataset:
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] | None
     read_train: Callable[[], Labelled]
     read_test: Callable[[], Labelled]
     facts: ArrayFacts | None = None
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+        if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
             raise DataError(f"{self.name}: classes {self.classes} have to be two or more different names")
 
     def load_train(self) -> Labelled:
@@ -140,6 +180,8 @@ class Dataset:
         return self._within_classes("test", self.read_test())
 
     def _within_classes(self, part: str, labelled: Labelled) -> Labelled:
+        if self.classes is None:
+            return labelled
         largest = labelled.labels.max()
         if largest >= len(self.classes):
             raise DataError(

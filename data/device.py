@@ -13,10 +13,10 @@ from hpo.data.dataset import DataError, Labelled
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceImages:
-    """N images and their `labels` `(N,)` int64 on one device.
+    """N inputs and their `labels` `(N,)` or `(N, K)` on one device, in the form of `Labelled`.
 
-    Image i is row `rows[i]` of `images` `(M, C, H, W)` uint8, or row i if `rows` is None. `mean` and `std`
-    `(C, 1, 1)` are those of pixels / 255. Their dtype is that of batches.
+    Input i is row `rows[i]` of `images` `(M, C, ...)`, or row i if `rows` is None. `mean` and `std` `(C, 1,
+    ...)` are those of the inputs, or of pixels / 255. Their dtype is that of batches.
     """
 
     images: Tensor
@@ -34,7 +34,8 @@ class DeviceImages:
         std: Sequence[float],
         dtype: torch.dtype = torch.float32,
     ) -> "DeviceImages":
-        """Return all images of `labelled` on `device`. `mean` and `std` have one number per channel.
+        """Return all examples of `labelled` on `device`. `mean` and `std` have one number per channel or
+        feature.
 
         On a CPU they are the arrays of `labelled`, not copies.
 
@@ -45,12 +46,14 @@ class DeviceImages:
                 f"mean {tuple(mean)}, std {tuple(std)}: "
                 f"{labelled.channels} of each, one per channel, and every std above 0"
             )
-        images = torch.from_numpy(labelled.images).view(-1, labelled.channels, *labelled.size)  # (N, C, H, W)
+        images = torch.from_numpy(labelled.images).view(-1, *labelled.shape)  # (N, C, ...)
+        labels = torch.from_numpy(labelled.labels).to(device)
+        per_channel = (-1, *[1] * (images.ndim - 2))
         return cls(
             images.to(device),
-            torch.from_numpy(labelled.labels).to(device),
-            torch.tensor(mean, dtype=dtype, device=device).view(-1, 1, 1),
-            torch.tensor(std, dtype=dtype, device=device).view(-1, 1, 1),
+            labels.to(dtype) if labels.is_floating_point() else labels,
+            torch.tensor(mean, dtype=dtype, device=device).view(per_channel),
+            torch.tensor(std, dtype=dtype, device=device).view(per_channel),
         )
 
     @classmethod
@@ -84,13 +87,16 @@ class DeviceImages:
     def batch(
         self, index: Tensor, transform: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return normalised images `(B, C, H, W)` and labels `(B,)` at `index` `(B,)`.
+        """Return normalised inputs `(B, C, ...)` and labels `(B,)` or `(B, K)` at `index` `(B,)`.
 
-        `index` is int64 on the same device. `transform` maps the images `(B, C, H, W)`, with values of 0 to
-        1, before normalisation.
+        `index` is int64 on the same device. `transform` maps images `(B, C, H, W)`, with values of 0 to 1 if
+        they are of bytes, before normalisation.
         """
         # For bytes on a CPU, index_select is ten times as fast as images[index].
-        images = self.images.index_select(0, self._rows_at(index)).to(self.mean.dtype).div_(255)
+        rows = self.images.index_select(0, self._rows_at(index))
+        images = rows.to(self.mean.dtype)
+        if rows.dtype == torch.uint8:
+            images = images.div_(255)
         if transform is not None:
             images = transform(images)
         return (images - self.mean) / self.std, self.labels.index_select(0, index)

@@ -14,14 +14,17 @@ NO_TEXT = ("Cc", "Cs")
 """Unicode's categories of control characters, and of surrogates, which no file can hold."""
 
 RULE = "(train_images, train_labels, test_images, test_labels, class_names)"
+NUMBERS_RULE = "(train_inputs, train_targets, test_inputs, test_targets)"
 
 
 def open_own(reference: str) -> Dataset:
     """Call the function that `reference` names, and return its data set.
 
-    The function returns the five values of `RULE`. Images are uint8 `(N, H, W)` or `(N, C, H, W)`, labels
-    integers from 0, `(N,)`. It is called here and not when a part is loaded, because only the function knows
-    the classes. Raises OwnDataError if it cannot be imported, raises, or returns anything else.
+    The function returns the five values of `RULE`, or for a regression the four of `NUMBERS_RULE`. Inputs are
+    images, uint8 `(N, H, W)` or `(N, C, H, W)`, or floats `(N, F)` or `(N, C, ...)`. Labels are integers from
+    0, `(N,)`, and targets of a regression floats `(N,)` or `(N, K)`. It is called here and not when a part is
+    loaded, because only the function knows the classes. Raises OwnDataError if it cannot be imported, raises,
+    or returns anything else.
     """
     try:
         dataset = _open(reference)
@@ -41,27 +44,76 @@ def _open(reference: str) -> Dataset:
         raise DataError(f"{reference}: {module} has no function {name}")
     with user_code(reference, OwnDataError, module):
         returned = function()
-    if not isinstance(returned, tuple | list) or len(returned) != 5:
-        raise DataError(f"{reference} returned {_describe(returned)}: it has to return {RULE}")
-    train_images, train_labels, test_images, test_labels, classes = returned
-    train = _labelled(f"{reference}, train part", train_images, train_labels)
-    test = _labelled(f"{reference}, test part", test_images, test_labels)
-    if (train.channels, train.size) != (test.channels, test.size):
-        raise DataError(
-            f"{reference}: train images are {train.images.shape[1:]} and test images "
-            f"{test.images.shape[1:]}: they have to be alike"
-        )
-    return Dataset(reference, _classes(reference, classes), lambda: train, lambda: test)
+    if not isinstance(returned, tuple | list) or len(returned) not in (4, 5):
+        rule = f"it has to return {RULE}, or {NUMBERS_RULE} for a regression"
+        raise DataError(f"{reference} returned {_describe(returned)}: {rule}")
+    train_images, train_labels, test_images, test_labels, *names = returned
+    kind = _labelled if names else _regression
+    train = kind(f"{reference}, train part", train_images, train_labels)
+    test = kind(f"{reference}, test part", test_images, test_labels)
+    noun = f"{train.noun}s" if train.is_images else "inputs"
+    for name, one, other in (
+        (noun, train.images, test.images),
+        ("targets", train.labels, test.labels),
+    ):
+        if one.dtype != other.dtype or one.shape[1:] != other.shape[1:]:
+            raise DataError(
+                f"{reference}: train {name} are {_kind(one)} and test {name} {_kind(other)}: "
+                "they have to be alike"
+            )
+    classes = _classes(reference, names[0]) if names else None
+    return Dataset(reference, classes, lambda: train, lambda: test)
+
+
+def _kind(array: "np.ndarray[Any, Any]") -> str:
+    return f"{array.dtype} {array.shape[1:]}" if array.ndim > 1 else str(array.dtype)
 
 
 def _labelled(part: str, images: Any, labels: Any) -> Labelled:
-    images, labels = _array(f"{part}: images", images), _array(f"{part}: labels", labels)
+    """Return inputs with class labels."""
+    images, labels = _inputs(part, images), _array(f"{part}: labels", labels)
     if labels.dtype.kind in "iu":
         labels = labels.astype(np.int64)
+    elif labels.dtype == np.float32:  # targets of a regression to `Labelled`
+        labels = labels.astype(np.float64)
     try:
         return Labelled(images, labels)
     except DataError as error:
-        raise DataError(f"{part}: {error}{_way_out(images, labels)}") from error
+        hint = _input_hint(images, len(labels) if labels.ndim else 0) or _label_hint(images, labels)
+        raise DataError(f"{part}: {error}{hint}") from error
+
+
+def _regression(part: str, inputs: Any, targets: Any) -> Labelled:
+    """Return inputs with the numbers that a regression predicts."""
+    inputs, targets = _inputs(part, inputs), _array(f"{part}: targets", targets)
+    if targets.dtype.kind != "f":
+        raise DataError(
+            f"{part}: targets are {targets.dtype}: they have to be floats; targets.astype('float32') "
+            "converts them. For classes, return the class names as the fifth value"
+        )
+    targets = _finite(f"{part}: targets", targets)
+    try:
+        return Labelled(inputs, targets)
+    except DataError as error:
+        raise DataError(f"{part}: {error}{_input_hint(inputs, len(targets))}") from error
+
+
+def _inputs(part: str, values: Any) -> "np.ndarray[Any, Any]":
+    """Return inputs as an array. Floats are finite, and float32."""
+    array = _array(f"{part}: images", values)
+    return _finite(f"{part}: inputs", array) if array.dtype.kind == "f" else array
+
+
+def _finite(title: str, values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Return floats as float32. Raises DataError if one of them is not finite in float32."""
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32, copy=False)
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        index = np.unravel_index(int(finite.argmin()), finite.shape)
+        place = ", ".join(map(str, index))
+        raise DataError(f"{title}[{place}] is {values[index]}: all of them have to be finite float32 numbers")
+    return numbers
 
 
 def _array(title: str, values: Any) -> "np.ndarray[Any, Any]":
@@ -73,25 +125,32 @@ def _array(title: str, values: Any) -> "np.ndarray[Any, Any]":
         raise DataError(f"{title} {rule}: {one_line(error)}") from error
 
 
-def _way_out(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> str:
-    """Return the end of a message about wrong arrays: how to make right ones."""
-    shape, n = images.shape, len(labels) if labels.ndim else 0
+def _input_hint(images: "np.ndarray[Any, Any]", count: int) -> str:
+    """Return the end of a message about wrong inputs of `count` examples: how to make right ones."""
+    shape, kind = images.shape, images.dtype.kind
+    if images.dtype == np.float32:
+        return "; inputs.reshape(-1, 1) makes a table of one feature" if images.ndim == 1 else ""
     if images.dtype != np.uint8:
-        is_share = images.dtype.kind == "f" and bool((images <= 1).all())
-        return f"; {'(images * 255)' if is_share else 'images'}.astype('uint8') converts them"
-    if images.ndim == 4 and shape[0] == n and shape[3] in (1, 3) and shape[1] not in (1, 3):
+        is_bytes = kind in "iu" and images.ndim > 2 and bool(((images >= 0) & (images < 256)).all())
+        return f"; astype('{'uint8' if is_bytes else 'float32'}') converts them"
+    if images.ndim == 4 and shape[0] == count and shape[3] in (1, 3) and shape[1] not in (1, 3):
         return "; transpose them: images.transpose(0, 3, 1, 2)"
-    if images.ndim == 4 and shape[3] == n and shape[2] in (1, 3):
+    if images.ndim == 4 and shape[3] == count and shape[2] in (1, 3):
         return "; transpose them: images.transpose(3, 2, 0, 1)"
     if images.ndim == 2 and (side := round(shape[1] ** 0.5)) ** 2 == shape[1] > 1:
         return f"; images.reshape(-1, {side}, {side}) makes them square"
+    return "; images.astype('float32') makes a table" if images.ndim == 2 else ""
+
+
+def _label_hint(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> str:
+    """Return the end of a message about wrong labels: how to make right ones."""
     if labels.ndim == 2 and len(labels) == len(images):
         return "; labels.argmax(1) converts one-hot labels" if labels.shape[1] > 1 else "; use labels[:, 0]"
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         return "; some are NaN or infinite"
     if labels.dtype.kind in "fb" and np.array_equal(labels, labels.astype(np.int64)):
         return "; labels.astype(int) converts them"
-    return ""
+    return "; for a regression, return no class names" if labels.dtype.kind == "f" else ""
 
 
 def _classes(reference: str, classes: Any) -> tuple[str, ...]:

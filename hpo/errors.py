@@ -4,6 +4,7 @@
 HpoError                 1   root; `hpo` prints the message on stderr, one line for each mistake
 ├── InputError           2   invalid input from the user: the message names file, key, value and rule
 │   ├── SpecError            an invalid study file
+│   ├── KeyInputError        a key of a study file that does not fit the network or the data
 │   └── ConflictError        a study file that contradicts the stored study of the same name
 │       └── NothingCompletedError    no trial of a search completed, so none can be promoted
 ├── NotFoundError        2   no study, trial or bundle of that name
@@ -31,6 +32,17 @@ class InputError(HpoError):
 
 class SpecError(InputError):
     """An invalid study file."""
+
+
+class KeyInputError(InputError):
+    """A key of a study file that does not fit the network or the data. The message is the rule it breaks.
+
+    `key`: its name, and perhaps the value that does not fit.
+    """
+
+    def __init__(self, key: str, rule: str) -> None:
+        super().__init__(rule)
+        self.key = key
 
 
 class ConflictError(InputError):

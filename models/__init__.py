@@ -12,7 +12,19 @@ Two rules for networks:
 Importing this package imports no torch.
 """
 
-from hpo.models.registry import ModelError, build, check, keywords_of, names, resolve
+from hpo.models.functions import check_function, resolve_function
+from hpo.models.registry import ModelError, build, build_with, check, keywords_of, names, resolve
 from hpo.models.source import code_hash
 
-__all__ = ["ModelError", "build", "check", "code_hash", "keywords_of", "names", "resolve"]
+__all__ = [
+    "ModelError",
+    "build",
+    "build_with",
+    "check",
+    "check_function",
+    "code_hash",
+    "keywords_of",
+    "names",
+    "resolve",
+    "resolve_function",
+]

@@ -99,14 +99,23 @@ def build(
     size: tuple[int, int] | None = None,
     keywords: Mapping[str, Any] | None = None,
 ) -> "nn.Module":
-    """Build a network with weights from torch's global generator, on torch's default device.
+    """Build a network that classifies images, as `build_with` does.
 
     `size`: height and width of the images. With it, lazy layers get their shapes. `keywords`: further
-    keywords of the class. Raises ModelError as `resolve` does, if the class does not take these arguments,
-    and for whatever the class raises.
+    keywords of the class.
+    """
+    arguments = {"classes": classes, "in_channels": in_channels, **(keywords or {})}
+    return build_with(name, arguments, None if size is None else (in_channels, *size))
+
+
+def build_with(name: str, arguments: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> "nn.Module":
+    """Build a network with weights from torch's global generator, on torch's default device.
+
+    `arguments`: the keywords of the class. `shape`: that of an input. With it, lazy layers get their shapes.
+    Raises ModelError as `resolve` does, if the class does not take these arguments, and for whatever the
+    class raises.
     """
     network_class = resolve(name)
-    arguments: dict[str, Any] = {"classes": classes, "in_channels": in_channels, **(keywords or {})}
     call = f"{network_class.__name__}({', '.join(f'{word}={value!r}' for word, value in arguments.items())})"
     module = name.partition(":")[0]
     with user_code(f"model {name!r}: {call}", ModelError, module):
@@ -117,15 +126,15 @@ def build(
             if where(error, module) is not None:
                 raise  # the constructor was called
             raise ModelError(f"model {name!r} must be buildable as {call}: {error}") from error
-    if size is not None:
-        shape = (in_channels, *size)
-        with user_code(f"model {name!r} on 2 images of shape {shape}", ModelError, module):
+    if shape is not None:
+        noun = "images" if len(shape) == 3 else "inputs"
+        with user_code(f"model {name!r} on 2 {noun} of shape {shape}", ModelError, module):
             _materialise(network, shape)
     return network
 
 
-def _materialise(network: "nn.Module", shape: tuple[int, int, int]) -> None:
-    """Give lazy layers their shapes, from two black images of `shape` (channels, height, width)."""
+def _materialise(network: "nn.Module", shape: tuple[int, ...]) -> None:
+    """Give lazy layers their shapes, from two inputs of `shape` that are all 0."""
     import torch
     from torch.nn.parameter import is_lazy
 

@@ -1,11 +1,17 @@
 """`hpo data ...`: commands on the data sets."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hpo.cli.command import ExampleGroup, as_json
 from hpo.cli.output import json_result, message, result
+
+if TYPE_CHECKING:  # it imports numpy
+    from hpo.data import Labelled
 
 
 @click.group(cls=ExampleGroup, example="hpo data fetch emnist-byclass\nhpo data info digits")
@@ -41,9 +47,9 @@ def fetch(name: str) -> None:
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Write a contact sheet (PNG).")
 @as_json
 def info(name: str, sheet: Path | None, as_json: bool) -> None:
-    """Describe the training images.
+    """Describe the training part.
 
-    Images per class, and the mean and standard deviation of the pixels.
+    Examples per class, and the mean and standard deviation of each channel or feature.
     """
     from hpo import data
 
@@ -54,7 +60,9 @@ def info(name: str, sheet: Path | None, as_json: bool) -> None:
     dataset = data.open_dataset(name, Settings.from_environment().data_path)
     train = dataset.load_train()
     figures = statistics(train, dataset.classes)
-    if sheet is not None:
+    if sheet is not None and (dataset.classes is None or not train.is_images):
+        raise data.DataInputError(f"{name}: a contact sheet is for images with classes; leave out --sheet")
+    if sheet is not None and dataset.classes is not None:
         from hpo.data.contact_sheet import contact_sheet
 
         contact_sheet(train, dataset.classes, sheet)
@@ -63,9 +71,7 @@ def info(name: str, sheet: Path | None, as_json: bool) -> None:
         json_result(
             {
                 "name": dataset.name,
-                "images": len(train),
-                "channels": train.channels,
-                "size": train.size,
+                **_shapes(train),
                 "classes": figures.counts,
                 "mean": figures.mean,
                 "std": figures.std,
@@ -73,9 +79,15 @@ def info(name: str, sheet: Path | None, as_json: bool) -> None:
             }
         )
         return
-    from hpo.cli.tables import data_table
+    from hpo.cli.data_table import data_table
 
     result(data_table(dataset.name, train, figures))
+
+
+def _shapes(train: Labelled) -> dict[str, object]:
+    if train.is_images:
+        return {"images": len(train), "channels": train.channels, "size": train.size}
+    return {"examples": len(train), "input": train.shape, "target": train.labels.shape[1:]}
 
 
 __all__ = ["data"]

@@ -110,10 +110,12 @@ def tune(  # noqa: PLR0913
     from hpo.training.engines.autotuning import AutotunedEngine, TuningOptions
     from hpo.training.engines.program import NetworkSpec
     from hpo.training.engines.throughput import throughputs
+    from hpo.values.data_shape import DataShape
     from hpo.values.precision import search_precisions
 
-    network = NetworkSpec(model, classes, channels, (size, size))
-    check_outputs(model, network.build, torch.zeros(2, channels, size, size), classes)
+    network = NetworkSpec(model, DataShape((channels, size, size), classes))
+    examples = torch.zeros(2, channels, size, size), torch.zeros(2, dtype=torch.int64)
+    check_outputs(model, network.build, examples, network.criterion())
     threads = int(slots("cpu", None)[0].environment["OMP_NUM_THREADS"])
     torch.set_num_threads(threads)  # as many as a worker has
     keep_freed_memory()

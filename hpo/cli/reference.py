@@ -119,6 +119,7 @@ WORDS: dict[object, str] = {
     Path: "path",
     tuple[float, float]: "two numbers",
     dict[str, Any]: "table",
+    dict[str, str]: "table of text",
 }
 
 DEFAULTS = {"name": "the file's name", "pruner.min_epochs": "`1`, or a third of `search.epochs`"}

@@ -82,10 +82,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         workload = study_workload(study, settings)
         artifacts = open_artifacts(settings, study.artifacts_name)
         metrics = export_bundle(storage, study, workload, artifacts, bundle)
-        low, high = metrics.accuracy_interval
-        message(
-            f"test accuracy {metrics.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}, n = {metrics.n})"
-        )
+        message(f"test {metrics.describe()}")
         result(str(bundle)) if form is None else message(f"bundle: {bundle}")
 
 
@@ -101,6 +98,7 @@ def predict(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> 
     """
     import numpy as np
 
+    from hpo.errors import InputError
     from hpo.export.bundle import load_bundle
     from hpo.export.images import read_image
 
@@ -109,6 +107,8 @@ def predict(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> 
     for path, image in zip(images, inputs, strict=True):
         if image.inverted:
             message(f"{path}: dark on bright, inverted")
+    if not model.classes:
+        raise InputError(f"{bundle}: the model predicts numbers, and no classes; use load_bundle in Python")
     rankings = model.rank(np.stack([image.pixels for image in inputs]), top)
     if as_json:
         json_result(

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from hpo.cli.layout import Screen, Table
-from hpo.data import Labelled
-from hpo.data.statistics import Statistics
 from hpo.spec.study_spec import FULL_SUFFIX
 from hpo.store import trials
 from hpo.store.connection import Storage
@@ -29,13 +27,16 @@ from hpo.values.stage import STAGES, Stage
 from hpo.values.wording import counted, value_text
 
 if TYPE_CHECKING:  # these modules import torch, and no table needs it
-    from hpo.export.metrics import Metrics
+    from hpo.export.metrics import AnyMetrics
     from hpo.models.profile import Profile
     from hpo.simulate.regret import Mean
     from hpo.training.engines.throughput import Throughput
 
 ROWS = 10
 """Most rows in a table of the best trials."""
+
+BESIDE = ("loss", "accuracy", "mae", "r2")
+"""The metrics that tables of trials show beside the objective."""
 
 QUIET_SECONDS = 60.0
 """Time without an epoch after which the status of a worker says so."""
@@ -66,11 +67,9 @@ LAST_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
 }
 
 
-def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) -> str:
+def final_table(storage: Storage, study: Study, metrics: AnyMetrics, bundle: Path) -> str:
     """Return the summary of a finished study: best trials of both stages, test result, path of the bundle."""
     best, screen = best_params(storage, study, "full"), Screen.of_stdout()
-    low, high = metrics.accuracy_interval
-    interval = f"95% interval {low:.2%} to {high:.2%}"
     parameters = [f"{name} {value_text(value)}" for name, value in best.params.items()]
     return "\n".join(
         [
@@ -81,7 +80,7 @@ def final_table(storage: Storage, study: Study, metrics: Metrics, bundle: Path) 
             screen.show(_best_trials(storage, study, "full", "Full training, validated on all mini images")),
             "",
             screen.join([f"Best: full trial {best.trial}", *parameters]),
-            screen.wrap(f"Test accuracy {metrics.accuracy:.2%} ({interval}, n = {metrics.n:,})"),
+            screen.wrap(f"Test {metrics.describe()}"),
             *map(screen.wrap, _baseline(best.baseline)),
             f"Bundle: {bundle}",
         ]
@@ -171,17 +170,6 @@ def study_table(studies: Iterable[Status]) -> str:
     return _show(Table("Studies", ("study", "search", "full", "best", "stage", "workers"), rows))
 
 
-def data_table(name: str, train: Labelled, figures: Statistics) -> str:
-    """Return the images per class of a data set, and the shape and statistics of its images."""
-    rows = [(label, f"{count:,}", f"{count / len(train):.2%}") for label, count in figures.counts.items()]
-    height, width = train.size
-    mean = ", ".join(f"{value:.4f}" for value in figures.mean)
-    std = ", ".join(f"{value:.4f}" for value in figures.std)
-    table = _show(Table(f"{name}, training images", ("class", "images", "share"), rows))
-    shape = f"{len(train):,} images of {height}x{width}, channels {train.channels}"
-    return f"{table}\n\n{shape}; pixels / 255: mean {mean}, standard deviation {std}"
-
-
 def model_table(profiles: Iterable[Profile]) -> str:
     """Return a table with a row for each network."""
     rows = [(entry.name, f"{entry.parameters:,}", f"{entry.forward_flops / 1e6:,.2f}") for entry in profiles]
@@ -216,12 +204,11 @@ def replay_table(title: str, means: Mapping[str, Mapping[str, Mean]]) -> str:
 def trials_of(rows: Sequence[TrialRow], title: str, objective: Objective, with_state: bool = False) -> Table:
     """Return a table with a row for each trial.
 
-    Beside the objective stand loss and accuracy of the built-in training, or the other metrics of a function.
+    Beside the objective stand `BESIDE` of the built-in training, and all metrics of the user's own.
     """
     recorded = [row.record.metrics for row in rows if row.record.metrics is not None]
     others = objective.others(recorded)
-    if objective in OBJECTIVES.values():
-        others = [metric for metric in others if metric.name in ("loss", "accuracy")]
+    others = [metric for metric in others if metric.name in BESIDE or metric != OBJECTIVES.get(metric.name)]
     parameters = list(dict.fromkeys(name for row in rows for name in row.point))
     origins = {label: of for label, of in ORIGINS.items() if any(of(row.record) is not None for row in rows)}
     columns = [

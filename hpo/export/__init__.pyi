@@ -1,9 +1,10 @@
 from .bundle import Bundle as Bundle
 from .bundle import BundleContents as BundleContents
-from .bundle import ModelSpec as ModelSpec
 from .bundle import load_bundle as load_bundle
 from .bundle import write_bundle as write_bundle
 from .export import export_bundle as export_bundle
 from .images import InputImage as InputImage
 from .images import read_image as read_image
 from .metrics import Metrics as Metrics
+from .metrics import RegressionMetrics as RegressionMetrics
+from .model_spec import ModelSpec as ModelSpec

@@ -5,13 +5,13 @@ A bundle has five files, each for a different reader, and none is a pickle:
 params.json           the best hyperparameters, for other programs
 model.json            the `ModelSpec`: how to rebuild the network and prepare its input
 weights.safetensors   the state dict, readable in any framework
-metrics.json          the metrics on the test images, with the confusion matrix
+metrics.json          the metrics on the test part; of classes, with the confusion matrix
 provenance.json       study, trial, seed, data and versions behind the model
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,45 +29,12 @@ from torch import Tensor, nn
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
 from hpo.export.bundle_folder import FILES, METRICS, MODEL, PARAMS, PROVENANCE, WEIGHTS, is_occupied
-from hpo.export.metrics import Metrics, Normalization
-from hpo.export.scoring import probabilities
+from hpo.export.metrics import AnyMetrics, Metrics, RegressionMetrics
+from hpo.export.model_spec import ModelSpec
+from hpo.export.scoring import probabilities, values
 from hpo.values.space import Value
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """How to rebuild a network and prepare its input.
-
-    `name` and `keywords` are arguments of `models.build`. Output i stands for `classes[i]`. `image_size` is
-    (H, W) in pixels. `mean` and `std` are those of pixels / 255, one per channel.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    in_channels: int
-    image_size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    keywords: Mapping[str, int | float | bool | str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if len(set(self.classes)) < max(2, len(self.classes)):
-            raise ValueError(f"classes {self.classes}: they must be two or more different names")
-        if self.in_channels not in (1, 3):
-            raise ValueError(f"in_channels {self.in_channels}: must be 1 (grey) or 3 (RGB)")
-        if min(self.image_size) < 1:
-            raise ValueError(f"image_size {self.image_size}: must be height and width, at least 1 pixel")
-        if not len(self.mean) == len(self.std) == self.in_channels or min(self.std) <= 0:
-            raise ValueError(
-                f"mean {self.mean}, std {self.std}: one of each per channel, and every std above 0"
-            )
-
-    @property
-    def normalization(self) -> Normalization:
-        """Return the normalisation of the input."""
-        return Normalization(self.mean, self.std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +44,12 @@ class Bundle:
     directory: Path
     spec: ModelSpec
     params: Mapping[str, Value]
-    metrics: Metrics
+    metrics: AnyMetrics
     provenance: Mapping[str, Any]
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Return the class names, in the order of the outputs."""
+        """Return the class names, in the order of the outputs. A regression has none."""
         return self.spec.classes
 
     @cached_property
@@ -93,27 +60,51 @@ class Bundle:
         """
         return _network(self.spec, self.directory)
 
-    def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the class probabilities `(N, classes)` of `images` `(N, H, W)` or `(N, C, H, W) uint8`.
+    def predict(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the class probabilities `(N, classes)` of inputs, or the numbers `(N, ...)` of a regression.
 
-        Images must look like the training images: for EMNIST upright, white on black, 28x28. The computation
-        runs on the device of `model`. Raises `InputError` for other types and shapes, and as `model` does.
+        `inputs`: images `(N, H, W)` or `(N, C, H, W)` uint8, or numbers `(N, F)` or `(N, C, ...)`, as in
+        training. Images must look like the training images: for EMNIST upright, white on black, 28x28. The
+        computation runs on the device of `model`. Raises `InputError` for other types and shapes, and as
+        `model` does.
         """
-        spec = self.spec
-        images = np.asarray(images)
+        spec, array = self.spec, np.asarray(inputs)
+        prepared = self._pixels(array) if spec.image_size is not None else self._numbers(array)
+        device = next(self.model.parameters()).device
+        if spec.target_shape is None:
+            return probabilities(self.model, prepared, spec.normalization, device)
+        predicted = values(self.model, prepared, spec.normalization, device)
+        return predicted.reshape(len(prepared), *spec.target_shape)
+
+    def _pixels(self, images: npt.NDArray[Any]) -> Tensor:
+        shape = self.spec.input
         if images.dtype != np.uint8:
             raise InputError(f"images are {images.dtype}: they must be uint8, 0 to 255")
-        shape = (spec.in_channels, *spec.image_size)
-        allowed = [shape, spec.image_size] if spec.in_channels == 1 else [shape]
+        allowed = [shape, shape[1:]] if shape[0] == 1 else [shape]
         if images.shape[1:] not in allowed:
             rule = " or ".join(f"(N, {', '.join(map(str, shape))})" for shape in allowed)
             raise InputError(f"images have shape {images.shape}: it must be {rule}")
-        pixels = torch.from_numpy(images.reshape(len(images), *shape).copy())  # (N, C, H, W)
-        device = next(self.model.parameters()).device
-        return probabilities(self.model, pixels, spec.normalization, device)
+        return torch.from_numpy(images.reshape(len(images), *shape).copy())  # (N, C, H, W)
 
-    def rank(self, images: npt.NDArray[np.uint8], top: int = 3) -> list[tuple[tuple[str, float], ...]]:
-        """Return the `top` most probable classes of each image with their probabilities, best first."""
+    def _numbers(self, inputs: npt.NDArray[Any]) -> Tensor:
+        shape = self.spec.input
+        if inputs.dtype.kind not in "fiu":
+            raise InputError(f"inputs are {inputs.dtype}: they must be numbers")
+        if inputs.shape[1:] != shape:
+            rule = f"(N, {', '.join(map(str, shape))})"
+            raise InputError(f"inputs have shape {inputs.shape}: it must be {rule}")
+        numbers = inputs.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise InputError("inputs have NaN or infinity: they must be finite float32 numbers")
+        return torch.from_numpy(numbers)  # (N, C, ...)
+
+    def rank(self, images: npt.ArrayLike, top: int = 3) -> list[tuple[tuple[str, float], ...]]:
+        """Return the `top` most probable classes of each input with their probabilities, best first.
+
+        Raises `InputError` for a regression, and as `predict` does.
+        """
+        if not self.classes:
+            raise InputError(f"{self.directory}: the model predicts numbers, and no classes")
         return [
             tuple((self.classes[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:top])
             for row in self.predict(images)
@@ -127,7 +118,7 @@ class BundleContents:
     spec: ModelSpec
     weights: Mapping[str, Tensor]
     params: Mapping[str, Value]
-    metrics: Metrics
+    metrics: AnyMetrics
     provenance: Mapping[str, Any]
 
 
@@ -177,11 +168,16 @@ def load_bundle(directory: Path | str) -> Bundle:
             raise InputError(f"{directory / name}: no such file; a bundle has {', '.join(sorted(FILES))}")
     spec = _read(directory / MODEL, ModelSpec)
     _check_model(spec.name, directory / MODEL)
+    metrics: AnyMetrics
+    if spec.target_shape is None:
+        metrics = _read(directory / METRICS, Metrics)
+    else:
+        metrics = _read(directory / METRICS, RegressionMetrics)
     return Bundle(
         directory,
         spec,
         _read(directory / PARAMS, dict[str, int | float | bool | str]),
-        _read(directory / METRICS, Metrics),
+        metrics,
         _read(directory / PROVENANCE, dict[str, Any]),
     )
 
@@ -226,14 +222,14 @@ def _network(spec: ModelSpec, directory: Path) -> nn.Module:
         raise InputError(f"{path}: damaged or unreadable weights: {error}") from error
     try:
         with torch.random.fork_rng(devices=()):  # drawing initial weights must not advance the caller's RNG
-            network = models.build(
-                spec.name, len(spec.classes), spec.in_channels, spec.image_size, spec.keywords
-            )
+            shape = spec.shape
+            network = models.build_with(spec.name, {**shape.keywords, **spec.keywords}, shape.input)
     except models.ModelError as error:
         raise InputError(f"{directory / MODEL}: {error}") from error
     misfit = misfit_of(network, weights)
     if misfit is not None:
-        raise InputError(f"{path}: does not fit {spec.name} with {len(spec.classes)} classes: {misfit}")
+        outputs = f"{spec.shape.outputs} {'classes' if spec.classes else 'outputs'}"
+        raise InputError(f"{path}: does not fit {spec.name} with {outputs}: {misfit}")
     network.load_state_dict(weights)
     return network.eval()
 

@@ -13,8 +13,9 @@ from safetensors.torch import load
 from hpo.artifacts.base import ArtifactStore
 from hpo.artifacts.names import check_weights_name, metrics_name
 from hpo.errors import ArtifactNameError, AwayError, HpoError, InputError
-from hpo.export.bundle import BundleContents, ModelSpec, load_bundle, misfit_of, write_bundle
-from hpo.export.metrics import Metrics, Normalization
+from hpo.export.bundle import BundleContents, load_bundle, misfit_of, write_bundle
+from hpo.export.metrics import AnyMetrics, Normalization
+from hpo.export.model_spec import ModelSpec
 from hpo.export.scoring import test_metrics
 from hpo.store import events
 from hpo.store.connection import Storage
@@ -23,12 +24,14 @@ from hpo.study.study import Study
 from hpo.training.workload import Workload
 from hpo.values.parameters import model_keywords
 
+ANY_METRICS: TypeAdapter[AnyMetrics] = TypeAdapter(AnyMetrics)
+
 PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 
 
 def export_bundle(
     storage: Storage, study: Study, workload: Workload, artifacts: ArtifactStore, directory: Path
-) -> Metrics:
+) -> AnyMetrics:
     """Write the best fully trained model of the study to `directory`. Return its test metrics.
 
     A model is tested once: its metrics are stored beside its weights, and later exports read them. Raises
@@ -55,21 +58,28 @@ def export_bundle(
         )
     network.load_state_dict(weights)
     metrics = _test_once(artifacts, metrics_name(name), workload, network)
-    spec = ModelSpec(
-        name=study.spec.model.name,
-        classes=workload.dataset.classes,
-        in_channels=workload.train.channels,
-        image_size=workload.train.size,
-        mean=workload.mean,
-        std=workload.std,
-        keywords=model_keywords(best.params),
-    )
+    spec = _model_spec(workload, best)
     origin = provenance(study, best, workload)
     write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
     # After the write, which may take longer than Postgres lets a transaction idle.
     with storage.transaction() as connection:
         events.record(connection, study.full_id, best.trial, "exported", {"directory": str(directory)})
     return metrics
+
+
+def _model_spec(workload: Workload, best: BestParams) -> ModelSpec:
+    train, classes = workload.train, workload.dataset.classes
+    return ModelSpec(
+        name=workload.spec.model.name,
+        classes=classes or (),
+        target_shape=None if classes is not None else train.labels.shape[1:],
+        in_channels=train.channels if train.is_images else None,
+        image_size=train.size if train.is_images else None,
+        input_shape=None if train.is_images else train.shape,
+        mean=workload.mean,
+        std=workload.std,
+        keywords=model_keywords(best.params),
+    )
 
 
 def is_exported(study: Study, best: BestParams, directory: Path) -> bool:
@@ -105,11 +115,13 @@ def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, 
     }
 
 
-def _test_once(artifacts: ArtifactStore, name: str, workload: Workload, network: torch.nn.Module) -> Metrics:
+def _test_once(
+    artifacts: ArtifactStore, name: str, workload: Workload, network: torch.nn.Module
+) -> AnyMetrics:
     """Return the test metrics in the artifact `name`, computed and stored on the first call."""
     if name in artifacts.list(name):
-        return TypeAdapter(Metrics).validate_json(artifacts.get(name))
+        return ANY_METRICS.validate_json(artifacts.get(name))
     normalization = Normalization(workload.mean, workload.std)
-    metrics = test_metrics(workload.dataset, network, normalization, "cpu")
-    artifacts.put(name, TypeAdapter(Metrics).dump_json(metrics))
+    metrics = test_metrics(workload.dataset, network, normalization, "cpu", workload.criterion)
+    artifacts.put(name, ANY_METRICS.dump_json(metrics))
     return metrics

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from hpo.errors import InputError
-from hpo.export.bundle import ModelSpec
+from hpo.export.model_spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +25,10 @@ def read_image(path: Path, spec: ModelSpec) -> InputImage:
     A white on black image of the right size keeps its pixels. Other sizes are scaled without distortion and
     padded with black. If the network was trained on grey images with a dark background, an image with a
     mostly bright border, such as a scan, is inverted. Raises `InputError` if the file is missing or not an
-    image.
+    image, or if the network takes no images.
     """
+    if spec.image_size is None:
+        raise InputError(f"{path}: the model takes no images, but numbers; use load_bundle in Python")
     try:
         with Image.open(path) as file:
             image = _opaque(ImageOps.exif_transpose(file))

@@ -1,6 +1,8 @@
-"""Class probabilities of a trained network, and the metrics that follow from them."""
+"""The predictions of a trained network, and the metrics that follow from them."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,10 @@ from torch import Tensor, nn
 
 from hpo.data import Dataset
 from hpo.errors import HpoError
-from hpo.export.metrics import ClassMetrics, Metrics, Normalization
+from hpo.export.metrics import AnyMetrics, ClassMetrics, Metrics, Normalization, RegressionMetrics
+from hpo.training.criterion import Criterion
+from hpo.training.metrics import Scores
+from hpo.values.epoch import validation_key
 
 BATCH = 256  # keeps the activations of the widest network (EnsNet) under a gigabyte
 
@@ -24,22 +29,53 @@ def probabilities(
     device: torch.device | str,
     batch_size: int = BATCH,
 ) -> npt.NDArray[np.float32]:
-    """Return the class probabilities `(N, classes)` of `images` `(N, C, H, W) uint8`.
+    """Return the class probabilities `(N, classes)` of `images`, see `outputs`.
 
-    `model` must be on `device` and return logits or log probabilities `(B, classes)`. It is left in eval
-    mode. Raises `HpoError` if the network returns NaN or infinity.
+    The outputs of the model are logits or log probabilities `(B, classes)`. Raises `HpoError` as `outputs`.
     """
+    logits = outputs(model, images, normalization, device, batch_size)
+    return _finite(logits.softmax(-1, dtype=torch.float32))
+
+
+def values(
+    model: nn.Module, inputs: Tensor, normalization: Normalization, device: torch.device | str
+) -> npt.NDArray[np.float32]:
+    """Return the numbers `(N, ...)` that a model predicts for `inputs`, see `outputs`.
+
+    Raises `HpoError` if the model gives NaN or infinity.
+    """
+    return _finite(outputs(model, inputs, normalization, device).float())
+
+
+def outputs(
+    model: nn.Module,
+    inputs: Tensor,
+    normalization: Normalization,
+    device: torch.device | str,
+    batch_size: int = BATCH,
+) -> Tensor:
+    """Return the outputs `(N, ...)` for images `(N, C, H, W) uint8` or floats `(N, C, ...)`, on the CPU.
+
+    `model` must be on `device`. It is left in eval mode.
+    """
+    per_channel = (-1, *[1] * (inputs.ndim - 2))
     center, scale = (
-        torch.tensor(values, device=device).view(-1, 1, 1)  # (C, 1, 1)
+        torch.tensor(values, device=device).view(per_channel)  # (C, 1, ...)
         for values in (normalization.mean, normalization.std)
     )
     model.eval()
     batches = []
     with torch.inference_mode():
-        for batch in torch.split(images, batch_size):
-            pixels = batch.to(device).to(torch.float32).div_(255)  # (B, C, H, W)
-            batches.append(model((pixels - center) / scale).softmax(-1, dtype=torch.float32).cpu())
-    result: npt.NDArray[np.float32] = torch.cat(batches).numpy()  # (N, classes)
+        for batch in torch.split(inputs, batch_size):
+            numbers = batch.to(device).to(torch.float32)  # (B, C, ...)
+            if batch.dtype == torch.uint8:
+                numbers = numbers.div_(255)
+            batches.append(model((numbers - center) / scale).cpu())
+    return torch.cat(batches)
+
+
+def _finite(predictions: Tensor) -> npt.NDArray[np.float32]:
+    result: npt.NDArray[np.float32] = predictions.numpy()
     if not np.isfinite(result).all():
         raise HpoError("the network gives NaN or infinity: its training has diverged")
     return result
@@ -93,12 +129,34 @@ def test_metrics(
     model: nn.Module,
     normalization: Normalization,
     device: torch.device | str,
-) -> Metrics:
-    """Return the metrics of a model on the test images. No other function of the project reads test images.
+    criterion: Criterion,
+) -> AnyMetrics:
+    """Return the metrics of a model on the test part. No other function of the project scores test examples.
 
-    Call it in the last step, once for each exported model, and choose nothing by its result. Raises
-    `DataError` as `Dataset.load_test` does, and `HpoError` as `probabilities` and `metrics` do.
+    `criterion`: the loss and the metrics. Call it in the last step, once for each exported model, and choose
+    nothing by its result. Raises `DataError` as `Dataset.load_test` does, and `HpoError` as `probabilities`,
+    `values` and `metrics` do.
     """
     test = dataset.load_test()
-    images = torch.from_numpy(test.images.reshape(len(test), test.channels, *test.size))  # (N, C, H, W)
-    return metrics(test.labels, probabilities(model, images, normalization, device), dataset.classes)
+    inputs = torch.from_numpy(test.images).view(-1, *test.shape)  # (N, C, ...)
+    targets = torch.from_numpy(test.labels)
+    raw = outputs(model, inputs, normalization, device)
+    given = criterion.as_given(raw, targets)
+    own = {name: _number(metric(given, targets)) for name, metric in criterion.own_metrics.items()}
+    if dataset.classes is None:
+        _finite(given.float())
+        built_in = replace(criterion, own_metrics={})
+        rows = built_in.metrics(Scores.stack([built_in.score(raw, targets)]), targets)[:, 0]
+        names = (name.removeprefix(validation_key("")) for name in built_in.names)
+        return RegressionMetrics(len(test), **dict(zip(names, rows.tolist(), strict=True)), own=own)
+    labels = test.labels.astype(np.int64, copy=False)
+    measured = metrics(labels, _finite(raw.softmax(-1, dtype=torch.float32)), dataset.classes)
+    if criterion.own_loss is None:
+        return replace(measured, own=own)
+    losses: Tensor = criterion.own_loss(given, targets)
+    return replace(measured, loss=float(losses.double().mean()), own=own)
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from hpo.artifacts.registry import open_artifacts
 from hpo.export.bundle import load_bundle
 from hpo.export.export import export_bundle, is_exported
-from hpo.export.metrics import Metrics
+from hpo.export.metrics import AnyMetrics
 from hpo.run.retry import AWAY_SECONDS, until_readable, until_storage_answers
 from hpo.run.workload import study_workload
 from hpo.settings import Settings
@@ -20,7 +20,7 @@ log = logging.getLogger("hpo.run")
 
 def export_best(
     storage: Storage, study: Study, settings: Settings, directory: Path, trained: bool
-) -> Metrics:
+) -> AnyMetrics:
     """Export the best fully trained model to `directory`, unless it is there. Return its test metrics.
 
     `trained`: whether trials were trained just now. Their weights are then worth waiting for. Waits while the

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from hpo.errors import NotFoundError
 from hpo.export.bundle_folder import check_folder
-from hpo.export.metrics import Metrics
+from hpo.export.metrics import AnyMetrics
 from hpo.launch.executors.base import Executor
 from hpo.launch.executors.registry import make_executor
 from hpo.run import studies
@@ -42,14 +42,14 @@ class StudyRun:
     """The outcome of `run_study`.
 
     `best`: the best trial of full training, with its parameters in `best.params`. `metrics`: on the test
-    images. `directory`: the folder of the exported model. All three are None if the study was stopped;
+    part. `directory`: the folder of the exported model. All three are None if the study was stopped;
     `stopped` then says why.
     """
 
     study: Study
     stopped: Stopped | None = None
     best: BestParams | None = None
-    metrics: Metrics | None = None
+    metrics: AnyMetrics | None = None
     directory: Path | None = None
 
     @property
@@ -105,7 +105,7 @@ def run_study(
     return StudyRun(
         study,
         best=until_storage_answers(lambda: studies.best_params(study, "full")),
-        metrics=TypeAdapter(Metrics).validate_python(metrics),
+        metrics=TypeAdapter(AnyMetrics).validate_python(metrics),
         directory=directory,
     )
 

@@ -160,7 +160,8 @@ def _present_code(study: Study) -> Identity:
     if spec.is_function:
         return present_function(spec, study.settings)
     # The code of a network of hpo's own is not part of a study.
-    return Identity(network=None if known.network is None else models.code_hash(spec.model.name))
+    code = None if known.network is None else models.code_hash(spec.model.name, *spec.model.functions)
+    return Identity(network=code)
 
 
 def present_function(spec: StudySpec, settings: Settings) -> Identity:

@@ -26,6 +26,7 @@ _RULES = {
     "finite_number": "must be a finite number",
     "string_type": "must be text in quotes",
     "model_type": "must be a table",
+    "dict_type": "must be a table",
     "union_tag_not_found": "must be a table",
     "tuple_type": "must be a list",
     "too_long": "must be a list of two numbers",

@@ -26,14 +26,15 @@ def metric_mistakes(spec: "StudySpec") -> dict[str, str]:
 def _mistakes(spec: "StudySpec", section: str, metric: str, direction: Direction | None) -> dict[str, str]:
     """Return the mistakes in a metric and its direction. Only a known metric has a direction anyway."""
     known = spec.known_metrics
+    own = () if spec.is_function else spec.model.metrics or ()
     if metric in known:
         if direction in (None, known[metric].direction):
             return {}
         natural = known[metric].direction
         rule = f"{json.dumps(direction)} is the wrong way: {metric} is a metric to {natural}"
         return {f"{section}.direction": rule}
-    if not spec.is_function:
-        names = listed(map(repr, known), "or")
+    if not spec.is_function and metric not in own:
+        names = listed(map(repr, [*known, *own]), "or")
         return {f"{section}.metric = {json.dumps(metric)}": f"must be one of {names}"}
     if direction is None:
         return {f"{section}.direction": f'is missing; is {metric} to "minimize" or to "maximize"?'}

@@ -5,19 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hpo.data import DataInputError
-from hpo.errors import InputError
+from hpo.errors import InputError, KeyInputError
 from hpo.spec.study_spec import StudySpec
 
 
-class SpaceInputError(InputError):
-    """A parameter of the space that does not fit the network. The message is the rule it breaks.
-
-    `key`: its name, and perhaps the value that does not fit.
-    """
-
-    def __init__(self, key: str, rule: str) -> None:
-        super().__init__(rule)
-        self.key = key
+class SpaceInputError(KeyInputError):
+    """A parameter of the space that does not fit the network or the data. `key`: its name in the space."""
 
 
 @contextmanager
@@ -34,6 +27,8 @@ def mistakes_of(spec: StudySpec, source: str) -> Iterator[None]:
         raise InputError(f"{source}: {key} = {json.dumps(value)}: {rule}") from error
     except SpaceInputError as error:
         raise InputError(f"{source}: space.{error.key}: {error}") from error
+    except KeyInputError as error:
+        raise InputError(f"{source}: {error.key}: {error}") from error
     except InputError as error:
         if spec.train is not None:
             function = json.dumps(spec.train.function)

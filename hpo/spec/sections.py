@@ -4,27 +4,18 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from hpo.data import DataError
 from hpo.data import check as check_dataset
-from hpo.models import ModelError
-from hpo.models import check as check_model
+from hpo.data import names as dataset_names
 from hpo.values.epoch import METRIC_NAME
 from hpo.values.objective import Direction
 from hpo.values.section import Section, rule_error, section_error
 from hpo.values.wording import counted
 
 PerChannel = float | tuple[float, ...]
-"""One number for all channels of the images, or one for each."""
-
-
-def _model(name: str) -> str:
-    try:
-        check_model(name)
-    except ModelError as error:
-        raise rule_error(str(error)) from error
-    return name
+"""One number for all channels of the inputs, or one for each."""
 
 
 def _per_channel(raw: object, breaks: Callable[[float], str | None]) -> object:
@@ -38,8 +29,12 @@ def _per_channel(raw: object, breaks: Callable[[float], str | None]) -> object:
     return tuple(map(float, values)) if isinstance(raw, list | tuple) else float(values[0])
 
 
-def _mean(raw: object) -> object:
+def _mean(raw: object, info: ValidationInfo) -> object:
+    has_images = info.data.get("name") in dataset_names()  # only your own data may be others
+
     def breaks(value: float) -> str | None:
+        if not has_images:
+            return None
         return "must be at least 0.0" if value < 0 else "must be at most 1.0" if value > 1 else None
 
     return None if raw is None else _per_channel(raw, breaks)
@@ -60,15 +55,6 @@ def _dataset(name: str) -> str:
     return name
 
 
-class ModelSection(Section):
-    """The network."""
-
-    name: Annotated[str, AfterValidator(_model)] = Field(
-        description="A network listed by `hpo models`, or your own class as `package.module:Class`. "
-        "The class is called with the number of classes and of input channels."
-    )
-
-
 class DataSection(Section):
     """The data set, and how its training images are split and normalised."""
 
@@ -87,13 +73,14 @@ class DataSection(Section):
     )
     mean: Annotated[PerChannel | None, BeforeValidator(_mean)] = Field(
         default=None,
-        description="Mean of pixels / 255, for normalisation, 0 to 1. A list has one number per channel. "
-        "Unset: the mean of the training images. Set `mean` and `std` together.",
+        description="Mean of the inputs, for normalisation. Of images: of pixels / 255, 0 to 1. A list has "
+        "one number per channel, or per feature of a table. Unset: the mean of the training part. Set `mean` "
+        "and `std` together.",
     )
     std: Annotated[PerChannel | None, BeforeValidator(_std)] = Field(
         default=None,
-        description="Standard deviation of pixels / 255, above 0. A list has one number per channel. "
-        "Unset: the standard deviation of the training images.",
+        description="Standard deviation of the inputs, or of pixels / 255, above 0. A list has one number "
+        "per channel or feature. Unset: the standard deviation of the training part.",
     )
 
     @model_validator(mode="after")
@@ -121,15 +108,16 @@ class ObjectiveSection(Section):
 
     metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="loss",
-        description="Metric of the validation images. `loss`: mean cross entropy. `accuracy`: share of right "
-        "predictions. `macro_f1`: mean F1 score over the classes in labels or predictions. "
-        "`balanced_accuracy`: mean recall over the classes in labels. With `[train]`: the name of any metric "
-        "that the function yields.",
+        description="Metric of the validation part. `loss`: mean loss per example. Of classes, `accuracy`: "
+        "share of right predictions; `macro_f1`: mean F1 score over the classes in labels or predictions; "
+        "`balanced_accuracy`: mean recall over the classes in labels. Of numbers, `rmse`: root of the mean "
+        "squared error; `mae`: mean absolute error; `r2`: coefficient of determination. Or a name in "
+        "`model.metrics`. With `[train]`: the name of any metric that the function yields.",
     )
     direction: Direction | None = Field(
         default=None,
-        description="Unset: that of the metric. A loss is minimized, and the other metrics are maximized. "
-        "With `[train]`: required if `metric` is given.",
+        description="Unset: that of the metric. Losses and errors are minimized, the other metrics are "
+        "maximized. Required for a metric of your own, and with `[train]` if `metric` is given.",
     )
 
 
@@ -238,7 +226,8 @@ class PromotionSection(Section):
     )
     direction: Direction | None = Field(
         default=None,
-        description="Direction of `metric`. With `[train]`: required if the objective has another metric.",
+        description="Direction of `metric`. Required for a metric of your own, and with `[train]` if the "
+        "objective has another metric.",
     )
     top: int = Field(default=1, ge=1, description="Number of the best search trials to train in full.")
     seeds: int = Field(

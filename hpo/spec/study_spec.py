@@ -17,7 +17,6 @@ from pydantic import (
 )
 
 from hpo.errors import SpecError
-from hpo.models import names as model_names
 from hpo.search.pruners import registry as pruners
 from hpo.search.pruners.base import Pruner, PrunerSection
 from hpo.search.pruners.registry import AnyPruner
@@ -33,7 +32,7 @@ from hpo.spec.sections import EngineSection, LimitsSection, ObjectiveSection, Pr
 from hpo.spec.versions import upgrade, with_version
 from hpo.spec.ways import AnyData, AnyFull, AnyModel, AnySpace, WayError, with_way
 from hpo.values.budget import Augmentation, Budget, Phase
-from hpo.values.objective import OBJECTIVES, Direction, Objective
+from hpo.values.objective import OBJECTIVES, Direction, Objective, own_metric
 from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
 from hpo.values.resources import Resources
@@ -218,7 +217,7 @@ class StudySpec(Section):
 
         The answer depends on the spec alone and not on earlier measurements, so that all workers agree.
         """
-        if self.engine.compile == "always" or self.model.name not in model_names():
+        if self.engine.compile == "always" or not self.model.is_built_in:
             return self.engine.compile == "always"
         trials, epochs = self.search.trials, self.search.epochs
         if stage == "full":
@@ -232,7 +231,7 @@ class StudySpec(Section):
     @property
     def uses_cuda_graphs(self) -> bool:
         """Return whether a GPU runs training steps as CUDA graphs. Capturing one is cheap and always pays."""
-        built_in = self.engine.compile == "auto" and self.model.name in model_names()
+        built_in = self.engine.compile == "auto" and self.model.is_built_in
         return built_in or self.engine.compile == "always"
 
     def make_objective(self) -> Objective:
@@ -247,8 +246,10 @@ class StudySpec(Section):
         return self._metric(metric, direction)
 
     def _metric(self, name: str, direction: Direction | None) -> Objective:
-        known = self.known_metrics.get(name)
-        return known or Objective(name, direction or "minimize", key=name)
+        if name in self.known_metrics:
+            return self.known_metrics[name]
+        direction = direction or "minimize"
+        return Objective(name, direction, key=name) if self.is_function else own_metric(name, direction)
 
     def is_baseline(self, point: Point) -> bool:
         """Return whether a point of the space is the baseline."""

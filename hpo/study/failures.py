@@ -13,7 +13,8 @@ from hpo.study.study import Study
 from hpo.values.wording import counted
 
 DIVERGED = "its loss was not finite"
-"""Start of the reason of a trial that diverged. A retry of such a trial would diverge again."""
+METRIC_DIVERGED = "its objective was not finite"
+"""Starts of the reason of a trial that diverged. A retry of such a trial would diverge again."""
 
 MAX_FAILED_STARTS = 5
 """A search stops after this many failures of one kind, if no trial has trained an epoch. One or two failures
@@ -49,8 +50,8 @@ def failed(rows: Iterable[TrialRow]) -> list[TrialRow]:
 
 
 def has_diverged(row: TrialRow) -> bool:
-    """Return whether a failed trial failed because its loss was not finite."""
-    return row.record.reason is not None and row.record.reason.startswith(DIVERGED)
+    """Return whether a failed trial failed because its loss or its objective was not finite."""
+    return row.record.reason is not None and row.record.reason.startswith((DIVERGED, METRIC_DIVERGED))
 
 
 def failures(rows: Iterable[TrialRow]) -> Failures | None:

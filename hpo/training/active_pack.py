@@ -14,7 +14,6 @@ from hpo.training.columns import DROPOUT, step_settings
 from hpo.training.engines.base import Engine
 from hpo.training.loops import Step, TrainingLoop, evaluate
 from hpo.training.member import Member, MemberState
-from hpo.training.metrics import VALIDATION_METRICS
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.registry import create_optimizer, step_columns
 from hpo.training.pack import Pack
@@ -194,15 +193,15 @@ class ActivePack:
             trained = clock()
             train_losses, *rows = pending.values()
         by_member = zip(*rows, strict=True)
-        validation = [dict(zip(VALIDATION_METRICS, values, strict=True)) for values in by_member]
+        validation = [dict(zip(self._task.criterion.names, values, strict=True)) for values in by_member]
         return EpochOutcome(train_losses, validation, trained - start, clock() - trained)
 
     def _metrics(self, loop: TrainingLoop) -> Tensor:
-        """Return the training losses and the validation metrics of `_evaluated`, `(8, M)`."""
+        """Return the training losses and the validation metrics of `_evaluated`, `(1 + metrics, M)`."""
         return torch.cat([loop.losses()[None], self._evaluate(self._evaluated)])
 
     def _evaluate(self, pack: Pack) -> Tensor:
-        return evaluate(self._engine, pack, self._task.validation, self._task.classes)
+        return evaluate(self._engine, pack, self._task.validation)
 
     def _begin(self, later: int = 0) -> _BegunEpoch:
         """Begin the next epoch of the members from their current tensors, or the epoch `later` after it."""

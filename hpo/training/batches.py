@@ -37,7 +37,7 @@ class PhaseBatches:
         return whole + (rest > 1 or (rest == 1 and not whole))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield normalised images `(B, C, H, W)` and labels `(B,)` of epoch `epoch` of the phase, from 0.
+        """Yield normalised images `(B, C, ...)` and labels `(B, ...)` of epoch `epoch` of the phase, from 0.
 
         Each image comes once. The last batch may be smaller. A last batch of a single image is left out,
         because batch normalisation cannot process it.
@@ -63,8 +63,8 @@ class PhaseBatches:
         """Yield the batches of M members, whose epochs in the phase are `epochs`.
 
         `augmentations`: those of the members, None for that of the phase. All scale the same draws. Members
-        with the same epoch and augmentation share one batch. Otherwise each member has its own, `(M, B, C, H,
-        W)` and `(M, B)`.
+        with the same epoch and augmentation share one batch. Otherwise each member has its own,
+        `(M, B, C, ...)` and `(M, B, ...)`.
         """
         if augmentations is None:
             augmentations = [self.augmentation] * len(epochs)

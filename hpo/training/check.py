@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import InputError
+from hpo.training.criterion import Criterion, describe, shape_of
 from hpo.training.engines.base import Engine
 from hpo.training.memory import is_broken, is_out_of_memory
 from hpo.training.networks import Factory, in_mode, initialised, plain_tensors
 from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.task import Task
-from hpo.user_code import describe, user_code
+from hpo.user_code import describe as describe_error
+from hpo.user_code import user_code
 from hpo.values.wording import counted
 
 SEEDS = (0, 1)
@@ -44,8 +46,9 @@ class Rehearsal:
     def check(self) -> None:
         """Raise InputError if a pack of two fails in the steps or the evaluation, member by member."""
         with undisturbed(self.task.device):
-            images = self.task.train.batch(_indices(self.task.train.labels))[0]
-            check_outputs(self.name, self.task.factory, images.cpu(), self.task.classes)
+            images, labels = (part.cpu() for part in self.task.train.batch(_indices(self.task.train.labels)))
+            outputs = check_outputs(self.name, self.task.factory, (images, labels), self.task.criterion)
+            check_loss(self.task.criterion, outputs, labels)
             with self._user_code():
                 losses, replaced = self._run(vectorised=False)
         if not losses.isfinite().all():
@@ -68,7 +71,7 @@ class Rehearsal:
             except Exception as error:
                 if _is_of_device(error):
                     raise
-                reason = describe(error, _module(self.name))
+                reason = describe_error(error, _module(self.name))
                 return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
         return None
 
@@ -98,31 +101,65 @@ class Rehearsal:
             raise
 
 
-def check_outputs(name: str, factory: Factory, images: Tensor, classes: int) -> None:
-    """Check that the network `name` maps `images` `(B, C, H, W)`, on the CPU, to logits `(B, classes)`.
+def check_outputs(name: str, factory: Factory, batch: tuple[Tensor, Tensor], criterion: Criterion) -> Tensor:
+    """Return the outputs of the network `name` in evaluation mode, once they fit the criterion.
 
-    In training mode, logits `(B, heads, classes)` are valid, too. Raises InputError for other outputs and for
-    tensors that training would lose, and ModelError if the network cannot be built.
+    `batch`: inputs and targets on the CPU. Raises InputError for outputs of another shape and for tensors
+    that training would lose, and ModelError if the network cannot be built.
     """
     networks = [initialised(factory, seed) for seed in SEEDS]
-    network = networks[0]
+    network, (images, targets) = networks[0], batch
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise InputError(f"model {name!r} has no parameters to train")
     before = _tensors_by_place(network)
-    shape, count = tuple(images.shape[1:]), len(images)
-    title = f"model {name!r} on {counted(count, 'image')} of shape {shape}"
-    with user_code(title, InputError, _module(name)), torch.no_grad():
+    shape = tuple(images.shape[1:])
+    inputs = counted(len(images), "image" if len(shape) == 3 else "input")
+    with (
+        user_code(f"model {name!r} on {inputs} of shape {shape}", InputError, _module(name)),
+        torch.no_grad(),
+    ):
         evaluated = in_mode(network, training=False)(images)
         trained = in_mode(network, training=True)(images)
-    given, expected = f"for {counted(count, 'image')}", f"it must give ({count}, {classes})"
-    if _shape(evaluated) != (count, classes):
-        raise InputError(f"model {name!r} gives {_title(evaluated)} {given}; {expected}")
-    if _shape(trained) not in ((count, classes), (count, *_shape(trained)[1:2], classes)):
-        raise InputError(
-            f"model {name!r} gives {_title(trained)} {given} in training mode; {expected}, "
-            f"or ({count}, heads, {classes})"
-        )
+    criterion.check_outputs(f"model {name!r} gives {{}} for {inputs}", (evaluated, trained), targets)
     _check_plain_tensors(name, before, networks)
+    outputs: Tensor = evaluated
+    return outputs
+
+
+def check_loss(criterion: Criterion, outputs: Tensor, targets: Tensor) -> None:
+    """Raise KeyInputError for a user's loss that fails, or gives anything but a loss for each example.
+
+    `outputs` and `targets`: those of a few examples, on the CPU.
+    """
+    own, count = criterion.own_loss, len(targets)
+    if own is None:
+        return
+    losses = own.tried(criterion.as_given(outputs, targets), targets)
+    if shape_of(losses) != (count,) or not losses.is_floating_point():
+        rule = f"it must give ({count},), the loss of each example, and not their mean"
+        raise own.mistake(f"gives {describe(losses)} for {counted(count, 'example')}; {rule}")
+
+
+def check_metrics(factory: Factory, criterion: Criterion, batch: tuple[Tensor, Tensor]) -> None:
+    """Raise KeyInputError for a user's metric that fails, or gives anything but one number.
+
+    `batch`: examples of the validation part, on the device of the training. They are so many that a metric of
+    all examples is defined for them, too.
+    """
+    inputs, targets = batch
+    if not criterion.own_metrics:
+        return
+    with undisturbed(inputs.device), torch.no_grad():
+        network = in_mode(initialised(factory, SEEDS[0]).to(inputs.device), training=False)
+        outputs = criterion.as_given(network(inputs), targets)
+        for metric in criterion.own_metrics.values():
+            value = metric.tried(outputs, targets)
+            try:
+                torch.as_tensor(value, dtype=torch.float64).reshape(())
+            except (TypeError, ValueError, RuntimeError) as error:
+                examples = counted(len(targets), "example")
+                rule = f"gives {describe(value)} for {examples}; it must give one number"
+                raise metric.mistake(rule) from error
 
 
 def _is_of_device(error: Exception) -> bool:
@@ -151,14 +188,6 @@ def _tensors_by_place(network: nn.Module) -> dict[str, Tensor]:
         for path, module in network.named_modules()
         for name, tensor in plain_tensors(module)
     }
-
-
-def _shape(output: object) -> tuple[int, ...]:
-    return tuple(output.shape) if isinstance(output, Tensor) else ()
-
-
-def _title(output: object) -> str:
-    return str(_shape(output)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
 
 
 def _module(name: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
 from hpo.training.engines.base import Engine
-from hpo.training.metrics import Scores, validation_metrics
+from hpo.training.metrics import Scores
 from hpo.training.pack import Pack
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -24,6 +24,7 @@ class TrainingLoop:
 
     def __init__(self, step: Step, pack: Pack, batches: Iterator[Batch], seed: int) -> None:
         self._step, self._batches, self._seed = step, batches, seed
+        self._batch_axis = -1 - pack.criterion.target_axes
         device = pack.weights.parameters.device
         self._sums = torch.zeros(len(pack), dtype=torch.float64, device=device)  # (M,)
         self._examples = 0
@@ -36,7 +37,7 @@ class TrainingLoop:
             self._seed_generators()
             while not is_enough() and (batch := next(self._batches, None)) is not None:
                 losses = self._step(*batch)
-                examples = batch[1].shape[-1]
+                examples = batch[1].shape[self._batch_axis]
                 self._sums += losses * examples
                 self._examples += examples
             self._generator_states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]
@@ -54,10 +55,10 @@ class TrainingLoop:
             torch.cuda.set_rng_state(state, device)
 
 
-def evaluate(engine: Engine, pack: Pack, images: DeviceImages, classes: int) -> Tensor:
-    """Return the `VALIDATION_METRICS` of each member on `images`, `(7, M)` float64.
+def evaluate(engine: Engine, pack: Pack, images: DeviceImages) -> Tensor:
+    """Return the metrics of the pack's criterion on `images`, `(metrics, M)` float64.
 
-    `classes`: the number of classes. Does not wait for the device.
+    Does not wait for the device.
     """
     device = images.labels.device
     sums = torch.zeros(2, len(pack), dtype=torch.float64, device=device)
@@ -68,4 +69,4 @@ def evaluate(engine: Engine, pack: Pack, images: DeviceImages, classes: int) -> 
         predictions.append(scores.predictions)
     losses, squares = sums
     whole = Scores(losses, squares, torch.cat(predictions, dim=1))
-    return validation_metrics(whole, images.labels, classes)
+    return pack.criterion.metrics(whole, images.labels)

@@ -1,4 +1,4 @@
-"""The training loss: cross entropy, and a term for each setting that a study searches."""
+"""The training loss of classes: cross entropy, and a term for each setting that a study searches."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 from hpo.training.columns import CLASS_WEIGHTS
 from hpo.training.weights import Tensors
+
+MeanLoss = Callable[[Tensor, Tensor], Tensor]
+"""Returns the mean loss of logits `(N, classes)` with labels `(N,)`."""
 
 Term = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Returns what a setting adds to the mean loss of logits `(N, classes)` with labels `(N,)`.
@@ -56,12 +59,21 @@ def training_loss(output: Tensor, labels: Tensor, settings: Tensors) -> Tensor:
     `settings`: the values of the columns in use, by name. Each is `()`, but class weights are `(classes,)`.
     Without any setting of the loss, it is the cross entropy.
     """
-    if output.dtype == torch.bfloat16:
-        output = output.float()
+    return over_heads(output, labels, lambda logits, labels: _mean_loss(logits, labels, settings))
+
+
+def over_heads(output: Tensor, labels: Tensor, mean_loss: MeanLoss) -> Tensor:
+    """Return the mean loss of logits `(B, classes)`, or the sum over heads of `(B, heads, classes)`."""
+    output = in_float32(output)
     if output.ndim == 2:
-        return _mean_loss(output, labels, settings)
+        return mean_loss(output, labels)
     heads = output.shape[1]
-    return heads * _mean_loss(output.flatten(0, 1), labels.repeat_interleave(heads), settings)
+    return heads * mean_loss(output.flatten(0, 1), labels.repeat_interleave(heads))
+
+
+def in_float32(output: Tensor) -> Tensor:
+    """Return outputs in bfloat16 as float32, in which losses are computed. Others stay as they are."""
+    return output.float() if output.dtype == torch.bfloat16 else output
 
 
 def _mean_loss(logits: Tensor, labels: Tensor, settings: Tensors) -> Tensor:

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation: sums over batches, and what follows from them at the end of an epoch."""
+"""The metrics of an evaluation of classes: sums over batches, and what follows at the end of an epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ VALIDATION_METRICS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """The evaluation of M members on B images.
+    """The evaluation of M members on B examples.
 
-    `losses` and `squares`: the sums of the losses and of their squares, `(M,)` float64. `predictions`:
-    classes, `(M, B)` int64.
+    `losses` and `squares`: the sums of the losses and of their squares, `(M,)` float64. `predictions`: what
+    the metrics need, which is classes `(M, B)` int64, or the outputs of the networks `(M, B, ...)`.
     """
 
     losses: Tensor
@@ -42,7 +42,7 @@ class Scores:
 
     @classmethod
     def stack(cls, members: Sequence[Sequence[Tensor]]) -> "Scores":
-        """Return the scores of members from those of each: `()`, `()` and `(B,)`."""
+        """Return the scores of members from those of each: `()`, `()` and `(B, ...)`."""
         losses, squares, predictions = map(torch.stack, zip(*members, strict=True))
         return cls(losses, squares, predictions)
 
@@ -50,12 +50,12 @@ class Scores:
 def validation_metrics(scores: Scores, labels: Tensor, classes: int) -> Tensor:
     """Return the `VALIDATION_METRICS` of M members on all validation images, `(7, M)` float64.
 
-    `labels`: `(N,)`. Does not wait for the device. The standard errors are those of a mean of N independent
-    images: of the loss from the squares, of the accuracy by the binomial distribution. That of the balanced
-    accuracy is binomial within each class.
+    `labels`: `(N,)`. The predictions of `scores` are classes. Does not wait for the device. The standard
+    errors are those of a mean of N independent images: of the loss from the squares, of the accuracy by the
+    binomial distribution. That of the balanced accuracy is binomial within each class.
     """
     count = len(labels)
-    loss = scores.losses / count
+    loss, loss_error = loss_moments(scores, count)
     hits = scores.predictions == labels  # (M, N)
     accuracy = hits.sum(1, dtype=torch.float64) / count
     support = _counts(labels[None], torch.ones_like(labels[None], dtype=torch.float64), classes)  # (1, C)
@@ -66,18 +66,24 @@ def validation_metrics(scores: Scores, labels: Tensor, classes: int) -> Tensor:
     f1 = _mean(2 * correct / either.clamp(min=1), either > 0)
     recalls, present = correct / support.clamp(min=1), support > 0
     variances = recalls * (1 - recalls) / support.clamp(min=1)
-    spread = (scores.squares / count - loss**2).clamp(min=0)
     return torch.stack(
         [
             loss,
             accuracy,
             f1,
             _mean(recalls, present),
-            (spread / max(1, count - 1)).sqrt(),
+            loss_error,
             (accuracy * (1 - accuracy) / count).sqrt(),
             variances.sum(1).sqrt() / present.sum(),
         ]
     )
+
+
+def loss_moments(scores: Scores, count: int) -> tuple[Tensor, Tensor]:
+    """Return the mean loss of `count` examples, and the standard error of the mean, both `(M,)`."""
+    loss = scores.losses / count
+    spread = (scores.squares / count - loss**2).clamp(min=0)
+    return loss, (spread / max(1, count - 1)).sqrt()
 
 
 def _counts(classes_of_images: Tensor, weights: Tensor, classes: int) -> Tensor:

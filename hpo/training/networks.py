@@ -1,11 +1,10 @@
-"""Networks as functions of their tensors: building, calling and scoring one network of a pack."""
+"""Networks as functions of their tensors: building and calling one network of a pack."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from hpo.training.weights import Tensors
 
@@ -57,15 +56,6 @@ def call(network: nn.Module, parameters: Tensors, buffers: Tensors, images: Tens
     """Return the output of `network` with these tensors in place of its own."""
     output: Tensor = functional_call(network, {**parameters, **buffers}, (images,))
     return output
-
-
-def score(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sums of losses and of their squares, both float64, and the predictions `(B,)` int64.
-
-    `output`: logits `(B, classes)`.
-    """
-    losses = F.cross_entropy(output, labels, reduction="none")  # (B,)
-    return losses.sum(dtype=torch.float64), losses.double().square().sum(), output.argmax(1)
 
 
 def normalise_in_float32(network: nn.Module) -> None:

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
+from hpo.training.classification import CLASSES
 from hpo.training.columns import values_of
+from hpo.training.criterion import Criterion
 from hpo.training.dropout import Dropout, Masks, Rates, Streams
-from hpo.training.loss import training_loss
 from hpo.training.metrics import Scores
 from hpo.training.networks import (
     Factory,
@@ -31,7 +32,6 @@ from hpo.training.networks import (
     in_mode,
     initialised,
     normalise_in_float32,
-    score,
 )
 from hpo.training.weights import Tensors, Weights
 from hpo.values.seeds import Purpose
@@ -41,8 +41,9 @@ class Pack:
     """M networks, each initialised under a seed exactly as it would be alone, on any device.
 
     A member is addressed by its index, 0 to M - 1. A network must update its buffers in place. On an
-    accelerator a network must also run under `vmap` if the pack has several members. A network that returns
-    `(B, heads, classes)` in training mode has one cross entropy per head, and the pack sums them.
+    accelerator a network must also run under `vmap` if the pack has several members.
+
+    `criterion` has the loss of the members, and what their evaluation returns: by default those of classes.
 
     `columns` are the settings of the loss and of clipping in use, each with a value per member `(M, ...)`.
     Whoever replaces `weights` replaces them and `dropout_rates`, too.
@@ -81,6 +82,7 @@ class Pack:
                 if name not in self._shapes
             },
         )
+        self.criterion: Criterion = CLASSES
         self.columns: Tensors = {}
         self._gradients = torch.empty_like(self.weights.parameters)
         self._networks: list[nn.Module] = []
@@ -131,7 +133,7 @@ class Pack:
         masks: Sequence[Tensor],
         batch: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Return the training loss of one member with these tensors on a batch `(B, C, H, W)` and `(B,)`.
+        """Return the training loss of one member with these tensors on a batch `(B, C, ...)` and `(B, ...)`.
 
         This is a pure function, except that it updates running statistics among `buffers` in place.
         `settings` are the values of `columns` of the member. `masks` are the masks of the dropout layers.
@@ -139,22 +141,23 @@ class Pack:
         self._dropout.set_masks(masks)
         images, labels = batch
         network = in_mode(self._network, training=True)
-        return training_loss(call(network, parameters, buffers, images), labels, settings)
+        return self.criterion.training_loss(call(network, parameters, buffers, images), labels, settings)
 
     def evaluation(
         self, parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `networks.score` returns, for one member with these tensors."""
-        return score(call(in_mode(self._network, training=False), parameters, buffers, images), labels)
+        """Return what `Criterion.score` returns, for one member with these tensors."""
+        network = in_mode(self._network, training=False)
+        return self.criterion.score(call(network, parameters, buffers, images), labels)
 
     def gradients(self, images: Tensor, labels: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
         """Return the losses `(M,)` and gradients `(M, P)` of all members in training mode.
 
-        The members share one batch, `(B, C, H, W)` and `(B,)`, or have one each, `(M, B, C, H, W)` and `(M,
-        B)`. `masks`: dropout masks already drawn by `masks_of`. Updates running statistics. Does not wait for
-        the device. The gradients are valid until the next call.
+        The members share one batch, `(B, C, ...)` and `(B, ...)`, or have one each, `(M, B, C, ...)` and `(M,
+        B, ...)`. `masks`: dropout masks already drawn by `masks_of`. Updates running statistics. Does not
+        wait for the device. The gradients are valid until the next call.
         """
-        per_member = labels.ndim == 2
+        per_member = self.has_own_batches(labels)
         masks = masks or self.masks_of(images, labels)
         if self._is_vectorised:
             losses = self._vectorised_losses(masks, images, labels, 0 if per_member else None)
@@ -163,7 +166,7 @@ class Pack:
             losses = self._sequential_losses(
                 masks,
                 images if per_member else images.expand(members, *images.shape),
-                labels if per_member else labels.expand(members, -1),
+                labels if per_member else labels.expand(members, *labels.shape),
             )
         return losses, self._gradients
 
@@ -173,7 +176,8 @@ class Pack:
         if self._is_vectorised:
             run = vmap(self.evaluation, in_dims=(0, 0, None, None))
             return Scores(*run(self.unpack(self.weights.parameters), self.weights.buffers, images, labels))
-        return Scores.stack([score(network(images), labels) for network in self._bind(training=False)])
+        networks, score = self._bind(training=False), self.criterion.score
+        return Scores.stack([score(network(images), labels) for network in networks])
 
     def state_dict(self, weights: Weights, member: int) -> dict[str, Tensor]:
         """Return the row `member` of `weights` as the state dict of an ordinary module, copied."""
@@ -192,10 +196,14 @@ class Pack:
 
     def masks_of(self, images: Tensor, labels: Tensor) -> Masks:
         """Draw the dropout masks of the next step on a batch of the shapes that `gradients` accepts."""
-        return self.masks(images[0] if labels.ndim == 2 else images)
+        return self.masks(images[0] if self.has_own_batches(labels) else images)
+
+    def has_own_batches(self, labels: Tensor) -> bool:
+        """Return whether `labels` are those of each member, `(M, B, ...)`, and not shared, `(B, ...)`."""
+        return labels.ndim > 1 + self.criterion.target_axes
 
     def masks(self, images: Tensor) -> Masks:
-        """Draw the dropout masks of the next step on a batch like `images` `(B, C, H, W)` for each member.
+        """Draw the dropout masks of the next step on a batch like `images` `(B, C, ...)` for each member.
 
         Raises ValueError if the pack was given weights of another number of members without new dropout
         seeds.
@@ -242,7 +250,7 @@ class Pack:
             self._dropout.set_masks(masks.of(index))
             self._gradients[index].zero_()  # backward accumulates into it
             settings = {name: values_of(column[index]) for name, column in self.columns.items()}
-            loss = training_loss(network(images[index]), labels[index], settings)
+            loss = self.criterion.training_loss(network(images[index]), labels[index], settings)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses)

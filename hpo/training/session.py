@@ -134,19 +134,20 @@ class PackSession:
         member, share = self._active.members[index], 1 / len(self._active.members)
         progress = member.progress
         metrics = {TRAIN_LOSS: outcome.train_losses[index], **outcome.validation[index]}
+        deciding = (TRAIN_LOSS, VALIDATION_LOSS, self._objective.key)
         return EpochResult(
             member=member.key,
             epoch=progress.epochs,
             metrics=metrics,
             seconds=outcome.seconds * share,
             evaluation_seconds=outcome.evaluation_seconds * share,
-            status=self._status(progress, metrics[TRAIN_LOSS], metrics[VALIDATION_LOSS]),
+            status=self._status(progress, *(metrics[key] for key in deciding)),
             kept_epoch=progress.epochs if self._budget.keep == "last" else progress.best_epoch,
             phase=progress.phase,
         )
 
-    def _status(self, progress: Progress, *losses: float) -> Literal["training", "finished", "diverged"]:
-        if not all(map(math.isfinite, losses)):
+    def _status(self, progress: Progress, *values: float) -> Literal["training", "finished", "diverged"]:
+        if not all(map(math.isfinite, values)):
             return "diverged"
         is_last = progress.phase == len(self._budget.phases) - 1
         return "finished" if is_last and self._has_ended_phase(progress) else "training"

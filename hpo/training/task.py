@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator
-from hpo.training.loss import balanced_weights
+from hpo.training.criterion import Criterion
 from hpo.training.networks import Factory
 from hpo.training.pack import Pack
 from hpo.values.budget import Budget
@@ -19,16 +19,16 @@ from hpo.values.objective import LOSS, Objective
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A network, and the images it is trained and validated on. All images are on one device.
+    """A network, the images it is trained and validated on, and what it is trained for.
 
-    `classes`: the number of classes. `vectorised`: whether `vmap` computes the members of a pack, as in
+    All images are on one device. `vectorised`: whether `vmap` computes the members of a pack, as in
     `Pack`.
     """
 
     factory: Factory
     train: DeviceImages
     validation: DeviceImages
-    classes: int
+    criterion: Criterion
     vectorised: bool | None = None
 
     @property
@@ -37,11 +37,13 @@ class Task:
 
     def balanced_weights(self) -> Tensor:
         """Return the balanced class weights of the training images, `(classes,)`."""
-        return balanced_weights(self.train.labels, self.classes)
+        return self.criterion.balanced_weights(self.train.labels)
 
     def new_pack(self, seeds: Sequence[int]) -> Pack:
         """Return a pack of new networks, one for each seed, on the device of the images."""
-        return Pack(self.factory, seeds, self.device, self.train.mean.dtype, self.vectorised)
+        pack = Pack(self.factory, seeds, self.device, self.train.mean.dtype, self.vectorised)
+        pack.criterion = self.criterion
+        return pack
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """The variants of a network that a space reaches by the keywords of its constructor."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from hpo import models
-from hpo.errors import InputError
+from hpo.errors import InputError, KeyInputError
 from hpo.spec.mistakes import SpaceInputError
 from hpo.values.grid import values_of
 from hpo.values.parameters import MODEL_PREFIX, SET_BY_HPO, is_model_parameter
@@ -31,9 +31,11 @@ class Variant:
 
     @contextmanager
     def mistakes(self) -> Iterator[None]:
-        """Name the varied parameter and its value in an InputError of the block."""
+        """Name the varied parameter and its value in an InputError of the block that names no key."""
         try:
             yield
+        except KeyInputError:  # of another key, such as that of a user's loss
+            raise
         except InputError as error:
             if self.varied not in self.point:
                 raise
@@ -61,15 +63,18 @@ def variants(space: SearchSpace) -> list[Variant]:
     return found
 
 
-def check_keywords(model: str, space: SearchSpace) -> None:
-    """Raise SpaceInputError for a parameter that is no keyword of the network."""
+def check_keywords(model: str, space: SearchSpace, decided: Collection[str]) -> None:
+    """Raise SpaceInputError for a parameter that is no keyword of the network, or `decided` by the data."""
     words = {name: name.removeprefix(MODEL_PREFIX) for name in space.domains if is_model_parameter(name)}
+    for name in words:
+        if words[name] in decided:
+            raise SpaceInputError(name, "the data decide this keyword of the network")
     known = models.keywords_of(model) if words else None
     if known is None:
         return
     for name, word in words.items():
         if word not in known:
-            hint = spelling_hint(word, sorted(known - set(SET_BY_HPO)))
+            hint = spelling_hint(word, sorted(known - {*SET_BY_HPO, *decided}))
             raise SpaceInputError(name, f"model {model!r} takes no keyword {word!r}{hint}")
 
 

@@ -11,28 +11,33 @@ from torch import nn
 
 from hpo import models
 from hpo.data.arrays import open_mapped
-from hpo.data.dataset import ChannelsError, Dataset, Labelled, OwnDataError
+from hpo.data.dataset import Dataset, Labelled
 from hpo.data.device import DeviceImages
-from hpo.data.splits import Fractions, Splits, split, tiny_classes
+from hpo.data.splits import Fractions, Splits, split_of
 from hpo.data.statistics import statistics
 from hpo.errors import InputError
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
 from hpo.spec.mistakes import SpaceInputError
 from hpo.spec.study_spec import StudySpec
-from hpo.training.check import STEPS, Rehearsal
+from hpo.training.check import STEPS, Rehearsal, check_metrics
+from hpo.training.criterion import Criterion
+from hpo.training.data_check import check_data, check_study
 from hpo.training.dropout import has_dropout_layers
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec
 from hpo.training.task import Task
 from hpo.training.variants import check_keywords, variants
+from hpo.values.data_shape import DataShape
 from hpo.values.parameters import domain_of, model_keywords
 from hpo.values.space import Choices
 from hpo.values.stage import Stage
-from hpo.values.wording import counted
 
 log = logging.getLogger("hpo.training")
+
+METRIC_EXAMPLES = 250
+"""The most examples that a user's metrics are tried on."""
 
 TRIAL_IMAGES = 2
 """The most images of a batch of a rehearsal."""
@@ -58,28 +63,32 @@ class Workload:
     def identity(self) -> Identity:
         """The hashes of the data set, unknown if it is not mapped, and of the code of a user's own network.
 
-        Raises ModelError if the network cannot be imported.
+        Raises ModelError if the network, loss or metrics cannot be imported.
         """
-        facts = self.dataset.facts
-        return Identity(None if facts is None else facts.hashes, models.code_hash(self.spec.model.name))
+        facts, model = self.dataset.facts, self.spec.model
+        code = models.code_hash(model.name, *model.functions)
+        return Identity(None if facts is None else facts.hashes, code)
 
     @cached_property
     def splits(self) -> Splits:
         """The indices of the training images that each split has."""
         fractions = Fractions(self.spec.data.mini, self.spec.data.validation)
-        return split(self.train.labels, fractions, self.spec.seed)
+        return split_of(self.train, fractions, self.spec.seed)
 
     @cached_property
     def mean(self) -> tuple[float, ...]:
-        """The mean of pixels / 255 per channel: the spec's, or that of the training images."""
+        """The mean per channel or feature, of images that of pixels / 255.
+
+        It is the spec's, or that of the training part.
+        """
         given = self.spec.data.mean
         return self._statistics[0] if given is None else self._per_channel(given)
 
     @cached_property
     def std(self) -> tuple[float, ...]:
-        """The standard deviation of pixels / 255 per channel: the spec's, or that of the training images.
+        """The standard deviation per channel or feature, in the same way.
 
-        A channel that is constant in the training images has 1: it is centred and not scaled.
+        A channel that is constant in the training part has 1: it is centred and not scaled.
         """
         given = self.spec.data.std
         if given is None:
@@ -110,9 +119,20 @@ class Workload:
 
     def network_of(self, params: Mapping[str, Any]) -> NetworkSpec:
         """Return the network at a point or in a pack, in the form that names compiled programs."""
-        classes, channels = len(self.dataset.classes), self.train.channels
-        keywords = tuple(model_keywords(params).items())
-        return NetworkSpec(self.spec.model.name, classes, channels, self.train.size, keywords)
+        model, keywords = self.spec.model, tuple(model_keywords(params).items())
+        metrics = tuple(sorted((model.metrics or {}).items()))
+        return NetworkSpec(model.name, self.shape, keywords, model.loss, metrics)
+
+    @property
+    def shape(self) -> DataShape:
+        """The shapes of the data."""
+        classes, labels = self.dataset.classes, self.train.labels
+        return DataShape(self.train.shape, None if classes is None else len(classes), labels.shape[1:])
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """What the network is trained for. Raises InputError if a user's own loss or metric is missing."""
+        return self.network.criterion()
 
     def images(self, stage: Stage, device: torch.device | str) -> tuple[DeviceImages, DeviceImages]:
         """Return the (training images, validation images) of a stage on `device`.
@@ -130,13 +150,15 @@ class Workload:
         return train, validation
 
     def check(self) -> None:
-        """Raise InputError, ModelError or DataError if the network cannot learn these images.
+        """Raise InputError, ModelError or DataError if the network cannot learn these data.
 
         Logs a warning for what is odd but can be trained.
         """
-        self._check_images()
+        check_data(self.spec, self.dataset, self.train, self._statistics[1])
+        _ = self.splits
+        check_study(self.spec, self.shape, self.criterion)
         name, engine = self.spec.model.name, EagerEngine(self.spec.precisions("search")[0])
-        check_keywords(name, self.spec.space)
+        check_keywords(name, self.spec.space, self.shape.keywords)
         reason, drops = None, False
         for variant in variants(self.spec.space):
             with variant.mistakes():
@@ -145,11 +167,21 @@ class Workload:
                 drops = drops or has_dropout_layers(rehearsal.task.factory())
             if reason is None and not self.network.is_built_in:
                 reason = rehearsal.why_not_fused()
+        self.check_metrics("cpu")
         if "dropout" in self.spec.space.domains and not drops:
             layers = "nn.Dropout, Dropout1d, Dropout2d or Dropout3d"
             raise SpaceInputError("dropout", f"model {name!r} has no layer {layers}; leave the key out")
         if reason is not None:
             log.warning("model %r: vmap cannot fuse it (%s); a GPU trains its trials in turn", name, reason)
+
+    def check_metrics(self, device: torch.device | str) -> None:
+        """Raise InputError if a user's own metric cannot be computed on `device`."""
+        if self.criterion.own_metrics:
+            # At random: examples may be sorted by class, and some metrics need more than one class.
+            rows = np.random.default_rng(0).permutation(self.splits.mini_validation)[:METRIC_EXAMPLES]
+            sample = DeviceImages.from_rows(self.train, rows, device, self.mean, self.std)
+            batch = sample.batch(torch.arange(len(rows), device=device))
+            check_metrics(self.factory, self.criterion, batch)
 
     def rehearsal(
         self,
@@ -174,29 +206,8 @@ class Workload:
             DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
         )
         factory = self.factory if params is None else self.factory_of(params)
-        task = Task(factory, train, validation, len(self.dataset.classes))
+        task = Task(factory, train, validation, self.criterion)
         return Rehearsal(self.spec.model.name, task, engine, steps)
-
-    def _check_images(self) -> None:
-        classes, channels = self.dataset.classes, self.train.channels
-        missing = np.setdiff1d(np.arange(len(classes)), self.train.labels)
-        if len(missing) == len(classes) - 1:
-            raise OwnDataError("all training images are of one class")
-        if len(missing):
-            log.warning("%s: no training image is of class %r", self.dataset.name, classes[missing[0]])
-        _ = self.splits
-        for label in tiny_classes(self.train.labels):
-            text = "%s: class %r has too few images to be split: full training gets all of them"
-            log.warning(text, self.dataset.name, classes[label])
-        given = self.spec.data.mean
-        if isinstance(given, tuple) and len(given) != channels:
-            raise ChannelsError(f"the images have {counted(channels, 'channel')}")
-        constant = [channel for channel, std in enumerate(self._statistics[1]) if std == 0]
-        if len(constant) == channels:
-            raise OwnDataError("all training images are equal, there is nothing to learn")
-        if constant and self.spec.data.std is None:
-            name = self.dataset.name
-            log.warning("%s: channel %d has one value in all training images", name, constant[0])
 
 
 def usable_device(name: str) -> str:

@@ -18,6 +18,12 @@ VALIDATION_LOSS_ERROR, VALIDATION_ACCURACY_ERROR = "validation_loss_error", "val
 VALIDATION_BALANCED_ACCURACY_ERROR = "validation_balanced_accuracy_error"
 """The standard errors of metrics, as the validation images are a sample."""
 
+VALIDATION_RMSE, VALIDATION_RMSE_ERROR = "validation_rmse", "validation_rmse_error"
+VALIDATION_MAE, VALIDATION_MAE_ERROR = "validation_mae", "validation_mae_error"
+VALIDATION_R2, VALIDATION_R2_ERROR = "validation_r2", "validation_r2_error"
+"""The metrics of a regression beside the loss: root of the mean squared error, mean absolute error, and the
+coefficient of determination."""
+
 Metrics = Mapping[str, float]
 """The metrics of one epoch by name."""
 
@@ -53,3 +59,8 @@ class EpochResult:
 def are_finite(metrics: Metrics) -> bool:
     """Return whether all metrics are finite numbers."""
     return all(map(math.isfinite, metrics.values()))
+
+
+def validation_key(name: str) -> str:
+    """Return the key of a metric of the validation part among the metrics of an epoch."""
+    return f"validation_{name}"

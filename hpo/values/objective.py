@@ -1,6 +1,6 @@
 """The objective of a study: the metric that its trials are ranked by, and its direction."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,14 @@ from hpo.values.epoch import (
     VALIDATION_LOSS,
     VALIDATION_LOSS_ERROR,
     VALIDATION_MACRO_F1,
+    VALIDATION_MAE,
+    VALIDATION_MAE_ERROR,
+    VALIDATION_R2,
+    VALIDATION_R2_ERROR,
+    VALIDATION_RMSE,
+    VALIDATION_RMSE_ERROR,
     Metrics,
+    validation_key,
 )
 
 Direction = Literal["minimize", "maximize"]
@@ -83,13 +90,14 @@ class Objective:
         return f"{value:.2%}" if self.values == "share" else f"{value:.4f}"
 
     def others(self, recorded: Iterable[Metrics]) -> list["Objective"]:
-        """Return the other metrics to show beside this one: those of the built-in training, or all recorded.
+        """Return the other metrics to show beside this one: of a network, those of the validation part.
 
-        Of a metric that hpo does not know, the direction has no meaning.
+        Nothing recorded: those of classes. Of a metric that hpo does not know, the direction has no meaning.
         """
-        if self in OBJECTIVES.values():
-            return [metric for metric in OBJECTIVES.values() if metric != self]
         names = dict.fromkeys(name for metrics in recorded for name in metrics)
+        if self.key == validation_key(self.name):
+            metrics = metrics_among(names) if names else [OBJECTIVES[name] for name in OF_CLASSES]
+            return [metric for metric in metrics if metric.key != self.key]
         return [Objective(name, "minimize", key=name) for name in names if name != self.key]
 
 
@@ -109,7 +117,32 @@ OBJECTIVES: Mapping[str, Objective] = {
             "share",
             VALIDATION_BALANCED_ACCURACY_ERROR,
         ),
+        Objective("rmse", "minimize", VALIDATION_RMSE, "positive", VALIDATION_RMSE_ERROR),
+        Objective("mae", "minimize", VALIDATION_MAE, "positive", VALIDATION_MAE_ERROR),
+        Objective("r2", "maximize", VALIDATION_R2, "any", VALIDATION_R2_ERROR),
     )
 }
 """The metrics of the built-in training that a study may have as its objective, by name. The first is the
-default."""
+default. `accuracy`, `macro_f1` and `balanced_accuracy` are of classes, `rmse`, `mae` and `r2` of numbers."""
+
+OF_CLASSES = ("loss", "accuracy", "macro_f1", "balanced_accuracy")
+"""The metrics of classes, by name."""
+
+_ERROR_KEYS = frozenset(objective.error_key for objective in OBJECTIVES.values())
+
+
+def metrics_among(keys: Collection[str]) -> list[Objective]:
+    """Return the metrics of the validation part among the keys of an epoch, those of hpo first.
+
+    Standard errors are left out. A user's own metric has no known direction, and gets any.
+    """
+    known = [metric for metric in OBJECTIVES.values() if metric.key in keys]
+    prefix = validation_key("")
+    others = (key for key in keys if key.startswith(prefix) and key not in _ERROR_KEYS)
+    names = [key.removeprefix(prefix) for key in others]
+    return [*known, *(own_metric(name, "minimize") for name in names if name not in OBJECTIVES)]
+
+
+def own_metric(name: str, direction: Direction) -> Objective:
+    """Return the metric of this name that a user's own function of outputs and targets computes."""
+    return Objective(name, direction, validation_key(name))

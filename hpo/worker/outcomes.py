@@ -1,5 +1,6 @@
 """Decide which members of a pack end with an epoch, and how."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from optuna.trial import TrialState
@@ -9,8 +10,8 @@ from hpo.search.pruners.base import Peer, Pruner
 from hpo.search.pruners.none import NoPruner
 from hpo.store import results
 from hpo.store.results import TrialOutcome
-from hpo.study.failures import DIVERGED
-from hpo.values.epoch import EpochResult
+from hpo.study.failures import DIVERGED, METRIC_DIVERGED
+from hpo.values.epoch import TRAIN_LOSS, VALIDATION_LOSS, EpochResult
 from hpo.worker.pack_trials import PackTrials
 from hpo.worker.report_target import ReportTarget
 
@@ -99,5 +100,7 @@ class Outcomes:
 
 
 def _diverged(result: EpochResult) -> TrialOutcome:
-    reason = f"{DIVERGED} in epoch {result.epoch}"
+    losses = (value for name, value in result.metrics.items() if name in (TRAIN_LOSS, VALIDATION_LOSS))
+    what = METRIC_DIVERGED if all(map(math.isfinite, losses)) else DIVERGED
+    reason = f"{what} in epoch {result.epoch}"
     return TrialOutcome(TrialState.FAIL, epochs=result.epoch - 1, reason=reason)

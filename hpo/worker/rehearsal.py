@@ -70,6 +70,8 @@ def _rehearse(workload: Workload, device: torch.device, engine: EagerEngine) -> 
             name, text = rehearsal.name, "model %r: vmap cannot fuse it (%s); trials are trained in turn"
             log.warning(text, name, reason)
         fused = reason is None and fused is not False
+    if device.type != "cpu":
+        workload.check_metrics(device)
     return fused
 
 

@@ -61,9 +61,8 @@ class TrainerFactory:
             self._images = {stage: self._workload.images(stage, self._device)}
         train, validation = self._images[stage]
         workload, params = self._workload, dict(key)
-        classes = len(workload.dataset.classes)
         return Trainer(
-            Task(workload.factory_of(params), train, validation, classes, self._fused),
+            Task(workload.factory_of(params), train, validation, workload.criterion, self._fused),
             recipe_of(self._spec, stage, key),
             self._engine(stage, len(train), workload.network_of(params)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),

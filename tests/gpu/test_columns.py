@@ -9,6 +9,7 @@ from support.training import SEARCH, images, run_to_end
 from hpo import models
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import SideStream
+from hpo.training.classification import Classification
 from hpo.training.engines.base import Engine
 from hpo.training.engines.cuda_graphs import CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
@@ -37,7 +38,7 @@ def curves(engine: Engine, optimizer: str) -> list[list[float]]:
     train, validation = (on_gpu(images(seed, 256)) for seed in (0, 1))
     columns = tuple({name for member in MEMBERS for name in member} | {"beta1", "nesterov"})
     trainer = Trainer(
-        Task(lambda: models.build("lenet", 10), train, validation, classes=10),
+        Task(lambda: models.build("lenet", 10), train, validation, Classification(10)),
         Recipe(SEARCH, 32, 5, columns),
         engine,
         Runtime(evaluator=SideStream(GPU)),

@@ -19,6 +19,7 @@ from hpo import models
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator, PendingEvaluation, SideStream
+from hpo.training.classification import Classification
 from hpo.training.engines.base import Engine
 from hpo.training.engines.cuda_graphs import WARM_UP, CudaGraphEngine
 from hpo.training.engines.eager import EagerEngine
@@ -50,7 +51,12 @@ def images(seed: int, device: str) -> DeviceImages:
 def new_trainer(
     name: str, device: str, budget: Budget, engine: Engine, evaluator: AsyncEvaluator | None = None
 ) -> Trainer:
-    task = Task(lambda: models.build(name, 10), images(0, device), images(1, device), 10)
+    task = Task(
+        lambda: models.build(name, 10),
+        images(0, device),
+        images(1, device),
+        Classification(10),
+    )
     return Trainer(task, Recipe(budget, batch_size=32, seed=0), engine, Runtime(evaluator=evaluator))
 
 

@@ -14,10 +14,11 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.optimizers.registry import create_optimizer
 from hpo.training.pack import Pack
+from hpo.values.data_shape import DataShape
 
 pytestmark = pytest.mark.slow
 
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 CANDIDATES = [candidate(lr=lr, weight_decay=decay) for lr, decay in ((1e-3, 0.1), (1e-2, 0.0))]
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.engines import ProgramOnlyPack
 from support.training import images, lenet, run_to_end
 
+from hpo.training.classification import Classification
 from hpo.training.engines.base import Engine
 from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import EagerEngine
@@ -16,11 +17,12 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Budget, Phase
 from hpo.values.candidate import Candidate
+from hpo.values.data_shape import DataShape
 from hpo.values.parameters import with_defaults
 
 pytestmark = pytest.mark.slow
 
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 BUDGET = Budget("mini", (Phase("sgd", 2),), keep="last")
 MEMBERS: tuple[Mapping[str, Any], ...] = (
     {"schedule": "cosine", "nesterov": True, "label_smoothing": 0.1, "clip": 0.5, "dropout": 0.1},
@@ -31,7 +33,7 @@ COLUMNS = tuple(sorted({name for member in MEMBERS for name in member}))
 
 def curves(engine: Engine, members: Mapping[int, Mapping[str, Any]]) -> dict[int, list[float]]:
     # Each step has the 16 images of a program, and the evaluation has its 80.
-    task = Task(lenet, images(0, 96), images(1, 80), classes=10)
+    task = Task(lenet, images(0, 96), images(1, 80), Classification(10))
     trainer = Trainer(task, Recipe(BUDGET, 16, 5, COLUMNS), engine, Runtime(clock=lambda: 0.0))
     trainer.prepare()
     session = trainer.start(

@@ -21,6 +21,7 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store.checkpoints import Checkpoint
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
+from hpo.training.classification import Classification
 from hpo.training.engines.base import Engine
 from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.compiler import CompileError, obtain
@@ -33,12 +34,13 @@ from hpo.training.trainer import Trainer
 from hpo.training.weights import Weights
 from hpo.values.budget import Phase
 from hpo.values.candidate import Candidate
+from hpo.values.data_shape import DataShape
 from hpo.values.epoch import TRAIN_LOSS, VALIDATION_LOSS, EpochResult
 from hpo.worker.trial_files import TrialFiles
 
 pytestmark = pytest.mark.slow
 
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 STEP = Program(LENET, "sgd", 16)
 SGD = Phase("sgd", 1)
 CANDIDATES = [
@@ -133,7 +135,7 @@ def test_a_training_that_resumes_from_files_is_the_same_to_the_bit(
 ) -> None:
     digits = spec(data={"name": "digits", "mini": 0.5, "validation": 0.4}, search={"trials": 2, "epochs": 4})
     workload, files = digits_workload(digits), TrialFiles(MemoryStore())
-    task = Task(workload.factory, *workload.images("search", "cpu"), 10)
+    task = Task(workload.factory, *workload.images("search", "cpu"), Classification(10))
     trainer = Trainer(task, Recipe(digits.budget("search"), 16, 3), compiled_engine(programs))
     session = trainer.start(dict(enumerate(CANDIDATES)))
     session.epoch()

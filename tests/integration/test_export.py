@@ -15,13 +15,13 @@ from support.workloads import digits_workload
 from hpo.errors import ArtifactNameError, AwayError
 from hpo.export import bundle, export, scoring
 from hpo.export.bundle import BundleContents, load_bundle
-from hpo.export.metrics import Metrics
+from hpo.export.metrics import AnyMetrics
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.study import Study
 from hpo.training.workload import Workload
 
-Export = Callable[[Path], Metrics]
+Export = Callable[[Path], AnyMetrics]
 
 
 class Trained:
@@ -30,7 +30,7 @@ class Trained:
     def __init__(self, storage: Storage, study: Study, workload: Workload) -> None:
         self.storage, self.study, self.workload, self.artifacts = storage, study, workload, MemoryStore()
 
-    def export(self, directory: Path) -> Metrics:
+    def export(self, directory: Path) -> AnyMetrics:
         return export.export_bundle(self.storage, self.study, self.workload, self.artifacts, directory)
 
     def rename_weights(self, name: str) -> None:
@@ -60,7 +60,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     calls: list[Callable[[], object]] = []
     score = scoring.test_metrics
 
-    def test_metrics(*arguments: Any) -> Metrics:
+    def test_metrics(*arguments: Any) -> AnyMetrics:
         if calls:
             calls.pop()()
         return score(*arguments)

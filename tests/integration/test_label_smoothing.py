@@ -15,12 +15,13 @@ from hpo.training.engines.compiled import CompiledEngine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.pack import Pack
+from hpo.values.data_shape import DataShape
 
 pytestmark = pytest.mark.slow
 
 NAME = "label_smoothing"
 VALUES = (0.1, 0.0, 0.4)
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 CANDIDATES = [candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=seed) for seed in (4, 5, 6)]
 
 

@@ -32,11 +32,12 @@ from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.engines.throughput import throughputs
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
+from hpo.values.data_shape import DataShape
 from hpo.values.precision import Precision
 
 pytestmark = pytest.mark.slow
 
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 OWN_LENET = replace(LENET, model="hpo.models.lenet:LeNet")
 """The same network, named as a user's class."""
 STEP = Program(LENET, "sgd", 16)

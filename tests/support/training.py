@@ -13,6 +13,7 @@ from hpo import models
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
 from hpo.training.async_evaluation import AsyncEvaluator
+from hpo.training.classification import Classification
 from hpo.training.engines.base import Engine
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.metrics import Scores
@@ -80,7 +81,7 @@ def small_trainer(
     engine: Engine | None = None,
 ) -> Trainer:
     """Return a trainer on 100 training and 70 validation images, for which no time passes."""
-    task = Task(factory, images(0, 100, dtype), images(1, 70, dtype), 10)
+    task = Task(factory, images(0, 100, dtype), images(1, 70, dtype), Classification(10))
     recipe = Recipe(budget, batch_size, seed=5)
     return Trainer(task, recipe, engine or EagerEngine(), Runtime(clock=lambda: 0.0))
 

@@ -18,7 +18,7 @@ class Engine(Protocol):
 
     @property
     def evaluation_batch(self) -> int:
-        """The number of images to pass to `score` at a time."""
+        """The number of examples to pass to `score` at a time."""
 
     def prepare(self, batch_size: int, phases: Iterable[Phase], columns: Sequence[str] = ()) -> None:
         """Prepare for steps of this batch size in these phases. May take a minute the first time.

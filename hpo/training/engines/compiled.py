@@ -97,9 +97,9 @@ class CompiledEngine:
         function = self._functions.get(program)
         if function is None:
             return self._eager.step(pack, optimizer, max_norm, images, labels)
-        per_member = labels.ndim == 2
+        per_member = pack.has_own_batches(labels)
         factors = pack.masks_of(images, labels).factors
-        images = batch_last(images)
+        images = batch_last(images, self.network.shape)
         losses: list[Tensor] = []
         for index, tensors in enumerate(self._arguments_of(pack, optimizer)):
             batch = (images[index], labels[index]) if per_member else (images, labels)
@@ -110,7 +110,7 @@ class CompiledEngine:
         function = self._functions.get(evaluation_of(self.network, len(labels)))
         if function is None:
             return self._eager.score(pack, images, labels)
-        images = batch_last(images)
+        images = batch_last(images, self.network.shape)
         arguments = self._arguments_of(pack, None)
         return Scores.stack([function([*tensors, images, labels]) for tensors in arguments])
 

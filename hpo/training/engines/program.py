@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from hpo import models
 from hpo.training.columns import CLIP, DROPOUT, step_settings, values_of
+from hpo.training.criteria import criterion_of
+from hpo.training.criterion import Criterion
 from hpo.training.engines.kernels.build import source_digest
 from hpo.training.engines.kernels.decompositions import DECOMPOSITIONS, replace_max_pooling
 from hpo.training.optimizers.base import Optimizer
@@ -25,31 +28,37 @@ from hpo.training.optimizers.clipping import clip
 from hpo.training.optimizers.registry import create_optimizer, optional_settings
 from hpo.training.pack import Pack
 from hpo.training.weights import Tensors
+from hpo.values.data_shape import DataShape
 from hpo.values.precision import Precision
 from hpo.values.space import Value
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A registered network or a user's `module:Class`, and the images it takes; `size` is (height, width).
+    """A registered network or a user's `module:Class`, the data it learns, and what it is trained for.
 
-    `keywords`: further keywords of the class with their values, sorted by name.
+    `shape`: that of the data. `keywords`: further keywords of the class with their values, sorted by name.
+    `loss` and `metrics`: a user's own, as `package.module:function`; the metrics have names.
     """
 
     model: str
-    classes: int
-    channels: int
-    size: tuple[int, int]
+    shape: DataShape
     keywords: tuple[tuple[str, Value], ...] = ()
+    loss: str | None = None
+    metrics: tuple[tuple[str, str], ...] = ()
 
     def build(self) -> nn.Module:
         """Return a new network. Raises ModelError if there is none of this name."""
-        return models.build(self.model, self.classes, self.channels, self.size, dict(self.keywords))
+        return models.build_with(self.model, {**self.shape.keywords, **dict(self.keywords)}, self.shape.input)
+
+    def criterion(self) -> Criterion:
+        """Return what the network is trained for. Raises InputError if a function cannot be imported."""
+        return criterion_of(self.shape, self.loss, dict(self.metrics))
 
     @property
     def is_built_in(self) -> bool:
-        """Whether the network is one of this project's own."""
-        return self.model in models.names()
+        """Whether the network and the loss are this project's own."""
+        return self.model in models.names() and self.loss is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,8 @@ class Program:
     pack, which are arguments, too, and `dropout`, which has factors for every dropout layer.
 
     The arguments are the tensors of a member (see `member_arguments`), for a step the member's dropout
-    factors `(D,)`, then images `(B, C, H, W)` in the layout of `batch_last` and labels `(B,)`. A step returns
-    its loss. An evaluation returns what `networks.score` returns.
+    factors `(D,)`, then images `(B, C, ...)` in the layout of `batch_last` and labels `(B, ...)`. A step
+    returns its loss. An evaluation returns what `Criterion.score` returns.
     """
 
     network: NetworkSpec
@@ -82,23 +91,36 @@ class Program:
     def from_json(cls, text: str) -> "Program":
         values = json.loads(text)
         network, columns = values.pop("network"), tuple(values.pop("columns"))
-        keywords = tuple((word, value) for word, value in network["keywords"])
-        network = NetworkSpec(**network | {"size": tuple(network["size"]), "keywords": keywords})
+        shape: dict[str, Any] = {
+            key: tuple(part) if isinstance(part, list) else part for key, part in network["shape"].items()
+        }
+        pairs = {key: tuple(map(tuple, network[key])) for key in ("keywords", "metrics")}
+        network = NetworkSpec(**network | pairs | {"shape": DataShape(**shape)})
         return cls(network, **values, columns=columns)
 
 
 def example_pack(program: Program) -> tuple[Pack, Optimizer | None]:
     """Return a new pack of one member, and the optimizer of its steps; all settings are defaults."""
     pack = Pack(program.network.build, [0], "cpu")
+    pack.criterion = program.network.criterion()
     parameters = pack.weights.parameters
     if program.optimizer is None:
         return pack, None
     optimizer = create_optimizer(program.optimizer, [{}], parameters, program.columns)
     names = [name for name in program.columns if name not in (*optimizer.settings, DROPOUT)]
     network = program.network
-    pack.columns = step_settings(names, [{}], parameters, None, lambda: torch.ones(network.classes))
+    pack.columns = step_settings(names, [{}], parameters, None, lambda: torch.ones(network.shape.outputs))
     pack.dropout_rates = (None,) if DROPOUT in program.columns else None
     return pack, optimizer
+
+
+def example_batch(program: Program) -> tuple[Tensor, Tensor]:
+    """Return a batch of the program: inputs that are 0, and targets."""
+    shape, size = program.network.shape, program.batch_size
+    inputs = torch.zeros(size, *shape.input)
+    if shape.classes is None:
+        return inputs, torch.zeros(size, *shape.target)
+    return inputs, torch.arange(size) % shape.classes
 
 
 def member_arguments(pack: Pack, optimizer: Optimizer | None, index: int) -> list[Tensor]:
@@ -122,9 +144,13 @@ def _by_name(tensors: Tensors) -> list[Tensor]:
     return [tensors[name] for name in sorted(tensors)]
 
 
-def batch_last(images: Tensor) -> Tensor:
-    """Return `images` `(..., B, C, H, W)` with the memory layout of programs, `(..., C, H, W, B)`."""
-    return images.movedim(-4, -1).contiguous().movedim(-1, -4)
+def batch_last(images: Tensor, shape: DataShape) -> Tensor:
+    """Return `images` `(..., B, C, H, W)` with the memory layout of programs, `(..., C, H, W, B)`.
+
+    `shape`: that of the data, whose inputs may have any other axes in the place of `C, H, W`.
+    """
+    batch_axis = -1 - len(shape.input)
+    return images.movedim(batch_axis, -1).contiguous().movedim(-1, batch_axis)
 
 
 def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
@@ -132,10 +158,9 @@ def trace(program: Program) -> tuple[GraphModule, list[Tensor]]:
 
     Raises whatever a user's network raises when it cannot be traced.
     """
-    network = program.network
     pack, optimizer = example_pack(program)
-    images = batch_last(torch.zeros(program.batch_size, network.channels, *network.size))
-    labels = torch.zeros(program.batch_size, dtype=torch.int64)
+    images, labels = example_batch(program)
+    images = batch_last(images, program.network.shape)
     function: Callable[..., tuple[Tensor, ...]]
     if optimizer is None:
         function = _evaluation(pack)
@@ -223,7 +248,8 @@ def step_of(
     dropout = [] if pack.dropout_rates is None else [DROPOUT]
     columns = tuple(sorted([*pack.columns, *optional, *dropout]))
     max_norm = None if CLIP in columns else max_norm
-    return Program(network, optimizer.name, labels.shape[-1], max_norm, columns=columns)
+    batch_size = labels.shape[-1 - pack.criterion.target_axes]
+    return Program(network, optimizer.name, batch_size, max_norm, columns=columns)
 
 
 def in_precision(program: Program, precision: Precision) -> Program:

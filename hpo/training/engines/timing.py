@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from hpo.training.engines.base import Engine
-from hpo.training.engines.program import Program, example_pack
+from hpo.training.engines.program import Program, example_batch, example_pack
 
 ROUNDS = 20
 """The most rounds. In a round each engine takes one step."""
@@ -29,10 +29,9 @@ def measure_seconds(
 
     The engines take turns, so that all of them see the same load of the machine.
     """
-    network = program.network
     pack, optimizer = example_pack(program)
-    images = torch.rand(program.batch_size, network.channels, *network.size)
-    labels = torch.arange(program.batch_size) % network.classes
+    images, labels = example_batch(program)
+    images = torch.rand_like(images)
     seconds, begin = dict.fromkeys(engines, math.inf), clock()
     for rounds in range(ROUNDS):
         if rounds >= LEAST_ROUNDS and clock() - begin > MEASURE_SECONDS:

@@ -209,3 +209,28 @@ def test_meta_file_names_the_data_set_for_people(files: Path, store: ArrayStore)
     assert facts is not None
     meta = json.loads((store.root / facts.hashes.content / "meta.json").read_text())
     assert (meta["name"], meta["classes"]) == (PREFIX, list("0123456789"))
+
+
+def test_table_of_a_regression_is_written_and_mapped(store: ArrayStore) -> None:
+    rng = np.random.default_rng(0)
+    train = Labelled(rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(30, 2)).astype(np.float32))
+    test = Labelled(train.images[:5], train.labels[:5])
+    dataset = Dataset("own:table", None, lambda: train, lambda: test)
+    mapped = store.find("own:table", write(store, dataset))
+    assert mapped is not None
+    assert mapped.classes is None
+    assert mapped.facts is not None
+    moments = statistics(train, None)
+    assert (mapped.facts.mean, mapped.facts.std) == (moments.mean, moments.std)
+    assert mapped.facts.hashes == arrays.hashes_of(dataset)
+    for part, original in ((mapped.load_train(), train), (mapped.load_test(), test)):
+        np.testing.assert_array_equal(part.images, original.images)
+        np.testing.assert_array_equal(part.labels, original.labels)
+
+
+def test_same_numbers_as_classes_are_other_data(store: ArrayStore) -> None:
+    numbers = Labelled(np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1], np.float32))
+    classes = Labelled(np.zeros((4, 2), np.float32), np.array([0, 1, 0, 1]))
+    regression = Dataset("own:table", None, lambda: numbers, lambda: numbers)
+    classification = Dataset("own:table", ("a", "b"), lambda: classes, lambda: classes)
+    assert arrays.hashes_of(regression).content != arrays.hashes_of(classification).content

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,21 @@ LABELS = np.array([0, 1, 1])
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES.astype(np.float32), LABELS, "images are float32: they have to be uint8"),
+        (
+            IMAGES.astype(np.float64),
+            LABELS,
+            "inputs are float64: they have to be uint8, as images are, or fl",
+        ),
+        (
+            np.zeros(3, np.float32),
+            LABELS,
+            r"inputs have shape \(3,\): it has to be \(N, F\) or \(N, C, ...\)",
+        ),
+        (
+            IMAGES,
+            LABELS.astype(np.float32)[:2],
+            r"targets have shape \(2,\): it has to be \(3,\) or \(3, K\)",
+        ),
         (IMAGES[0], LABELS, r"images have shape \(4, 5\): it has to be \(N, H, W\)"),
         (IMAGES[:0], LABELS[:0], r"images have shape \(0, 4, 5\): .* N > 0"),
         (
@@ -34,6 +50,33 @@ def test_channels_and_size_follow_from_the_shape() -> None:
     assert (len(grey), grey.channels, grey.size) == (3, 1, (4, 5))
     colour = Labelled(np.zeros((3, 3, 4, 5), np.uint8), LABELS)
     assert (len(colour), colour.channels, colour.size) == (3, 3, (4, 5))
+
+
+def test_table_has_features_and_other_floats_have_channels() -> None:
+    table = Labelled(np.zeros((3, 7), np.float32), LABELS)
+    assert (table.shape, table.channels, table.noun) == ((7,), 7, "example")
+    series = Labelled(np.zeros((3, 2, 9), np.float32), np.zeros((3, 4), np.float32))
+    assert (series.shape, series.channels) == ((2, 9), 2)
+    assert Labelled(IMAGES, LABELS).shape == (1, 4, 5)
+
+
+def test_digest_of_images_and_labels_is_that_of_stored_studies() -> None:
+    images = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    expected = hashlib.sha256(b"(3, 4, 5)" + images.tobytes() + LABELS.astype("<i8").tobytes()).hexdigest()
+    assert Labelled(images, LABELS).sha256() == expected
+
+
+def test_digest_of_numbers_covers_their_types_and_shapes() -> None:
+    zeros = np.zeros((4, 2), np.float32)
+    digests = {
+        Labelled(zeros, np.zeros(4, np.float32)).sha256(),
+        Labelled(zeros, np.zeros((4, 1), np.float32)).sha256(),
+        Labelled(zeros, np.zeros((4, 2), np.float32)).sha256(),
+        Labelled(zeros, np.zeros(4, np.int64)).sha256(),
+        Labelled(zeros.reshape(4, 1, 2), np.zeros(4, np.float32)).sha256(),
+        Labelled(zeros, np.array([0, 0, 0, 1], np.float32)).sha256(),
+    }
+    assert len(digests) == 6
 
 
 def test_digest_covers_pixels_labels_shape_and_order_only() -> None:

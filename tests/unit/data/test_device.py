@@ -91,3 +91,24 @@ def test_transform_gets_pixels_between_zero_and_one(labelled: Labelled) -> None:
 def test_wrong_mean_or_std_is_refused(labelled: Labelled, mean: list[float], std: list[float]) -> None:
     with pytest.raises(DataError, match="1 of each, one per channel, and every std above 0"):
         DeviceImages.from_labelled(labelled, "cpu", mean, std)
+
+
+def test_numbers_are_standardised_by_feature() -> None:
+    table = np.random.default_rng(0).normal(5, 3, (6, 2)).astype(np.float32)
+    targets = np.arange(12, dtype=np.float32).reshape(6, 2)
+    examples = DeviceImages.from_labelled(Labelled(table, targets), "cpu", (5.0, 4.0), (3.0, 2.0))
+    index = torch.tensor([4, 0, 4])
+    batch, numbers = examples.batch(index)
+    np.testing.assert_allclose(batch, (table[index] - [5, 4]) / [3, 2], rtol=1e-5)
+    np.testing.assert_array_equal(numbers, targets[index])
+    np.testing.assert_array_equal(examples.images, table)  # a batch changes no array
+
+
+def test_series_are_standardised_by_channel() -> None:
+    series = np.random.default_rng(0).normal(size=(4, 2, 7)).astype(np.float32)
+    labelled = Labelled(series, np.arange(4, dtype=np.float32))
+    batch, numbers = DeviceImages.from_labelled(labelled, "cpu", (1, 2), (3, 4), torch.float64).batch(
+        torch.arange(4)
+    )
+    np.testing.assert_allclose(batch, (series - [[1], [2]]) / [[3], [4]], rtol=1e-12)
+    assert batch.dtype == numbers.dtype == torch.float64

@@ -175,6 +175,7 @@ def test_real_emnist_is_upright_and_has_every_class(emnist_root: Path) -> None:
     dataset = open_dataset("emnist-byclass", emnist_root)
     train = dataset.load_train()
     assert train.size == (28, 28)
+    assert dataset.classes is not None
     assert len(np.unique(train.labels)) == len(dataset.classes) == 62
     # An L has its bar at the bottom and a 7 at the top; transposed, both would have it on the left or right.
     bottom, top = train.images[:, 14:].mean((1, 2)), train.images[:, :14].mean((1, 2))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.data.dataset import DataError, SplitError
+from hpo.data.dataset import DataError, Labelled, SplitError
 from hpo.data.registry import open_dataset
-from hpo.data.splits import Fractions, Splits, split, tiny_classes
+from hpo.data.splits import Fractions, Splits, split, split_at_random, split_of, tiny_classes
 
 fractions = st.builds(Fractions, mini=st.floats(0.05, 0.5), validation=st.floats(0.05, 0.5))
 
@@ -125,3 +125,37 @@ def test_fraction_out_of_range_is_refused(value: float) -> None:
         Fractions(mini=value)
     with pytest.raises(DataError, match=f"validation = {value}: .* above 0 and at most 0.5"):
         Fractions(validation=value)
+
+
+@given(fractions, st.integers(0, 300), st.integers(0, 2**32 - 1))
+def test_random_splits_are_disjoint_and_complete(chosen: Fractions, extra: int, seed: int) -> None:
+    count = 2 * chosen.fewest + extra
+    splits = split_at_random(count, chosen, seed)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts(splits))), np.arange(count))
+    for part in parts(splits):
+        assert len(part) >= 2
+        assert (np.diff(part) > 0).all()
+    for part, other in zip(parts(splits), parts(split_at_random(count, chosen, seed)), strict=True):
+        np.testing.assert_array_equal(part, other)
+
+
+def test_too_few_numbers_are_refused() -> None:
+    message = (
+        "the training part has 99 examples: with mini = 0.1 and validation = 0.2 it needs 100; "
+        "set mini to 0.11 or more, or add examples"
+    )
+    with pytest.raises(SplitError, match=f"^{re.escape(message)}$"):
+        split_at_random(99, Fractions(), 0)
+    split_at_random(100, Fractions(), 0)
+
+
+def test_numbers_are_split_at_random_and_classes_by_label() -> None:
+    inputs, labels = np.zeros((200, 3), np.float32), np.arange(200) % 2
+    by_label = split_of(Labelled(inputs, labels), Fractions(), 1)
+    for part, expected in zip(parts(by_label), parts(split(labels, Fractions(), 1)), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    at_random = split_of(Labelled(inputs, labels.astype(np.float32)), Fractions(), 1)
+    for part, expected in zip(parts(at_random), parts(split_at_random(200, Fractions(), 1)), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    with pytest.raises(SplitError, match=r"class 0 has 20 examples: .* or add examples$"):
+        split_of(Labelled(inputs[:40], labels[:40]), Fractions(), 1)

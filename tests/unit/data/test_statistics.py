@@ -47,3 +47,28 @@ def test_statistics_of_real_emnist_match_the_paper(emnist_root: Path) -> None:
     # The paper's mean is 0.1736. Its 0.3248 is the mean of the images' own standard deviations.
     assert result.mean[0] == pytest.approx(0.1736, abs=2e-4)
     assert result.std[0] == pytest.approx(0.3315, abs=2e-4)
+
+
+@given(arrays(np.float32, (7, 3), elements=st.floats(-1e6, 1e6, width=32)))
+def test_each_feature_of_a_table_has_its_moments(table: np.ndarray) -> None:
+    result = statistics(Labelled(table, np.arange(7, dtype=np.float32)), None)
+    exact = table.astype(np.float64)
+    assert result.counts == {}
+    np.testing.assert_allclose(result.mean, exact.mean(0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result.std, exact.std(0), rtol=1e-6, atol=1e-6)
+
+
+def test_each_channel_of_floats_has_its_moments() -> None:
+    rng = np.random.default_rng(0)
+    series = rng.normal([[1.0], [-3.0]], [[2.0], [0.5]], (3000, 2, 5)).astype(np.float32)
+    result = statistics(Labelled(series, np.arange(3000) % 2), ("a", "b"))
+    assert result.counts == {"a": 1500, "b": 1500}
+    np.testing.assert_allclose(result.mean, series.mean((0, 2), dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(result.std, series.std((0, 2), dtype=np.float64), rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-44, 3e38, -7])
+def test_constant_feature_has_no_spread(value: float) -> None:
+    table = np.full((999, 2), value, np.float32)  # a mean of 999 equal numbers may differ in the last digit
+    table[:, 1] = np.arange(999)
+    assert statistics(Labelled(table, np.arange(999, dtype=np.float32)), None).std[0] == 0

@@ -18,14 +18,14 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions may have one size and one second
 
 
-def code_hash(name: str, files: Mapping[str, str] | None = None) -> str | None:
-    """Write the files, by their paths, and return the hash of a network's code."""
+def code_hash(name: str, files: Mapping[str, str] | None = None, *functions: str) -> str | None:
+    """Write the files, by their paths, and return the hash of the code of a network and of functions."""
     for path, text in (files or {}).items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     known = set(sys.modules)
     try:
-        return models.code_hash(name)
+        return models.code_hash(name, *functions)
     finally:
         for module in set(sys.modules) - known:
             del sys.modules[module]
@@ -128,3 +128,24 @@ def test_hpo_beside_the_network_is_no_part_of_it() -> None:
 def test_network_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(ModelError, match="absent:Net: No module named 'absent'"):
         code_hash("absent:Net")
+
+
+def test_hash_covers_own_loss_and_metrics() -> None:
+    files = {"nets.py": NETWORK, "losses.py": "def huber(): pass\n", "metrics.py": "def worst(): pass\n"}
+    alone = code_hash("nets:Net", files)
+    functions = "losses:huber", "metrics:worst"
+    hashes = [
+        alone,
+        code_hash("nets:Net", None, "losses:huber"),
+        code_hash("nets:Net", None, *functions),
+        code_hash("lenet", None, *functions),
+        code_hash("nets:Net", {"metrics.py": "def worst(): return 1\n"}, *functions),
+    ]
+    assert None not in hashes
+    assert len(set(hashes)) == len(hashes)
+    assert code_hash("nets:Net") == alone
+
+
+def test_missing_own_loss_is_refused() -> None:
+    with pytest.raises(ModelError, match="nets:huber: nets has no huber"):
+        code_hash("nets:Net", {"nets.py": NETWORK}, "nets:huber")

@@ -179,6 +179,7 @@ RAISED = [
     (errors.HpoError("no such weights"), 1, ["no such weights"]),
     (errors.InputError("--gpus: wrong"), 2, ["--gpus: wrong"]),
     (errors.SpecError("a.toml: one\na.toml: two"), 2, ["a.toml: one", "a.toml: two"]),
+    (errors.KeyInputError("data.mean", "too high"), 2, ["too high"]),
     (errors.ConflictError("changed"), 2, ["changed"]),
     (errors.NothingCompletedError("none completed"), 2, ["none completed"]),
     (errors.NotFoundError("no study"), 2, ["no study"]),

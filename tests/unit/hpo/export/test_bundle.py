@@ -18,8 +18,10 @@ import hpo
 from hpo import models
 from hpo.errors import HpoError, InputError, NotFoundError
 from hpo.export import bundle
-from hpo.export.bundle import Bundle, BundleContents, ModelSpec, load_bundle, write_bundle
+from hpo.export.bundle import Bundle, BundleContents, load_bundle, write_bundle
 from hpo.export.bundle_folder import FILES
+from hpo.export.metrics import RegressionMetrics
+from hpo.export.model_spec import ModelSpec
 from hpo.export.scoring import metrics, probabilities
 from hpo.values.space import Value
 
@@ -28,13 +30,14 @@ GREY = ModelSpec("lenet", CLASSES, 1, (28, 28), (0.1736,), (0.3248,))
 COLOUR = ModelSpec("lenet", CLASSES, 3, (28, 28), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
 PARAMS = {"lr": 0.1, "batch_size": 16, "momentum": 0.9, "weight_decay": 0.0}
 PROVENANCE = {"study": "lenet", "trial": 7, "seeds": [0, 1], "device": None}
+NUMBERS = RegressionMetrics(9, 4.0, 2.0, 1.5, 0.5, 0.1, 0.2, 0.3, 0.4, {"worst": 3.0, "nothing": None})
 METRICS = metrics(np.array([0, 1, 2]), np.eye(3, dtype=np.float32), CLASSES)
 Pixels = npt.NDArray[np.uint8]
 
 
 def network(spec: ModelSpec = GREY, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return models.build(spec.name, len(spec.classes), spec.in_channels).eval()
+    return models.build(spec.name, len(spec.classes), spec.in_channels or 1).eval()
 
 
 def write(directory: Path, spec: ModelSpec = GREY, seed: int = 0, **changes: Any) -> Path:
@@ -59,7 +62,7 @@ def test_loaded_bundle_equals_the_written_one(tmp_path: Path, spec: ModelSpec) -
     assert (opened.spec, opened.classes, opened.metrics) == (spec, CLASSES, METRICS)
     assert (opened.params, opened.provenance) == (PARAMS, PROVENANCE)
     assert isinstance(opened.params["batch_size"], int)
-    pixels = images(5, spec.in_channels, 28, 28)
+    pixels = images(5, *spec.input)
     expected = probabilities(network(spec), torch.from_numpy(pixels), spec.normalization, "cpu")
     assert np.array_equal(opened.predict(pixels), expected)
     assert opened.model is opened.model
@@ -334,3 +337,98 @@ def test_package_exports_bundles_without_importing_torch() -> None:
         _ = hpo.load_bundel  # type: ignore[attr-defined]
     code = "import sys, hpo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+TABLE = """
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self, in_features, outputs=None, classes=None):
+        super().__init__(in_features, outputs or classes)
+"""
+
+
+@pytest.fixture
+def own_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write a user's network on tables, and return its name."""
+    (tmp_path / "own_bundled.py").write_text(TABLE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "own_bundled", raising=False)
+    return "own_bundled:Net"
+
+
+def table_spec(name: str, classes: tuple[str, ...] = (), target: tuple[int, ...] | None = None) -> ModelSpec:
+    return ModelSpec(
+        name, classes, None, None, (1.0, 2.0, 3.0), (1.0, 2.0, 4.0), input_shape=(3,), target_shape=target
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "target", "outputs", "shape"),
+    [(CLASSES, None, 3, (5, 3)), ((), (), 1, (5,)), ((), (1,), 1, (5, 1)), ((), (4,), 4, (5, 4))],
+    ids=["classes", "a number", "a column", "numbers"],
+)
+def test_bundle_of_a_table_predicts_from_numbers(
+    tmp_path: Path,
+    own_net: str,
+    classes: tuple[str, ...],
+    target: tuple[int, ...] | None,
+    outputs: int,
+    shape: tuple[int, ...],
+) -> None:
+    layer, spec = nn.Linear(3, outputs), table_spec(own_net, classes, target)
+    metrics = METRICS if classes else NUMBERS
+    opened = load_bundle(write(tmp_path / "bundle", spec, weights=layer.state_dict(), metrics=metrics))
+    assert (opened.spec, opened.metrics) == (spec, metrics)
+    rows = np.random.default_rng(0).normal(size=(5, 3))
+    predicted = opened.predict(rows)
+    assert predicted.shape == shape
+    assert predicted.dtype == np.float32
+    with torch.no_grad():
+        normalised = (torch.tensor(rows, dtype=torch.float32) - torch.tensor(spec.mean)) / torch.tensor(
+            spec.std
+        )
+        expected = layer(normalised)
+    if classes:
+        expected = expected.softmax(1)
+        assert opened.rank(rows, top=1)[0][0][0] in classes
+    else:
+        with pytest.raises(InputError, match="the model predicts numbers, and no classes"):
+            opened.rank(rows)
+    np.testing.assert_allclose(predicted, expected.reshape(shape), rtol=1e-5, atol=1e-6)
+    assert opened.predict(rows.astype(np.float32).tolist()).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((2, 4)), r"inputs have shape \(2, 4\): it must be \(N, 3\)"),
+        (np.zeros(3), r"inputs have shape \(3,\): it must be \(N, 3\)"),
+        (np.full((2, 3), np.nan), "inputs have NaN or infinity"),
+        (np.array([["a", "b", "c"]]), "inputs are <U1: they must be numbers"),
+    ],
+)
+def test_bundle_of_a_table_refuses_other_inputs(
+    tmp_path: Path, own_net: str, inputs: npt.NDArray[Any], message: str
+) -> None:
+    spec = table_spec(own_net, CLASSES)
+    opened = load_bundle(write(tmp_path / "bundle", spec, weights=nn.Linear(3, 3).state_dict()))
+    with pytest.raises(InputError, match=message):
+        opened.predict(inputs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_shape": (2, 2)}, r"target_shape \(2, 2\): must be \(\) or \(K,\), without classes"),
+        ({"classes": ("a", "b")}, r"target_shape \(\): must be \(\) or \(K,\), without classes"),
+        ({"input_shape": ()}, r"input_shape \(\): must be \(F,\) or \(C, ...\), without an image_size"),
+        ({"image_size": (2, 2)}, r"input_shape \(3,\): must be \(F,\) or \(C, ...\), without an image_size"),
+        ({"input_shape": None}, "in_channels None: must be 1"),
+        ({"mean": (1.0,)}, "one of each per channel"),
+    ],
+)
+def test_contradictory_model_spec_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(table_spec("own:Net", (), ()), **changes)

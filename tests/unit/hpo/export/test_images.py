@@ -10,8 +10,8 @@ from PIL import Image
 
 from hpo.data import open_dataset
 from hpo.errors import InputError
-from hpo.export.bundle import ModelSpec
 from hpo.export.images import read_image
+from hpo.export.model_spec import ModelSpec
 
 CLASSES = ("0", "A", "ä")
 GREY = ModelSpec("lenet", CLASSES, 1, (28, 28), (0.1736,), (0.3248,))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 import hpo
@@ -16,9 +17,12 @@ from hpo import models
 from hpo.data import Dataset, Labelled
 from hpo.data.device import DeviceImages
 from hpo.errors import HpoError
-from hpo.export.metrics import ClassMetrics, Normalization
+from hpo.export.metrics import AnyMetrics, ClassMetrics, Normalization, RegressionMetrics
 from hpo.export.scoring import metrics, probabilities
 from hpo.export.scoring import test_metrics as measure_test_part
+from hpo.training.classification import Classification
+from hpo.training.criterion import OwnFunction
+from hpo.training.regression import Regression
 
 CLASSES = ("a", "b", "c")
 MEAN, STD = (0.2,), (0.3,)
@@ -218,9 +222,9 @@ def test_test_metrics_use_the_test_images_only(grey: bool) -> None:
     channels = 1 if grey else 3
     model = models.build("lenet", 5, channels)
     normalization = Normalization(MEAN * channels, STD * channels)
-    actual = measure_test_part(dataset, model, normalization, "cpu")
+    actual = measure_test_part(dataset, model, normalization, "cpu", Classification(5))
     expected = probabilities(model, pixels.expand(-1, channels, -1, -1), normalization, "cpu")
-    assert actual == metrics(labels, expected, dataset.classes)
+    assert actual == metrics(labels, expected, tuple("abcde"))
 
 
 def test_no_other_module_reads_test_images() -> None:
@@ -232,3 +236,45 @@ def test_no_other_module_reads_test_images() -> None:
 
 def readers_of_test_images(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*.py") if "load_test" in path.read_text(encoding="utf-8")}
+
+
+@pytest.mark.parametrize("target", [(), (2,)])
+def test_regression_is_measured_on_the_test_part(target: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(40, 3)).astype(np.float32)
+    targets = rng.normal(size=(40, *target)).astype(np.float32)
+    test = Labelled(inputs, targets)
+    dataset = Dataset("own", None, lambda: test, lambda: test)
+    torch.manual_seed(0)
+    model = nn.Linear(3, target[0] if target else 1)
+    worst = OwnFunction(
+        "model.metrics.own", "own:worst", lambda outputs, targets: (outputs - targets).abs().max()
+    )
+    nothing = OwnFunction("model.metrics.own", "own:nothing", lambda _outputs, _targets: math.inf)
+    criterion = Regression(target, own_metrics={"worst": worst, "nothing": nothing})
+    actual = measure_test_part(dataset, model, Normalization((0.0,) * 3, (1.0,) * 3), "cpu", criterion)
+    assert isinstance(actual, RegressionMetrics)
+    with torch.no_grad():
+        errors = model(torch.from_numpy(inputs)).numpy().reshape(targets.shape) - targets
+    assert actual.n == 40
+    assert actual.rmse == pytest.approx(math.sqrt(np.square(errors).mean()), rel=1e-5)
+    assert actual.mae == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    assert actual.own == {"worst": pytest.approx(np.abs(errors).max()), "nothing": None}
+    assert actual.describe().startswith(f"RMSE {actual.rmse:.4f} ± ")
+    assert actual.describe().endswith(f"(n = 40), worst {actual.own['worst']:.4f}, nothing -")
+    assert TypeAdapter(AnyMetrics).validate_python(actual.to_json()) == actual
+
+
+def test_own_loss_and_metrics_of_classes_are_measured_on_the_test_part() -> None:
+    pixels, labels = images(12), np.arange(12) % 5
+    test = Labelled(pixels.squeeze(1).numpy(), labels)
+    dataset = Dataset("own", tuple("abcde"), lambda: test, lambda: test)
+    halves = OwnFunction(
+        "model.loss", "own:halves", lambda outputs, _targets: torch.full((len(outputs),), 0.5)
+    )
+    count = OwnFunction("model.metrics.own", "own:count", lambda outputs, _targets: len(outputs))
+    criterion = Classification(5, own_loss=halves, own_metrics={"count": count})
+    actual = measure_test_part(dataset, lenet(), NORMALIZATION, "cpu", criterion)
+    plain = measure_test_part(dataset, lenet(), NORMALIZATION, "cpu", Classification(5))
+    assert actual == dataclasses.replace(plain, loss=0.5, own={"count": 12.0})
+    assert TypeAdapter(AnyMetrics).validate_python(actual.to_json()) == actual

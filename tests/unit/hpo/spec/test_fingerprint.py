@@ -20,6 +20,8 @@ OTHER: dict[str, object] = {
     "name": "other",
     "seed": 2,
     "model.name": "alexnet",
+    "model.loss": "own:huber",
+    "model.metrics": {"worst": "own:worst"},
     "data.name": "mnist",
     "data.mini": 0.2,
     "data.validation": 0.3,
@@ -125,6 +127,10 @@ def with_key(key: str) -> dict[str, Any]:
             raw["sampler"][name] = {"popsize": 8, "mutation_prob": 0.1}[name]
     if key == "promotion.metric":
         raw["promotion"][name] = "loss"
+    if key == "model.loss":
+        raw["model"][name] = "own:squared"
+    if key == "model.metrics":
+        raw["model"][name] = {"worst": "own:best"}
     if section == "baseline":
         raw[section] = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 1e-3}
     if section == "space":
@@ -176,7 +182,7 @@ def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
     if key == "pruner.name":
         differing -= {f"pruner.{name}" for name in RungSection.model_fields if name != "name"}
-    assert differing == (set() if may_change else {key})
+    assert differing == (set() if may_change else {"model.metrics.worst" if key == "model.metrics" else key})
 
 
 def test_keys_that_may_grow() -> None:
@@ -221,6 +227,22 @@ def test_new_key_with_a_default_leaves_the_fingerprint() -> None:
 def test_fingerprints_stay_the_same_between_versions() -> None:
     assert load().fingerprint == "949d16c5a37a3956"
     assert StudySpec.parse(WHOLE, "test").fingerprint == "bd79b4c4d4438f7e"
+
+
+def test_direction_of_an_own_metric_is_part_of_the_study() -> None:
+    own = {**WHOLE, "model": {"name": "lenet", "metrics": {"worst": "own:worst"}}}
+    specs = [
+        StudySpec.parse({**own, "objective": {"metric": "worst", "direction": direction}}, "test")
+        for direction in ("minimize", "maximize")
+    ]
+    assert specs[0].fingerprint != specs[1].fingerprint
+    assert [spec.make_objective().direction for spec in specs] == ["minimize", "maximize"]
+    assert [spec.make_objective().key for spec in specs] == ["validation_worst"] * 2
+
+
+def test_empty_table_of_metrics_is_no_table() -> None:
+    raw = {**WHOLE, "model": {"name": "lenet", "metrics": {}}}
+    assert StudySpec.parse(raw, "test").identity() == StudySpec.parse(WHOLE, "test").identity()
 
 
 def test_empty_section_is_not_a_section_left_out() -> None:

@@ -172,7 +172,8 @@ def test_study_of_a_network_refuses_keys_of_functions() -> None:
         "full.finetune.epochs",
     ]
     assert lines(TEXT.replace("top = 2", 'metric = "error"')) == [
-        "promotion.metric = \"error\": must be one of 'loss', 'accuracy', 'macro_f1' or 'balanced_accuracy'"
+        "promotion.metric = \"error\": must be one of 'loss', 'accuracy', 'macro_f1', 'balanced_accuracy', "
+        "'rmse', 'mae' or 'r2'"
     ]
 
 

@@ -52,8 +52,45 @@ MISTAKES = {
     "objective unknown": (
         "[full]",
         '[objective]\nmetric = "error"\n[full]',
-        """objective.metric = "error": must be one of 'loss', 'accuracy', 'macro_f1' """
-        "or 'balanced_accuracy'",
+        """objective.metric = "error": must be one of 'loss', 'accuracy', 'macro_f1', 'balanced_accuracy', """
+        "'rmse', 'mae' or 'r2'",
+    ),
+    "an own metric without a direction": (
+        'name = "lenet"\n',
+        'name = "lenet"\nmetrics = { worst = "own:worst" }\n[objective]\nmetric = "worst"\n',
+        'objective.direction: is missing; is worst to "minimize" or to "maximize"?',
+    ),
+    "a direction of promotion without a metric": (
+        "top = 2",
+        'direction = "minimize"',
+        "promotion.metric: is missing",
+    ),
+    "own metrics are no table": (
+        'name = "lenet"\n',
+        'name = "lenet"\nmetrics = "own:worst"\n',
+        'model.metrics = "own:worst": must be a table',
+    ),
+    "own metric has the name of a metric": (
+        'name = "lenet"\n',
+        'name = "lenet"\nmetrics = { mae = "own:mae" }\n',
+        """model.metrics = {"mae": "own:mae"}: name "mae": hpo has a metric of this name""",
+    ),
+    "own metric has a capital": (
+        'name = "lenet"\n',
+        'name = "lenet"\nmetrics = { Worst = "own:worst" }\n',
+        """model.metrics = {"Worst": "own:worst"}: name "Worst": must be at most 32 of a-z, 0-9, '_' """
+        "and begin with a letter",
+    ),
+    "own metric is no reference": (
+        'name = "lenet"\n',
+        'name = "lenet"\nmetrics = { worst = "own.worst" }\n',
+        """model.metrics = {"worst": "own.worst"}: 'own.worst' is no function: did you mean own:worst? """
+        "it must be your own as package.module:function",
+    ),
+    "own loss is no reference": (
+        'name = "lenet"\n',
+        'name = "lenet"\nloss = "huber"\n',
+        "model.loss = \"huber\": 'huber' is no function: it must be your own as package.module:function",
     ),
     "a loss to maximize": (
         "[full]",
@@ -457,7 +494,7 @@ def test_every_mistake_of_a_file_is_reported(tmp_path: Path) -> None:
     assert lines(file, text) == [
         f"{file}: {line}"
         for line in [
-            "model.size: unknown key; known: name",
+            "model.size: unknown key; known: name, loss, metrics",
             "data.name: is missing",
             "data.mini = 2: must be at most 0.5",
             "space.moment: unknown key; did you mean 'momentum'?",

@@ -26,6 +26,7 @@ from support.training import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hpo.training.classification import Classification
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
 from hpo.values.budget import Budget, Phase
@@ -130,7 +131,7 @@ def test_the_begun_epoch_is_discarded_and_its_steps_are_waited_for_when_members_
 
 def test_seconds_of_an_evaluation_beside_steps_count_as_training() -> None:
     ticks = iter([0.0, 6.0, 8.0])
-    task = Task(linear, images(0), images(1, 70), 10)
+    task = Task(linear, images(0), images(1, 70), Classification(10))
     runtime = Runtime(clock=lambda: next(ticks), evaluator=DelayedEvaluation(2))
     session = Trainer(task, Recipe(SEARCH, 16, 5), runtime=runtime).start({0: GOOD, 1: SLOW})
     results = session.epoch()

@@ -17,6 +17,7 @@ from torch.nn.utils import weight_norm as hooked_weight_norm
 from hpo.data.device import DeviceImages
 from hpo.errors import InputError
 from hpo.training.check import Rehearsal, undisturbed
+from hpo.training.classification import Classification
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.loss import training_loss
 from hpo.training.networks import Factory, initialised
@@ -56,7 +57,7 @@ def images(count: int) -> DeviceImages:
 
 
 def rehearsal(factory: Factory, batch: int = 4) -> Rehearsal:
-    task = Task(factory, images(batch), images(batch + 1), CLASSES)
+    task = Task(factory, images(batch), images(batch + 1), Classification(CLASSES))
     return Rehearsal("nets:Own", task, EagerEngine())
 
 

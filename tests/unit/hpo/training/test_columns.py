@@ -10,6 +10,7 @@ from support.packs import batches, new_pack
 from support.training import FULL, GOOD, SEARCH, images, linear, run_to_end
 from torch import nn
 
+from hpo.training.classification import Classification
 from hpo.training.columns import step_settings
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.optimizers.registry import create_optimizer
@@ -41,7 +42,7 @@ def session(
     budget: Budget = SEARCH,
     vectorised: bool | None = None,
 ) -> PackSession:
-    task = Task(dropping, images(0), images(1, 70), 10, vectorised)
+    task = Task(dropping, images(0), images(1, 70), Classification(10), vectorised)
     trainer = Trainer(task, Recipe(budget, 16, 5, names), runtime=Runtime(clock=lambda: 0.0))
     return trainer.start({key: Candidate({**GOOD.params, **own}, 3) for key, own in members.items()})
 
@@ -70,7 +71,7 @@ def test_a_pack_that_vmap_computes_has_about_the_same_curves() -> None:
 
 def test_members_without_values_of_their_own_are_as_in_a_study_that_names_none() -> None:
     """The network has no layer of rate 0: such a layer draws masks where the rate is searched."""
-    task = Task(linear, images(0), images(1, 70), 10)
+    task = Task(linear, images(0), images(1, 70), Classification(10))
 
     def results(names: tuple[str, ...]) -> list[EpochResult]:
         trainer = Trainer(task, Recipe(FULL, 16, 5, names), runtime=Runtime(clock=lambda: 0.0))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from hpo.data.device import DeviceImages
 from hpo.training.batches import Batch
+from hpo.training.classification import Classification
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.loops import TrainingLoop, evaluate
 from hpo.training.metrics import VALIDATION_METRICS
@@ -92,7 +93,8 @@ def test_an_evaluation_covers_every_image_in_evaluation_mode() -> None:
     labels = torch.arange(7) % 3
     half = torch.full((1, 1, 1), 0.5)
     images, pack = DeviceImages(pixels, labels, half, half), new_pack()
-    rows = evaluate(WatchedEngine(evaluation_batch=3), pack, images, 3)
+    pack.criterion = Classification(3)
+    rows = evaluate(WatchedEngine(evaluation_batch=3), pack, images)
     metrics = dict(zip(VALIDATION_METRICS, rows, strict=True))
     inputs, _ = images.batch(torch.arange(7))
     for index in range(2):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpo.training.batches import Batch
+from hpo.training.classification import Classification
 from hpo.training.columns import columns_of
 from hpo.training.loss import training_loss
 from hpo.training.pack import Pack
@@ -93,7 +94,7 @@ def test_evaluation_is_the_plain_loss(vectorised: bool) -> None:
 
 def session(*values: float, searched: bool = True) -> PackSession:
     """Return a session whose members differ in the penalty alone."""
-    task = Task(linear, images(0), images(1, 70), 10)
+    task = Task(linear, images(0), images(1, 70), Classification(10))
     recipe = Recipe(SEARCH, 16, 5, columns=(NAME,) if searched else ())
     return Trainer(task, recipe, runtime=Runtime(clock=lambda: 0.0)).start(
         {key: replace(GOOD, params={**GOOD.params, NAME: value}) for key, value in enumerate(values)}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
+from hpo.training.classification import Classification
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.pack import Pack
 from hpo.training.schedules import Epoch, learning_rates
@@ -107,7 +108,7 @@ class RecordingEngine(WatchedEngine):
 
 
 def trainer(engine: WatchedEngine, budget: Budget = SEARCH, in_use: Sequence[str] = IN_USE) -> Trainer:
-    task = Task(linear, images(0), images(1, 70), 10)
+    task = Task(linear, images(0), images(1, 70), Classification(10))
     return Trainer(task, Recipe(budget, 16, 5, tuple(in_use)), engine, Runtime(clock=lambda: 0.0))
 
 

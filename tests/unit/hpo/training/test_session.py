@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from hpo.data.dataset import Labelled
 from hpo.data.device import DeviceImages
+from hpo.training.classification import Classification
 from hpo.training.session import PackSession
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
@@ -84,7 +85,12 @@ def test_an_epoch_has_each_image_once_except_a_single_last_one(count: int, batch
 
     def epochs(candidates: dict[int, Candidate]) -> list[list[int]]:
         engine = WatchedEngine()
-        task = Task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 40)), train, images(1, 7), 40)
+        task = Task(
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 40)),
+            train,
+            images(1, 7),
+            Classification(40),
+        )
         session = Trainer(task, Recipe(SEARCH, batch_size, 5), engine).start(candidates)
         orders = []
         for _ in range(2):
@@ -169,7 +175,7 @@ def one_batch_session(budget: Budget, factory: Callable[[], nn.Module]) -> PackS
     """Return a session with one batch of class 0, so that an epoch is a step and a place of the script."""
     zeros = Labelled(np.zeros((4, 28, 28), dtype=np.uint8), np.zeros(4, dtype=np.int64))
     data = DeviceImages.from_labelled(zeros, "cpu", (0.5,), (0.5,))
-    return Trainer(Task(factory, data, data, 10), Recipe(budget, 4, 0)).start({0: GOOD})
+    return Trainer(Task(factory, data, data, Classification(10)), Recipe(budget, 4, 0)).start({0: GOOD})
 
 
 def test_early_stopping_compares_with_the_best_epoch_and_keeps_it() -> None:
@@ -190,7 +196,7 @@ def test_best_epoch_is_that_of_the_objective() -> None:
     recipe = Recipe(
         Budget("full", (Phase("sgd", 5, patience=2),), "best"), 4, 0, objective=OBJECTIVES["accuracy"]
     )
-    session = Trainer(Task(factory, data, data, 10), recipe).start({0: GOOD})
+    session = Trainer(Task(factory, data, data, Classification(10)), recipe).start({0: GOOD})
     results = run_to_end(session)[0]
     accuracies = [result.metrics[VALIDATION_ACCURACY] for result in results]
     assert accuracies == [0.25, 0.75, 0.75, 0.25]
@@ -251,7 +257,7 @@ def test_only_finished_members_have_weights() -> None:
 
 def test_members_share_the_seconds_of_the_pack() -> None:
     ticks = iter([0.0, 6.0, 8.0])
-    task = Task(linear, images(0), images(1, 70), 10)
+    task = Task(linear, images(0), images(1, 70), Classification(10))
     trainer = Trainer(task, Recipe(SEARCH, 16, 5), runtime=Runtime(clock=lambda: next(ticks)))
     results = trainer.start({0: GOOD, 1: SLOW}).epoch()
     assert [(result.seconds, result.evaluation_seconds) for result in results] == [(3.0, 1.0)] * 2

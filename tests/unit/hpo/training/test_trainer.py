@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from support.training import GOOD, SEARCH, SLOW, images, linear, run_to_end, small_trainer
 
+from hpo.training.classification import Classification
 from hpo.training.engines.eager import EagerEngine
 from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.trainer import Trainer
@@ -24,7 +25,7 @@ class PreparedEngine(EagerEngine):
 
 
 def test_the_engine_is_prepared_for_all_that_the_recipe_says_of_steps() -> None:
-    engine, task = PreparedEngine(), Task(linear, images(0), images(1, 70), 10)
+    engine, task = PreparedEngine(), Task(linear, images(0), images(1, 70), Classification(10))
     Trainer(task, Recipe(SEARCH, 30, 5, columns=("some",)), engine).prepare()
     assert engine.prepared == [(30, list(SEARCH.phases), ("some",))]
 
@@ -38,7 +39,7 @@ def test_only_preparation_and_the_epoch_itself_are_interruptible() -> None:
         yield
         entered.append("out")
 
-    task = Task(linear, images(0), images(1, 70), 10)
+    task = Task(linear, images(0), images(1, 70), Classification(10))
     trainer = Trainer(task, Recipe(SEARCH, 16, 5), runtime=Runtime(interruptible=interruptible))
     session = trainer.start({0: GOOD})
     assert entered == []
@@ -57,7 +58,7 @@ def test_members_start_from_their_states_or_from_new_weights() -> None:
 
 
 def test_a_task_is_trained_where_its_images_are() -> None:
-    task = Task(linear, images(0, dtype=torch.float64), images(1, 70), 10)
+    task = Task(linear, images(0, dtype=torch.float64), images(1, 70), Classification(10))
     pack = task.new_pack([1, 2])
     assert task.device == torch.device("cpu")
     assert (len(pack), pack.weights.parameters.dtype) == (2, torch.float64)

@@ -50,8 +50,8 @@ def test_first_value_of_the_only_keyword_is_named() -> None:
 
 def test_unknown_keyword_of_a_registered_network_is_refused() -> None:
     with pytest.raises(SpaceInputError, match="model 'lenet' takes no keyword 'width'"):
-        check_keywords("lenet", parse_space({"model.width": [8, 16]}))
-    check_keywords("lenet", parse_space({"lr": [0.1]}))
+        check_keywords("lenet", parse_space({"model.width": [8, 16]}), ("classes",))
+    check_keywords("lenet", parse_space({"lr": [0.1]}), ("classes",))
 
 
 def test_conditional_keyword_is_left_out_in_one_variant() -> None:

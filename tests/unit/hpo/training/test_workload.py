@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-def floats(): return np.zeros((9, 28, 28)), np.zeros(9, int), np.zeros((9, 28, 28)), np.zeros(9, int), "ab"
+def whole(): return make(np.zeros((9, 28, 28), int), np.zeros(9, int))
 
 class Flat(nn.Module):
     def __init__(self, classes, in_channels):
@@ -69,8 +69,8 @@ MISTAKES = {
     ),
     "wrong type": (
         'name = "digits"',
-        'name = "own_workload:floats"',
-        'data.name = "own_workload:floats": own_workload:floats, train part: images are float64: ',
+        'name = "own_workload:whole"',
+        'data.name = "own_workload:whole": own_workload:whole, train part: inputs are int64: ',
     ),
     "small class": (
         "mini = 0.5",

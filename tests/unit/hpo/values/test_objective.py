@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.values.epoch import VALIDATION_ACCURACY, VALIDATION_BALANCED_ACCURACY_ERROR
-from hpo.values.objective import LOSS, OBJECTIVES, Objective
+from hpo.values.objective import LOSS, OBJECTIVES, Objective, metrics_among, own_metric
 
 SCORE = Objective("score", "maximize", "score")
 SHARES = [objective for objective in OBJECTIVES.values() if objective.values == "share"]
@@ -56,7 +56,24 @@ def test_metric_of_any_size_is_shown_with_six_digits() -> None:
     assert [SCORE.show(value) for value in (1234567.8, -0.5, 1.25e-7)] == ["1.23457e+06", "-0.5", "1.25e-07"]
 
 
-def test_known_metrics_or_all_recorded_ones_are_shown_beside_the_objective() -> None:
+def test_recorded_metrics_are_shown_beside_the_objective() -> None:
     recorded = [{"loss": 1.0, "score": 2.0}, {"score": 2.0, "val/loss": 0.5}]
     assert [metric.name for metric in SCORE.others(recorded)] == ["loss", "val/loss"]
-    assert LOSS.others(recorded) == [metric for metric in OBJECTIVES.values() if metric != LOSS]
+    of_network = [{"train_loss": 2.0, "validation_loss": 1.0, "validation_mae": 0.5, "validation_worst": 3.0}]
+    assert [metric.name for metric in LOSS.others(of_network)] == ["mae", "worst"]
+    assert [metric.name for metric in LOSS.others([])] == ["accuracy", "macro_f1", "balanced_accuracy"]
+
+
+def test_metrics_among_the_keys_of_an_epoch_leave_out_standard_errors() -> None:
+    keys = ["train_loss", "validation_worst", "validation_r2", "validation_r2_error", "validation_loss"]
+    names = [metric.name for metric in metrics_among([*keys, "validation_share_error"])]
+    assert names == ["loss", "r2", "worst", "share_error"]
+
+
+def test_own_metric_is_any_number_in_its_direction() -> None:
+    score = own_metric("score", "maximize")
+    assert (score.key, score.cost(-3.0), score.error_of({"validation_score": 1.0})) == (
+        "validation_score",
+        3.0,
+        None,
+    )

@@ -15,11 +15,12 @@ from hpo.training.engines.kernels.operators import load
 from hpo.training.engines.program import NetworkSpec, Program, digest, step_of, trace
 from hpo.training.pack import Pack
 from hpo.values.budget import Phase
+from hpo.values.data_shape import DataShape
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernels")]
 
 CANDIDATES = [candidate(lr=0.05, momentum=0.9, seed=4), candidate(lr=0.01, seed=5)]
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 STEP = Program(LENET, "sgd", 16, columns=(NAME,))
 
 

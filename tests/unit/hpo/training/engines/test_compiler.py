@@ -10,8 +10,9 @@ import pytest
 from hpo.training.engines import compiler
 from hpo.training.engines.compiler import note_of, sources
 from hpo.training.engines.program import NetworkSpec, Program
+from hpo.values.data_shape import DataShape
 
-STEP = Program(NetworkSpec("lenet", 10, 1, (28, 28)), "sgd", 16)
+STEP = Program(NetworkSpec("lenet", DataShape((1, 28, 28), 10)), "sgd", 16)
 
 LIST_SOURCES = """
 import json, sys
@@ -22,8 +23,8 @@ modules = [module for name, module in sys.modules.items() if name.startswith("hp
 print(json.dumps({module.__name__: module.__file__ for module in modules}))
 """
 
-WITHOUT_EFFECT = {"hpo.errors", "hpo.ownership", "hpo.settings", "hpo.user_code"}
-"""Modules of exceptions, of folders and variables of hpo, and of imports."""
+WITHOUT_EFFECT = {"hpo.errors", "hpo.ownership", "hpo.settings", "hpo.source_code", "hpo.user_code"}
+"""Modules of exceptions, of folders and variables of hpo, of imports, and of hashes."""
 
 
 def test_the_key_covers_every_module_that_a_program_is_made_with() -> None:

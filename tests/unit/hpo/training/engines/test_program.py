@@ -27,12 +27,13 @@ from hpo.training.engines.program import (
 from hpo.training.optimizers import adam
 from hpo.training.optimizers.registry import OPTIMIZERS, create_optimizer
 from hpo.training.pack import Pack
+from hpo.values.data_shape import DataShape
 
 # One process builds the kernels while the others run other tests.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernels")]
 
 CANDIDATE = candidate(lr=0.05, momentum=0.9, weight_decay=1e-3, seed=4)
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 STEP = Program(LENET, "sgd", 16)
 
 
@@ -84,7 +85,7 @@ def test_the_graph_of_a_step_computes_the_step(
         expected = EagerEngine().step(eager, eager_optimizer, max_norm, images, labels)
         factors = traced.masks(images).factors[0]
         arguments = member_arguments(traced, traced_optimizer, 0)
-        (loss,) = graph(*arguments, factors, batch_last(images), labels)
+        (loss,) = graph(*arguments, factors, batch_last(images, LENET.shape), labels)
         torch.testing.assert_close(loss, expected[0], rtol=1e-4, atol=1e-5)
     # Compared as a whole, because Adam takes full steps along gradients that are nothing but rounding.
     distance = (eager.weights.parameters - start).norm()
@@ -99,7 +100,9 @@ def test_the_graph_of_a_step_computes_the_step(
 def test_the_graph_of_an_evaluation_computes_the_evaluation(name: str) -> None:
     pack, (images, labels) = new_pack(name), batch()
     graph, _ = trace(Program(replace(LENET, model=name), None, 16))
-    loss, squares, predictions = graph(*member_arguments(pack, None, 0), batch_last(images), labels)
+    loss, squares, predictions = graph(
+        *member_arguments(pack, None, 0), batch_last(images, LENET.shape), labels
+    )
     expected = pack.score(images, labels)
     torch.testing.assert_close(loss, expected.losses[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(squares, expected.squares[0], rtol=1e-4, atol=1e-5)
@@ -141,8 +144,8 @@ def test_programs_that_compute_differently_have_different_digests() -> None:
     assert digest(STEP) == digest(STEP)
     others = [
         Program(replace(LENET, model="spinalnet"), "sgd", 16),
-        Program(replace(LENET, classes=11), "sgd", 16),
-        Program(replace(LENET, size=(28, 32)), "sgd", 16),
+        Program(replace(LENET, shape=DataShape((1, 28, 28), 11)), "sgd", 16),
+        Program(replace(LENET, shape=DataShape((1, 28, 32), 10)), "sgd", 16),
         replace(STEP, batch_size=32),
         replace(STEP, optimizer="adam"),
         replace(STEP, optimizer=None),
@@ -172,6 +175,6 @@ def test_only_steps_have_another_precision() -> None:
 
 def test_batch_last_makes_the_batch_innermost() -> None:
     images = torch.randn(3, 16, 2, 5, 4)
-    moved = batch_last(images)
+    moved = batch_last(images, LENET.shape)
     assert torch.equal(moved, images)
     assert moved[0].stride() == (1, 5 * 4 * 16, 4 * 16, 16)

@@ -9,8 +9,9 @@ from hpo.training.engines.eager import EagerEngine
 from hpo.training.engines.program import NetworkSpec, Program
 from hpo.training.engines.timing import LEAST_ROUNDS, ROUNDS, fastest, measure_seconds
 from hpo.training.metrics import Scores
+from hpo.values.data_shape import DataShape
 
-LENET = NetworkSpec("lenet", 10, 1, (28, 28))
+LENET = NetworkSpec("lenet", DataShape((1, 28, 28), 10))
 
 
 class Clock:
