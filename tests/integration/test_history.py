@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from support.artifacts import MemoryStore
 from support.claims import claim
 from support.epochs import epoch_result
 from support.shell import ROOT
+from support.study_file import FUNCTION_TEXT, load
 
 import hpo
 from hpo.cli import cli
@@ -346,6 +348,33 @@ def test_csv_has_the_columns_and_the_rows_of_the_frame(
 def column(rows: list[list[str]], name: str) -> list[str]:
     index = rows[0].index(name)
     return [row[index] for row in rows[1:]]
+
+
+def test_study_of_a_function_has_the_names_of_its_own(storage: Storage, show: Callable[..., str]) -> None:
+    text = FUNCTION_TEXT.replace("depth =", "seconds =").replace("lr =", "state =")
+    stored = create(storage, load(text), "test").study
+    (trial,) = claim(storage, stored, "search", "worker-1", 1)
+    metrics = {"accuracy": -0.5, "val/f1": 0.25, "epoch": 7.0}
+    result = replace(epoch_result(0, 1, 0.0), metrics=metrics)
+    ended = TrialOutcome(TrialState.COMPLETE, -0.5, epochs=1, kept_epoch=1, metrics=metrics)
+    with storage.transaction() as connection:
+        results.report(connection, {trial.lease.trial_id: result}, stored.objective, "worker-1")
+        results.finish(connection, {trial.lease.trial_id: ended}, "worker-1", "cpu")
+    study = hpo.load_study("small", storage)
+    trials, curves = study.trials_dataframe(), study.curves_dataframe()
+    assert {str(trials[f"params_{name}"].dtype) for name in ("seconds", "optimizer", "state")} == {
+        *("Int64", "string", "float64")
+    }
+    assert [name for name in map(str, trials) if name.startswith("metrics_")] == [
+        *("metrics_accuracy", "metrics_epoch", "metrics_val/f1")
+    ]
+    assert (trials["value"][0], trials["state"][0]) == (-0.5, "COMPLETE")
+    assert [*curves.loc[0, ["epoch", "metrics_accuracy", "metrics_epoch"]]] == [1, -0.5, 7.0]
+    shown = json.loads(show("--json"))
+    assert shown["objective"] == {"metric": "accuracy", "direction": "maximize", "key": "accuracy"}
+    assert shown["trials"][0]["params"] == trial.point
+    assert shown["trials"][0]["curve"][0]["metrics"] == metrics
+    assert show("--csv").count("\n") == 1 + len(trials)
 
 
 @pytest.mark.parametrize(
