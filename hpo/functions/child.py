@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import socket
-from types import FrameType
 from typing import Any
 
 from hpo.errors import message_of
@@ -66,7 +66,7 @@ def main(descriptor: int, worker: int, reference: str, dump: Path) -> None:
     channel = Channel(socket(fileno=descriptor))
     pid = os.getpid()
     _end_with_worker(worker)
-    _ignore_sigterm(pid)
+    _ignore_sigterm()
     dump_file = dump.open("w")  # open to the end, for the signal handlers
     faulthandler.enable(dump_file, all_threads=False)
     faulthandler.register(DUMP_SIGNAL, dump_file, all_threads=False)
@@ -80,6 +80,11 @@ def main(descriptor: int, worker: int, reference: str, dump: Path) -> None:
     except BaseException as error:
         if os.getpid() != pid:  # a process that the function has forked
             raise
+        if isinstance(
+            error, KeyboardInterrupt
+        ):  # of a signal from outside, which is not the function's fault
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(pid, signal.SIGINT)
         with suppress(ChannelClosedError):
             channel.send({"failure": _failure(error, reference)})
 
@@ -131,18 +136,26 @@ def _end_with_worker(worker: int) -> None:
         os._exit(1)
 
 
-def _ignore_sigterm(owner: int) -> None:
+def _ignore_sigterm() -> None:
     """Let SIGTERM end nothing: a scheduler may send it to all processes, and the worker decides.
 
-    A handler and not SIG_IGN, which programs inherit that the function starts.
+    A handler and not SIG_IGN, which programs inherit that the function starts. In what the function forks,
+    SIGTERM ends the process, even if it arrives before the fork is complete.
     """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+    def mask(how: int) -> None:
+        signal.pthread_sigmask(how, {signal.SIGTERM})
 
-    signal.signal(signal.SIGTERM, handle)
+    def after_in_child() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        mask(signal.SIG_UNBLOCK)
+
+    os.register_at_fork(
+        before=partial(mask, signal.SIG_BLOCK),
+        after_in_parent=partial(mask, signal.SIG_UNBLOCK),
+        after_in_child=after_in_child,
+    )
 
 
 def _flush() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -153,10 +154,9 @@ class RunningTrial:
         """Go back to the saved epoch. Raises `FunctionFailure` if that has happened too often."""
         self._kills += 1
         if self._kills >= self._runtime.limits.kills:
-            raise FunctionFailure(
-                f"its process was killed by {killed} {self._kills} times in a row, in epoch "
-                f"{self._furthest + 1}; is there enough memory?"
-            ) from killed
+            times = f"{self._kills} times in a row, in epoch {self._furthest + 1}"
+            hint = "; is there enough memory?" if str(killed) == signal.SIGKILL.name else ""
+            raise FunctionFailure(f"its process was killed by {killed} {times}{hint}") from killed
         saved = self._saved
         self._last = saved
         if saved is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -135,6 +136,25 @@ def has_children(trial: hpo.Trial) -> Epochs:
             yield {"loss": 1.0}
     finally:
         (Path(trial.params["pids"]).with_suffix(".closed")).touch()
+
+
+def terminates(trial: hpo.Trial) -> Epochs:
+    """SIGTERM ends what the function starts, and not the function."""
+    for _ in trial.epochs:
+        forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=[600])
+        forked.start()
+        forked.terminate()
+        forked.join()
+        started = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+        started.terminate()
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield {"loss": float(forked.exitcode or 0), "started": started.wait()}
+
+
+def is_interrupted(trial: hpo.Trial) -> float:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(600)
+    return 0.0
 
 
 def forks(trial: hpo.Trial) -> Epochs:

@@ -144,11 +144,11 @@ def test_killed_process_is_replaced(run: Any, tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
-def test_process_that_is_always_killed_fails_the_trial(run: Any) -> None:
-    with pytest.raises(
-        FunctionFailure, match=r"^its process was killed by SIGKILL 3 times in a row, in epoch 1"
-    ):
-        run("dies").epoch()
+@pytest.mark.parametrize(("case", "name"), [("dies", "SIGKILL"), ("is_interrupted", "SIGINT")])
+def test_process_that_is_always_killed_fails_the_trial(run: Any, case: str, name: str) -> None:
+    message = f"^its process was killed by {name} 3 times in a row, in epoch 1"
+    with pytest.raises(FunctionFailure, match=message):
+        run(case).epoch()
 
 
 def test_full_training_keeps_the_best_epoch_that_was_saved(run: Any) -> None:
@@ -300,6 +300,11 @@ def test_processes_of_a_function_end_with_it(run: Any, tmp_path: Path) -> None:
 
 def test_forked_processes_cannot_speak_for_the_function(run: Any) -> None:
     assert [result.metrics["loss"] for result in run("forks").rest()] == [1.0, 4.0, 4.0, 4.0]
+
+
+def test_sigterm_ends_what_a_function_starts_and_not_the_function(run: Any) -> None:
+    results = run("terminates").rest()
+    assert [(r.metrics["loss"], r.metrics["started"]) for r in results] == [(-15.0, -15.0)] * 4
 
 
 def test_states_of_other_sessions_are_refused(run: Any) -> None:
