@@ -91,6 +91,7 @@ print([command for command in commands if "hpo" in command])
 """
 
 
+@pytest.mark.slow
 def test_interrupt_of_the_kernel_stops_the_workers(user: Shell) -> None:
     manager, client = start_new_kernel(
         kernel_name="python3", env=user.environment, cwd=str(user.folder), startup_timeout=120
