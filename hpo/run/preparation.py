@@ -127,7 +127,12 @@ class FunctionPreparation:
 
         if not DEVICE_RULE.fullmatch(device):
             raise InputError(f"--device {device!r}: must be the name of a device, such as cpu or cuda:0")
-        processes = FunctionProcesses(self.study.spec.code)
+        try:
+            processes = FunctionProcesses(self.study.spec.code)
+        except OSError as error:
+            raise InputError(
+                f"cannot write temporary files: {error}; set TMPDIR to another folder"
+            ) from error
         try:
             training = FunctionTraining(self.study, processes)
             try:

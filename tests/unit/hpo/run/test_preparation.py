@@ -51,6 +51,12 @@ def test_other_code_is_refused() -> None:
         prepare(study)
 
 
+def test_folder_for_temporary_files_has_to_be_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "missing"))
+    with pytest.raises(InputError, match=r"^cannot write temporary files: .*; set TMPDIR to another folder$"):
+        prepare()
+
+
 def test_device_is_the_name_of_one() -> None:
     with pytest.raises(InputError, match=r"^--device 'gpu 1': must be the name of a device"):
         prepare(device="gpu 1")
