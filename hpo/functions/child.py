@@ -41,10 +41,18 @@ class Committing:
     """Sends epochs to the worker, and waits for the answer."""
 
     channel: Channel
+    trial: Trial
     states: StateFiles
     copies: DirectoryCopies
 
     def __call__(self, yielded: Yielded) -> bool:
+        trained = self.trial.trained
+        if trained and yielded.epoch == trained + 1 and not self.states.was_loaded:
+            with suppress(OSError, ValueError, AttributeError):  # the function may have closed it
+                sys.stderr.write(
+                    f"warning: trial {self.trial.number} goes on after epoch {trained}, and its function has "
+                    "not called trial.load()\n"
+                )
         _flush()
         self.channel.send(
             {
@@ -80,9 +88,7 @@ def main(descriptor: int, worker: int, reference: str, dump: Path) -> None:
     except BaseException as error:
         if os.getpid() != pid:  # a process that the function has forked
             raise
-        if isinstance(
-            error, KeyboardInterrupt
-        ):  # of a signal from outside, which is not the function's fault
+        if isinstance(error, KeyboardInterrupt):  # somebody has sent SIGINT: not the function's fault
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(pid, signal.SIGINT)
         with suppress(ChannelClosedError):
@@ -102,7 +108,7 @@ def _trial(start: Mapping[str, Any], channel: Channel) -> tuple[Trial, Committin
     folder, directory = Path(start["folder"]), Path(start["directory"])
     states = StateFiles(folder, start["state"])
     trial = Trial(**start["trial"], directory=directory, states=states)
-    return trial, Committing(channel, states, DirectoryCopies(directory, folder))
+    return trial, Committing(channel, trial, states, DirectoryCopies(directory, folder))
 
 
 def _checked(function: Any, reference: str) -> Callable[[Trial], Any]:

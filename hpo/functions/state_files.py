@@ -27,9 +27,12 @@ class StateFiles:
         self._folder, self._committed = folder, committed
         self._staged: str | None = None
         self._count = 0
+        self.was_loaded = False
+        """Whether the function has asked for its state."""
 
     def load(self) -> object:
         """Return the state committed last, None if there is none."""
+        self.was_loaded = True
         return None if self._committed is None else decode(load_file(self._folder / self._committed))
 
     def stage(self, state: object) -> None:

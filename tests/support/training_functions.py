@@ -58,6 +58,13 @@ def dies(_trial: hpo.Trial) -> float:
     return 0.0
 
 
+def forgets(trial: hpo.Trial) -> Epochs:
+    """Save a state, and never load it."""
+    for epoch in trial.epochs:
+        trial.save(epoch)
+        yield {"loss": 1.0}
+
+
 def bounces(trial: hpo.Trial) -> Epochs:
     """The best epoch is the second, and only even epochs are saved."""
     for epoch in trial.epochs:

@@ -137,6 +137,15 @@ def test_resumed_trial_is_equal(run: Any, every: int) -> None:
     assert disturbed.files() == undisturbed.files()
 
 
+def test_function_that_forgets_to_load_its_state_is_warned(run: Any, capfd: Any) -> None:
+    trial = run("forgets")
+    trial.epoch()
+    trial.begin(trial.state())
+    assert [result.epoch for result in trial.rest()] == [2, 3, 4]
+    line = "warning: trial 7 goes on after epoch 1, and its function has not called trial.load()\n"
+    assert capfd.readouterr().out.count(line) == 1
+
+
 def test_killed_process_is_replaced(run: Any, tmp_path: Path) -> None:
     expected = run("walks").rest()
     killed = run("walks", every=2, once=str(tmp_path / "done"), at=4)
