@@ -35,7 +35,8 @@ def replay(  # noqa: PLR0913
 
     Nothing is trained: each trial reads a learning curve from TABLE, so a search takes a second. Sampler,
     pruner and bookkeeping are the same as in training, on a temporary database. The regret of the best trial
-    so far is 0 for the best cell of the table, and 1 for the median cell.
+    so far is 0 for the best cell of the table, and 1 for the median cell. In a study of a training function,
+    TABLE has the parameters and the metrics of the function.
     """
     import logging
     from dataclasses import asdict

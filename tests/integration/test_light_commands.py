@@ -60,6 +60,16 @@ def test_bookkeeping_command_does_not_load_torch(
     assert done.returncode == code, done.stderr
 
 
+TRAIN = """
+import sys
+assert not {"torch", "sklearn", "torchvision"} & set(sys.modules), "hpo has imported it"
+import torch
+
+def fit(trial):
+    yield 0.5
+"""
+"""A module that imports torch, which its process has not imported before."""
+
 FUNCTION_COMMANDS = (
     ("status small", 0),
     ("study show small", 0),
@@ -76,13 +86,26 @@ def test_command_on_a_function_does_not_load_torch(
     command: str, code: int, database: URL, tmp_path: Path
 ) -> None:
     stored = load(FUNCTION_TEXT)
-    (tmp_path / "train.py").write_text("import torch\n\ndef fit(trial):\n    yield 0.5\n")
+    (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "small.toml").write_text(tomli_w.dumps(stored.to_json()))
     storage = open_url(database)
     create(storage, stored, "test")
     storage.engine.dispose()
     done = run(command, database, tmp_path)
     assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize("command", ["run small.toml --gpus cpu", "workers small --gpus cpu"])
+def test_launcher_of_a_function_does_not_load_torch(command: str, database: URL, tmp_path: Path) -> None:
+    stored = load(FUNCTION_TEXT)
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "small.toml").write_text(tomli_w.dumps(stored.to_json()))
+    storage = open_url(database)
+    stop(storage, create(storage, stored, "test").study, STAGES)  # so that no worker starts
+    storage.engine.dispose()
+    done = run(command, database, tmp_path)
+    assert done.returncode == (1 if command.startswith("run") else 0), done.stderr
+    assert "stopped by hand; to continue" in done.stderr
 
 
 RUN, WORKERS = "run small.toml --gpus cpu", "workers small --gpus cpu"
