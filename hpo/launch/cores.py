@@ -1,9 +1,12 @@
 """The processor cores that this process may use: its affinity and the CPU quota of its control group."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from hpo.launch.control_groups import control_groups
+
+MOUNTS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -26,38 +29,9 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     Reads control groups of both versions. The quota of a group above counts as well, as far as this process
     can see it.
     """
-    quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
+    groups = control_groups(root, "cpu", MOUNTS)
+    quotas = [quota for folder in groups if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
-
-
-def _groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of the control groups that may limit this process."""
-    mounts = root / "sys" / "fs" / "cgroup"
-    try:
-        lines = (root / "proc" / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        if line.count(":") < 2:
-            continue
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # Version 2 has one tree. In version 1, the folder has the names of its controllers, in any order.
-        names = [controllers, "cpu", "cpu,cpuacct", "cpuacct,cpu"] if controllers else [".", "unified"]
-        for mount in {mounts / name for name in names}:
-            yield mount
-            # Inside a container the path may be that of the host, which is not mounted here.
-            for part in _ancestry(path):
-                yield mount / part
-
-
-def _ancestry(path: str) -> list[PurePosixPath]:
-    """Return a group's path and those above it, without the root; none for a path out of the namespace."""
-    relative = PurePosixPath(path.lstrip("/"))
-    if ".." in relative.parts:
-        return []
-    return [relative, *relative.parents][:-1]
 
 
 def _quota(folder: Path) -> float | None:

@@ -8,51 +8,37 @@ from pathlib import Path
 
 from hpo.errors import HpoError, InputError
 from hpo.launch.cores import usable_cores
+from hpo.launch.memory import usable_memory
+from hpo.launch.placement import MIG, UNSET, Machine, place
 from hpo.launch.slot import Slot
 from hpo.settings import PYTHON, child_environment, visible_devices
+from hpo.values.resources import Resources
 from hpo.values.wording import counted
-
-MAX_CPU_WORKERS = 8
 
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 """Device files of the GPU drivers that torch can use: NVIDIA, Jetson, AMD, WSL."""
 
-MIG = "MIG-"
-"""How the UUID of a part of a partitioned GPU begins."""
-
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 
-def slots(gpus: str, per_device: int | None) -> list[Slot]:
+def slots(gpus: str, per_device: int | None, resources: Resources = UNSET) -> list[Slot]:
     """Return the slots for `--gpus` (`all`, `cpu`, or ordinals such as `0,1`) and `--per-device`.
 
-    `all` means the CPU on a machine without a GPU. Ordinals count the devices that CUDA_VISIBLE_DEVICES
-    leaves to this process. The default of `per_device` is one worker per GPU, or one per core up to
-    `MAX_CPU_WORKERS`. Workers on the CPU share the cores that this process may use. Raises `InputError` for a
-    GPU that does not exist.
+    `resources`: what each worker needs. The default of `per_device` is as many workers as the resources leave
+    room for. Without resources, it is one per GPU, or one per core up to `MAX_CPU_WORKERS`. Workers on the
+    CPU share the cores that this process may use. Raises `InputError` for a GPU that does not exist, and for
+    resources that this machine does not have.
     """
-    devices = _visible_gpus(gpus)
-    if not devices:
-        return _cpu_slots(per_device)
-    return [
-        # The worker sees one GPU only, which torch calls cuda:0 there.
-        Slot("cuda:0", f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu})
-        for gpu in devices
-        for _ in range(per_device or 1)
-    ]
+    return place(this_machine(gpus), resources, per_device)
 
 
-def _cpu_slots(workers: int | None) -> list[Slot]:
-    cores = usable_cores()
-    count = workers or min(cores, MAX_CPU_WORKERS)
-    environment = {
-        "OMP_NUM_THREADS": str(max(1, cores // count)),
-        # Waiting threads give up their core. Two launchers on one machine each count on all cores, and
-        # threads that spin at every barrier would starve each other.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    return [Slot("cpu", "cpu", environment)] * count
+def this_machine(gpus: str) -> Machine:
+    """Return what workers may use of this machine, for `--gpus`.
+
+    `all` means the CPU on a machine without a GPU. Ordinals count the devices that CUDA_VISIBLE_DEVICES
+    leaves to this process. Raises `InputError` for a GPU that does not exist.
+    """
+    return Machine(_visible_gpus(gpus), usable_cores(), usable_memory(), is_cpu_chosen=gpus == "cpu")
 
 
 def _visible_gpus(gpus: str) -> list[str]:

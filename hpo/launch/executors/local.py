@@ -7,28 +7,42 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from hpo.errors import InputError
-from hpo.launch.devices import slots
+from hpo.launch.devices import this_machine
 from hpo.launch.executors.base import Executor, Listener, WorkerCommand
+from hpo.launch.placement import UNSET, Machine, place
 from hpo.launch.slot import Slot, common_environment
 from hpo.launch.standby import Assignment
 from hpo.settings import PYTHON, child_environment
+from hpo.values.resources import Resources
 
 WORKER = (*PYTHON, "-m", "hpo", "worker")
 
 
 def local_executor(
-    gpus: str = "all", per_device: int | None = None, width: int | None = None
+    gpus: str = "all",
+    per_device: int | None = None,
+    width: int | None = None,
+    resources: Resources = UNSET,
 ) -> "LocalExecutor":
     """Return an executor on the devices of this machine.
 
     `gpus`: `all`, `cpu`, or ordinals such as `0,1`; without a GPU, `all` means the CPU. `per_device`: workers
-    on each device; by default one per GPU, or one per core. `width`: the most trials in one pack. Raises
-    `InputError` for a GPU that is not there, and for numbers below 1.
+    on each device; by default one per GPU, or one per core. `width`: the most trials in one pack.
+    `resources`: what a trial of a training function needs, `spec.make_resources()`. Raises `InputError` for
+    resources that are not there, and for numbers below 1.
     """
+    is_without = resources.gpus == 0 and gpus == "all"  # then no GPU has to be counted
+    return executor_on(this_machine("cpu" if is_without else gpus), per_device, width, resources)
+
+
+def executor_on(
+    machine: Machine, per_device: int | None, width: int | None, resources: Resources = UNSET
+) -> "LocalExecutor":
+    """Return an executor on a machine, as `local_executor` does."""
     for name, value in (("per_device", per_device), ("width", width)):
         if value is not None and value < 1:
             raise InputError(f"{name} = {value}: must be at least 1")
-    return LocalExecutor(slots(gpus, per_device), width)
+    return LocalExecutor(place(machine, resources, per_device), width)
 
 
 class LocalExecutor(Executor):

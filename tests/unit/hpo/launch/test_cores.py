@@ -5,22 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from support.control_groups import write_control_groups
 
 from hpo.launch.cores import cpu_quota, usable_cores
 
 V1 = "4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n"
 V2 = "0::/user.slice/a.service\n"
-
-
-def tree(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
-    """Write `proc/self/cgroup` and files below `sys/fs/cgroup`."""
-    for name, content in {
-        "proc/self/cgroup": cgroup,
-        **{f"sys/fs/cgroup/{k}": v for k, v in files.items()},
-    }.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    return root
 
 
 @pytest.mark.parametrize(
@@ -53,7 +43,7 @@ def tree(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
     ],
 )
 def test_quota(tmp_path: Path, cgroup: str, files: Mapping[str, str], quota: float | None) -> None:
-    assert cpu_quota(tree(tmp_path, cgroup, files)) == quota
+    assert cpu_quota(write_control_groups(tmp_path, cgroup, files)) == quota
 
 
 def test_no_quota_where_there_are_no_control_groups(tmp_path: Path) -> None:
@@ -74,7 +64,7 @@ def test_the_smaller_of_affinity_and_quota_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, maximum: str, usable: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)), raising=False)
-    assert usable_cores(tree(tmp_path, "0::/\n", {"cpu.max": maximum})) == usable
+    assert usable_cores(write_control_groups(tmp_path, "0::/\n", {"cpu.max": maximum})) == usable
 
 
 def test_cores_are_counted_where_affinity_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from hpo.errors import HpoError, InputError
 from hpo.launch import devices
-from hpo.launch.devices import MAX_CPU_WORKERS, slots
+from hpo.launch.devices import slots
+from hpo.launch.placement import MAX_CPU_WORKERS
 from hpo.launch.slot import Slot, common_environment
+from hpo.values.resources import Resources
 
 Machine = Callable[..., None]
 
@@ -198,3 +200,16 @@ def test_the_common_environment_pins_to_a_gpu_only_if_all_slots_do(machine: Mach
     assert common_environment(slots("all", None)) == {}
     assert common_environment(slots("1", 2)) == {"CUDA_VISIBLE_DEVICES": "1"}
     assert common_environment(slots("cpu", 2)) == slots("cpu", 2)[0].environment
+
+
+def test_cpu_is_chosen_or_all_there_is(machine: Machine) -> None:
+    machine(gpus=0, cores=4)
+    with pytest.raises(InputError, match=r"^resources.gpus = 0.5: no GPU is visible here; --gpus cpu trains"):
+        slots("all", None, Resources(gpus=0.5))
+    assert len(slots("cpu", None, Resources(gpus=0.5))) == 4
+
+
+def test_chosen_gpus_are_those_that_trials_share(machine: Machine) -> None:
+    machine(gpus=4)
+    assert pinned(slots("1,3", None, Resources(gpus=2))) == ["1,3"]
+    assert pinned(slots("1,3", 1, Resources(gpus=0.5))) == ["1", "3"]

@@ -6,10 +6,12 @@ import threading
 
 import pytest
 
+from hpo.launch import devices
 from hpo.launch.executors.base import Listener, WorkerCommand
 from hpo.launch.executors.local import WORKER, LocalExecutor, WorkerProcess, local_executor
 from hpo.launch.slot import Slot
 from hpo.launch.standby import Assignment
+from hpo.values.resources import Resources
 
 SLOTS = (
     Slot("cuda:0", "gpu0", {"PLACE": "0", "OMP_NUM_THREADS": "2"}),
@@ -101,3 +103,8 @@ def test_workers_are_this_python_on_the_chosen_devices() -> None:
     made = local_executor("cpu", 2, width=8)
     assert [slot.label for slot in made.slots] == ["cpu", "cpu"]
     assert made.width == 8
+
+
+def test_no_gpu_is_counted_for_trials_that_need_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_present_gpus", lambda _visible: pytest.fail("counted"))
+    assert local_executor(resources=Resources(gpus=0, cpus=1)).slots[0].device == "cpu"
