@@ -10,17 +10,18 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Literal
 
-from benchmarks.chaos.faults import FAULTS
+from benchmarks.chaos.faults import FAULTS, FUNCTION_FAULTS, Fault, Schedule
+from benchmarks.chaos.files import function_files, pack_files
 from benchmarks.chaos.runs import Outcome, run_with_faults, run_without_faults
 from benchmarks.chaos.server import running_server
-from benchmarks.chaos.system import WORKERS, ChaosError, System, study_file
+from benchmarks.chaos.system import WORKERS, ChaosError, System
 from benchmarks.command import parser
 from benchmarks.results import Result, spread
 from hpo.errors import HpoError
@@ -35,6 +36,11 @@ def parse_options() -> Namespace:
     options.add_argument("--faults", type=int, default=12, help="faults of each run (default 12)")
     options.add_argument("--first-seed", type=int, help=f"default 0; {QUICK_SEED} with --quick")
     options.add_argument("--pause", action="store_true", help="trials pause at rungs")
+    options.add_argument(
+        "--function",
+        action="store_true",
+        help="train with a function in processes of its own; the faults kill these and workers",
+    )
     arguments = options.parse_args()
     if arguments.quick:
         arguments.seeds, arguments.faults = 1, 6
@@ -48,21 +54,29 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM cleans up as Ctrl-C does
 
     start = time.monotonic()
-    study = partial(study_file, *(8, 24, "never") if arguments.quick else (20, 30, "always"))
+    if arguments.function:
+        kinds, files = FUNCTION_FAULTS, partial(function_files, *(8, 12) if arguments.quick else (60, 40))
+    else:
+        kinds, files = (
+            FAULTS,
+            partial(pack_files, *(8, 24, "never") if arguments.quick else (20, 30, "always")),
+        )
     pruner: Literal["none", "pause"] = "pause" if arguments.pause else "none"
-    result = Result.begin("chaos", f"{WORKERS} workers, pruner {pruner}", arguments.seeds)
+    trained = ", a training function" if arguments.function else ""
+    result = Result.begin("chaos", f"{WORKERS} workers, pruner {pruner}{trained}", arguments.seeds)
     # As root, the server runs as another user. That user must be able to enter every folder above its data.
     folder = Path(mkdtemp(prefix="hpo-chaos-"))
     outcomes: list[Outcome] = []
     try:
         with running_server(folder / "postgres") as server:
-            baseline = run_without_faults(System(server, folder / "calm", study()))
+            baseline = run_without_faults(System(server, folder / "calm", files()))
             epochs = sum(len(trial.losses) for trial in baseline.trials) // (3 if arguments.pause else 1)
             log(f"without faults: held, {time.monotonic() - start:.0f} s")
-            faulty_study = study(pruner=pruner)
+            faulty_files = files(pruner=pruner)
             for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-                system = System(server, folder / f"seed-{seed}", faulty_study)
-                outcome = run_with_faults(system, baseline, epochs, seed, arguments.faults)
+                system = System(server, folder / f"seed-{seed}", faulty_files)
+                schedule = Schedule(kinds, seed, arguments.faults)
+                outcome = run_with_faults(system, baseline, epochs, schedule)
                 log_outcome(outcome, system)
                 outcomes.append(outcome)
                 if not outcome.violations:
@@ -73,7 +87,7 @@ def main() -> None:
         if not is_broken(outcomes):
             shutil.rmtree(folder)
         sys.exit("stopped")
-    report(result, outcomes, time.monotonic() - start)
+    report(result, outcomes, kinds, time.monotonic() - start)
     result.write(arguments.json)
     if is_broken(outcomes):
         sys.exit(1)
@@ -98,13 +112,13 @@ def log_outcome(outcome: Outcome, system: System) -> None:
         log(f"{system.log_tail()}\n{system.folder} is kept")
 
 
-def report(result: Result, outcomes: Sequence[Outcome], seconds: float) -> None:
+def report(result: Result, outcomes: Sequence[Outcome], kinds: Mapping[str, Fault], seconds: float) -> None:
     injected = Counter(name for outcome in outcomes for _, name in outcome.faults)
     survived = Counter(name for outcome in outcomes if not outcome.violations for _, name in outcome.faults)
     table = result.table(
         f"Faults of all seeds, in {seconds:.0f} s", ("fault", "injected", "survived"), first=30
     )
-    for name in FAULTS:
+    for name in kinds:
         table.add(name, str(injected[name]), str(survived[name]))
     table.add("all", str(injected.total()), str(survived.total()))
     recoveries = [each for outcome in outcomes for each in outcome.recoveries]

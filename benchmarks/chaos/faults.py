@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import select, text
 
@@ -37,6 +38,11 @@ def _claimed_again(system: System, trials: Mapping[int, int]) -> bool | None:
     query = select(table.c.trial_id, table.c.token).where(table.c.trial_id.in_(trials))
     current = system.query(lambda connection: {row.trial_id: row.token for row in connection.execute(query)})
     return any(current.get(trial_id, token + 1) > token for trial_id, token in trials.items()) or None
+
+
+def kill_function(system: System, draw: random.Random) -> None:
+    """Send SIGKILL to the process of a training function."""
+    system.signal(system.running_function(draw), signal.SIGKILL)
 
 
 def terminate_worker(system: System, draw: random.Random) -> None:
@@ -142,10 +148,26 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
-def schedule(seed: int, count: int) -> list[str]:
-    """Return the names of `count` faults: all kinds in an order drawn from the seed, then all again."""
-    draw, kinds = random.Random(seed), list(FAULTS)
-    names: list[str] = []
-    while len(names) < count:
-        names += draw.sample(kinds, len(kinds))
-    return names[:count]
+FUNCTION_FAULTS: Mapping[str, Fault] = {
+    "worker killed": kill_worker,
+    "function's process killed": kill_function,
+}
+"""The faults of a study that trains with a function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`count` faults: all `kinds` in an order drawn from the seed, then all again."""
+
+    kinds: Mapping[str, Fault]
+    seed: int
+    count: int
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the faults."""
+        draw, kinds = random.Random(self.seed), list(self.kinds)
+        names: list[str] = []
+        while len(names) < self.count:
+            names += draw.sample(kinds, len(kinds))
+        return names[: self.count]

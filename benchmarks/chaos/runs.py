@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from benchmarks.chaos.faults import FAULTS, schedule
+from benchmarks.chaos.faults import Schedule
+from benchmarks.chaos.files import NAME
 from benchmarks.chaos.invariants import EndState, read_end_state, violations
 from benchmarks.chaos.server import connection
-from benchmarks.chaos.system import NAME, ChaosError, EndedError, System
+from benchmarks.chaos.system import ChaosError, EndedError, System
 from hpo.errors import HpoError
 from hpo.store.connection import open_url
 from hpo.study.status import status
@@ -53,19 +54,19 @@ def run_without_faults(system: System) -> EndState:
     return state
 
 
-def run_with_faults(system: System, baseline: EndState, epochs: int, seed: int, count: int) -> Outcome:
-    """Run the study under the first `count` faults of a seed.
+def run_with_faults(system: System, baseline: EndState, epochs: int, schedule: Schedule) -> Outcome:
+    """Run the study under the faults of a schedule.
 
     `baseline` is the end state of a run without faults, `epochs` about how many epochs the run will have.
     """
-    outcome, start = Outcome(seed), time.monotonic()
+    outcome, start = Outcome(schedule.seed), time.monotonic()
     # The study goes on while faults last. A third of its epochs are spread between the faults, so that they
     # all strike before its end.
-    longest_gap = max(1, 2 * epochs // (3 * count))
+    longest_gap = max(1, 2 * epochs // (3 * schedule.count))
     try:
         with _running(system):
             with suppress(EndedError):
-                _inject(system, outcome, count, longest_gap)
+                _inject(system, outcome, schedule, longest_gap)
             _await_end(system)
             system.end_faults(math.inf)
             system.violations += [*system.bad_lines(), *violations(_inspect(system), baseline)]
@@ -87,20 +88,20 @@ def _running(system: System) -> Iterator[None]:
         system.kill_all()
 
 
-def _inject(system: System, outcome: Outcome, count: int, longest_gap: int) -> None:
+def _inject(system: System, outcome: Outcome, schedule: Schedule, longest_gap: int) -> None:
     """Inject the faults, each 1 to `longest_gap` epochs after the one before.
 
     Raises `EndedError` if the study ends before the last fault.
     """
     draw, start = random.Random(outcome.seed), time.monotonic()
-    for name in schedule(outcome.seed, count):
+    for name in schedule.names:
         _await_epochs(system, draw.randint(1, longest_gap))
         time.sleep(draw.random())  # otherwise every fault would strike just after a commit
         if system.ended():
             raise EndedError
         outcome.faults.append((time.monotonic() - start, name))
         try:
-            FAULTS[name](system, draw)
+            schedule.kinds[name](system, draw)
         except EndedError:
             outcome.faults.pop()  # the study may have ended before the fault struck
             raise

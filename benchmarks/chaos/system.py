@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from benchmarks.chaos.files import NAME, Files
 from benchmarks.chaos.server import Server, connection
 from hpo.settings import PYTHON
 from hpo.store import schema
@@ -27,50 +28,8 @@ WORKERS = 4
 WIDTH = 4
 LEASE_SECONDS = 3.0
 
-NAME = "chaos"
-"""Name of the study."""
-
-_STUDY = """
-seed = 1
-[model]
-name = "lenet"
-[data]
-name = "digits"
-mini = 0.5
-validation = 0.4
-[space]
-lr = [1e-3, 3e-3, 1e-2, 3e-2]
-batch_size = [64, 128]
-momentum = [0, 0.9]
-weight_decay = [0, 1e-4]
-[engine]
-compile = "{compile}"
-[sampler]
-name = "random"
-[pruner]
-name = "{pruner}"
-[search]
-trials = {trials}
-epochs = {epochs}
-[full]
-clip = 1.0
-pretrain = {{ epochs = {epochs}, patience = 10 }}
-finetune = {{ epochs = {epochs}, patience = 10 }}
-augment = {{ rotation = 10, shift = 0.07 }}
-[promotion]
-top = 2
-seeds = 2
-"""
-
-
-def study_file(
-    trials: int, epochs: int, compile: Literal["always", "never"], pruner: Literal["none", "pause"] = "none"
-) -> str:
-    """Return a study file whose learning curves depend on neither workers nor timing.
-
-    Without pauses, the set of trained epochs does not depend on them either.
-    """
-    return _STUDY.format(trials=trials, epochs=epochs, compile=compile, pruner=pruner)
+FUNCTION_PROCESS = "hpo.functions.child"
+"""The module that the process of a training function runs."""
 
 
 class ChaosError(Exception):
@@ -93,7 +52,7 @@ class Process:
 class System:
     """A study under `hpo run`, with its own database and its own new folder."""
 
-    def __init__(self, server: Server, folder: Path, study: str) -> None:
+    def __init__(self, server: Server, folder: Path, files: Files) -> None:
         self.server, self.folder = server, folder
         self.log = folder / "log"
         self.artifacts = folder / "artifacts"
@@ -104,7 +63,9 @@ class System:
         self._active: list[tuple[float, Callable[[], None]]] = []
         (folder / "stored").mkdir(parents=True)
         self.artifacts.symlink_to(folder / "stored")
-        (folder / f"{NAME}.toml").write_text(study)
+        (folder / f"{NAME}.toml").write_text(files.study)
+        for name, module in files.modules.items():
+            (folder / name).write_text(module)
         programs = folder.parent / "programs"  # shared by all systems, so that they are compiled once
         for new in (programs, folder / "home"):
             new.mkdir(exist_ok=True)
@@ -238,6 +199,15 @@ class System:
             return draw.choice(sorted(busy, key=lambda process: process.pid)) if busy else None
 
         return self.wait("a worker that trains", look, seconds=60)
+
+    def running_function(self, draw: random.Random) -> Process:
+        """Return a random process of a training function."""
+
+        def look() -> Process | None:
+            functions = [process for process in self.processes() if FUNCTION_PROCESS in process.words]
+            return draw.choice(sorted(functions, key=lambda process: process.pid)) if functions else None
+
+        return self.wait("a process of a training function", look, seconds=60)
 
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
