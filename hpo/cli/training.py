@@ -33,10 +33,10 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
 
     # The launcher handles SIGTERM as an interrupt while it runs, and this command before and after.
     click.get_current_context().with_resource(InterruptSignals())
-    StudySpec.load(file)
+    spec = StudySpec.load(file)
     if bundle is not None:
         check_folder(bundle)
-    executor = local_executor(gpus, per_device, width)
+    executor = local_executor(gpus, per_device, width, spec.make_resources())
     settings = Settings.from_environment()
     from hpo.store.url import parse_url
 
@@ -66,10 +66,11 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     Workers train the queued trials of the search, or of full training, and end when no trial is open. Run
     the command on as many machines as you like.
     """
-    from hpo.launch.executors.local import local_executor
+    from hpo.launch.devices import this_machine
+    from hpo.launch.executors.local import executor_on
 
     click.get_current_context().with_resource(InterruptSignals())
-    executor = local_executor(gpus, per_device, width)
+    machine = this_machine(gpus)
     from hpo.cli.next_step import next_step
     from hpo.run.artifacts import check_artifacts
     from hpo.run.environment import open_study
@@ -79,6 +80,7 @@ def workers(name: str, gpus: str, per_device: int | None, width: int | None) -> 
     from hpo.study.status import status
 
     settings, storage, study = open_study(name)
+    executor = executor_on(machine, per_device, width, study.spec.make_resources())
     check_artifacts(storage, study, settings)
     trained = train_study(storage, study, Fleet(executor, settings), StudyProgress)
     if not trained:
