@@ -1,6 +1,7 @@
 from .errors import HpoError as HpoError
+from .export.any_bundle import load_bundle as load_bundle
 from .export.bundle import Bundle as Bundle
-from .export.bundle import load_bundle as load_bundle
+from .export.function_bundle import FunctionBundle as FunctionBundle
 from .functions.trial import Trial as Trial
 from .run.run_study import run_study as run_study
 from .run.storage_url import url as url

@@ -6,6 +6,7 @@ import click
 
 from hpo.cli.command import as_json, command, study_name
 from hpo.cli.output import json_result, message, result, say_stopped
+from hpo.errors import InputError
 from hpo.values.wording import counted
 
 
@@ -59,7 +60,7 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
     The best trial is the full training with the best objective. Before any full training has
     completed, the command prints the parameters of the best search trial.
     """
-    from hpo.cli.tables import figures_of
+    from hpo.cli.tables import figures_of, metrics_text
     from hpo.export.bundle_folder import check_folder
     from hpo.run.environment import open_study
     from hpo.study.best import best_params
@@ -75,14 +76,9 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         click.echo(best.render(form or "json"), nl=False)
     if bundle is not None:
         check_folder(bundle)
-        from hpo.artifacts.registry import open_artifacts
-        from hpo.export.export import export_bundle
-        from hpo.run.workload import study_workload
+        from hpo.run.export_best import make_export
 
-        workload = study_workload(study, settings)
-        artifacts = open_artifacts(settings, study.artifacts_name)
-        metrics = export_bundle(storage, study, workload, artifacts, bundle)
-        message(f"test {metrics.describe()}")
+        message(metrics_text(make_export(storage, study, settings, bundle)()))
         result(str(bundle)) if form is None else message(f"bundle: {bundle}")
 
 
@@ -98,11 +94,15 @@ def predict(bundle: Path, images: tuple[Path, ...], top: int, as_json: bool) -> 
     """
     import numpy as np
 
-    from hpo.errors import InputError
-    from hpo.export.bundle import load_bundle
+    from hpo.export.any_bundle import load_bundle
+    from hpo.export.function_bundle import FunctionBundle
     from hpo.export.images import read_image
 
     model = load_bundle(bundle)
+    if isinstance(model, FunctionBundle):
+        raise InputError(
+            f"{bundle}: the bundle of a training function has no network to classify images with"
+        )
     inputs = [read_image(path, model.spec) for path in images]
     for path, image in zip(images, inputs, strict=True):
         if image.inverted:

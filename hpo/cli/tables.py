@@ -17,7 +17,7 @@ from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study.baseline import BaselineComparison, compare
-from hpo.study.best import best_params
+from hpo.study.best import BestParams, best_params
 from hpo.study.promote import best_trials
 from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
 from hpo.study.study import Study
@@ -27,8 +27,8 @@ from hpo.values.stage import STAGES, Stage
 from hpo.values.wording import counted, value_text
 
 if TYPE_CHECKING:  # these modules import torch, and no table needs it
-    from hpo.export.metrics import AnyMetrics
     from hpo.models.profile import Profile
+    from hpo.run.export_best import TestResult
     from hpo.simulate.regret import Mean
     from hpo.training.engines.throughput import Throughput
 
@@ -37,6 +37,8 @@ ROWS = 10
 
 BESIDE = ("loss", "accuracy", "mae", "r2")
 """The metrics that tables of trials show beside the objective."""
+MINI = (", on the mini validation images", ", validated on all mini images")
+"""What the metrics of search and full training of a network are about."""
 
 QUIET_SECONDS = 60.0
 """Time without an epoch after which the status of a worker says so."""
@@ -67,24 +69,39 @@ LAST_ROWS: Mapping[str, Callable[[StageStatus], str]] = {
 }
 
 
-def final_table(storage: Storage, study: Study, metrics: AnyMetrics, bundle: Path) -> str:
-    """Return the summary of a finished study: best trials of both stages, test result, path of the bundle."""
+def final_table(storage: Storage, study: Study, metrics: TestResult, bundle: Path) -> str:
+    """Return the summary of a finished study: best trials of both stages, metrics, path of the bundle."""
     best, screen = best_params(storage, study, "full"), Screen.of_stdout()
+    on_mini = ("", "") if study.spec.is_function else MINI
     parameters = [f"{name} {value_text(value)}" for name, value in best.params.items()]
     return "\n".join(
         [
-            screen.show(
-                _best_trials(storage, study, "search", "Best of the search, on the mini validation images")
-            ),
+            screen.show(_best_trials(storage, study, "search", f"Best of the search{on_mini[0]}")),
             "",
-            screen.show(_best_trials(storage, study, "full", "Full training, validated on all mini images")),
+            screen.show(_best_trials(storage, study, "full", f"Full training{on_mini[1]}")),
             "",
             screen.join([f"Best: full trial {best.trial}", *parameters]),
-            screen.wrap(f"Test {metrics.describe()}"),
+            screen.wrap(_result(metrics, best)),
             *map(screen.wrap, _baseline(best.baseline)),
             f"Bundle: {bundle}",
         ]
     )
+
+
+def _result(metrics: TestResult, best: BestParams) -> str:
+    is_reported = isinstance(metrics, Mapping)
+    return (
+        f"Epoch {best.record.kept_epoch}: {metrics_text(metrics)}"
+        if is_reported
+        else f"Test {metrics.describe()}"
+    )
+
+
+def metrics_text(metrics: TestResult) -> str:
+    """Return the test metrics of a network, or the metrics of a training function, as words."""
+    if isinstance(metrics, Mapping):
+        return ", ".join(f"{name} {value_text(value)}" for name, value in metrics.items())
+    return f"test {metrics.describe()}"
 
 
 def trial_table(storage: Storage, study: Study) -> str:

@@ -1,8 +1,9 @@
+from .any_bundle import load_bundle as load_bundle
 from .bundle import Bundle as Bundle
 from .bundle import BundleContents as BundleContents
-from .bundle import load_bundle as load_bundle
 from .bundle import write_bundle as write_bundle
 from .export import export_bundle as export_bundle
+from .function_bundle import FunctionBundle as FunctionBundle
 from .images import InputImage as InputImage
 from .images import read_image as read_image
 from .metrics import Metrics as Metrics

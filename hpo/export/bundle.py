@@ -1,6 +1,6 @@
-"""Bundles: folders with a trained network and the facts needed to use it elsewhere.
+"""Bundles of networks: folders with a trained network and the facts needed to use it elsewhere.
 
-A bundle has five files, each for a different reader, and none is a pickle:
+Such a bundle has five files, each for a different reader, and none is a pickle:
 
 params.json           the best hyperparameters, for other programs
 model.json            the `ModelSpec`: how to rebuild the network and prepare its input
@@ -9,32 +9,36 @@ metrics.json          the metrics on the test part; of classes, with the confusi
 provenance.json       study, trial, seed, data and versions behind the model
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hpo import models
-from hpo.errors import HpoError, InputError, NotFoundError
-from hpo.export.bundle_folder import FILES, METRICS, MODEL, PARAMS, PROVENANCE, WEIGHTS, is_occupied
+from hpo.errors import InputError
+from hpo.export.bundle_folder import (
+    FILES,
+    METRICS,
+    MODEL,
+    PARAMS,
+    PROVENANCE,
+    WEIGHTS,
+    new_bundle,
+    read_json,
+    write_json,
+)
 from hpo.export.metrics import AnyMetrics, Metrics, RegressionMetrics
 from hpo.export.model_spec import ModelSpec
 from hpo.export.scoring import probabilities, values
 from hpo.values.space import Value
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,62 +127,38 @@ class BundleContents:
 
 
 def write_bundle(directory: Path, contents: BundleContents) -> None:
-    """Write a complete bundle or nothing: build it in a temporary folder beside `directory`, then rename.
+    """Write a complete bundle or nothing, as `new_bundle` does."""
+    with new_bundle(directory) as new:
+        tensors = {name: _copy(tensor) for name, tensor in contents.weights.items()}
+        (new / WEIGHTS).write_bytes(save(tensors))
+        write_json(new / MODEL, contents.spec)
+        write_json(new / PARAMS, contents.params)
+        write_json(new / METRICS, contents.metrics)
+        write_json(new / PROVENANCE, contents.provenance)
 
-    An old bundle in `directory` is replaced; between the two renames the folder does not exist. Raises
-    `InputError` if anything else is there, and `HpoError` if the bundle cannot be written.
+
+def open_bundle(directory: Path) -> Bundle:
+    """Open the bundle of a network. Its weights are read on first use.
+
+    Raises `InputError` if a file is missing or differs from the format of `write_bundle`, or if the class of
+    the network cannot be imported.
     """
-    directory = directory.resolve()  # replace the target of a link, not the link
-    try:
-        occupied = is_occupied(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
-            new, old = Path(beside, "new"), Path(beside, "old")
-            new.mkdir()
-            tensors = {name: _copy(tensor) for name, tensor in contents.weights.items()}
-            (new / WEIGHTS).write_bytes(save(tensors))
-            _write(new / MODEL, contents.spec)
-            _write(new / PARAMS, contents.params)
-            _write(new / METRICS, contents.metrics)
-            _write(new / PROVENANCE, contents.provenance)
-            if occupied:
-                directory.rename(old)
-            try:
-                new.rename(directory)
-            except OSError:
-                if occupied:
-                    old.rename(directory)
-                raise
-    except OSError as error:
-        raise HpoError(f"{directory}: cannot write the bundle: {error.strerror}") from error
-
-
-def load_bundle(directory: Path | str) -> Bundle:
-    """Open a bundle. Its weights are read on first use.
-
-    A bundle may name a class of the user's own, which is imported: open only bundles you trust. Raises
-    `NotFoundError` if the folder does not exist, and `InputError` if a file is missing or differs from the
-    format of `write_bundle`, or if the class cannot be imported.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise NotFoundError(f"{directory}: no such folder; a bundle is one, as `hpo export` writes it")
     for name in sorted(FILES):
         if not (directory / name).is_file():
             raise InputError(f"{directory / name}: no such file; a bundle has {', '.join(sorted(FILES))}")
-    spec = _read(directory / MODEL, ModelSpec)
+    spec = read_json(directory / MODEL, ModelSpec)
     _check_model(spec.name, directory / MODEL)
     metrics: AnyMetrics
     if spec.target_shape is None:
-        metrics = _read(directory / METRICS, Metrics)
+        metrics = read_json(directory / METRICS, Metrics)
     else:
-        metrics = _read(directory / METRICS, RegressionMetrics)
+        metrics = read_json(directory / METRICS, RegressionMetrics)
     return Bundle(
         directory,
         spec,
-        _read(directory / PARAMS, dict[str, int | float | bool | str]),
+        read_json(directory / PARAMS, dict[str, int | float | bool | str]),
         metrics,
-        _read(directory / PROVENANCE, dict[str, Any]),
+        read_json(directory / PROVENANCE, dict[str, Any]),
     )
 
 
@@ -190,23 +170,6 @@ def _check_model(name: str, file: Path) -> None:
             models.resolve(name)
     except models.ModelError as error:
         raise InputError(f"{file}: {error}") from error
-
-
-def _write(path: Path, value: object) -> None:
-    text = json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    try:
-        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = [".".join(map(str, first["loc"]))] if first["loc"] else []
-        rule = first["msg"].removeprefix("Value error, ")
-        raise InputError(": ".join([str(path), *location, rule])) from error
 
 
 def _copy(tensor: Tensor) -> Tensor:

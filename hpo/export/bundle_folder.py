@@ -1,13 +1,31 @@
-"""The folder of a bundle: its files, and whether a bundle can be written there."""
+"""The folder of a bundle: its files, how a bundle is written, and whether one can be written there.
 
+There are two kinds of bundles: a network that hpo has trained, and the result of a training function.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
-from hpo.errors import InputError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+
+from hpo.errors import HpoError, InputError
+
+T = TypeVar("T")
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"
 FILES = frozenset({PARAMS, MODEL, WEIGHTS, METRICS, PROVENANCE})
+"""The files of a network's bundle."""
+
+FUNCTION, STATE, TRIAL_FILES = "function.json", "state.safetensors", "files"
+FUNCTION_FILES = frozenset({PARAMS, FUNCTION, METRICS, PROVENANCE})
+OPTIONAL_FILES = frozenset({STATE, TRIAL_FILES})
+"""What the bundle of a training function has, and what it may have."""
 
 
 def check_folder(directory: Path) -> None:
@@ -37,8 +55,55 @@ def is_occupied(directory: Path) -> bool:
     if not directory.is_dir():
         raise InputError(f"{directory}: a bundle is a folder, and this is not one")
     names = {path.name for path in directory.iterdir()}
-    if names not in (set(), FILES):
+    if names not in (set(), FILES) and names - OPTIONAL_FILES != FUNCTION_FILES:
         raise InputError(
             f"{directory}: is not empty and not a bundle: choose a new folder, or a bundle to replace"
         )
     return bool(names)
+
+
+@contextmanager
+def new_bundle(directory: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `directory` after the block.
+
+    If the block raises, nothing is left. An old bundle in `directory` is replaced; between the two renames
+    the folder does not exist. Raises `InputError` if anything else is there, and `HpoError` if the bundle
+    cannot be written.
+    """
+    directory = directory.resolve()  # replace the target of a link, not the link
+    try:
+        occupied = is_occupied(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
+            new, old = Path(beside, "new"), Path(beside, "old")
+            new.mkdir()
+            yield new
+            if occupied:
+                directory.rename(old)
+            try:
+                new.rename(directory)
+            except OSError:
+                if occupied:
+                    old.rename(directory)
+                raise
+    except OSError as error:
+        raise HpoError(f"{directory}: cannot write the bundle: {error.strerror}") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON. Raises `ValueError` for a number that is not finite."""
+    text = json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Return the value in a file, of the given type. Raises `InputError` with one line."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [".".join(map(str, first["loc"]))] if first["loc"] else []
+        rule = first["msg"].removeprefix("Value error, ")
+        raise InputError(": ".join([str(path), *location, rule])) from error

@@ -1,23 +1,21 @@
 """The last step of a study: test the best fully trained model once, and write it as a bundle."""
 
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
 from safetensors.torch import load
 
 from hpo.artifacts.base import ArtifactStore
-from hpo.artifacts.names import check_weights_name, metrics_name
-from hpo.errors import ArtifactNameError, AwayError, HpoError, InputError
-from hpo.export.bundle import BundleContents, load_bundle, misfit_of, write_bundle
+from hpo.artifacts.names import metrics_name
+from hpo.errors import InputError
+from hpo.export.bundle import BundleContents, misfit_of, write_bundle
 from hpo.export.metrics import AnyMetrics, Normalization
 from hpo.export.model_spec import ModelSpec
+from hpo.export.provenance import record_export, study_provenance, versions
 from hpo.export.scoring import test_metrics
-from hpo.store import events
+from hpo.export.weights import read_weights
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams, best_params
 from hpo.study.study import Study
@@ -39,16 +37,7 @@ def export_bundle(
     the metrics cannot be stored.
     """
     best = best_params(storage, study, "full")
-    try:
-        name = check_weights_name(best.record.weights)
-        weights = load(artifacts.get(name))
-    except ArtifactNameError as error:
-        raise ArtifactNameError(f"trial {best.trial} of {study.spec.full_name!r}: {error}") from error
-    except (AwayError, SafetensorError) as error:
-        raise AwayError(
-            f"cannot read the weights of trial {best.trial} of {study.spec.full_name!r}: {error}; "
-            "is HPO_ARTIFACTS the folder that its worker wrote to?"
-        ) from error
+    name, weights = read_weights(study, best, artifacts, load)
     network = workload.factory_of(best.params)()
     misfit = misfit_of(network, weights)
     if misfit is not None:
@@ -62,8 +51,7 @@ def export_bundle(
     origin = provenance(study, best, workload)
     write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
     # After the write, which may take longer than Postgres lets a transaction idle.
-    with storage.transaction() as connection:
-        events.record(connection, study.full_id, best.trial, "exported", {"directory": str(directory)})
+    record_export(storage, study, best, directory)
     return metrics
 
 
@@ -82,36 +70,17 @@ def _model_spec(workload: Workload, best: BestParams) -> ModelSpec:
     )
 
 
-def is_exported(study: Study, best: BestParams, directory: Path) -> bool:
-    """Return whether `directory` holds the bundle of this trial of this study."""
-    try:
-        origin = load_bundle(directory).provenance
-    except HpoError:
-        return False
-    return origin.get("study_key") == study.key and origin.get("trial") == best.trial
-
-
 def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, Any]:
     """Return the origin of a model: enough to compare two models, and to repeat the training."""
     hashes = workload.identity.data
+    metrics = best.record.metrics or {}
     return {
-        "study": study.name,
-        "study_key": study.key,
-        "fingerprint": study.fingerprint,
-        "spec": study.spec.to_json(),
-        "trial": best.trial,
-        "promoted_from": best.record.promoted_from,
-        "seed": best.record.seed,
-        "objective": {"metric": best.objective.name, "direction": best.objective.direction},
-        **({} if best.baseline is None else {"baseline": best.baseline.to_json()}),
-        **{key: value for key, value in (best.record.metrics or {}).items() if key.startswith("validation_")},
-        "epochs": best.record.epochs,
-        "kept_epoch": best.record.kept_epoch,
-        "device": best.record.device,
+        **study_provenance(study, best),
+        **{key: value for key, value in metrics.items() if key.startswith("validation_")},
         "data": workload.dataset.name,
         "data_sha256": workload.train.sha256() if hashes is None else hashes.train,
         "network_sha256": workload.identity.network,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(PACKAGES),
     }
 
 

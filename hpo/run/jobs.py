@@ -75,7 +75,9 @@ def write_arrays(settings: Settings, name: str, content: str | None) -> str:
 
 
 def export_study(settings: Settings, study: str, directory: str, trained: bool) -> dict[str, Any]:
-    """Export the best model of a study as `export_best` does. Return its test metrics."""
+    """Export the best model of a study as `export_best` does. Return its metrics."""
+    from pydantic_core import to_jsonable_python
+
     from hpo.run.export_best import export_best
     from hpo.run.retry import until_storage_answers
     from hpo.store.connection import open_storage
@@ -83,7 +85,10 @@ def export_study(settings: Settings, study: str, directory: str, trained: bool) 
 
     storage = until_storage_answers(lambda: open_storage(settings))
     stored = until_storage_answers(lambda: load(storage, study))
-    return export_best(storage, stored, settings, Path(directory), trained).to_json()
+    plain: dict[str, Any] = to_jsonable_python(
+        export_best(storage, stored, settings, Path(directory), trained)
+    )
+    return plain
 
 
 JOBS: Mapping[str, Callable[..., Any]] = {

@@ -6,6 +6,7 @@ This process waits for others most of the time. It imports no torch and holds no
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from hpo.errors import NotFoundError
+from hpo.export.any_bundle import load_bundle
 from hpo.export.bundle_folder import check_folder
+from hpo.export.function_bundle import FunctionBundle
 from hpo.export.metrics import AnyMetrics
 from hpo.launch.executors.base import Executor
 from hpo.launch.executors.registry import make_executor
@@ -25,10 +28,12 @@ from hpo.run.fleet import Fleet, ShowProgress, log_lines, train_study
 from hpo.run.progress import StudyProgress
 from hpo.run.retry import until_storage_answers
 from hpo.run.studies import SpecLike, Study, read_spec, store_study
+from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams
 from hpo.study.completion import is_done
 from hpo.study.lifecycle import Stopped, stopped
+from hpo.values.resources import Resources
 from hpo.values.wording import counted
 
 if TYPE_CHECKING:
@@ -42,21 +47,19 @@ class StudyRun:
     """The outcome of `run_study`.
 
     `best`: the best trial of full training, with its parameters in `best.params`. `metrics`: on the test
-    part. `directory`: the folder of the exported model. All three are None if the study was stopped;
-    `stopped` then says why.
+    part, or those that a training function reported, by name. `directory`: the folder of the bundle. All
+    three are None if the study was stopped; `stopped` then says why.
     """
 
     study: Study
     stopped: Stopped | None = None
     best: BestParams | None = None
-    metrics: AnyMetrics | None = None
+    metrics: AnyMetrics | Mapping[str, float] | None = None
     directory: Path | None = None
 
     @property
-    def bundle(self) -> Bundle:
-        """Open the exported model, which imports torch. Raises `NotFoundError` if the study was stopped."""
-        from hpo.export.bundle import load_bundle
-
+    def bundle(self) -> Bundle | FunctionBundle:
+        """Open the bundle; a network imports torch. Raises `NotFoundError` if the study was stopped."""
         if self.directory is None:
             raise NotFoundError(f"study {self.study.name!r} was stopped before a model was exported")
         return load_bundle(self.directory)
@@ -86,7 +89,7 @@ def run_study(
     if bundle is not None:
         check_folder(Path(bundle))
     if isinstance(executor, str):
-        executor = make_executor(executor)
+        executor = make_executor(executor, **_needs(parsed))
     study, creation = store_study(parsed, source, storage, probes=True)
     check_artifacts(study.storage, study.stored, study.settings)
     directory = _bundle_folder(study) if bundle is None else Path(bundle)
@@ -105,13 +108,18 @@ def run_study(
     return StudyRun(
         study,
         best=until_storage_answers(lambda: studies.best_params(study, "full")),
-        metrics=TypeAdapter(AnyMetrics).validate_python(metrics),
+        metrics=metrics if parsed.is_function else TypeAdapter(AnyMetrics).validate_python(metrics),
         directory=directory,
     )
 
 
 def _display(progress: bool | None) -> ShowProgress:
     return StudyProgress if progress or (progress is None and has_audience()) else log_lines
+
+
+def _needs(spec: StudySpec) -> dict[str, Resources]:
+    """Return the options of an executor for what one trial of a training function needs."""
+    return {"resources": spec.make_resources()} if spec.is_function else {}
 
 
 def _bundle_folder(study: Study) -> Path:

@@ -13,7 +13,9 @@ from optuna.exceptions import StorageInternalError
 from hpo import models
 from hpo.artifacts.registry import probe_artifacts
 from hpo.errors import InputError, NotFoundError, UnavailableError
+from hpo.export.any_bundle import load_bundle
 from hpo.export.bundle_folder import check_folder
+from hpo.export.function_bundle import FunctionBundle
 from hpo.run.child import run_in_child
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
@@ -182,15 +184,13 @@ def best_params(study: Study, stage: Stage | None = None) -> BestParams:
     return best.best_params(_checked(study).storage, study.stored, stage)
 
 
-def export_bundle(study: Study, directory: Path | str) -> Bundle:
+def export_bundle(study: Study, directory: Path | str) -> Bundle | FunctionBundle:
     """Write the best fully trained model to the folder `directory`, and return it.
 
-    A bundle of this model that is there already is kept. The model is tested once, on the test images. Raises
+    A bundle of this model that is there already is kept. A network is tested once, on the test images. Raises
     `NotFoundError` before any full training has completed, `AwayError` if its weights cannot be read, and
     `InputError` if `directory` has other files.
     """
-    from hpo.export.bundle import load_bundle  # it imports torch
-
     check_folder(Path(directory))
     _checked(study)
     run_in_child("export", study.settings, study=study.name, directory=str(directory), trained=False)

@@ -42,7 +42,7 @@ STUDY = (
 OPEN = """
 import json
 import numpy as np
-from hpo.export import load_bundle
+from hpo import load_bundle
 
 bundle = load_bundle("best")
 shapes = [tuple(tensor.shape) for tensor in bundle.model.parameters()]
