@@ -37,6 +37,7 @@ ROWS = 10
 
 BESIDE = ("loss", "accuracy", "mae", "r2")
 """The metrics that tables of trials show beside the objective."""
+
 MINI = (", on the mini validation images", ", validated on all mini images")
 """What the metrics of search and full training of a network are about."""
 
@@ -89,12 +90,9 @@ def final_table(storage: Storage, study: Study, metrics: TestResult, bundle: Pat
 
 
 def _result(metrics: TestResult, best: BestParams) -> str:
-    is_reported = isinstance(metrics, Mapping)
-    return (
-        f"Epoch {best.record.kept_epoch}: {metrics_text(metrics)}"
-        if is_reported
-        else f"Test {metrics.describe()}"
-    )
+    if isinstance(metrics, Mapping):
+        return f"Epoch {best.record.kept_epoch}: {metrics_text(metrics)}"
+    return f"Test {metrics.describe()}"
 
 
 def metrics_text(metrics: TestResult) -> str:

@@ -11,6 +11,7 @@ import pytest
 from support.shell import ROOT
 
 from hpo.cli import cli
+from hpo.functions.trial import Trial
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 
@@ -85,6 +86,41 @@ def test_study_files_in_documents_parse(tmp_path: Path) -> None:
         file = tmp_path / f"{name.removesuffix('.md').lower()}.toml"
         file.write_text(text)
         StudySpec.load(file)
+
+
+INTERNAL = {"trained", "states", "counts_on"}
+"""Fields of a trial that its function does not use."""
+OPTUNA_CALLS = {
+    "report",
+    "should_prune",
+    "set_user_attr",
+    "suggest_float",
+    "suggest_int",
+    "suggest_categorical",
+}
+OWN_TRAINING = ROOT / "docs" / "own-training.md"
+TRAINING_EXAMPLES = ROOT / "studies" / "own-training"
+
+
+@pytest.mark.parametrize("name", ["linear/train.py", "linear/study.toml", "one-value/train.py"])
+def test_own_training_shows_the_examples(name: str) -> None:
+    blocks = _blocks(OWN_TRAINING, "toml" if name.endswith(".toml") else "python")
+    assert (TRAINING_EXAMPLES / name).read_text() in blocks
+
+
+@pytest.mark.parametrize(
+    "file", sorted(TRAINING_EXAMPLES.glob("*/study.toml")), ids=lambda file: file.parent.name
+)
+def test_examples_of_own_training_are_linked_and_parse(file: Path) -> None:
+    assert f"](../studies/own-training/{file.parent.name})" in OWN_TRAINING.read_text()
+    assert StudySpec.load(file).name == file.parent.name
+
+
+def test_own_training_names_all_that_a_trial_has() -> None:
+    public = {name for name in (*vars(Trial), *Trial.__dataclass_fields__) if not name.startswith("_")}
+    named = set(re.findall(r"`trial\.(\w+)", OWN_TRAINING.read_text()))
+    assert named >= public - INTERNAL
+    assert named - OPTUNA_CALLS <= public
 
 
 def test_every_variable_is_in_operations() -> None:

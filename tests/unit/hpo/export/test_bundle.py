@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
