@@ -15,6 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import train_test_split
+from support.refusals import assert_one_line
 from support.shell import ROOT, Shell
 
 import hpo
@@ -59,21 +60,29 @@ def by_hand(fit: Fit, bundle: FunctionBundle) -> dict[str, float]:
     return result if isinstance(result, dict) else {"accuracy": result}
 
 
-@pytest.mark.parametrize("name", ["linear", "boosting", "torch-loop", "one-value"])
-def test_bundle_of_an_example_repeats_its_training(shell: Shell, name: str) -> None:
+def run_example(shell: Shell, name: str) -> FunctionBundle:
     copy_example(shell, name)
     shell.hpo("run", "study.toml", "--gpus", "cpu", "--per-device", "2", "--bundle", "best")
-    bundle = open_bundle(shell.folder / "best")
-    assert bundle.metrics == pytest.approx(by_hand(function_of(shell.folder / "train.py"), bundle), rel=1e-5)
+    return open_bundle(shell.folder / "best")
+
+
+def assert_repeats(bundle: FunctionBundle, folder: Path) -> None:
+    """Check that training by hand, from the parameters and the seed in the bundle, gives its metrics."""
+    assert bundle.metrics == pytest.approx(by_hand(function_of(folder / "train.py"), bundle), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["boosting", "torch-loop", "one-value"])
+def test_bundle_of_an_example_repeats_its_training(shell: Shell, name: str) -> None:
+    bundle = run_example(shell, name)
+    assert_repeats(bundle, shell.folder)
     shown = json.loads(shell.hpo("export", name, "--format", "json").stdout)
     assert shown == bundle.params
 
 
 def test_state_in_a_bundle_is_that_of_its_metrics(shell: Shell) -> None:
     """As `docs/own-training.md` opens a bundle."""
-    copy_example(shell, "linear", trials=2)
-    shell.hpo("run", "study.toml", "--gpus", "cpu", "--per-device", "1", "--bundle", "best")
-    bundle = open_bundle(shell.folder / "best")
+    bundle = run_example(shell, "linear")
+    assert_repeats(bundle, shell.folder)
     images, labels = load_digits(return_X_y=True)
     _, valid_x, _, valid_y = train_test_split(
         images / 16, labels, test_size=0.3, random_state=0, stratify=labels
@@ -82,3 +91,12 @@ def test_state_in_a_bundle_is_that_of_its_metrics(shell: Shell) -> None:
     state = bundle.state()
     model.coef_, model.intercept_, model.classes_ = state["coef"], state["intercept"], np.unique(labels)
     assert model.score(valid_x, valid_y) == bundle.metrics["accuracy"] > 0.8
+
+    refused = shell.hpo("predict", "best", "image.png", expect=2)
+    assert_one_line(refused.stderr, "best: the bundle of a training function has no network")
+    shell.hpo("export", "linear", "--bundle", "again")
+    again = shell.folder / "again"
+    assert {file.name for file in again.iterdir()} == {
+        file.name for file in (shell.folder / "best").iterdir()
+    }
+    assert open_bundle(again).state()["t"] == state["t"]
