@@ -51,4 +51,5 @@ def export_function(
 
 def _function(study: Study, best: BestParams) -> FunctionSpec:
     record = best.record
+    assert study.spec.train is not None, "the study trains with a function"
     return FunctionSpec(study.spec.train.function, record.seed, record.epochs, record.kept_epoch)

@@ -129,6 +129,7 @@ def test_bundle_predicts_characters(user: Shell, bundle: Path) -> None:
     assert [line.split("\t")[0] for line in lines] == files
 
     loaded = hpo.load_bundle(bundle)
+    assert isinstance(loaded, hpo.Bundle)
     probabilities = loaded.predict(test.images[:10])
     assert probabilities.shape == (10, 10)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)

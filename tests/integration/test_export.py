@@ -14,7 +14,7 @@ from support.workloads import digits_workload
 
 from hpo.errors import ArtifactNameError, AwayError
 from hpo.export import bundle, export, scoring
-from hpo.export.bundle import BundleContents, load_bundle
+from hpo.export.bundle import BundleContents, open_bundle
 from hpo.export.metrics import AnyMetrics
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
@@ -74,7 +74,7 @@ def test_model_is_tested_once(trained: Trained, scored: list[Callable[[], object
     (metrics,) = (name for name in trained.artifacts.files if name.endswith(".metrics.json"))
     scored.append(lambda: pytest.fail("tested again"))
     assert trained.export(tmp_path / "second").to_json() == first.to_json()
-    assert load_bundle(tmp_path / "second").metrics.to_json() == first.to_json()
+    assert open_bundle(tmp_path / "second").metrics.to_json() == first.to_json()
     del trained.artifacts.files[metrics]
     with pytest.raises(pytest.fail.Exception, match="tested again"):
         trained.export(tmp_path / "third")
@@ -86,7 +86,7 @@ def test_two_exports_at_once_agree(
     before = set(trained.artifacts.files)
     scored.append(lambda: trained.export(tmp_path / "inner"))
     outer = trained.export(tmp_path / "outer")
-    assert load_bundle(tmp_path / "inner").metrics.to_json() == outer.to_json()
+    assert open_bundle(tmp_path / "inner").metrics.to_json() == outer.to_json()
     (new,) = trained.artifacts.files.keys() - before
     assert new.endswith(".metrics.json")
 

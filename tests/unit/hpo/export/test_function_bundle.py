@@ -17,10 +17,11 @@ from hpo.export.any_bundle import load_bundle
 from hpo.export.bundle_folder import FUNCTION_FILES, check_folder
 from hpo.export.function_bundle import FunctionBundle, FunctionContents, FunctionSpec, write_function_bundle
 from hpo.functions.encoding import FILES, encode
+from hpo.values.space import Value
 from hpo.values.state import StateError
 
 SPEC = FunctionSpec("train:fit", seed=7, epochs=20, kept_epoch=13)
-PARAMS = {"lr": 0.1, "depth": 3, "optimizer": "lion", "nesterov": True}
+PARAMS: dict[str, Value] = {"lr": 0.1, "depth": 3, "optimizer": "lion", "nesterov": True}
 METRICS = {"accuracy": 0.97, "seconds": 3.0}
 STATE = OrderedDict(model={"w": np.eye(2), 0: [1, 2.5, None]}, epochs=(13, "done"))
 
