@@ -92,7 +92,8 @@ class StudySpec(Section):
     baseline: Annotated[dict[str, Any] | None, BeforeValidator(_baseline)] = Field(
         default=None,
         description="Table of the parameters used so far, with one value each: a point of the space. A "
-        "parameter that is left out has its default. It is trained first, to its last epoch.",
+        "parameter that is left out has its default; with `[train]`, none may be left out. It is trained "
+        "first, to its last epoch.",
     )
     sampler: AnySampler = samplers.SAMPLERS[samplers.DEFAULT]()
     pruner: AnyPruner = pruners.PRUNERS[pruners.DEFAULT]()
