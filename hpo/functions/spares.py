@@ -10,6 +10,9 @@ from hpo.functions.failures import FunctionFailure, FunctionKilledError
 from hpo.functions.guard import Guard
 from hpo.functions.process import FunctionProcess
 
+MAX_KILLS = 3
+"""The import of the function fails when its process was killed this many times in a row."""
+
 
 class FunctionProcesses:
     """Starts processes of one function. A spare imports the user's module while another process trains.
@@ -38,16 +41,22 @@ class FunctionProcesses:
     def code(self) -> str | None:
         """Start a spare, and return the hash of the code that it has imported.
 
-        Raises `FunctionFailure` if it cannot be imported.
+        A spare that somebody has killed is replaced. Raises `FunctionFailure` if the code cannot be imported,
+        or the spare was killed `MAX_KILLS` times.
         """
-        self.start_spare()
-        assert self._spare is not None
-        try:
-            message = self._spare.wait_until_ready()
-        except FunctionKilledError as killed:
-            raise FunctionFailure(f"its process was killed by {killed} during the import") from killed
-        code: str | None = message["code"]
-        return code
+        for _ in range(MAX_KILLS):
+            self.start_spare()
+            assert self._spare is not None
+            try:
+                code: str | None = self._spare.wait_until_ready()["code"]
+            except FunctionKilledError as error:
+                self._spare, killed = None, error
+            else:
+                return code
+        raise FunctionFailure(
+            f"its process was killed by {killed} {MAX_KILLS} times in a row, during the import; is there "
+            "enough memory?"
+        ) from killed
 
     def start_spare(self) -> None:
         """Start a spare unless there is one."""
