@@ -150,7 +150,7 @@ def test_trials_of_a_network_that_cannot_be_built_run_alone(
         raise KeyError("no such layer")
 
     worker = works(search={"trials": 2, "epochs": 1})
-    monkeypatch.setattr("hpo.models.build", refuse)
+    monkeypatch.setattr("hpo.models.build_with", refuse)
     with pytest.raises(TrainingError, match="3 packs in a row failed"):
         worker.run()
     assert states(storage, worker.study) == ["FAIL"] * 2

@@ -159,7 +159,7 @@ def test_code_that_raises_fails_its_trials_and_ends_the_worker_after_three_packs
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("hpo.models.resolve", lambda _name: Broken)
-    monkeypatch.setattr("hpo.models.build", lambda _name, classes, channels, *_: Broken(classes, channels))
+    monkeypatch.setattr("hpo.models.build_with", lambda _name, arguments, *_: Broken(**arguments))
     worker = work(search={"trials": 8, "epochs": 1}, width=1)
     with pytest.raises(TrainingError, match=r"3 packs in a row failed; the last: .*no such luck"):
         worker.run()

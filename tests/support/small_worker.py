@@ -161,9 +161,7 @@ def use_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train the small network."""
     torch.set_num_threads(1)
     monkeypatch.setattr("hpo.models.resolve", lambda _name: SmallNetwork)
-    monkeypatch.setattr(
-        "hpo.models.build", lambda _name, classes, channels, *_: SmallNetwork(classes, channels)
-    )
+    monkeypatch.setattr("hpo.models.build_with", lambda _name, arguments, *_: SmallNetwork(**arguments))
 
 
 def trials(storage: Storage, study: Study, stage: Stage = "search") -> list[TrialRow]:
