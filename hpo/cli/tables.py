@@ -21,6 +21,7 @@ from hpo.study.best import BestParams, best_params
 from hpo.study.promote import best_trials
 from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
 from hpo.study.study import Study
+from hpo.values.built_in import PARAMETERS
 from hpo.values.epoch import Metrics as EpochMetrics
 from hpo.values.objective import OBJECTIVES, Objective
 from hpo.values.stage import STAGES, Stage
@@ -229,7 +230,8 @@ def trials_of(rows: Sequence[TrialRow], title: str, objective: Objective, with_s
     columns = [
         "trial",
         *(["state"] if with_state else []),
-        *(name.replace("_", " ") for name in parameters),
+        # The user's own names are code: `l1_ratio` is no "l1 ratio".
+        *(name.replace("_", " ") if name in PARAMETERS else name for name in parameters),
         *origins,
         objective.title,
         *(metric.title for metric in others),

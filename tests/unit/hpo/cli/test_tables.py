@@ -105,12 +105,14 @@ def test_terminal_shows_the_title_in_bold() -> None:
 
 def test_metrics_of_a_function_stand_beside_the_objective() -> None:
     rows = [
-        TrialRow(0, 0, TrialState.COMPLETE, {"depth": 2}, TrialRecord(1, epochs=3, metrics=metrics), value)
+        TrialRow(
+            0, 0, TrialState.COMPLETE, {"max_depth": 2}, TrialRecord(1, epochs=3, metrics=metrics), value
+        )
         for value, metrics in ((12345.678, {"score": 12345.678, "val/loss": -0.5}), (-2.0, {"score": -2.0}))
     ]
     shown = Screen(80).show(trials_of(rows, "Search", Objective("score", "maximize", "score"))).splitlines()
     assert [line.split() for line in shown[2:] if line[:1] != "─"] == [
-        ["trial", "depth", "score", "val/loss", "epochs"],
+        ["trial", "max_depth", "score", "val/loss", "epochs"],
         ["0", "2", "12345.7", "-0.5", "3"],
         ["0", "2", "-2", "-", "3"],
     ]
