@@ -7,7 +7,10 @@ import re
 import subprocess
 import sys
 
+import pytest
 from support.shell import ROOT, Shell
+
+OPTIONS = ("--gpus", "cpu", "--per-device", "1")
 
 DOCUMENT = (ROOT / "docs" / "own-model-and-data.md").read_text()
 
@@ -84,14 +87,10 @@ def opened(user: Shell, bundle: str, module: str) -> tuple[list[int], float, lis
     return shape, error, mean
 
 
-def test_tables_are_searched_promoted_exported_and_opened(shell: Shell) -> None:
+def test_regression_is_searched_promoted_exported_and_opened(shell: Shell) -> None:
     shell.write("diabetes.py", example("python"))
     shell.write("regression.toml", example("toml"))
-    shell.write("digits.py", DIGITS)
-    shell.write("classification.toml", CLASSIFICATION)
-    options = ("--gpus", "cpu", "--per-device", "1")
-
-    done = shell.hpo("run", "regression.toml", *options, "--bundle", "numbers")
+    done = shell.hpo("run", "regression.toml", *OPTIONS, "--bundle", "numbers")
     assert "Test RMSE 0." in done.stdout
     status = json.loads(shell.hpo("status", "regression", "--json").stdout)
     best = status["full"]["best"]
@@ -111,18 +110,23 @@ def test_tables_are_searched_promoted_exported_and_opened(shell: Shell) -> None:
     refused = shell.hpo("predict", "numbers", "photo.png", expect=2)
     assert refused.stderr.endswith("takes no images, but numbers; use load_bundle in Python\n")
 
-    done = shell.hpo("run", "classification.toml", *options, "--bundle", "classes")
+    # The code of a loss belongs to the study.
+    shell.write("diabetes.py", example("python").replace("huber_loss", "l1_loss"))
+    refused = shell.hpo("run", "regression.toml", expect=2)
+    assert 'model.name = "diabetes:Mlp": the hash of its code is ' in refused.stderr
+
+
+@pytest.mark.slow
+def test_table_of_classes_is_searched_promoted_exported_and_opened(shell: Shell) -> None:
+    shell.write("digits.py", DIGITS)
+    shell.write("classification.toml", CLASSIFICATION)
+    done = shell.hpo("run", "classification.toml", *OPTIONS, "--bundle", "classes")
     assert "Test accuracy " in done.stdout
     metrics = json.loads((shell.folder / "classes" / "metrics.json").read_text())
     assert metrics["accuracy"] > 0.8
     shape, accuracy, mean = opened(shell, "classes", "digits")
     assert (shape, len(mean)) == ([360, 10], 64)
     assert abs(accuracy - metrics["accuracy"]) < 1e-9
-
-    # The code of a loss belongs to the study.
-    shell.write("diabetes.py", example("python").replace("huber_loss", "l1_loss"))
-    refused = shell.hpo("run", "regression.toml", expect=2)
-    assert 'model.name = "diabetes:Mlp": the hash of its code is ' in refused.stderr
 
 
 def test_data_of_a_table_are_described(shell: Shell) -> None:
