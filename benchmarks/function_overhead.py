@@ -1,7 +1,8 @@
 """Measure what the machinery of training functions costs: `python -m benchmarks.function_overhead`.
 
 A line for each figure, the median of some repetitions: the start of a trial with and without a spare process,
-an epoch of a function that does nothing, and an epoch that saves a state.
+trials of five epochs one after another, an epoch of a function that does nothing, and an epoch that saves a
+state. A module that holds a file open is not forked: each trial has a new process.
 """
 
 import os
@@ -49,6 +50,19 @@ def wait_for_spare(processes: FunctionProcesses) -> None:
     processes.code()
 
 
+def measure_short_trials(title: str, header: str, repetitions: int) -> None:
+    """Print the time of short trials in a row, of a module that is forked and of one that is not."""
+    for words, head in (("forked", header), ("in new processes", f"{header}FILE = open(__file__)\n")):
+        with TemporaryDirectory() as folder:
+            Path(folder, "measured.py").write_text(MODULE.format(header=head))
+            os.chdir(folder)
+            with closing(FunctionProcesses("measured:fit", Path(folder))) as processes:
+                wait_for_spare(processes)
+                seconds = [sum(epochs(processes, 0, 5)) for _ in range(2 * repetitions)]
+            print(f"{title}: short trials {words} {1000 * statistics.median(seconds):.0f} ms each")
+            os.chdir("/")
+
+
 def measure(title: str, header: str, repetitions: int) -> None:
     """Print the figures of a module that begins with `header`."""
     with TemporaryDirectory() as folder:
@@ -73,5 +87,6 @@ def measure(title: str, header: str, repetitions: int) -> None:
 
 if __name__ == "__main__":
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    measure("numpy", "", repetitions)
-    measure("torch", "import torch\n", repetitions)
+    for title, header in (("numpy", ""), ("torch", "import torch\n")):
+        measure(title, header, repetitions)
+        measure_short_trials(title, header, repetitions)

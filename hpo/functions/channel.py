@@ -29,6 +29,10 @@ class Channel:
         self._socket = end
         self._received = b""
 
+    def fileno(self) -> int:
+        """Return the file descriptor, for `select`."""
+        return self._socket.fileno()
+
     def send(self, message: Message) -> None:
         """Send a message. Raises `ChannelClosedError`."""
         try:

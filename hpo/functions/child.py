@@ -1,27 +1,28 @@
-"""The process of one training function: `python -m hpo.functions.child DESCRIPTOR WORKER FUNCTION DUMP`.
+"""The process of a training function: `python -m hpo.functions.child CHANNEL FORKS WORKER FUNCTION DUMP`.
 
-The process imports the module of the function, says that it is ready, and waits for a trial. It serves one
-trial and ends. It ends as well when its worker is gone.
+The process imports the module of the function, says that it is ready, and waits. It serves one trial and
+ends, or it forks a process for each trial. It ends as well when its worker is gone.
 """
 
 import atexit
-import ctypes
 import faulthandler
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from select import select
 from socket import socket
 from typing import Any
 
 from hpo.errors import message_of
 from hpo.functions.channel import DUMP_SIGNAL, Channel, ChannelClosedError
 from hpo.functions.drive import Yielded, drive
+from hpo.functions.forking import answer_fork, end_with_parent, may_fork, open_descriptors
 from hpo.functions.measured import MetricsError
 from hpo.functions.state_files import DirectoryCopies, StateFiles
 from hpo.functions.trial import Trial
@@ -29,7 +30,8 @@ from hpo.source_code import source_hash
 from hpo.user_code import describe, import_own
 from hpo.values.out_of_memory import OUT_OF_MEMORY
 
-PR_SET_PDEATHSIG = 1
+_owners: set[int] = set()
+"""The processes that end at once: not those that the function has forked."""
 
 
 class ImportFailedError(Exception):
@@ -69,20 +71,37 @@ class Committing:
         return True
 
 
-def main(descriptor: int, worker: int, reference: str, dump: Path) -> None:
-    """Serve one trial of the worker with that process id."""
-    channel = Channel(socket(fileno=descriptor))
-    pid = os.getpid()
-    _end_with_worker(worker)
-    _ignore_sigterm()
-    dump_file = dump.open("w")  # open to the end, for the signal handlers
-    faulthandler.enable(dump_file, all_threads=False)
-    faulthandler.register(DUMP_SIGNAL, dump_file, all_threads=False)
+def main(descriptor: int, forks: int, worker: int, reference: str, dump: Path) -> None:
+    """Serve a trial of the worker with that process id, or be the template of the processes that do.
+
+    `descriptor` and `forks`: the sockets of the channel and of the requests to fork.
+    """
+    channel, requests = Channel(socket(fileno=descriptor)), socket(fileno=forks)
+    requests.set_inheritable(False)
+    end_with_parent(worker)
+    _let_forks_end_on_sigterm()
     # The last of all handlers: tearing the interpreter down takes long, and nobody waits for what it frees.
-    atexit.register(_exit, pid)
+    atexit.register(_exit)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _settle(dump)
+    before = open_descriptors()
+    with _answering(channel, reference):
+        function: Any = import_own(reference, ImportFailedError)
+        code = source_hash(reference.partition(":")[0])
+        channel.send({"ready": True, "code": code, "forks": may_fork(before)})
+        own = _wait_for_trial(channel, requests)
+        if own is not channel:  # in a fork
+            own.send({"ready": True, "code": code})
+        with _answering(own, reference):
+            _serve(own, _checked(function, reference))
+
+
+@contextmanager
+def _answering(channel: Channel, reference: str) -> Iterator[None]:
+    """Tell the worker what is raised in the block."""
+    pid = os.getpid()
     try:
-        _serve(channel, reference)
+        yield
     except ChannelClosedError:
         pass  # the trial was paused or pruned, or the worker is gone
     except BaseException as error:
@@ -95,13 +114,35 @@ def main(descriptor: int, worker: int, reference: str, dump: Path) -> None:
             channel.send({"failure": _failure(error, reference)})
 
 
-def _serve(channel: Channel, reference: str) -> None:
-    function: Any = import_own(reference, ImportFailedError)
-    channel.send({"ready": True, "code": source_hash(reference.partition(":")[0])})
+def _wait_for_trial(channel: Channel, requests: socket) -> Channel:
+    """Return the channel of a trial: that of this process, or in a fork its own."""
+    own, others = channel.fileno(), requests.fileno()
+    while own not in select([own, others], [], [])[0]:
+        _flush()  # or each fork would write what is left again
+        fork = answer_fork(requests)
+        if fork is not None:
+            channel.close()
+            _settle(fork.dump)
+            return Channel(socket(fileno=fork.channel))
+    return channel
+
+
+def _settle(dump: Path) -> None:
+    """Let this process write where it is into `dump`, live on at SIGTERM, and end at once in the end."""
+    _owners.add(os.getpid())
+    # A scheduler may send SIGTERM to all processes, and the worker decides. A handler and not SIG_IGN, which
+    # programs inherit that the function starts.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    dump_file = dump.open("w")  # faulthandler keeps it open
+    faulthandler.enable(dump_file, all_threads=False)
+    faulthandler.register(DUMP_SIGNAL, dump_file, all_threads=False)
+
+
+def _serve(channel: Channel, function: Callable[[Trial], Any]) -> None:
     start = channel.receive()
     assert start is not None
     trial, commit = _trial(start, channel)
-    drive(_checked(function, reference), trial, start["objective"], commit)
+    drive(function, trial, start["objective"], commit)
 
 
 def _trial(start: Mapping[str, Any], channel: Channel) -> tuple[Trial, Committing]:
@@ -134,21 +175,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in message_of(error) for words in OUT_OF_MEMORY)
 
 
-def _end_with_worker(worker: int) -> None:
-    """Let the kernel kill this process when the worker ends, where it can."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != worker:
-        os._exit(1)
-
-
-def _ignore_sigterm() -> None:
-    """Let SIGTERM end nothing: a scheduler may send it to all processes, and the worker decides.
-
-    A handler and not SIG_IGN, which programs inherit that the function starts. In what the function forks,
-    SIGTERM ends the process, even if it arrives before the fork is complete.
-    """
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+def _let_forks_end_on_sigterm() -> None:
+    """Let SIGTERM end what the function forks, even if it arrives before the fork is complete."""
 
     def mask(how: int) -> None:
         signal.pthread_sigmask(how, {signal.SIGTERM})
@@ -170,11 +198,11 @@ def _flush() -> None:
             stream.flush()
 
 
-def _exit(owner: int) -> None:
+def _exit() -> None:
     _flush()
-    if os.getpid() == owner:
+    if os.getpid() in _owners:
         os._exit(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5]))

@@ -7,12 +7,15 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
 
 from hpo.functions.channel import DUMP_SIGNAL, Channel, ChannelClosedError, Message
 from hpo.functions.failures import FunctionFailure, FunctionKilledError
+from hpo.functions.forking import request_fork
 from hpo.functions.guard import Guard, end_group
+from hpo.functions.handles import ForkedProcess, Handle, StartedProcess
 from hpo.functions.memory import memory_of
 from hpo.settings import PYTHON, child_environment
 from hpo.user_code import place_in_dump
@@ -33,46 +36,95 @@ DUMP_SECONDS = 0.5
 """How long a process may take to write where it is."""
 
 
+FORK_SECONDS = 5.0
+"""How long a template may take to fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """This process's ends of what it shares with a process: channel, output, and requests to fork."""
+
+    channel: socket.socket
+    output: int
+    forks: socket.socket | None = None
+
+
 class FunctionProcess:
-    """A process that has imported a function, or is about to, and serves one trial.
+    """A process that has imported a function, or is about to. It serves one trial, or forks others that do.
 
     It leads a process group of its own, which ends with it. Its output goes to that of this process.
     """
 
-    def __init__(self, reference: str, folder: Path, guard: Guard) -> None:
-        """Start the process. The files that it needs for itself are in `folder`."""
-        ours, theirs = socket.socketpair()
-        descriptor, dump = mkstemp(dir=folder, suffix=".dump")
-        os.close(descriptor)
-        self._dump, self._guard = Path(dump), guard
-        arguments = [str(theirs.fileno()), str(os.getpid()), reference, dump]
-        with theirs:
-            self._process = subprocess.Popen(
+    def __init__(self, handle: Handle, ends: Ends, dump: Path, guard: Guard) -> None:
+        """Take a process that has started; see `start` and `fork`."""
+        self._handle, self._dump, self._guard = handle, dump, guard
+        self._channel, self._forks = Channel(ends.channel), ends.forks
+        self._ready: Message | None = None
+        self._has_ended = False
+        guard.add(self.pid)
+        self._output = threading.Thread(
+            target=_forward, args=(ends.output,), name=f"output of {self.pid}", daemon=True
+        )
+        self._output.start()
+
+    @classmethod
+    def start(cls, reference: str, folder: Path, guard: Guard) -> "FunctionProcess":
+        """Start a process. The files that it needs for itself are in `folder`."""
+        dump = _new_dump(folder)
+        (ours, theirs), (forks, requests) = socket.socketpair(), socket.socketpair()
+        output, written = os.pipe()
+        numbers = [theirs.fileno(), requests.fileno()]
+        arguments = [*map(str, numbers), str(os.getpid()), reference, str(dump)]
+        with theirs, requests:
+            process = subprocess.Popen(
                 [*PYTHON, "-m", "hpo.functions.child", *arguments],
                 stdin=subprocess.DEVNULL,
                 # A pipe of its own: what the function starts must not keep the output of the worker open.
-                stdout=subprocess.PIPE,
+                stdout=written,
                 stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
+                pass_fds=numbers,
                 env=child_environment(),
                 start_new_session=True,
             )
-        guard.add(self.pid)
-        self._channel = Channel(ours)
-        self._ready: Message | None = None
-        self._has_ended = False
-        self._output = threading.Thread(target=self._forward, name=f"output of {self.pid}", daemon=True)
-        self._output.start()
+        os.close(written)
+        return cls(StartedProcess(process), Ends(ours, output, forks), dump, guard)
+
+    def fork(self, folder: Path) -> "FunctionProcess | None":
+        """Return a process for a trial that this one has forked; None if it cannot."""
+        if self._forks is None or not self.is_ready or not (self._ready or {}).get("forks"):
+            return None
+        dump = _new_dump(folder)
+        (ours, theirs), (end, keeper) = socket.socketpair(), socket.socketpair()
+        output, written = os.pipe()
+        try:
+            with theirs, keeper, os.fdopen(written, "wb"):
+                request_fork(self._forks, [theirs.fileno(), written, keeper.fileno()], dump)
+            handle = ForkedProcess(end, FORK_SECONDS)
+        except OSError:  # the template is dying
+            for each in (ours, end):
+                each.close()
+            os.close(output)
+            dump.unlink(missing_ok=True)
+            return None
+        return FunctionProcess(handle, Ends(ours, output), dump, self._guard)
 
     @property
     def pid(self) -> int:
         """Return the id of the process, which is that of its group and its session as well."""
-        return self._process.pid
+        return self._handle.pid
 
     @property
     def is_alive(self) -> bool:
         """Return whether the process has neither ended nor been ended."""
         return not self._has_ended and not self._has_exited()
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the process has imported the function and waits for its first message."""
+        if self._ready is None and not self._has_ended:
+            with suppress(ChannelClosedError, ValueError):
+                self._ready = self._channel.receive(0.0)
+        return self._ready is not None and "ready" in self._ready
 
     def send(self, message: Message) -> None:
         """Send a message. If the process has died, the next `receive` says so."""
@@ -85,9 +137,17 @@ class FunctionProcess:
         The first message is that the function is imported. Raises `FunctionFailure` if the function failed or
         ended the process, and `FunctionKilledError` if somebody has killed the process.
         """
-        if self._ready is not None:
-            ready, self._ready = self._ready, None
-            return ready
+        message, self._ready = self._ready, None
+        if message is None:
+            message = self._received(seconds)
+        if message is not None and "failure" in message:
+            failure = message["failure"]
+            self.end()
+            raise FunctionFailure(failure["reason"], failure["trace"])
+        return message
+
+    def _received(self, seconds: float) -> Message | None:
+        """Return the next message in the channel. Raises as `receive` does if the process has ended."""
         try:
             message = self._channel.receive(seconds)
             # What the function has forked may hold the channel open.
@@ -100,10 +160,6 @@ class FunctionProcess:
         except ValueError as error:
             self.kill()
             raise FunctionFailure("the function wrote into a file descriptor that is not its own") from error
-        if message is not None and "failure" in message:
-            failure = message["failure"]
-            self.end()
-            raise FunctionFailure(failure["reason"], failure["trace"])
         return message
 
     def wait_until_ready(self) -> Message:
@@ -140,9 +196,11 @@ class FunctionProcess:
         self._has_ended = True
         # Before the process is waited for: until then, nobody else can get its number.
         end_group(self.pid)
-        self._process.wait()
+        self._handle.release()
         self._guard.remove(self.pid)
         self._channel.close()
+        if self._forks is not None:
+            self._forks.close()
         self._output.join(OUTPUT_SECONDS)
         self._dump.unlink(missing_ok=True)
 
@@ -152,7 +210,8 @@ class FunctionProcess:
         self.kill()
         if not has_exited:
             return FunctionFailure("the function closed a file descriptor that is not its own", dump)
-        code = self._process.returncode
+        code = self._handle.exit_code()
+        assert code is not None, "the process has ended"
         if code >= 0:
             return FunctionFailure(f"its process ended with exit code {code}", dump)
         name = signal.Signals(-code).name
@@ -169,9 +228,7 @@ class FunctionProcess:
             pause = min(2 * pause, 0.05)
 
     def _has_exited(self) -> bool:
-        if self._process.returncode is not None:
-            return True
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._handle.exit_code() is not None
 
     def _read_dump(self) -> str:
         try:
@@ -179,9 +236,16 @@ class FunctionProcess:
         except OSError:
             return ""
 
-    def _forward(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as output:
-            while data := os.read(output.fileno(), 65536):
-                with suppress(OSError):
-                    os.write(1, data)
+
+def _new_dump(folder: Path) -> Path:
+    descriptor, dump = mkstemp(dir=folder, suffix=".dump")
+    os.close(descriptor)
+    return Path(dump)
+
+
+def _forward(output: int) -> None:
+    """Write what a process writes."""
+    with os.fdopen(output, "rb", buffering=0) as file:
+        while data := file.read(65536):
+            with suppress(OSError):
+                os.write(1, data)

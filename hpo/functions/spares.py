@@ -1,4 +1,7 @@
-"""The processes of one training function on one worker: at most one that trains, and one spare."""
+"""The processes of one training function on one worker: at most one that trains, and one spare.
+
+A spare that can be forked stays, as the template of all later trials.
+"""
 
 import os
 import shutil
@@ -30,12 +33,13 @@ class FunctionProcesses:
         self._taken: FunctionProcess | None = None
 
     def take(self) -> FunctionProcess:
-        """Return a process for a trial: the spare if it is alive, or a new process."""
-        process, self._spare = self._spare, None
-        if process is not None and not process.is_alive:
-            process.kill()
-            process = None
-        self._taken = process or FunctionProcess(self._reference, self.folder, self._guard)
+        """Return a process for a trial: a fork of the spare, the spare itself, or a new process."""
+        self._discard_dead_spare()
+        spare, self._spare = self._spare, None
+        fork = None if spare is None else spare.fork(self.folder)
+        if fork is not None:
+            self._spare = spare
+        self._taken = fork or spare or FunctionProcess.start(self._reference, self.folder, self._guard)
         return self._taken
 
     def code(self) -> str | None:
@@ -60,8 +64,14 @@ class FunctionProcesses:
 
     def start_spare(self) -> None:
         """Start a spare unless there is one."""
+        self._discard_dead_spare()
         if self._spare is None:
-            self._spare = FunctionProcess(self._reference, self.folder, self._guard)
+            self._spare = FunctionProcess.start(self._reference, self.folder, self._guard)
+
+    def _discard_dead_spare(self) -> None:
+        if self._spare is not None and not self._spare.is_alive:
+            self._spare.kill()
+            self._spare = None
 
     def close(self) -> None:
         """End the processes and delete the folder. A function between two epochs closes what it has open."""

@@ -38,7 +38,7 @@ def _in_support() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def processes(_in_support: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionProcesses]:
-    """The processes of all tests. Each trial gets the spare of the test before."""
+    """The processes of all tests. Each trial gets a fork of the spare, or the spare itself."""
     processes = FunctionProcesses(SEARCH.reference, tmp_path_factory.mktemp("functions"))
     yield processes
     processes.close()
@@ -98,6 +98,7 @@ def run(processes: FunctionProcesses) -> Iterator[Any]:
     runs: list[Run] = []
 
     def start(case: str, task: FunctionTask = SEARCH, **params: Any) -> Run:
+        processes.code()  # the spare is ready, so it can be forked
         runs.append(Run(processes, task, {"case": case, **params}))
         return runs[-1]
 
