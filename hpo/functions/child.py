@@ -139,6 +139,8 @@ def _settle(dump: Path) -> None:
 
 
 def _serve(channel: Channel, function: Callable[[Trial], Any]) -> None:
+    # What the function forks and lets run on must not commit epochs beside it.
+    os.register_at_fork(after_in_child=channel.close)
     start = channel.receive()
     assert start is not None
     trial, commit = _trial(start, channel)

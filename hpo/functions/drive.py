@@ -33,9 +33,10 @@ def drive(function: Callable[[Trial], Any], trial: Trial, objective: str, commit
     A function that yields trains an epoch up to each `yield`. A function that returns a value is one epoch.
     Raises `MetricsError` for what is neither, and whatever the function raises.
     """
+    numbers = range(trial.trained + 1, trial.budget + 1)  # before the function can change the trial
     result = function(trial)
     if isinstance(result, Iterator):
-        _Epochs(result, trial, objective, commit).run()
+        _Epochs(result, trial, numbers, objective, commit).run()
     else:
         commit(Yielded(1, _returned(result, objective), is_last=True))
 
@@ -49,13 +50,15 @@ def _returned(value: object, objective: str) -> dict[str, float]:
 class _Epochs:
     """The epochs of a generator."""
 
-    def __init__(self, generator: Iterator[Any], trial: Trial, objective: str, commit: Commit) -> None:
-        self._generator, self._trial, self._objective = generator, trial, objective
-        self._commit = commit
+    def __init__(
+        self, generator: Iterator[Any], trial: Trial, numbers: range, objective: str, commit: Commit
+    ) -> None:
+        self._generator, self._trial, self._numbers = generator, trial, numbers
+        self._objective, self._commit = objective, commit
 
     def run(self) -> None:
         try:
-            for epoch in range(self._trial.trained + 1, self._trial.budget + 1):
+            for epoch in self._numbers:
                 try:
                     value = next(self._generator)
                 except StopIteration as end:
@@ -63,7 +66,7 @@ class _Epochs:
                     return
                 if not self._epoch(epoch, value):
                     return
-            self._end(self._trial.budget, None)  # the saved state was that of the last epoch
+            self._end(self._numbers.stop - 1, None)  # the saved state was that of the last epoch
         finally:
             close = getattr(self._generator, "close", None)
             if close is not None:
@@ -74,7 +77,7 @@ class _Epochs:
             metrics = parse_metrics(value, self._objective)
         except MetricsError as error:
             raise MetricsError(f"{error}{self._place()}") from None
-        is_last = epoch == self._trial.budget
+        is_last = epoch == self._numbers.stop - 1
         # A function that counts its epochs itself might train another one here.
         if is_last and self._trial.counts_on:
             with suppress(StopIteration):

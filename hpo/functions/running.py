@@ -193,6 +193,10 @@ class RunningTrial:
     def _commit(self, message: Message) -> Commit:
         """Return the commit in a message. At the end of a function, it replaces that of the last epoch."""
         epoch, metrics, state = message["epoch"], message["metrics"], message["state"]
+        trained = 0 if self._last is None else self._last.epoch
+        if epoch != trained + (metrics is not None) or epoch > self._task.epochs:
+            self.end()
+            raise FunctionFailure(f"its process committed epoch {epoch} after epoch {trained}")
         if metrics is None:
             assert self._last is not None, "a function without any epoch fails"
             metrics, state = self._last.metrics, state or self._last.state

@@ -66,12 +66,19 @@ class TrialFolder:
 
     def restore(self, commit: Commit | None) -> None:
         """Give the directory the files of a commit, and no others."""
-        shutil.rmtree(self.directory)
-        self.directory.mkdir()
+        self._clear()
         for path, copy in ({} if commit is None else commit.files).items():
             target = self.directory / path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.commits / copy, target)
+
+    def _clear(self) -> None:
+        """Empty the directory, which the function may have deleted or replaced."""
+        if self.directory.is_symlink() or self.directory.is_file():
+            self.directory.unlink()
+        elif self.directory.exists():
+            shutil.rmtree(self.directory)
+        self.directory.mkdir()
 
     def keep(self, names: set[str]) -> None:
         """Delete all other files of commits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import hpo
+from hpo.functions.channel import Channel
 
 Epochs = Iterator[dict[str, float]]
 
@@ -56,6 +58,33 @@ def hook(trial: hpo.Trial, epoch: int) -> None:
 def dies(_trial: hpo.Trial) -> float:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0.0
+
+
+def deletes_its_directory(trial: hpo.Trial) -> Epochs:
+    for epoch in trial.epochs:
+        if trial.directory.exists():
+            trial.directory.rmdir()
+        trial.save(epoch)
+        hook(trial, epoch)
+        yield {"loss": 1.0}
+
+
+def goes_on_in_a_fork(trial: hpo.Trial) -> Epochs:
+    child = os.fork()
+    for epoch in trial.epochs:
+        yield {"loss": 1.0}
+        if child and epoch == 1:
+            os.waitpid(child, 0)
+
+
+def forges(trial: hpo.Trial) -> Epochs:
+    """Write messages to the worker as `hpo.functions.child` does."""
+    (channel,) = [each for each in gc.get_objects() if isinstance(each, Channel) and each.fileno() >= 0]
+    for epoch in trial.params["epochs"]:
+        message = {"epoch": epoch, "metrics": {"loss": 1.0}, "is_last": False, "state": None, "files": {}}
+        channel.send(message)
+    yield from ()
+    time.sleep(600)
 
 
 def forgets(trial: hpo.Trial) -> Epochs:

@@ -78,6 +78,14 @@ def test_function_that_counts_by_itself_is_closed_at_the_budget() -> None:
     assert trained == [1, 2, 3, -1]
 
 
+def test_function_cannot_change_its_budget() -> None:
+    def fit(trial: Trial) -> Iterator[int]:
+        trial.budget, trial.trained = 99, 50
+        yield from range(1, 9)
+
+    assert [epoch for epoch, _, _ in run(fit)] == [1, 2, 3]
+
+
 def test_function_that_is_pruned_is_closed() -> None:
     closed = []
 

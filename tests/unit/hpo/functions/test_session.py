@@ -154,6 +154,22 @@ def test_killed_process_is_replaced(run: Any, tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
+def test_killed_process_may_leave_no_directory(run: Any, tmp_path: Path) -> None:
+    results = run("deletes_its_directory", once=str(tmp_path / "done"), at=3).rest()
+    assert [result.epoch for result in results] == [1, 2, 3, 4]
+    assert (tmp_path / "done").exists()
+
+
+def test_process_that_a_function_forks_commits_nothing(run: Any) -> None:
+    assert [result.epoch for result in run("goes_on_in_a_fork").rest()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_epochs_that_are_not_the_next_fail_the_trial(run: Any, count: int) -> None:
+    with pytest.raises(FunctionFailure, match=r"^its process committed epoch"):
+        run("forges", epochs=[1, 1 + count]).rest()
+
+
 @pytest.mark.parametrize(("case", "name"), [("dies", "SIGKILL"), ("is_interrupted", "SIGINT")])
 def test_process_that_is_always_killed_fails_the_trial(run: Any, case: str, name: str) -> None:
     message = f"^its process was killed by {name} 3 times in a row, in epoch 1"
