@@ -94,16 +94,18 @@ def _to_dtype(descr: Any) -> np.dtype[Any]:
 def _tuples(descr: Any) -> Any:
     if isinstance(descr, str):
         return descr
-    return [
-        (name, _tuples(inner), *(tuple(part) if isinstance(part, list) else part for part in shape))
-        for name, inner, *shape in descr
-    ]
+    # A field may have a title beside its name.
+    return [(_plain(name), _tuples(inner), *map(_plain, shape)) for name, inner, *shape in descr]
+
+
+def _plain(part: Any) -> Any:
+    return tuple(part) if isinstance(part, list) else part
 
 
 def _of_tensor(tensor: "Tensor") -> Leaf | None:
     import torch
 
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.is_meta:
         return None
     tensor = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
     name = str(tensor.dtype).removeprefix("torch.")

@@ -68,13 +68,18 @@ class DirectoryCopies:
     def take(self) -> dict[str, str]:
         """Return the names of the copies by the path of the file below the directory.
 
-        Raises `DirectoryError` for what is no file, such as a link to a folder.
+        Raises `DirectoryError` for what is no file, such as a link to a folder, and for a name that no
+        artifact store could hold.
         """
         copies = {}
+        if self._directory.is_symlink() or self._directory.is_file():
+            raise DirectoryError("trial.directory is no folder any more; only files in it belong to a trial")
         for path in sorted(self._directory.rglob("*")):
             if path.is_dir() and not path.is_symlink():
                 continue
             name = path.relative_to(self._directory).as_posix()
+            if not name.isascii() and name != name.encode(errors="replace").decode():
+                raise DirectoryError(f"trial.directory: the name {name!a} is no valid Unicode")
             copy = self._copy(path, name)
             if copy is not None:
                 copies[name] = copy

@@ -79,6 +79,7 @@ def same(first: Any, second: Any) -> bool:
         np.array([b"x"]),
         np.array(["2020-01-01"], "M8[D]"),
         np.arange(3, dtype=">i4"),
+        np.zeros(1, dtype=[(("title", "name"), "<i4")]),
         np.ones(2, complex),
         np.ones(2, np.longdouble),
         RECORDS,
@@ -159,6 +160,7 @@ def test_decoded_arrays_may_be_changed() -> None:
         ({1, 2}, r"^state: set cannot be saved"),
         ({(1,): 2}, r"^state: a key of type tuple cannot be saved; use text or whole numbers$"),
         (torch.ones(2).to_sparse(), r"torch.Tensor cannot be saved"),
+        (torch.nested.nested_tensor([torch.ones(2)]), r"torch.Tensor cannot be saved"),
         (torch.ones(2, device="meta"), r"torch.Tensor cannot be saved"),
     ],
 )

@@ -106,6 +106,23 @@ def test_links_to_no_file_are_refused(tmp_path: Path, copies: DirectoryCopies, t
         copies.take()
 
 
+def test_name_that_is_no_unicode_is_refused(tmp_path: Path, copies: DirectoryCopies) -> None:
+    """The names of files are names of arrays, which are Unicode."""
+    (tmp_path / "files" / os.fsdecode(b"bad-\xff")).touch()
+    with pytest.raises(
+        DirectoryError, match=r"^trial.directory: the name 'bad-\\udcff' is no valid Unicode$"
+    ):
+        copies.take()
+
+
+def test_link_in_place_of_the_directory_is_refused(tmp_path: Path, copies: DirectoryCopies) -> None:
+    (tmp_path / "files" / "empty").rmdir()
+    (tmp_path / "files").rmdir()
+    (tmp_path / "files").symlink_to(tmp_path)
+    with pytest.raises(DirectoryError, match=r"^trial.directory is no folder any more"):
+        copies.take()
+
+
 def test_link_to_a_file_is_its_content(tmp_path: Path, copies: DirectoryCopies) -> None:
     (tmp_path / "elsewhere").write_text("content")
     (tmp_path / "files" / "link").symlink_to(tmp_path / "elsewhere")
