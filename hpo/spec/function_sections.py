@@ -17,7 +17,13 @@ def _function(reference: str) -> str:
     return reference
 
 
+SMALLEST_SHARE = 0.01
+"""The smallest share of a GPU: there may be as many workers on a GPU as shares."""
+
+
 def _gpus(count: float | None) -> float | None:
+    if count is not None and 0 < count < SMALLEST_SHARE:
+        raise rule_error(f"must be 0, or at least {SMALLEST_SHARE}")
     if count is not None and count > 1 and not float(count).is_integer():
         raise rule_error("must be a whole number, or a share of one GPU below 1")
     return count
@@ -44,7 +50,7 @@ class FunctionFullSection(Section):
     """Full training of a study with `[train]`. The best epoch counts."""
 
     epochs: int | None = Field(
-        default=None, ge=1, description="Epochs of a full training. Unset: `search.epochs`."
+        default=None, ge=1, le=1_000_000, description="Epochs of a full training. Unset: `search.epochs`."
     )
 
 

@@ -126,7 +126,9 @@ class SearchSection(Section):
 
     trials: int = Field(ge=1, le=1_000_000, description="Number of trials. May grow in a stored study.")
     epochs: int = Field(
-        ge=1, description="Epochs of a trial that is neither pruned nor paused. With `[train]`: 1 by default."
+        ge=1,
+        le=1_000_000,
+        description="Epochs of a trial that is neither pruned nor paused. With `[train]`: 1 by default.",
     )
 
 
@@ -165,7 +167,7 @@ class LimitsSection(Section):
 class PhaseSection(Section):
     """A phase of full training."""
 
-    epochs: int = Field(ge=1, description="Largest number of epochs.")
+    epochs: int = Field(ge=1, le=1_000_000, description="Largest number of epochs.")
     patience: int = Field(
         default=5,
         ge=1,

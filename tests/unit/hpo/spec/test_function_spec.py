@@ -145,6 +145,16 @@ MISTAKES = {
         f"{TRAIN}[resources]\ngpus = 1.5\n",
         ["resources.gpus = 1.5: must be a whole number, or a share of one GPU below 1"],
     ),
+    "crumb of a GPU": (
+        TRAIN,
+        f"{TRAIN}[resources]\ngpus = 1e-300\n",
+        ["resources.gpus = 1e-300: must be 0, or at least 0.01"],
+    ),
+    "endless full training": (
+        "[full]\nepochs = 5",
+        "[full]\nepochs = 99999999999999999999",
+        ["full.epochs = 99999999999999999999: must be at most 1000000"],
+    ),
     "negative GPUs": (
         TRAIN,
         f"{TRAIN}[resources]\ngpus = -1\n",

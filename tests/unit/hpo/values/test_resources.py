@@ -16,6 +16,7 @@ from hpo.values.resources import parse_memory
         ("-1 GB", None),
         ("8 Gb/s", None),
         ("1e3 MB", None),
+        (f"1{400 * '0'} GB", None),
     ],
 )
 def test_memory_is_an_amount_with_a_unit(text: str, size: int | None) -> None:
