@@ -8,7 +8,7 @@ a curve.
 """
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -139,17 +139,23 @@ def parse_options() -> Namespace:
     options = parser(__doc__, quick="two seeds on the first table")
     metrics = [name for name, objective in OBJECTIVES.items() if objective.key in METRICS]
     options.add_argument("--objective", choices=metrics, default="loss", help="metric of the regret")
+    return parse_replays(options, budgets=(70, 140, 280), seeds=10)
+
+
+def parse_replays(options: ArgumentParser, budgets: Sequence[int], seeds: int) -> Namespace:
+    """Parse options with those of replays on a folder of tables. The attribute `paths` has the tables."""
     options.add_argument(
         "--tables", type=Path, default=OWN_TABLES, metavar="FOLDER", help="default: benchmarks/tables"
     )
     options.add_argument("--epochs", type=int, default=5, help="epochs of a trial (default 5)")
+    default = ",".join(map(str, budgets))
     options.add_argument(
         "--budgets",
         type=numbers,
-        default=[70, 140, 280],
-        help="epochs of all trials at which the regret is measured (default 70,140,280)",
+        default=list(budgets),
+        help=f"epochs of all trials at which the regret is measured (default {default})",
     )
-    options.add_argument("--seeds", type=int, default=10, help="replays of each search (default 10)")
+    options.add_argument("--seeds", type=int, default=seeds, help=f"replays of each search (default {seeds})")
     arguments = options.parse_args()
     arguments.paths = sorted(arguments.tables.glob("*.csv.gz"))
     if not arguments.paths:

@@ -19,8 +19,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from benchmarks.command import LENET_FILE, numbers, parser
-from benchmarks.default_search import OWN_TABLES, Figures, grid, regret_figures, replays_of
+from benchmarks.command import LENET_FILE, parser
+from benchmarks.default_search import Figures, grid, parse_replays, regret_figures, replays_of
 from benchmarks.policies import DEFAULT, Policy, pool, start
 from benchmarks.results import Result
 from benchmarks.search_page import padded
@@ -139,25 +139,8 @@ def measure_times(result: Result) -> None:
 
 def parse_options() -> Namespace:
     options = parser(__doc__, quick="two seeds of the first two searches on the first table")
-    options.add_argument(
-        "--tables", type=Path, default=OWN_TABLES, metavar="FOLDER", help="default: benchmarks/tables"
-    )
-    options.add_argument("--epochs", type=int, default=5, help="epochs of a trial (default 5)")
-    options.add_argument(
-        "--budgets",
-        type=numbers,
-        default=[35, 70, 140],
-        help="epochs of all trials at which the regret is measured (default 35,70,140)",
-    )
-    options.add_argument("--seeds", type=int, default=20, help="replays of each search (default 20)")
-    arguments = options.parse_args()
-    arguments.paths = sorted(arguments.tables.glob("*.csv.gz"))
-    if not arguments.paths:
-        options.error(f"--tables {arguments.tables}: no file *.csv.gz in this folder")
-    arguments.budgets.sort()
-    arguments.searches = SEARCHES
-    if arguments.quick:
-        arguments.seeds, arguments.paths, arguments.searches = 2, arguments.paths[:1], SEARCHES[:2]
+    arguments = parse_replays(options, budgets=(35, 70, 140), seeds=20)
+    arguments.searches = SEARCHES[:2] if arguments.quick else SEARCHES
     return arguments
 
 
