@@ -19,6 +19,9 @@ from pathlib import Path
 
 from hpo.errors import message_of
 
+MAX_MESSAGE = 1000
+"""The longest message of an exception that a line shows, in characters: some contain whole arrays."""
+
 PACKAGE = Path(__file__).parent
 STANDARD_LIBRARY = [
     *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")),
@@ -136,8 +139,14 @@ def user_code(title: str, kind: type[Exception], module: str = "") -> Iterator[N
 def describe(error: BaseException, module: str = "") -> str:
     """Return type, place and message of an error as one line."""
     place = where(error, module)
-    reason = " ".join(message_of(error).split())
+    reason = shorten(message_of(error))
     return type(error).__name__ + (f" at {place}" if place else "") + (f": {reason}" if reason else "")
+
+
+def shorten(message: str) -> str:
+    """Return a message as one line of at most `MAX_MESSAGE` characters."""
+    line = " ".join(message.split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 4]} ..."
 
 
 def where(error: BaseException, module: str = "") -> str | None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from stat import S_ISREG
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from hpo.errors import one_line
 from hpo.functions.encoding import decode, encode
 
 SETTLED_NS = 2_000_000_000
@@ -38,13 +40,17 @@ class StateFiles:
     def stage(self, state: object) -> None:
         """Write a state, which replaces a state that is staged already.
 
-        Raises `StateTypeError` for a state that cannot be saved.
+        Raises `StateTypeError` for a state that cannot be saved, and `OSError` if the disk is full.
         """
         arrays = {name: np.asarray(array, order="C") for name, array in encode(state).items()}
         previous = self._staged
         self._count += 1
         name = f"{os.getpid()}-{self._count}.safetensors"
-        save_file(arrays, self._folder / name)
+        try:
+            save_file(arrays, self._folder / name)
+        except (OSError, SafetensorError) as error:
+            (self._folder / name).unlink(missing_ok=True)
+            raise OSError(f"the state cannot be written into {self._folder}: {one_line(error)}") from error
         self._staged = name
         if previous is not None:
             (self._folder / previous).unlink(missing_ok=True)
@@ -104,7 +110,7 @@ class DirectoryCopies:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not path.is_symlink():
                 return None
-            raise DirectoryError(f"trial.directory: {name} cannot be read: {error.strerror}") from error
+            raise DirectoryError(f"trial.directory: {name} cannot be copied: {error.strerror}") from error
         return key, copy
 
 

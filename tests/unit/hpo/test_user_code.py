@@ -216,6 +216,7 @@ def test_message_that_cannot_be_read_is_left_out() -> None:
 
 def test_error_without_a_message_has_its_kind() -> None:
     assert describe(ValueError()) == "ValueError"
+    assert len(describe(ValueError(10**6 * "x"))) == len("ValueError: ") + 1000
     assert describe(SyntaxError("bad", ("own.py", 3, 1, "x"))) == "SyntaxError at own.py:3: bad"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from hpo.functions.encoding import StateTypeError
 from hpo.functions.state_files import DirectoryCopies, DirectoryError, StateFiles
@@ -48,6 +49,23 @@ def test_refused_state_leaves_the_staged_state(tmp_path: Path) -> None:
     with pytest.raises(StateTypeError):
         states.stage(object())
     states.commit()
+    assert states.load() == 1
+
+
+def test_state_that_cannot_be_written_leaves_the_staged_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = StateFiles(tmp_path)
+    states.stage(1)
+
+    def fails(_arrays: object, path: Path) -> None:
+        path.touch()
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("hpo.functions.state_files.save_file", fails)
+    with pytest.raises(OSError, match=r"^the state cannot be written into .*: I/O error: No space"):
+        states.stage(2)
+    assert names(tmp_path) == {states.commit()}
     assert states.load() == 1
 
 
