@@ -134,10 +134,16 @@ def check_loss(criterion: Criterion, outputs: Tensor, targets: Tensor) -> None:
     own, count = criterion.own_loss, len(targets)
     if own is None:
         return
-    losses = own.tried(criterion.as_given(outputs, targets), targets)
-    if shape_of(losses) != (count,) or not losses.is_floating_point():
+    with torch.enable_grad():
+        followed = criterion.as_given(outputs.detach().requires_grad_(), targets)
+        losses = own.tried(followed, targets)
+    if shape_of(losses) != (count,):
         rule = f"it must give ({count},), the loss of each example, and not their mean"
         raise own.mistake(f"gives {describe(losses)} for {counted(count, 'example')}; {rule}")
+    if not losses.is_floating_point():
+        raise own.mistake(f"gives {str(losses.dtype).removeprefix('torch.')}; it must give floats")
+    if not losses.requires_grad:
+        raise own.mistake("has no gradient; it must be computed from the outputs, and without detach")
 
 
 def check_metrics(factory: Factory, criterion: Criterion, batch: tuple[Tensor, Tensor]) -> None:

@@ -31,7 +31,7 @@ class OwnFunction:
         return self.function(outputs, targets)
 
     def tried(self, outputs: Tensor, targets: Tensor) -> Any:
-        """Return what the function gives for a few examples.
+        """Return what the function gives for a few examples, with its gradient if the outputs have one.
 
         Raises KeyInputError if the function raises or changes the targets, which other members of a pack
         share.
@@ -39,7 +39,8 @@ class OwnFunction:
         title = f"{self.reference} on outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
         before = targets.clone()
         try:
-            with user_code(title, InputError, self.reference.partition(":")[0]), torch.no_grad():
+            module = self.reference.partition(":")[0]
+            with user_code(title, InputError, module), torch.set_grad_enabled(outputs.requires_grad):
                 value = self.function(outputs.clone(), targets)
         except InputError as error:
             raise self.mistake(str(error)) from error

@@ -63,6 +63,8 @@ def worst(outputs, targets): return absolute(outputs, targets).max()
 def shifted(outputs, targets): return targets.add_(1).mean()
 def broken(outputs, targets): return outputs.nothing
 def certainty(outputs, targets): return outputs.softmax(1).max()
+def misses(outputs, targets): return (outputs > targets).long()
+def detached(outputs, targets): return absolute(outputs, targets).detach()
 """
 
 
@@ -206,6 +208,14 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
     "mean as a loss": (
         {"model": {"loss": "own_tables:mean"}, "space": {"model.width": [4]}},
         'model.loss = "own_tables:mean": gives () for 2 examples; it must give (2,), the loss of each',
+    ),
+    "whole numbers as losses": (
+        {"model": {"loss": "own_tables:misses"}},
+        'model.loss = "own_tables:misses": gives int64; it must give floats',
+    ),
+    "loss without a gradient": (
+        {"model": {"loss": "own_tables:detached"}},
+        'model.loss = "own_tables:detached": has no gradient; it must be computed from the outputs',
     ),
     "loss that raises": (
         {"model": {"loss": "own_tables:broken"}},
