@@ -37,6 +37,12 @@ class Trial:
     counts_on: bool = field(default=False, init=False, repr=False)
     """Whether the function has asked for `epochs`, so that it ends by itself after the last epoch."""
 
+    if not TYPE_CHECKING:  # a type checker knows the attributes
+
+        def __getattr__(self, name: str) -> None:
+            """Say what stands in the place of a method of Optuna's trial."""
+            raise AttributeError(f"a trial has no {name!r}{_hint(name)}", name=name, obj=self)
+
     @property
     def epochs(self) -> range:
         """Return the numbers of the epochs to train: from the one after the saved state to `budget`."""
@@ -65,6 +71,13 @@ class Trial:
 
             self.states = StateFiles(_temporary_folder())
         return self.states
+
+
+def _hint(name: str) -> str:
+    """Return the end of a message about an attribute of Optuna's trial."""
+    if name.startswith("suggest_"):
+        return "; parameters are in [space] of the study file, and their values in trial.params"
+    return "; yield the metrics of an epoch instead" if name in ("report", "should_prune") else ""
 
 
 _folders: list[TemporaryDirectory[str]] = []

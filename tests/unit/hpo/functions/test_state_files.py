@@ -156,3 +156,18 @@ def test_trial_made_by_hand_works() -> None:
     (trial.directory / "file").touch()
     with pytest.raises(StateTypeError):
         trial.save(object())
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("suggest_float", "; parameters are in [space] of the study file, and their values in trial.params"),
+        ("report", "; yield the metrics of an epoch instead"),
+        ("should_prune", "; yield the metrics of an epoch instead"),
+        ("colour", ""),
+    ],
+)
+def test_trial_says_what_stands_in_place_of_optunas_methods(name: str, hint: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(Trial({}), name)
+    assert str(caught.value) == f"a trial has no {name!r}{hint}"
