@@ -78,8 +78,9 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
         name = study.spec.full_name if stages[0] == "full" else study.name
         noun = counted(len(whole), "full training" if stages[0] == "full" else "search trial")
         raise NotFoundError(f"study {study.name!r}: none of its {noun} completed; {known.describe(name)}")
+    noun = "full training" if stages == ("full",) else "trial"
     raise NotFoundError(
-        f"study {study.name!r}: no trial has completed yet; run it first: hpo workers {study.name}"
+        f"study {study.name!r}: no {noun} has completed yet; run it first: hpo workers {study.name}"
     )
 
 

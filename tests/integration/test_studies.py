@@ -63,9 +63,9 @@ def test_best_trials_are_promoted_once(searched: hpo.Study) -> None:
     assert promotion.added == searched.spec.promotion.seeds
     assert [row.number for row in promotion.chosen] == [best.trial]
     assert hpo.promote(searched).added == 0
-    with pytest.raises(NotFoundError, match="no trial has completed yet"):
+    with pytest.raises(NotFoundError, match="no full training has completed yet"):
         hpo.best_params(searched, "full")
-    with pytest.raises(NotFoundError, match="no trial has completed yet"):
+    with pytest.raises(NotFoundError, match="no full training has completed yet"):
         hpo.export_bundle(searched, "nowhere")
     assert not Path("nowhere").exists()
 
