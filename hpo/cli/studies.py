@@ -54,7 +54,8 @@ def fork(old: str, file: Path) -> None:
 
     The new study inherits each finished search trial of OLD that is a point of the new space. Sampler and
     pruner learn from inherited trials. Inherited trials can be promoted and cost no budget. Seed,
-    search.epochs, and model and data or the training function, must be the same as in OLD.
+    search.epochs, and model and data or the name of the training function, must be the same as in OLD. The
+    code may differ.
     """
     spec, settings, identity = _checked(file)
     from hpo.store.connection import open_storage

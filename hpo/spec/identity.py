@@ -17,6 +17,10 @@ SHORT = 12
 """Digits of a hash in a message."""
 
 
+CODE = "code"
+"""The part of an identity that is neither images, labels nor classes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """The first part in which two identities differ. `key`: the key of the study file that names it."""
@@ -25,6 +29,16 @@ class Difference:
     part: str
     stored: str
     present: str
+
+    @property
+    def is_of_code(self) -> bool:
+        """Return whether the code differs. Otherwise the data do."""
+        return self.part == CODE
+
+    @property
+    def way_back(self) -> str:
+        """Return what makes the identities equal again, as a clause."""
+        return "restore the code" if self.is_of_code else "restore the data"
 
     def describe(self, study: str) -> str:
         """Return both hashes as a clause. `study`: the name of the stored study."""
@@ -79,7 +93,7 @@ class Identity:
         codes = ((self.network, present.network), (self.function, present.function))
         for key, (before, now) in zip(CODE_KEYS, codes, strict=True):
             if before is not None and now is not None and before != now:
-                return Difference(key, "code", before, now)
+                return Difference(key, CODE, before, now)
         return None
 
 

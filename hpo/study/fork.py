@@ -151,6 +151,6 @@ def _check_same_data(old: Study, identity: Identity, source: str) -> None:
     if difference is not None:
         raise ConflictError(
             f"{source}: {difference.key} = {dumps(old.spec.data.name)}: {difference.describe(old.name)}, "
-            "and the values of their trials would not be comparable; restore what it was, "
+            f"and the values of their trials would not be comparable; {difference.way_back}, "
             "or create a study of its own: hpo study create"
         )

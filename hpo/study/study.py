@@ -66,17 +66,23 @@ class Study:
         hashes is not checked.
         """
         difference = self.identity.difference(present)
-        if difference is not None:
-            raise ConflictError(
-                f"{place}: {difference.key} = {dumps(self.spec.identity()[difference.key])}: "
-                f"{difference.describe(self.name)}, and trials of both would not be comparable; "
-                + (
-                    "restore what it was, give the study file another name, or delete the stored study: "
-                    f"hpo study delete {self.name}"
-                    if in_file
-                    else "restore what it was"
-                )
+        if difference is None:
+            return
+        ways = [difference.way_back]
+        if in_file and difference.is_of_code:
+            ways.append(
+                "give the study file another name and keep the finished trials: "
+                f"hpo study fork {self.name} FILE"
             )
+        elif in_file:
+            ways.append("give the study file another name")
+        if in_file:
+            ways.append(f"delete the stored study: hpo study delete {self.name}")
+        raise ConflictError(
+            f"{place}: {difference.key} = {dumps(self.spec.identity()[difference.key])}: "
+            f"{difference.describe(self.name)}, and trials of both would not be comparable; "
+            f"{', or '.join(ways)}"
+        )
 
     def study_id(self, stage: Stage) -> int:
         """Return the id of the Optuna study of the stage."""

@@ -134,7 +134,7 @@ def test_other_data_or_code_is_refused(
     with pytest.raises(ConflictError, match=f"^own.toml: {message}.* {way_out}$"):
         create(storage, own_spec, "own.toml", identity(own_spec, settings))
     forget_arrays(settings)
-    with pytest.raises(ConflictError, match=f"^study 'small': {message}.*; restore what it was$"):
+    with pytest.raises(ConflictError, match=f"^study 'small': {message}.*; restore the (code|data)$"):
         study_workload(study, settings)
     own()
     assert create(storage, own_spec, "own.toml", identity(own_spec, settings)).did == "unchanged"
