@@ -38,11 +38,16 @@ def error_lines(error: ValidationError, model: type[BaseModel]) -> list[str]:
     details = error.errors()
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     return [
-        line
+        _printable(line)
         for detail in details
         if not _is_missing_but_misspelled(detail, unknown)
         for line in _lines(detail, model)
     ]
+
+
+def _printable(line: str) -> str:
+    """Return a line with escapes in place of what would break it: a quoted key may contain anything."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def _is_missing_but_misspelled(detail: ErrorDetails, unknown: Sequence[tuple[int | str, ...]]) -> bool:

@@ -140,6 +140,11 @@ MISTAKES = {
         "lambda",
         ["space.lambda: is no name in Python of at most 64 of a-z, A-Z, 0-9, '_'"],
     ),
+    "name of two lines": (
+        "depth",
+        '"a\\nb"',
+        ["space.a\\nb: is no name in Python of at most 64 of a-z, A-Z, 0-9, '_'"],
+    ),
     "one and a half GPUs": (
         TRAIN,
         f"{TRAIN}[resources]\ngpus = 1.5\n",
