@@ -55,7 +55,7 @@ def test_metric_whose_name_looks_like_markup_is_shown() -> None:
     bars.show(
         "search", stage(1, best=SimpleNamespace(value=1.0, trial=0)), Objective("[/x]", "minimize", "x")
     )
-    assert "best [/x] 1.0000 (trial 0)" in bars._bundle()["text/plain"]
+    assert "best [/x] 1 (trial 0)" in bars._bundle()["text/plain"]
 
 
 @pytest.fixture
