@@ -25,9 +25,9 @@ def curves(shell: Shell, name: str, study: str, workers: int, width: int) -> dic
     return {repr(sorted(trial.params.items())): trial.intermediate_values for trial in trials}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "study",
-    [pytest.param(SMALL_STUDY, id="eager"), pytest.param(COMPILED, id="compiled", marks=pytest.mark.slow)],
+    "study", [pytest.param(SMALL_STUDY, id="eager"), pytest.param(COMPILED, id="compiled")]
 )
 def test_one_worker_and_four_get_the_same_curves(shell: Shell, study: str) -> None:
     # With another number of threads a sum is split and rounded in another way.

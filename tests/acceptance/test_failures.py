@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from support.processes import until
 from support.shell import SMALL_STUDY, Shell
 
@@ -36,6 +37,7 @@ STUDY = (
 LIMITED = f"{STUDY}[limits]\nepoch_minutes = 0.15\n"
 
 
+@pytest.mark.slow
 def test_failed_trials_are_retried_and_a_network_that_hangs_is_ended(shell: Shell) -> None:
     shell.write("nets.py", NETWORK)
     shell.write("own.toml", STUDY)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from contextlib import suppress
 
+import pytest
 from support.processes import children, until, until_gone, wait_for_line
 from support.shell import SMALL_STUDY, Shell
 
@@ -34,6 +35,7 @@ def assert_search_is_whole(shell: Shell, study: str = "small") -> dict[str, int]
     return states
 
 
+@pytest.mark.slow
 def test_killed_run_continues_when_called_again(shell: Shell) -> None:
     run = shell.start("run", "small.toml", "--gpus", "cpu", "--per-device", "2", "--width", "2")
     wait_for_line(run, "search: training")
@@ -57,6 +59,7 @@ def test_killed_worker_is_replaced_and_its_trials_run_again(shell: Shell) -> Non
     assert_search_is_whole(shell)
 
 
+@pytest.mark.slow
 def test_paused_trials_survive_their_workers(shell: Shell) -> None:
     pausing = SMALL_STUDY.replace('name = "none"', 'name = "pause"').replace("epochs = 3", "epochs = 5", 1)
     shell.write("pausing.toml", pausing.replace('name = "random"', 'name = "random"\nstartup = 4'))
@@ -84,6 +87,7 @@ def standby_of(workers: subprocess.Popen[str], after: int = 0) -> int:
     return until("a standby", poll)
 
 
+@pytest.mark.slow
 def test_standby_continues_the_trials_of_a_killed_worker(shell: Shell) -> None:
     shell.write("long.toml", LONG_STUDY)
     shell.hpo("study", "create", "long.toml")
@@ -101,6 +105,7 @@ def test_standby_continues_the_trials_of_a_killed_worker(shell: Shell) -> None:
     until_gone(left)
 
 
+@pytest.mark.slow
 def test_frozen_worker_stops_with_the_others(shell: Shell) -> None:
     shell.write("long.toml", LONG_STUDY)
     shell.hpo("study", "create", "long.toml")
@@ -121,6 +126,7 @@ def test_frozen_worker_stops_with_the_others(shell: Shell) -> None:
             os.kill(frozen, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_two_launchers_serve_one_study(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     both = [shell.start("workers", "small", "--gpus", "cpu", "--per-device", "1") for _ in range(2)]
@@ -132,6 +138,7 @@ def test_two_launchers_serve_one_study(shell: Shell) -> None:
     assert "nothing to do" in shell.hpo("promote", "small").stderr
 
 
+@pytest.mark.slow
 def test_interrupt_stops_all_workers_and_loses_no_trial(shell: Shell) -> None:
     shell.hpo("study", "create", "small.toml")
     workers = shell.start("workers", "small", "--gpus", "cpu", "--per-device", "2", "--width", "1")

@@ -15,6 +15,8 @@ from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import open_url
 from hpo.study.create import create
 
+pytestmark = pytest.mark.slow
+
 LONG_STUDY = SMALL_STUDY.replace("epochs = 3", "epochs = 5000")
 """A study whose trials do not end during a test."""
 

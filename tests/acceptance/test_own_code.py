@@ -81,6 +81,7 @@ def own(shell: Shell) -> Shell:
     return shell
 
 
+@pytest.mark.slow
 def test_study_runs_beside_files_with_the_names_of_other_modules(own: Shell) -> None:
     for name in SHADOWS:
         own.write(f"{name}.py", "raise ImportError('shadowed')")

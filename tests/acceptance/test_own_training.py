@@ -71,7 +71,9 @@ def assert_repeats(bundle: FunctionBundle, folder: Path) -> None:
     assert bundle.metrics == pytest.approx(by_hand(function_of(folder / "train.py"), bundle), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["boosting", "torch-loop", "one-value"])
+@pytest.mark.parametrize(
+    "name", ["boosting", pytest.param("torch-loop", marks=pytest.mark.slow), "one-value"]
+)
 def test_bundle_of_an_example_repeats_its_training(shell: Shell, name: str) -> None:
     bundle = run_example(shell, name)
     assert_repeats(bundle, shell.folder)

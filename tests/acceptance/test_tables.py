@@ -87,6 +87,7 @@ def opened(user: Shell, bundle: str, module: str) -> tuple[list[int], float, lis
     return shape, error, mean
 
 
+@pytest.mark.slow
 def test_regression_is_searched_promoted_exported_and_opened(shell: Shell) -> None:
     shell.write("diabetes.py", example("python"))
     shell.write("regression.toml", example("toml"))

@@ -74,6 +74,7 @@ def train(
     return pack.weights.parameters, engine.score(pack, *examples)
 
 
+@pytest.mark.slow
 def test_programs_train_numbers_with_an_own_loss(engine: CompiledEngine) -> None:
     assert len(engine._functions) == 2  # a step and an evaluation: nothing is left to operators
     weights, scores = train(engine, [0, 1, 2], batches())
