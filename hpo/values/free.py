@@ -20,6 +20,9 @@ class FreeVocabulary(Vocabulary):
         """Create the vocabulary."""
         super().__init__({})
 
+    def __reduce__(self) -> str:
+        return "FREE"
+
     def flat(self, raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
         spellings: dict[str, str] = {}
         for index, (name, value) in enumerate(raw.items()):

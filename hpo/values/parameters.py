@@ -35,6 +35,9 @@ class BuiltInVocabulary(Vocabulary):
     The keywords are in the table `model`, or have their full names, as in "model.width".
     """
 
+    def __reduce__(self) -> str:
+        return "BUILT_IN"
+
     def flat(self, raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
         keywords = {}
         for name, value in raw.items():

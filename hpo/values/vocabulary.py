@@ -31,6 +31,10 @@ class Vocabulary(ABC):
         self._packed = {name: entry for name, entry in parameters.items() if entry.role is Role.PACK}
 
     @abstractmethod
+    def __reduce__(self) -> str:
+        """Return the name of the constant that the vocabulary is, for processes that get a space."""
+
+    @abstractmethod
     def flat(self, raw: Mapping[str, object], mistakes: dict[str, str]) -> Iterator[tuple[str, object]]:
         """Yield the parameters of a table by their full names; add names that break a rule to `mistakes`."""
 

@@ -1,12 +1,18 @@
 import math
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo.values.free import FREE
+from hpo.values.parameters import BUILT_IN
 from hpo.values.space import Choices, Condition, Domain, Point, Range, SearchSpace, cell
+from hpo.values.vocabulary import Vocabulary
 
 SPACE = SearchSpace(
     {
@@ -261,3 +267,12 @@ def test_cells_tell_text_numbers_and_switches_apart() -> None:
     assert cell({"rule": "plain"}) == cell({"rule": "plain"})
     assert True not in Choices((0, 1))
     assert 1 in Choices((0.0, 1.0))
+
+
+@pytest.mark.parametrize("vocabulary", [BUILT_IN, FREE], ids=["built-in", "free"])
+def test_space_goes_to_another_process(vocabulary: Vocabulary) -> None:
+    space = SearchSpace({"lr": Choices((0.1, 0.2))}, vocabulary=vocabulary)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        returned = processes.submit(replace, space).result()
+    assert returned == space
+    assert returned.vocabulary is vocabulary
