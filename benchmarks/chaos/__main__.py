@@ -55,7 +55,7 @@ def main() -> None:
 
     start = time.monotonic()
     if arguments.function:
-        kinds, files = FUNCTION_FAULTS, partial(function_files, *(8, 12) if arguments.quick else (60, 40))
+        kinds, files = FUNCTION_FAULTS, partial(function_files, *(24, 24) if arguments.quick else (60, 40))
     else:
         kinds, files = (
             FAULTS,
