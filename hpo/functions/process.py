@@ -75,7 +75,7 @@ class FunctionProcess:
         output, written = os.pipe()
         numbers = [theirs.fileno(), requests.fileno()]
         arguments = [*map(str, numbers), str(os.getpid()), reference, str(dump)]
-        with theirs, requests:
+        with theirs, requests, os.fdopen(written, "wb"):
             process = subprocess.Popen(
                 [*PYTHON, "-m", "hpo.functions.child", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -86,12 +86,11 @@ class FunctionProcess:
                 env=child_environment(),
                 start_new_session=True,
             )
-        os.close(written)
         return cls(StartedProcess(process), Ends(ours, output, forks), dump, guard)
 
     def fork(self, folder: Path) -> "FunctionProcess | None":
         """Return a process for a trial that this one has forked; None if it cannot."""
-        if self._forks is None or not self.is_ready or not (self._ready or {}).get("forks"):
+        if self._forks is None or not self._may_fork():
             return None
         dump = _new_dump(folder)
         (ours, theirs), (end, keeper) = socket.socketpair(), socket.socketpair()
@@ -118,14 +117,6 @@ class FunctionProcess:
         """Return whether the process has neither ended nor been ended."""
         return not self._has_ended and not self._has_exited()
 
-    @property
-    def is_ready(self) -> bool:
-        """Return whether the process has imported the function and waits for its first message."""
-        if self._ready is None and not self._has_ended:
-            with suppress(ChannelClosedError, ValueError):
-                self._ready = self._channel.receive(0.0)
-        return self._ready is not None and "ready" in self._ready
-
     def send(self, message: Message) -> None:
         """Send a message. If the process has died, the next `receive` says so."""
         with suppress(ChannelClosedError):
@@ -145,6 +136,13 @@ class FunctionProcess:
             self.end()
             raise FunctionFailure(failure["reason"], failure["trace"])
         return message
+
+    def _may_fork(self) -> bool:
+        """Return whether the process has said that it is ready, and that a fork is like a new process."""
+        if self._ready is None:
+            with suppress(ChannelClosedError, ValueError):
+                self._ready = self._channel.receive(0.0)
+        return self._ready is not None and bool(self._ready.get("forks"))
 
     def _received(self, seconds: float) -> Message | None:
         """Return the next message in the channel. Raises as `receive` does if the process has ended."""
