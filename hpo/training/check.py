@@ -149,8 +149,8 @@ def check_loss(criterion: Criterion, outputs: Tensor, targets: Tensor) -> None:
 def check_metrics(factory: Factory, criterion: Criterion, batch: tuple[Tensor, Tensor]) -> None:
     """Raise KeyInputError for a user's metric that fails, or gives anything but one number.
 
-    `batch`: examples of the validation part, on the device of the training. They are so many that a metric of
-    all examples is defined for them, too.
+    `batch`: examples of the validation part, on the device of the training. Some metrics are undefined for a
+    few examples, such as the area under a ROC curve, so the batch has to be large.
     """
     inputs, targets = batch
     if not criterion.own_metrics:

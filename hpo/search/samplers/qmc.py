@@ -20,7 +20,7 @@ MAX_SKIPPED = 1000
 
 class QmcSampler(PlannedSampler):
     """Optuna's QMCSampler: sample n is the n-th point of a low-discrepancy sequence, for any number of
-    workers. A point that repeats an earlier one or breaks a constraint is skipped. A fork, and a study whose
+    workers. Repeated points and points that break a constraint are skipped. A fork, and a study whose
     `search.trials` grows, continue the sequence. Sobol points are spread best if their number is a power of
     two.
 

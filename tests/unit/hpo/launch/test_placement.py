@@ -11,7 +11,7 @@ GB = 10**9
 
 
 def machine(gpus: int = 0, cores: int = 16, memory: int = 64) -> Machine:
-    """Return a machine with so many GPUs and cores, and GB of memory."""
+    """Return a machine with numbers of GPUs and cores, and GB of memory."""
     return Machine([str(gpu) for gpu in range(gpus)], cores, memory * GB)
 
 
