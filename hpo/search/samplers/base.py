@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from hpo.search.samplers.points import plan
 from hpo.values.section import Section
 from hpo.values.space import Cell, Point, SearchSpace
 
@@ -51,12 +52,12 @@ class Sampler(Section):
         "before this many trials have trained an epoch or ended.",
     )
 
-    @abstractmethod
     def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
-        """Return the first `count` points of a search, without the cells in `taken`.
+        """Return the first `count` points of a search, without the cells in `taken`. They are random here.
 
         A longer plan begins with the shorter one. A finite space ends the plan early when no cell is left.
         """
+        return plan(space, count, seed, taken)
 
     @abstractmethod
     def suggest(

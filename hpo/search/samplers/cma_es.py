@@ -1,6 +1,6 @@
 """CMA-ES, by the package `cmaes`."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from hpo.search.samplers.base import Observation, Sampler
 from hpo.search.samplers.outcomes import PRUNED_COUNT, Outcome, outcomes
 from hpo.search.samplers.points import Source, new_points, plan
 from hpo.search.samplers.unit_interval import place_of, value_at
-from hpo.values.space import Cell, Choices, Domain, Point, SearchSpace, cell
+from hpo.values.space import Choices, Domain, Point, SearchSpace, cell
 
 SIGMA = 1 / 6
 """The first standard deviation, as a share of each range. The first mean is the middle. Both are Optuna's."""
@@ -68,9 +68,6 @@ class CmaEsSampler(Sampler):
     )
     lr_adapt: bool = Field(default=False, description="Whether the learning rate of the strategy adapts.")
     consider_pruned_trials: bool = PRUNED_COUNT
-
-    def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
-        return plan(space, count, seed, taken)
 
     def suggest(
         self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int

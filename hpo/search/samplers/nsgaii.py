@@ -1,6 +1,6 @@
 """Optuna's NSGA-II for one objective: a genetic algorithm."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from pydantic import Field
 from hpo.search.samplers.base import Observation, Sampler
 from hpo.search.samplers.outcomes import PRUNED_COUNT, Outcome, outcomes
 from hpo.search.samplers.points import Source, new_points, plan
-from hpo.values.space import Cell, Point, SearchSpace, cell
+from hpo.values.space import Point, SearchSpace, cell
 
 GENERATION = "NSGAIISampler:generation"
 """The system attribute in which Optuna keeps the generation of a trial."""
@@ -48,9 +48,6 @@ class NsgaIiSampler(Sampler):
         default=0.5, ge=0, le=1, description="Probability that a parameter comes from the second parent."
     )
     consider_pruned_trials: bool = PRUNED_COUNT
-
-    def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
-        return plan(space, count, seed, taken)
 
     def suggest(
         self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int

@@ -1,7 +1,7 @@
 """Optuna's Gaussian process, without a database."""
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -13,7 +13,7 @@ from hpo.search.final_losses import clipped
 from hpo.search.samplers.base import Observation, Sampler
 from hpo.search.samplers.outcomes import PRUNED_COUNT, Outcome, outcomes
 from hpo.search.samplers.points import Source, new_points, plan
-from hpo.values.space import Cell, Point, Range, SearchSpace, cell
+from hpo.values.space import Point, Range, SearchSpace, cell
 
 if TYPE_CHECKING:
     from hpo.search.samplers.optuna_study import OptunaStudy
@@ -54,9 +54,6 @@ class OptunaGpSampler(Sampler):
         default=False, description="Whether equal parameters always have equal losses."
     )
     consider_pruned_trials: bool = PRUNED_COUNT
-
-    def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
-        return plan(space, count, seed, taken)
 
     def suggest(
         self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int

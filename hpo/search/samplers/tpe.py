@@ -1,13 +1,13 @@
 """Optuna's TPE as a function of the history, without a database."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hpo.search.samplers.base import Observation, Sampler
-from hpo.search.samplers.points import Source, new_points, plan
-from hpo.values.space import Cell, Point, SearchSpace, cell
+from hpo.search.samplers.points import Source, new_points
+from hpo.values.space import Point, SearchSpace, cell
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -24,9 +24,6 @@ class TpeSampler(Sampler):
     """
 
     name: Literal["tpe"] = "tpe"
-
-    def initial(self, space: SearchSpace, count: int, seed: int, taken: Collection[Cell] = ()) -> list[Point]:
-        return plan(space, count, seed, taken)
 
     def suggest(
         self, space: SearchSpace, history: Iterable[Observation], count: int, seed: int
