@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from hpo.cli import data, machine, replay, results, server, status, studies, training
+from hpo.cli import data, machine, replay, report, results, server, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import discard_output, message, prepare_streams
 from hpo.errors import HpoError
@@ -43,6 +43,7 @@ for command in (
     results.export,
     results.predict,
     status.status,
+    report.report,
     status.dashboard,
     machine.doctor,
     machine.models,

@@ -58,7 +58,7 @@ WHERE study = $1 AND expires > now()
 
 
 def read(connection: Connection, study: str) -> list[tuple[str, str, int, float | None]]:
-    """Return the workers of a study by name: name, device, number of leased trials, and quiet seconds.
+    """Return the live workers of a study by name: name, device, number of leased trials, and quiet seconds.
 
     The last are the seconds since the last epoch of the worker's pack, None without a pack.
     """
@@ -70,7 +70,7 @@ _READ = text("""
 SELECT worker.name, worker.device, count(lease.trial_id) AS running,
     CAST(extract(epoch FROM now() - worker.quiet_since) AS double precision) AS quiet
 FROM hpo.worker LEFT JOIN hpo.lease ON lease.worker = worker.name
-WHERE worker.study = :study
+WHERE worker.study = :study AND worker.expires > now()
 GROUP BY worker.name
 ORDER BY worker.name
 """)

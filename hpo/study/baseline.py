@@ -48,16 +48,9 @@ class BaselineComparison:
         baseline = f"your baseline (trial {self.trial}, {value})"
         if self.gain is None:
             return f"no trial is better than {baseline}"
+        figures = self.objective.show_gain(self.gain, self.half_width)
         known = "better" if self.is_better else "not known to be better"
-        return f"trial {self.best} is {known} than {baseline}: by {self._figures(self.gain)}"
-
-    def _figures(self, gain: float) -> str:
-        kind = self.objective.values
-        scale, unit = (100, " percentage points") if kind == "share" else (1, "")
-        form = {"share": ".2f", "positive": ".4f", "any": ".6g"}[kind]
-        if self.half_width is None:
-            return f"{gain * scale:{form}}{unit}, with an unknown error"
-        return f"{gain * scale:{form}} ± {self.half_width * scale:{form}}{unit}"
+        return f"trial {self.best} is {known} than {baseline}: by {figures}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""

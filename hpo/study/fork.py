@@ -84,7 +84,12 @@ def fork(storage: Storage, old: Study, spec: StudySpec, source: str, identity: I
 def origin_of(storage: Storage, study: Study) -> str | None:
     """Return the name of the study that `study` was forked from, None if it is no fork."""
     with storage.transaction() as connection:
-        origin = studies.read_attribute(connection, study.search_id, ORIGIN)
+        return read_origin(connection, study)
+
+
+def read_origin(connection: Connection, study: Study) -> str | None:
+    """Return the name of the study that `study` was forked from, as part of the caller's transaction."""
+    origin = studies.read_attribute(connection, study.search_id, ORIGIN)
     return str(origin["study"]) if isinstance(origin, dict) and "study" in origin else None
 
 

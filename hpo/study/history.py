@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from hpo.errors import NotFoundError
 from hpo.store import histories, studies, trials
 from hpo.store.connection import Storage
@@ -47,13 +49,18 @@ def history(storage: Storage, study: Study, *, with_epochs: bool) -> StudyHistor
     The number of statements does not depend on the number of trials. Raises `NotFoundError` if the study has
     been deleted.
     """
-    study_ids = [study.study_id(stage) for stage in STAGES]
     with storage.snapshot() as connection:
-        if studies.read_attribute(connection, study.search_id, KEY) != study.key:
-            raise NotFoundError(f"study {study.name!r}: the study has been deleted")
-        stages = {stage: trials.read(connection, study.study_id(stage)) for stage in STAGES}
-        times = histories.trial_times(connection, study_ids)
-        curves = histories.epochs(connection, study_ids) if with_epochs else {}
+        return read(connection, study, with_epochs=with_epochs)
+
+
+def read(connection: Connection, study: Study, *, with_epochs: bool) -> StudyHistory:
+    """Return the trials of a study as `history` does, as part of the caller's snapshot."""
+    study_ids = [study.study_id(stage) for stage in STAGES]
+    if studies.read_attribute(connection, study.search_id, KEY) != study.key:
+        raise NotFoundError(f"study {study.name!r}: the study has been deleted")
+    stages = {stage: trials.read(connection, study.study_id(stage)) for stage in STAGES}
+    times = histories.trial_times(connection, study_ids)
+    curves = histories.epochs(connection, study_ids) if with_epochs else {}
     return StudyHistory(
         [
             TrialHistory(

@@ -89,6 +89,14 @@ class Objective:
             return f"{value:.6g}"
         return f"{value:.2%}" if self.values == "share" else f"{value:.4f}"
 
+    def show_gain(self, gain: float, half_width: float | None) -> str:
+        """Return a difference of values with the half-width of its 95% interval, None if it is unknown."""
+        scale, unit = (100, " percentage points") if self.values == "share" else (1, "")
+        form = {"share": ".2f", "positive": ".4f", "any": ".6g"}[self.values]
+        if half_width is None:
+            return f"{gain * scale:{form}}{unit}, with an unknown error"
+        return f"{gain * scale:{form}} ± {half_width * scale:{form}}{unit}"
+
     def others(self, recorded: Iterable[Metrics]) -> list["Objective"]:
         """Return the other metrics to show beside this one: of a network, those of the validation part.
 

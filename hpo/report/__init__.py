@@ -1,0 +1,5 @@
+"""The report of a study: a page with sentences, figures and tables."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
