@@ -19,6 +19,10 @@ def key_mistakes(spec: "StudySpec", is_stored: bool) -> dict[str, str]:
     mistakes = metric_mistakes(spec)
     if spec.promotion.top > spec.search.trials:
         mistakes["promotion.top"] = f"{spec.promotion.top} is more than search.trials ({spec.search.trials})"
+    if not is_stored and spec.export.model == "ensemble" and spec.promotion.seeds < 2:
+        mistakes["export.model"] = (
+            f'"ensemble" needs promotion.seeds of at least 2, not {spec.promotion.seeds}'
+        )
     if not is_stored and spec.stop.epochs is not None and spec.stop.epochs < spec.search.epochs:
         fewest = f"search.epochs ({spec.search.epochs})"
         mistakes["stop.epochs"] = f"{spec.stop.epochs} is below {fewest}, so no trial could complete"

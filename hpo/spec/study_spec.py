@@ -24,6 +24,7 @@ from hpo.search.samplers import registry as samplers
 from hpo.search.samplers.registry import AnySampler
 from hpo.search.stopping import StopSection
 from hpo.spec.consistency import key_mistakes, parsed_baseline
+from hpo.spec.export_section import ExportSection
 from hpo.spec.fingerprint import fingerprint, flatten, unchangeable, without_defaults
 from hpo.spec.function_sections import FunctionFullSection, ResourcesSection, TrainSection
 from hpo.spec.messages import error_lines
@@ -101,6 +102,7 @@ class StudySpec(Section):
     stop: StopSection = StopSection()
     full: AnyFull
     promotion: PromotionSection = PromotionSection()
+    export: ExportSection = ExportSection()
     engine: EngineSection = EngineSection()
     limits: LimitsSection = LimitsSection()
     resources: ResourcesSection | None = None
@@ -268,7 +270,7 @@ class StudySpec(Section):
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain values without unset keys; `parse` reads it back."""
-        left_out = {"space", "engine"} if self.is_function else {"space"}
+        left_out = {"space", "engine", "export"} if self.is_function else {"space"}
         plain = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
         return {**plain, "space": space_to_json(self.space)}
 

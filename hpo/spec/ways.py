@@ -94,7 +94,7 @@ def _is_natural(objective: Mapping[str, Any]) -> bool:
 def _of_function(raw: dict[str, Any]) -> dict[str, Any]:
     if both := [f"[{key}]" for key in ("model", "data") if key in raw]:
         raise WayError({"train": f"a study has [train] or [model] and [data]; this one has {both[0]}, too"})
-    mistakes = {"engine": "is a section of a study with [model]"} if "engine" in raw else {}
+    mistakes = {key: "is a section of a study with [model]" for key in raw if key in ("engine", "export")}
     full, objective, search = (raw.get(key, {}) for key in ("full", "objective", "search"))
     if isinstance(full, Mapping):
         mistakes |= {

@@ -74,6 +74,9 @@ def check_study(spec: StudySpec, shape: DataShape, criterion: Criterion) -> None
             raise SpaceInputError(name, f"{_NO_IMAGES}; leave the key out")
         if spec.full.augment is not None:
             raise KeyInputError("full.augment", f"{_NO_IMAGES}; leave the section out")
+        if spec.export.shifts:
+            rule = "the inputs are no images (N, C, H, W), which can be shifted; leave the key out"
+            raise KeyInputError(f"export.shifts = {spec.export.shifts}", rule)
     for name in of_role(spec.space.domains, Role.LOSS):
         if shape.classes is None or criterion.own_loss is not None:
             rule = "changes the cross entropy of classes, and the study has another loss; leave the key out"

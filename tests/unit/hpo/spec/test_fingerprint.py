@@ -69,6 +69,8 @@ OTHER: dict[str, object] = {
     "stop.patience": 6,
     "stop.epochs": 50,
     "stop.device_hours": 1.5,
+    "export.model": "ensemble",
+    "export.shifts": 1,
     "engine.compile": "never",
     "engine.precision": "bfloat16",
     "limits.epoch_minutes": 30.0,
@@ -106,6 +108,7 @@ FUNCTION = load(
 
 WHOLE = load(
     TEXT.replace("mini = 0.5", "mini = 0.5\nmean = 0.1\nstd = 0.3")
+    .replace("top = 2", "top = 2\nseeds = 2")
     .replace("[full]", "[stop]\ntarget = 0.25\npatience = 5\nepochs = 40\ndevice_hours = 1\n[full]")
     .replace("[full]", "[limits]\nepoch_minutes = 5\n[full]")
     .replace("weight_decay = 0", "weight_decay = { low = 1e-4, high = 1e-2, log = true }")
@@ -177,7 +180,7 @@ def test_other_values_cover_every_key() -> None:
 def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
     before, after = StudySpec.parse(with_key(key), "test"), changed(key, {**OTHER, **OF_FUNCTIONS}[key])
     assert before != after
-    may_change = key in EXTENDABLE or key.startswith(("stop.", "engine.", "limits.", "resources."))
+    may_change = key in EXTENDABLE or key.startswith(("stop.", "export.", "engine.", "limits.", "resources."))
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
     if key == "pruner.name":

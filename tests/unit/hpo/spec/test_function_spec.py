@@ -41,7 +41,7 @@ def test_study_of_a_function_has_free_parameters_and_a_metric_of_any_value() -> 
 def test_stored_spec_is_read_back(text: str) -> None:
     spec = load(text)
     stored = spec.to_stored()
-    assert not stored.keys() & {"model", "data", "engine"}
+    assert not stored.keys() & {"model", "data", "engine", "export"}
     again = StudySpec.from_stored(stored, "stored study 'small'")
     assert (again, again.fingerprint, again.identity()) == (spec, spec.fingerprint, spec.identity())
 
@@ -84,6 +84,11 @@ MISTAKES = {
         TRAIN,
         f'[data]\nname = "digits"\n{TRAIN}',
         ["train: a study has [train] or [model] and [data]; this one has [data], too"],
+    ),
+    "export of a function": (
+        TRAIN,
+        f"{TRAIN}[export]\nshifts = 1\n",
+        ["export: is a section of a study with [model]"],
     ),
     "engine of a function": (
         TRAIN,

@@ -47,7 +47,7 @@ MISTAKES = {
         "[search]",
         "[gpu]\ncount = 1\n[search]",
         "gpu: unknown key; known: name, seed, model, data, train, objective, space, baseline, sampler, "
-        "pruner, search, stop, full, promotion, engine, limits, resources",
+        "pruner, search, stop, full, promotion, export, engine, limits, resources",
     ),
     "objective unknown": (
         "[full]",
@@ -122,6 +122,17 @@ MISTAKES = {
         "seed = 1\nbaseline = 1",
         "baseline = 1: must be a table",
     ),
+    "unknown model to export": (
+        "[full]",
+        '[export]\nmodel = "all"\n[full]',
+        """export.model = "all": must be one of 'best' or 'ensemble'""",
+    ),
+    "ensemble of one seed": (
+        "[full]",
+        '[export]\nmodel = "ensemble"\n[full]',
+        'export.model: "ensemble" needs promotion.seeds of at least 2, not 1',
+    ),
+    "large shifts": ("[full]", "[export]\nshifts = 5\n[full]", "export.shifts = 5: must be at most 4"),
     "unknown engine": (
         "[full]",
         '[engine]\ncompile = "fast"\n[full]',
