@@ -33,7 +33,7 @@ FOLLOWERS: Mapping[str | None, Collection[str]] = {
     "released": ("taken over",),
     "handed back": ("taken over", "claimed"),
     "lost": ("taken over",),
-    **dict.fromkeys(("completed", "promoted", "exported"), ("promoted", "exported")),
+    **dict.fromkeys(("completed", "promoted", "tested", "exported"), ("promoted", "tested", "exported")),
 }
 """The kinds of event that may follow each kind in the history of a trial; None stands for its begin."""
 
@@ -217,13 +217,9 @@ def weights_load(state: EndState) -> Iterator[str]:
 
 
 def no_stray_file(state: EndState) -> Iterator[str]:
-    """Check that only weights, their metrics, the mark of the store and the bundle are left."""
-    weights = [Path(str(trial.row.record.weights)) for trial in state.of("full")]
-    expected = (
-        {MARK}
-        | {str(file) for file in weights}
-        | {str(file.with_suffix(".metrics.json")) for file in weights}
-    )
+    """Check that only weights, their test results, the mark of the store and the bundle are left."""
+    weights = [str(trial.row.record.weights) for trial in state.of("full")]
+    expected = {MARK, *weights, *(f"test/{name}" for name in weights)}
     for name in state.files:
         if name not in expected and Path(name).parts[0] != EXPORTED:
             yield f"stray file {name}"

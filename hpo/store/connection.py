@@ -104,7 +104,7 @@ class Storage:
         Raises `UnavailableError` when the database cannot be reached, or ended the transaction for a reason
         that may pass. Raises `StorageError` when the database refuses a statement.
         """
-        try:
+        with self._translated():
             with self.engine.begin() as connection:
                 session = connection.info  # lives as long as the connection to the server
                 is_new = session.get("lock", 0.0) != self.limits.lock
@@ -113,6 +113,18 @@ class Storage:
                 yield connection
             if is_new:  # not before the commit, since a rollback undoes the setting
                 session["lock"] = self.limits.lock
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """Open a connection on which each statement commits. Raises as `transaction` does."""
+        with self._translated(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise the driver's errors of the block as `UnavailableError` or `StorageError`."""
+        try:
+            yield
         except (DBAPIError, NoFreeConnection) as error:
             if not _may_pass(error):
                 raise StorageError(_one_line(self.url, error)) from error

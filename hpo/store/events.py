@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, text
 
@@ -24,6 +24,7 @@ Kind = Literal[
     "pruned",
     "failed",
     "promoted",
+    "tested",
     "exported",
 ]
 
@@ -44,7 +45,10 @@ class Event:
     pruned        that trained the trial, None for a paused trial at the end of a search; `epochs`
     failed        that trained the trial, None if no worker had it; `reason`
     promoted      None; numbers of its `full` trainings
-    exported      None; `directory` of the bundle
+    tested        None; numbers of the `trials` of a model, its `shifts`, and the number `n` of test examples
+    exported      None; `directory` of the bundle, `trials` and `shifts` as above
+
+    A model is tested once its event is written: who dies while it is scored may have seen the result.
 
     `trial` is the number of the trial. `study_id` tells the stages of a study apart.
     """
@@ -70,14 +74,18 @@ FROM trials WHERE study_id = :study AND number = :trial
 """)
 
 
-def read(connection: Connection, study_ids: Collection[int]) -> list[Event]:
-    """Return the events of these Optuna studies, in the order in which they happened."""
-    return [Event(*row) for row in connection.execute(_READ, {"studies": list(study_ids)})]
+def read(connection: Connection, study_ids: Collection[int], kinds: Collection[Kind] = ()) -> list[Event]:
+    """Return the events of these Optuna studies, in the order in which they happened.
+
+    `kinds`: of these kinds alone, if any are given.
+    """
+    values = {"studies": list(study_ids), "kinds": list(kinds or get_args(Kind))}
+    return [Event(*row) for row in connection.execute(_READ, values)]
 
 
 _READ = text("""
 SELECT at, event.study_id, trials.number, worker, kind, detail
 FROM hpo.event JOIN trials USING (trial_id)
-WHERE event.study_id = ANY (:studies)
+WHERE event.study_id = ANY (:studies) AND kind = ANY (:kinds)
 ORDER BY event_id
 """)

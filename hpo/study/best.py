@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tomli_w
@@ -13,10 +13,13 @@ from hpo.errors import NotFoundError
 from hpo.store import trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
+from hpo.store.trials import TrialRow
 from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import failures
 from hpo.study.promote import best_trials
+from hpo.study.seeds import Seeds, seeds_of, spread
 from hpo.study.study import Study
+from hpo.values.exported import Exported
 from hpo.values.objective import Objective
 from hpo.values.space import Point, Value
 from hpo.values.stage import Stage
@@ -29,6 +32,8 @@ class BestParams:
 
     `value` is its objective, such as the validation loss per example. `params` has the parameters of the
     search space. `baseline` compares the best trial of the search with the study's baseline, if it has one.
+    `seeds`: the spread over the full trainings that differ from this one in the seed alone; None in the
+    search.
     """
 
     study: str
@@ -39,6 +44,7 @@ class BestParams:
     params: Point
     record: TrialRecord
     baseline: BaselineComparison | None = None
+    seeds: Seeds | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -61,17 +67,8 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
         for candidate in stages:
             rows = trials.read(connection, study.study_id(candidate)).ours
             for row in best_trials(rows, 1, study.objective):
-                assert row.value is not None
-                return BestParams(
-                    study=study.name,
-                    objective=study.objective,
-                    stage=candidate,
-                    trial=row.number,
-                    value=row.value,
-                    params=row.point,
-                    record=row.record,
-                    baseline=_comparison(connection, study),
-                )
+                seeds = seeds_of(rows, row, study.objective) if candidate == "full" else []
+                return _params_of(connection, study, row, seeds)
         whole = trials.read(connection, study.study_id(stages[0])).ours
     known = failures(whole)
     if known is not None and all(row.state.is_finished() for row in whole):
@@ -81,6 +78,76 @@ def best_params(storage: Storage, study: Study, stage: Stage | None = None) -> B
     noun = "full training" if stages == ("full",) else "trial"
     raise NotFoundError(
         f"study {study.name!r}: no {noun} has completed yet; run it first: hpo workers {study.name}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The full trainings that an export takes.
+
+    `best` stands for the model: the one training, or the best of an ensemble. `members`: those whose weights
+    are exported, in the order of their numbers.
+    """
+
+    best: BestParams
+    members: tuple[TrialRow, ...]
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """Return the numbers of the members."""
+        return tuple(row.number for row in self.members)
+
+
+def choose(storage: Storage, study: Study, exported: Exported) -> Chosen:
+    """Return the full trainings to export.
+
+    Raises `NotFoundError` if no full training has completed, or not the one with the number, and if an
+    ensemble has a single member.
+    """
+    if not isinstance(exported, int):
+        best_params(storage, study, "full")  # says why there is none
+    with storage.transaction() as connection:
+        rows = trials.read(connection, study.full_id).ours
+        ranked = best_trials(rows, len(rows), study.objective)
+        chosen = [row for row in ranked if row.number == exported] if isinstance(exported, int) else ranked
+        if not chosen:
+            raise NotFoundError(_no_training(study, exported, ranked))
+        seeds = seeds_of(rows, chosen[0], study.objective)
+        if exported == "ensemble" and len(seeds) == 1:
+            raise NotFoundError(
+                f"study {study.name!r}: an ensemble needs two seeds or more, and only full training "
+                f"{seeds[0].number} of search trial {seeds[0].record.promoted_from} has completed; raise "
+                f"promotion.seeds in the study file, or export the one: --trial {seeds[0].number}"
+            )
+        members = seeds if exported == "ensemble" else chosen[:1]
+        weighed = [weights_row(rows, row) for row in members]
+        best = _params_of(connection, study, chosen[0], seeds)
+    return Chosen(best, tuple(sorted(weighed, key=lambda row: row.number)))
+
+
+def weights_row(_rows: Sequence[TrialRow], row: TrialRow) -> TrialRow:
+    """Return the full training whose weights are exported for a completed one: that training itself."""
+    return row
+
+
+def _no_training(study: Study, exported: Exported, ranked: Sequence[TrialRow]) -> str:
+    completed = ", ".join(map(str, sorted(row.number for row in ranked))) or "none"
+    return f"study {study.name!r}: full training {exported} has not completed; completed: {completed}"
+
+
+def _params_of(connection: Connection, study: Study, row: TrialRow, seeds: Sequence[TrialRow]) -> BestParams:
+    """Return a completed trial. `seeds`: those of a full training, none of the search."""
+    assert row.value is not None, "a completed trial has a value"
+    return BestParams(
+        study=study.name,
+        objective=study.objective,
+        stage="full" if seeds else "search",
+        trial=row.number,
+        value=row.value,
+        params=row.point,
+        record=row.record,
+        baseline=_comparison(connection, study),
+        seeds=spread(seeds) if seeds else None,
     )
 
 

@@ -15,6 +15,7 @@ from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import Failures, failures
 from hpo.study.lifecycle import Stopped
 from hpo.study.promote import best_trials
+from hpo.study.scored import ScoredModel, scored_models
 from hpo.study.study import Study
 from hpo.values.epoch import Metrics
 from hpo.values.objective import Objective
@@ -105,7 +106,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The figures of a study at one moment."""
+    """The figures of a study at one moment. `scored`: the models that were scored on the test part."""
 
     study: str
     fingerprint: str
@@ -114,12 +115,14 @@ class Status:
     full: StageStatus
     workers: tuple[WorkerStatus, ...]
     baseline: BaselineComparison | None = None
+    scored: tuple[ScoredModel, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         name, direction = self.objective.name, self.objective.direction
         plain = {**asdict(self), "objective": {"metric": name, "direction": direction}}
-        del plain["baseline"]
+        del plain["baseline"], plain["scored"]
+        plain["test_reads"] = [model.to_json() for model in self.scored]
         return plain if self.baseline is None else {**plain, "baseline": self.baseline.to_json()}
 
 
@@ -138,7 +141,16 @@ def status(storage: Storage, study: Study) -> Status:
         holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
         rows = [] if study.spec.baseline is None else trials.read(connection, study.search_id).ours
         baseline = compare(study, rows)
-        return Status(study.name, study.fingerprint, study.objective, search, full, holders, baseline)
+        return Status(
+            study=study.name,
+            fingerprint=study.fingerprint,
+            objective=study.objective,
+            search=search,
+            full=full,
+            workers=holders,
+            baseline=baseline,
+            scored=scored_models(connection, study),
+        )
 
 
 def _stage(connection: Connection, study: Study, stage: Stage) -> StageStatus:

@@ -22,6 +22,7 @@ from support.workloads import digits_workload
 from hpo.artifacts.folder import FolderStore
 from hpo.errors import InputError
 from hpo.export.export import export_bundle
+from hpo.export.request import ExportRequest
 from hpo.spec.study_spec import StudySpec
 from hpo.store import checkpoints, events, leases, results
 from hpo.store.checkpoints import Checkpoint
@@ -169,11 +170,13 @@ def test_export_is_noted_once_the_bundle_is_written(
     occupied = tmp_path / "occupied"
     occupied.write_text("")
     with pytest.raises(InputError):
-        export(occupied)
-    export(tmp_path / "bundle")
-    exported = [event for event in history(storage, worker.study) if event.kind == "exported"]
-    assert [(e.study_id, e.trial, e.detail) for e in exported] == [
-        (worker.study.full_id, 0, {"directory": str(tmp_path / "bundle")})
+        export(ExportRequest(occupied))
+    export(ExportRequest(tmp_path / "bundle"))
+    directory = str(tmp_path / "bundle")
+    full = [event for event in history(storage, worker.study) if event.study_id == worker.study.full_id]
+    assert [(e.trial, e.kind, e.detail) for e in full[-2:]] == [
+        (0, "tested", {"trials": [0], "shifts": 0, "n": 360}),
+        (0, "exported", {"directory": directory, "trials": [0], "shifts": 0}),
     ]
 
 

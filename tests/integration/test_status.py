@@ -65,6 +65,7 @@ def test_status_of_a_new_study(storage: Storage, spec: SpecOf) -> None:
         },
         "full": {"budget": 6, "states": nothing, "paused": 0, "distinct_cells": 0, **empty},
         "workers": (),
+        "test_reads": [],
     }
 
 
