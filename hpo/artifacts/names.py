@@ -1,10 +1,12 @@
-"""The names of the files with weights, and their check.
+"""The names of the files with weights, and their check, and the names of the files with test results.
 
-A row of the database names the file. Other programs may write the row, so the name is checked before it
-becomes a path.
+A row of the database names the file with weights. Other programs may write the row, so the name is checked
+before it becomes a path.
 """
 
 import re
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import NewType
 
 from hpo.errors import ArtifactNameError
@@ -27,6 +29,18 @@ def check_weights_name(name: str | None) -> WeightsName:
     return WeightsName(name)
 
 
+def results_name(weights: Sequence[WeightsName], shifts: int) -> str:
+    """Return the name of the test results of a network, or of an ensemble of several.
+
+    In a folder of their own: workers delete weights that no trial names.
+    """
+    stems = [name.removesuffix(".safetensors") for name in weights]
+    stem = stems[0]
+    if len(stems) > 1:
+        stem = f"ensemble-{sha256(' '.join(sorted(stems)).encode()).hexdigest()[:16]}"
+    return f"test/{stem}-shifts-{shifts}.safetensors" if shifts else f"test/{stem}.safetensors"
+
+
 def metrics_name(weights: WeightsName) -> str:
-    """Return the name of the test metrics of a network."""
+    """Return the name under which earlier versions stored the test metrics of a network."""
     return f"{weights.removesuffix('.safetensors')}.metrics.json"

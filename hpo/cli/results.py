@@ -41,7 +41,11 @@ def promote(name: str) -> None:
         message("nothing to do: all of them are queued or trained already")
 
 
-@command("hpo export lenet --format env > best.env\nhpo export lenet --bundle best-lenet")
+@command(
+    "hpo export lenet --format env > best.env\n"
+    "hpo export lenet --bundle best-lenet\n"
+    "hpo export lenet --bundle ensemble --ensemble --shifts 1"
+)
 @study_name
 @click.option(
     "--format",
@@ -54,19 +58,50 @@ def promote(name: str) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Write parameters, weights, test metrics and provenance to this folder.",
 )
-def export(name: str, form: str | None, bundle: Path | None) -> None:
+@click.option(
+    "--trial",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Export full training N. Default: the model that [export] in the study file names.",
+)
+@click.option("--ensemble", is_flag=True, help="Export the seeds of the best full training as one model.")
+@click.option(
+    "--shifts",
+    type=click.IntRange(min=0),
+    metavar="PIXELS",
+    help="Average predictions over small shifts of an image. Default: as [export] says.",
+)
+# Six parameters: click passes each option by its name.
+def export(  # noqa: PLR0913
+    name: str, form: str | None, bundle: Path | None, trial: int | None, ensemble: bool, shifts: int | None
+) -> None:
     """Export the best parameters and the best model.
 
     The best trial is the full training with the best objective. Before any full training has
-    completed, the command prints the parameters of the best search trial.
+    completed, the command prints the parameters of the best search trial. Full trainings of one search
+    trial that differ in the seed are summarised by mean and standard deviation.
+
+    Each exported model is scored on the test part once. The command says how many models were scored so
+    far: choose by validation, and not by the test part.
     """
+    from hpo.cli.export_lines import export_lines, seed_lines
     from hpo.cli.tables import figures_of, metrics_text
     from hpo.export.bundle_folder import check_folder
+    from hpo.export.request import ExportRequest
     from hpo.run.environment import open_study
-    from hpo.study.best import best_params
+    from hpo.study.best import best_params, choose
 
+    if ensemble and trial is not None:
+        raise InputError("--trial and --ensemble: give one of the two")
+    if bundle is None and (ensemble or shifts is not None):
+        raise InputError(f"{'--ensemble' if ensemble else '--shifts'}: is of a model; add --bundle DIR")
     settings, storage, study = open_study(name)
-    best = best_params(storage, study)
+    request = ExportRequest(bundle or Path(), "ensemble" if ensemble else trial, shifts)
+    request.shifts_of(study.spec)
+    if bundle is None and trial is None:
+        best = best_params(storage, study)
+    else:
+        best = choose(storage, study, request.model_of(study.spec)).best
     if bundle is None or form is not None:
         figures = ", ".join(figures_of(best.objective, best.value, best.record.metrics or {}))
         on = "" if study.spec.is_function else "validation "
@@ -74,11 +109,15 @@ def export(name: str, form: str | None, bundle: Path | None) -> None:
         if best.baseline is not None:
             message(f"baseline: {best.baseline.describe()}")
         click.echo(best.render(form or "json"), nl=False)
+    for line in seed_lines(best):
+        message(line)
     if bundle is not None:
         check_folder(bundle)
         from hpo.run.export_best import make_export
 
-        message(metrics_text(make_export(storage, study, settings, bundle)()))
+        message(metrics_text(make_export(storage, study, settings, request)()))
+        for line in export_lines(best, bundle):
+            message(line)
         result(str(bundle)) if form is None else message(f"bundle: {bundle}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from hpo.cli.export_lines import export_lines, seed_lines
 from hpo.cli.layout import Screen, Table
 from hpo.spec.study_spec import FULL_SUFFIX
 from hpo.store import trials
@@ -19,6 +20,7 @@ from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.best import BestParams, best_params
 from hpo.study.promote import best_trials
+from hpo.study.scored import describe_reads
 from hpo.study.status import ACTIVITIES, StageStatus, Status, WorkerStatus
 from hpo.study.study import Study
 from hpo.values.built_in import PARAMETERS
@@ -85,6 +87,7 @@ def final_table(storage: Storage, study: Study, metrics: TestResult, bundle: Pat
             screen.join([f"Best: full trial {best.trial}", *parameters]),
             screen.wrap(_result(metrics, best)),
             *map(screen.wrap, _baseline(best.baseline)),
+            *(screen.wrap(_capital(line)) for line in [*seed_lines(best), *export_lines(best, bundle)]),
             f"Bundle: {bundle}",
         ]
     )
@@ -128,9 +131,13 @@ def status_table(status: Status) -> str:
     figures = [(label, *map(cell, stages)) for label, cell in rows.items()]
     workers = ", ".join(map(_worker, status.workers))
     table = _show(Table(f"Study {status.study}", ("", *STAGES), [*states, *figures]))
-    return "\n".join(
-        [table, "", f"Workers: {workers or 'none'}", *_baseline(status.baseline), *_failures(status)]
-    )
+    reads = [_capital(describe_reads(status.scored))] if status.scored else []
+    lines = [f"Workers: {workers or 'none'}", *_baseline(status.baseline), *reads, *_failures(status)]
+    return "\n".join([table, "", *lines])
+
+
+def _capital(line: str) -> str:
+    return line[:1].upper() + line[1:]
 
 
 def _baseline(comparison: BaselineComparison | None) -> list[str]:

@@ -2,6 +2,7 @@ from .any_bundle import load_bundle as load_bundle
 from .bundle import Bundle as Bundle
 from .bundle import BundleContents as BundleContents
 from .bundle import write_bundle as write_bundle
+from .evaluation import Evaluation as Evaluation
 from .export import export_bundle as export_bundle
 from .function_bundle import FunctionBundle as FunctionBundle
 from .images import InputImage as InputImage
@@ -9,3 +10,4 @@ from .images import read_image as read_image
 from .metrics import Metrics as Metrics
 from .metrics import RegressionMetrics as RegressionMetrics
 from .model_spec import ModelSpec as ModelSpec
+from .request import ExportRequest as ExportRequest

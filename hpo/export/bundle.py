@@ -1,16 +1,17 @@
 """Bundles of networks: folders with a trained network and the facts needed to use it elsewhere.
 
-Such a bundle has five files, each for a different reader, and none is a pickle:
+Such a bundle has five files, each for a different reader, and none is a pickle. It may have a folder
+`analysis` with pictures and tables of the errors:
 
 params.json           the best hyperparameters, for other programs
 model.json            the `ModelSpec`: how to rebuild the network and prepare its input
-weights.safetensors   the state dict, readable in any framework
+weights.safetensors   the state dict, readable in any framework; an ensemble's names begin with members.0.
 metrics.json          the metrics on the test part; of classes, with the confusion matrix
 provenance.json       study, trial, seed, data and versions behind the model
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from hpo import models
 from hpo.errors import InputError
 from hpo.export.bundle_folder import (
+    ANALYSIS,
     FILES,
     METRICS,
     MODEL,
@@ -35,8 +37,9 @@ from hpo.export.bundle_folder import (
     read_json,
     write_json,
 )
+from hpo.export.ensemble import ensemble_of, with_shifts
 from hpo.export.metrics import AnyMetrics, Metrics, RegressionMetrics
-from hpo.export.model_spec import ModelSpec
+from hpo.export.model_spec import ModelSpec, check_shifts
 from hpo.export.scoring import probabilities, values
 from hpo.values.space import Value
 
@@ -64,21 +67,38 @@ class Bundle:
         """
         return _network(self.spec, self.directory)
 
-    def predict(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    @property
+    def validation(self) -> Mapping[str, float]:
+        """Return the metrics of the model on the validation images, by the names of an epoch's metrics."""
+        return {key: value for key, value in self.provenance.items() if key.startswith("validation_")}
+
+    def predict(self, inputs: npt.ArrayLike, shifts: int | None = None) -> npt.NDArray[np.float32]:
         """Return the class probabilities `(N, classes)` of inputs, or the numbers `(N, ...)` of a regression.
 
         `inputs`: images `(N, H, W)` or `(N, C, H, W)` uint8, or numbers `(N, F)` or `(N, C, ...)`, as in
-        training. Images must look like the training images: for EMNIST upright, white on black, 28x28. The
-        computation runs on the device of `model`. Raises `InputError` for other types and shapes, and as
-        `model` does.
+        training. Images must look like the training images: for EMNIST upright, white on black, 28x28.
+        `shifts`: the prediction is the average over the translations of an image by up to this many pixels;
+        None: those of the bundle. The computation runs on the device of `model`. Raises `InputError` for
+        other types and shapes, for shifts of numbers, and as `model` does.
         """
         spec, array = self.spec, np.asarray(inputs)
         prepared = self._pixels(array) if spec.image_size is not None else self._numbers(array)
         device = next(self.model.parameters()).device
+        shifts = self._shifts(shifts)
+        model = with_shifts(self.model, shifts, spec.normalization, of_classes=bool(spec.classes)).to(device)
         if spec.target_shape is None:
-            return probabilities(self.model, prepared, spec.normalization, device)
-        predicted = values(self.model, prepared, spec.normalization, device)
+            return probabilities(model, prepared, spec.normalization, device)
+        predicted = values(model, prepared, spec.normalization, device)
         return predicted.reshape(len(prepared), *spec.target_shape)
+
+    def _shifts(self, given: int | None) -> int:
+        if given is None:
+            return self.spec.shifts
+        try:
+            check_shifts(given, self.spec.image_size)
+        except ValueError as error:
+            raise InputError(f"{self.directory}: {error}") from error
+        return given
 
     def _pixels(self, images: npt.NDArray[Any]) -> Tensor:
         shape = self.spec.input
@@ -117,13 +137,18 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class BundleContents:
-    """The contents of a new bundle. `weights` is a state dict, on any device."""
+    """The contents of a new bundle.
+
+    `weights` is a state dict, on any device. `analysis` has the files of the folder `analysis` by their
+    names, which may contain `/`.
+    """
 
     spec: ModelSpec
     weights: Mapping[str, Tensor]
     params: Mapping[str, Value]
     metrics: AnyMetrics
     provenance: Mapping[str, Any]
+    analysis: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_bundle(directory: Path, contents: BundleContents) -> None:
@@ -135,6 +160,10 @@ def write_bundle(directory: Path, contents: BundleContents) -> None:
         write_json(new / PARAMS, contents.params)
         write_json(new / METRICS, contents.metrics)
         write_json(new / PROVENANCE, contents.provenance)
+        for name, content in contents.analysis.items():
+            path = new / ANALYSIS / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def open_bundle(directory: Path) -> Bundle:
@@ -186,9 +215,11 @@ def _network(spec: ModelSpec, directory: Path) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=()):  # drawing initial weights must not advance the caller's RNG
             shape = spec.shape
-            network = models.build_with(spec.name, {**shape.keywords, **spec.keywords}, shape.input)
+            keywords = {**shape.keywords, **spec.keywords}
+            members = [models.build_with(spec.name, keywords, shape.input) for _ in range(spec.members)]
     except models.ModelError as error:
         raise InputError(f"{directory / MODEL}: {error}") from error
+    network = ensemble_of(members, of_classes=bool(spec.classes))
     misfit = misfit_of(network, weights)
     if misfit is not None:
         outputs = f"{spec.shape.outputs} {'classes' if spec.classes else 'outputs'}"

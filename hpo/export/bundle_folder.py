@@ -19,8 +19,10 @@ T = TypeVar("T")
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"
+ANALYSIS = "analysis"
 FILES = frozenset({PARAMS, MODEL, WEIGHTS, METRICS, PROVENANCE})
-"""The files of a network's bundle."""
+NETWORK_EXTRAS = frozenset({ANALYSIS})
+"""What the bundle of a network has, and what it may have: a folder with pictures and tables of its errors."""
 
 FUNCTION, STATE, TRIAL_FILES = "function.json", "state.safetensors", "files"
 FUNCTION_FILES = frozenset({PARAMS, FUNCTION, METRICS, PROVENANCE})
@@ -55,7 +57,7 @@ def is_occupied(directory: Path) -> bool:
     if not directory.is_dir():
         raise InputError(f"{directory}: a bundle is a folder, and this is not one")
     names = {path.name for path in directory.iterdir()}
-    if names not in (set(), FILES) and names - OPTIONAL_FILES != FUNCTION_FILES:
+    if names and names - NETWORK_EXTRAS != FILES and names - OPTIONAL_FILES != FUNCTION_FILES:
         raise InputError(
             f"{directory}: is not empty and not a bundle: choose a new folder, or a bundle to replace"
         )

@@ -1,96 +1,136 @@
-"""The last step of a study: test the best fully trained model once, and write it as a bundle."""
+"""The last step of a study: test a fully trained model once, and write it as a bundle."""
 
-from pathlib import Path
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from pydantic import TypeAdapter
-from safetensors.torch import load
+from torch import nn
 
 from hpo.artifacts.base import ArtifactStore
-from hpo.artifacts.names import metrics_name
-from hpo.errors import InputError
-from hpo.export.bundle import BundleContents, misfit_of, write_bundle
-from hpo.export.metrics import AnyMetrics, Normalization
-from hpo.export.model_spec import ModelSpec
+from hpo.artifacts.names import metrics_name, results_name
+from hpo.data import Labelled
+from hpo.export.bundle import BundleContents, write_bundle
+from hpo.export.metrics import AnyMetrics
 from hpo.export.provenance import record_export, study_provenance, versions
-from hpo.export.scoring import test_metrics
-from hpo.export.weights import read_weights
+from hpo.export.request import ExportRequest
+from hpo.export.results import Results, check_writable, read_legacy_metrics, read_results, write_results
+from hpo.export.scoring import HeldOutPart, validation_metrics
+from hpo.export.trained_model import TrainedModel, read_model
 from hpo.store.connection import Storage
-from hpo.study.best import BestParams, best_params
+from hpo.store.exclusive import exclusive
+from hpo.study.best import Chosen, choose
+from hpo.study.scored import ScoredModel, record_scoring, scored_models
 from hpo.study.study import Study
 from hpo.training.workload import Workload
-from hpo.values.parameters import model_keywords
-
-ANY_METRICS: TypeAdapter[AnyMetrics] = TypeAdapter(AnyMetrics)
 
 PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 
+DEVICE = "cpu"
+"""Scores are those that an opened bundle gives, and that is on the CPU."""
+
 
 def export_bundle(
-    storage: Storage, study: Study, workload: Workload, artifacts: ArtifactStore, directory: Path
+    storage: Storage, study: Study, workload: Workload, artifacts: ArtifactStore, request: ExportRequest
 ) -> AnyMetrics:
-    """Write the best fully trained model of the study to `directory`. Return its test metrics.
+    """Write a fully trained model of the study as a bundle. Return its test metrics.
 
-    A model is tested once: its metrics are stored beside its weights, and later exports read them. Raises
-    `NotFoundError` before any full training has completed, and `AwayError` if the weights cannot be read or
-    the metrics cannot be stored.
+    A model is tested once: the results are stored beside its weights, and later exports read them. Raises
+    `NotFoundError` before the full training has completed, `InputError` for shifts of inputs that are no
+    images, and `AwayError` if the weights cannot be read or the results cannot be stored.
     """
-    best = best_params(storage, study, "full")
-    name, weights = read_weights(study, best, artifacts, load)
-    network = workload.factory_of(best.params)()
-    misfit = misfit_of(network, weights)
-    if misfit is not None:
-        raise InputError(
-            f"the weights of trial {best.trial} of {study.spec.full_name!r} do not fit the model "
-            f"{study.spec.model.name!r} of this machine: {misfit}; restore the code that was trained"
-        )
-    network.load_state_dict(weights)
-    metrics = _test_once(artifacts, metrics_name(name), workload, network)
-    spec = _model_spec(workload, best)
-    origin = provenance(study, best, workload)
-    write_bundle(directory, BundleContents(spec, weights, best.params, metrics, origin))
-    # After the write, which may take longer than Postgres lets a transaction idle.
-    record_export(storage, study, best, directory)
-    return metrics
-
-
-def _model_spec(workload: Workload, best: BestParams) -> ModelSpec:
-    train, classes = workload.train, workload.dataset.classes
-    return ModelSpec(
-        name=workload.spec.model.name,
-        classes=classes or (),
-        target_shape=None if classes is not None else train.labels.shape[1:],
-        in_channels=train.channels if train.is_images else None,
-        image_size=train.size if train.is_images else None,
-        input_shape=None if train.is_images else train.shape,
-        mean=workload.mean,
-        std=workload.std,
-        keywords=model_keywords(best.params),
+    chosen = choose(storage, study, request.model_of(study.spec))
+    model = read_model(study, chosen, request.shifts_of(study.spec), workload, artifacts)
+    export = _Export(storage, study, workload, artifacts, chosen, model)
+    results = export.results()
+    contents = BundleContents(
+        spec=model.spec,
+        weights=model.weights,
+        params=chosen.best.params,
+        metrics=results.metrics,
+        provenance=export.provenance(results),
     )
+    write_bundle(request.directory, contents)
+    # After the write, which may take longer than Postgres lets a transaction idle.
+    record_export(storage, study, chosen, model.spec.shifts, request.directory)
+    return results.metrics
 
 
-def provenance(study: Study, best: BestParams, workload: Workload) -> dict[str, Any]:
-    """Return the origin of a model: enough to compare two models, and to repeat the training."""
-    hashes = workload.identity.data
-    metrics = best.record.metrics or {}
-    return {
-        **study_provenance(study, best),
-        **{key: value for key, value in metrics.items() if key.startswith("validation_")},
-        "data": workload.dataset.name,
-        "data_sha256": workload.train.sha256() if hashes is None else hashes.train,
-        "network_sha256": workload.identity.network,
-        "versions": versions(PACKAGES),
-    }
+@dataclass(frozen=True, eq=False)
+class _Export:
+    """An export of a network or an ensemble."""
 
+    storage: Storage
+    study: Study
+    workload: Workload
+    artifacts: ArtifactStore
+    chosen: Chosen
+    model: TrainedModel
 
-def _test_once(
-    artifacts: ArtifactStore, name: str, workload: Workload, network: torch.nn.Module
-) -> AnyMetrics:
-    """Return the test metrics in the artifact `name`, computed and stored on the first call."""
-    if name in artifacts.list(name):
-        return ANY_METRICS.validate_json(artifacts.get(name))
-    normalization = Normalization(workload.mean, workload.std)
-    metrics = test_metrics(workload.dataset, network, normalization, "cpu", workload.criterion)
-    artifacts.put(name, ANY_METRICS.dump_json(metrics))
-    return metrics
+    def results(self) -> Results:
+        """Return what was measured of the model, measured and stored on the first call."""
+        name = results_name(self.model.names, self.model.spec.shifts)
+        known = self._stored(name)
+        if known is not None:
+            return known
+        with exclusive(self.storage, f"{self.study.artifacts_name}/{name}"):  # another export may test it now
+            return self._stored(name) or self._measure(name)
+
+    def provenance(self, results: Results) -> dict[str, Any]:
+        """Return the origin of the model: enough to compare two models, and to repeat the training."""
+        workload, hashes = self.workload, self.workload.identity.data
+        with self.storage.transaction() as connection:
+            reads = scored_models(connection, self.study)
+        return {
+            **study_provenance(self.study, self.chosen, self.model.spec.shifts),
+            **results.validation,
+            **({} if results.unshifted is None else {"unshifted": dict(results.unshifted)}),
+            "test_reads": [read.to_json() for read in reads],
+            "data": workload.dataset.name,
+            "data_sha256": workload.train.sha256() if hashes is None else hashes.train,
+            "network_sha256": workload.identity.network,
+            "versions": versions(PACKAGES),
+        }
+
+    def _stored(self, name: str) -> Results | None:
+        results = read_results(self.artifacts, name)
+        if results is not None or not self._is_plain:
+            return results
+        metrics = read_legacy_metrics(self.artifacts, metrics_name(self.model.names[0]))
+        return None if metrics is None else Results(metrics, self._recorded)
+
+    def _measure(self, name: str) -> Results:
+        check_writable(self.artifacts)
+        network, predictor = self.model.network, self.model.predictor
+        validation = self._recorded if self._is_plain else self._validation_of(predictor)
+        shifts = self.model.spec.shifts
+        unshifted = self._validation_of(network) if shifts else None
+        part = HeldOutPart(self.workload.dataset)
+        # Before the scoring: whoever ends this process in the middle may have seen the result.
+        record_scoring(self.storage, self.study, ScoredModel(self.chosen.trials, shifts, len(part)))
+        score = part.score(predictor, self.model.spec.normalization, DEVICE, self.workload.criterion)
+        results = Results(score.metrics, validation, unshifted, score.evaluation)
+        write_results(self.artifacts, name, results)
+        return results
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the model is a single network without shifts."""
+        return len(self.chosen.members) == 1 and self.model.spec.shifts == 0
+
+    @property
+    def _recorded(self) -> Mapping[str, float]:
+        """The validation metrics of the kept epoch."""
+        recorded = self.chosen.best.record.metrics or {}
+        return {
+            key: value
+            for key, value in recorded.items()
+            if key.startswith("validation_") and math.isfinite(value)
+        }
+
+    def _validation_of(self, network: nn.Module) -> Mapping[str, float]:
+        train, rows = self.workload.train, self.workload.splits.mini
+        mini = Labelled(train.images[rows], train.labels[rows])
+        return validation_metrics(
+            mini, network, self.model.spec.normalization, DEVICE, self.workload.criterion
+        )

@@ -14,7 +14,8 @@ class ModelSpec:
     `name` and `keywords` are arguments of `models.build_with`. Output i stands for `classes[i]`; a regression
     has no classes, and predicts numbers of `target_shape`, which is `()` or `(K,)`. Images have `in_channels`
     and an `image_size`, (H, W) in pixels. Other inputs have an `input_shape`, `(F,)` or `(C, ...)`. `mean`
-    and `std` are those of the inputs, or of pixels / 255, one per channel or feature.
+    and `std` are those of the inputs, or of pixels / 255, one per channel or feature. An ensemble has several
+    `members`. Predictions are averaged over the translations of an image by up to `shifts` pixels.
     """
 
     name: str
@@ -26,6 +27,8 @@ class ModelSpec:
     keywords: Mapping[str, int | float | bool | str] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
     target_shape: tuple[int, ...] | None = None
+    members: int = 1
+    shifts: int = 0
 
     def __post_init__(self) -> None:
         if self.target_shape is None and len(set(self.classes)) < max(2, len(self.classes)):
@@ -41,6 +44,9 @@ class ModelSpec:
             raise ValueError(
                 f"input_shape {self.input_shape}: must be (F,) or (C, ...), without an image_size"
             )
+        if self.members < 1:
+            raise ValueError(f"members {self.members}: must be at least 1")
+        check_shifts(self.shifts, self.image_size)
         if not len(self.mean) == len(self.std) == self.input[0] or min(self.std) <= 0:
             raise ValueError(
                 f"mean {self.mean}, std {self.std}: one of each per channel, and every std above 0"
@@ -64,3 +70,13 @@ class ModelSpec:
     def normalization(self) -> Normalization:
         """The normalisation of the input."""
         return Normalization(self.mean, self.std)
+
+
+def check_shifts(shifts: int, image_size: tuple[int, int] | None) -> None:
+    """Raise `ValueError` if inputs cannot be shifted by this many pixels. `image_size`: None of no images."""
+    if shifts == 0:
+        return
+    if image_size is None:
+        raise ValueError(f"shifts {shifts}: the inputs are no images, and cannot be shifted")
+    if not 0 < shifts < min(image_size):
+        raise ValueError(f"shifts {shifts}: must be from 0 to {min(image_size) - 1} pixels")

@@ -9,9 +9,11 @@ from typing import Any
 
 from hpo.errors import HpoError
 from hpo.export.any_bundle import load_bundle
+from hpo.export.bundle_folder import PROVENANCE, read_json
 from hpo.store import events
 from hpo.store.connection import Storage
-from hpo.study.best import BestParams
+from hpo.store.trials import TrialRow
+from hpo.study.best import Chosen
 from hpo.study.study import Study
 
 FRAMEWORKS = (
@@ -28,31 +30,57 @@ FRAMEWORKS = (
 """Packages that a training function may use. Their versions are noted where they are installed."""
 
 
-def study_provenance(study: Study, best: BestParams) -> dict[str, Any]:
-    """Return what the study and the trial say: enough to compare two results, and to repeat the training."""
+def study_provenance(study: Study, chosen: Chosen, shifts: int = 0) -> dict[str, Any]:
+    """Return what the study and the trial say: enough to compare two results, and to repeat the training.
+
+    The keys of an ensemble are those of its best member, and `members` has those of each.
+    """
+    best = chosen.best
     return {
         "study": study.name,
         "study_key": study.key,
         "fingerprint": study.fingerprint,
         "spec": study.spec.to_json(),
         "trial": best.trial,
+        "trials": list(chosen.trials),
+        "shifts": shifts,
         "promoted_from": best.record.promoted_from,
         "seed": best.record.seed,
+        **({} if best.seeds is None else {"seeds": best.seeds.to_json()}),
         "objective": {"metric": best.objective.name, "direction": best.objective.direction},
         **({} if best.baseline is None else {"baseline": best.baseline.to_json()}),
         "epochs": best.record.epochs,
         "kept_epoch": best.record.kept_epoch,
         "device": best.record.device,
+        **({} if len(chosen.members) == 1 else {"members": [_member(row) for row in chosen.members]}),
     }
 
 
-def is_exported(study: Study, best: BestParams, directory: Path) -> bool:
-    """Return whether `directory` holds the bundle of this trial of this study."""
+def _member(row: TrialRow) -> dict[str, Any]:
+    record = row.record
+    return {
+        "trial": row.number,
+        "seed": record.seed,
+        "epochs": record.epochs,
+        "kept_epoch": record.kept_epoch,
+        "device": record.device,
+    }
+
+
+def is_exported(study: Study, chosen: Chosen, shifts: int, directory: Path) -> bool:
+    """Return whether `directory` holds the bundle of this model of this study, with the same seeds beside
+    it."""
     try:
         origin = load_bundle(directory).provenance
     except HpoError:
         return False
-    return origin.get("study_key") == study.key and origin.get("trial") == best.trial
+    wanted = study_provenance(study, chosen, shifts)
+    return all(origin.get(key) == wanted.get(key) for key in ("study_key", "trials", "shifts", "seeds"))
+
+
+def read_provenance(directory: Path) -> dict[str, Any]:
+    """Return the provenance in a bundle of either kind, without torch. Raises `InputError`."""
+    return read_json(directory / PROVENANCE, dict[str, Any])
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -70,7 +98,8 @@ def installed_versions() -> dict[str, str]:
     return versions(["hpo", *present])
 
 
-def record_export(storage: Storage, study: Study, best: BestParams, directory: Path) -> None:
-    """Record the event that a trial was exported."""
+def record_export(storage: Storage, study: Study, chosen: Chosen, shifts: int, directory: Path) -> None:
+    """Record the event that a model was exported, with the first of its trials."""
+    detail = {"directory": str(directory), "trials": list(chosen.trials), "shifts": shifts}
     with storage.transaction() as connection:
-        events.record(connection, study.full_id, best.trial, "exported", {"directory": str(directory)})
+        events.record(connection, study.full_id, chosen.trials[0], "exported", detail)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
 
-from hpo.data import Dataset
+from hpo.data import Dataset, Labelled
 from hpo.errors import HpoError
+from hpo.export.evaluation import Evaluation
 from hpo.export.metrics import AnyMetrics, ClassMetrics, Metrics, Normalization, RegressionMetrics
 from hpo.training.criterion import Criterion
 from hpo.training.metrics import Scores
@@ -124,37 +125,84 @@ def metrics(
     )
 
 
-def test_metrics(
-    dataset: Dataset,
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """The metrics of a model on the test part, and of a model of classes the predictions behind them."""
+
+    metrics: AnyMetrics
+    evaluation: Evaluation | None
+
+
+class HeldOutPart:
+    """The test part of a data set, read but not scored. Nothing else in the project scores test examples.
+
+    Score it in the last step, once for each exported model, and choose nothing by the result. Raises
+    `DataError` as `Dataset.load_test` does.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.classes, self._part = dataset.classes, dataset.load_test()
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @property
+    def images(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+        """Return the inputs, to show those that a scored model gets wrong."""
+        return self._part.images
+
+    def score(
+        self,
+        model: nn.Module,
+        normalization: Normalization,
+        device: torch.device | str,
+        criterion: Criterion,
+    ) -> Score:
+        """Return the score of a model. `criterion`: the loss and the metrics.
+
+        Raises `HpoError` as `probabilities`, `values` and `metrics` do.
+        """
+        inputs = torch.from_numpy(self._part.images).view(-1, *self._part.shape)  # (N, C, ...)
+        targets = torch.from_numpy(self._part.labels)
+        raw = outputs(model, inputs, normalization, device)
+        given = criterion.as_given(raw, targets)
+        own = {name: _number(metric(given, targets)) for name, metric in criterion.own_metrics.items()}
+        if self.classes is None:
+            _finite(given.float())
+            built_in = replace(criterion, own_metrics={})
+            measured = _validation_metrics(built_in, raw, targets)
+            numbers = {name.removeprefix(validation_key("")): value for name, value in measured.items()}
+            return Score(RegressionMetrics(len(self), **numbers, own=own), None)
+        labels = self._part.labels.astype(np.int64, copy=False)
+        predicted = _finite(raw.softmax(-1, dtype=torch.float32))
+        measured_classes = replace(metrics(labels, predicted, self.classes), own=own)
+        if criterion.own_loss is not None:
+            losses: Tensor = criterion.own_loss(given, targets)
+            measured_classes = replace(measured_classes, loss=float(losses.double().mean()))
+        return Score(measured_classes, Evaluation(labels, predicted, self.classes))
+
+
+def validation_metrics(
+    part: Labelled,
     model: nn.Module,
     normalization: Normalization,
     device: torch.device | str,
     criterion: Criterion,
-) -> AnyMetrics:
-    """Return the metrics of a model on the test part. No other function of the project scores test examples.
+) -> dict[str, float]:
+    """Return the metrics of a model on validation examples, by the names of an epoch's metrics.
 
-    `criterion`: the loss and the metrics. Call it in the last step, once for each exported model, and choose
-    nothing by its result. Raises `DataError` as `Dataset.load_test` does, and `HpoError` as `probabilities`,
-    `values` and `metrics` do.
+    A metric that is not finite is left out.
     """
-    test = dataset.load_test()
-    inputs = torch.from_numpy(test.images).view(-1, *test.shape)  # (N, C, ...)
-    targets = torch.from_numpy(test.labels)
-    raw = outputs(model, inputs, normalization, device)
-    given = criterion.as_given(raw, targets)
-    own = {name: _number(metric(given, targets)) for name, metric in criterion.own_metrics.items()}
-    if dataset.classes is None:
-        _finite(given.float())
-        built_in = replace(criterion, own_metrics={})
-        rows = built_in.metrics(Scores.stack([built_in.score(raw, targets)]), targets)[:, 0]
-        names = (name.removeprefix(validation_key("")) for name in built_in.names)
-        return RegressionMetrics(len(test), **dict(zip(names, rows.tolist(), strict=True)), own=own)
-    labels = test.labels.astype(np.int64, copy=False)
-    measured = metrics(labels, _finite(raw.softmax(-1, dtype=torch.float32)), dataset.classes)
-    if criterion.own_loss is None:
-        return replace(measured, own=own)
-    losses: Tensor = criterion.own_loss(given, targets)
-    return replace(measured, loss=float(losses.double().mean()), own=own)
+    inputs = torch.from_numpy(part.images).view(-1, *part.shape)  # (N, C, ...)
+    measured = _validation_metrics(
+        criterion, outputs(model, inputs, normalization, device), torch.from_numpy(part.labels)
+    )
+    return {name: value for name, value in measured.items() if math.isfinite(value)}
+
+
+def _validation_metrics(criterion: Criterion, raw: Tensor, targets: Tensor) -> dict[str, float]:
+    rows = criterion.metrics(Scores.stack([criterion.score(raw, targets)]), targets)[:, 0]
+    return dict(zip(criterion.names, rows.tolist(), strict=True))
 
 
 def _number(value: Any) -> float | None:

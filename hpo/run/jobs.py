@@ -74,10 +74,16 @@ def write_arrays(settings: Settings, name: str, content: str | None) -> str:
     return facts.hashes.content
 
 
-def export_study(settings: Settings, study: str, directory: str, trained: bool) -> dict[str, Any]:
-    """Export the best model of a study as `export_best` does. Return its metrics."""
+def export_study(
+    settings: Settings, study: str, directory: str, trained: bool, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Export a model of a study as `export_best` does. Return its metrics.
+
+    `request` has the other fields of an `ExportRequest`.
+    """
     from pydantic_core import to_jsonable_python
 
+    from hpo.export.request import ExportRequest
     from hpo.run.export_best import export_best
     from hpo.run.retry import until_storage_answers
     from hpo.store.connection import open_storage
@@ -85,9 +91,8 @@ def export_study(settings: Settings, study: str, directory: str, trained: bool) 
 
     storage = until_storage_answers(lambda: open_storage(settings))
     stored = until_storage_answers(lambda: load(storage, study))
-    plain: dict[str, Any] = to_jsonable_python(
-        export_best(storage, stored, settings, Path(directory), trained)
-    )
+    wanted = ExportRequest(Path(directory), **request)
+    plain: dict[str, Any] = to_jsonable_python(export_best(storage, stored, settings, wanted, trained))
     return plain
 
 

@@ -18,16 +18,16 @@ from hpo.export.any_bundle import load_bundle
 from hpo.export.bundle_folder import check_folder
 from hpo.export.function_bundle import FunctionBundle
 from hpo.export.metrics import AnyMetrics
+from hpo.export.request import ExportRequest
 from hpo.launch.executors.base import Executor
 from hpo.launch.executors.registry import make_executor
 from hpo.run import studies
 from hpo.run.artifacts import check_artifacts
-from hpo.run.child import run_in_child
 from hpo.run.displays import has_audience
 from hpo.run.fleet import Fleet, ShowProgress, log_lines, train_study
 from hpo.run.progress import StudyProgress
 from hpo.run.retry import until_storage_answers
-from hpo.run.studies import SpecLike, Study, read_spec, store_study
+from hpo.run.studies import SpecLike, Study, read_spec, run_export, store_study
 from hpo.spec.study_spec import StudySpec
 from hpo.store.connection import Storage
 from hpo.study.best import BestParams
@@ -102,9 +102,7 @@ def run_study(
     if mark is not None and not until_storage_answers(lambda: is_done(study.storage, study.stored)):
         return StudyRun(study, mark)
     until_storage_answers(lambda: studies.promote(study))  # raises where no trial can be promoted
-    metrics = run_in_child(
-        "export", study.settings, study=study.name, directory=str(directory), trained=trained
-    )
+    metrics = run_export(study, ExportRequest(directory), trained)
     return StudyRun(
         study,
         best=until_storage_answers(lambda: studies.best_params(study, "full")),

@@ -16,6 +16,7 @@ from hpo.errors import InputError, NotFoundError, UnavailableError
 from hpo.export.any_bundle import load_bundle
 from hpo.export.bundle_folder import check_folder
 from hpo.export.function_bundle import FunctionBundle
+from hpo.export.request import ExportRequest, check_model
 from hpo.run.child import run_in_child
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
@@ -29,6 +30,7 @@ from hpo.study.create import Creation
 from hpo.study.promote import Promotion
 from hpo.study.retry import Retry
 from hpo.study.study import Study as StoredStudy
+from hpo.values.exported import Exported
 from hpo.values.stage import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -184,17 +186,35 @@ def best_params(study: Study, stage: Stage | None = None) -> BestParams:
     return best.best_params(_checked(study).storage, study.stored, stage)
 
 
-def export_bundle(study: Study, directory: Path | str) -> Bundle | FunctionBundle:
-    """Write the best fully trained model to the folder `directory`, and return it.
+def export_bundle(
+    study: Study, directory: Path | str, model: Exported | None = None, shifts: int | None = None
+) -> Bundle | FunctionBundle:
+    """Write a fully trained model to the folder `directory`, and return it.
 
-    A bundle of this model that is there already is kept. A network is tested once, on the test images. Raises
-    `NotFoundError` before any full training has completed, `AwayError` if its weights cannot be read, and
-    `InputError` if `directory` has other files.
+    `model`: `best`, `ensemble`, or the number of a full training. `shifts`: predictions are averaged over the
+    translations of an image by up to this many pixels. None: as the section `[export]` of the study says.
+
+    A bundle of this model that is there already is kept. A model is tested once, on the test part. Raises
+    `NotFoundError` before the full training has completed, `AwayError` if its weights cannot be read, and
+    `InputError` if `directory` has other files, or the study cannot be exported in this way.
     """
+    check_model(model, shifts)
     check_folder(Path(directory))
-    _checked(study)
-    run_in_child("export", study.settings, study=study.name, directory=str(directory), trained=False)
+    run_export(_checked(study), ExportRequest(Path(directory), model, shifts), trained=False)
     return load_bundle(directory)
+
+
+def run_export(study: Study, request: ExportRequest, trained: bool) -> Any:
+    """Export a model in a process of its own, which imports torch. Return its metrics as plain values."""
+    plain = {"model": request.model, "shifts": request.shifts}
+    return run_in_child(
+        "export",
+        study.settings,
+        study=study.name,
+        directory=str(request.directory),
+        trained=trained,
+        request=plain,
+    )
 
 
 def _checked(study: Study) -> Study:

@@ -17,9 +17,8 @@ from hpo import models
 from hpo.data import Dataset, Labelled
 from hpo.data.device import DeviceImages
 from hpo.errors import HpoError
-from hpo.export.metrics import AnyMetrics, ClassMetrics, Normalization, RegressionMetrics
-from hpo.export.scoring import metrics, probabilities
-from hpo.export.scoring import test_metrics as measure_test_part
+from hpo.export.metrics import AnyMetrics, ClassMetrics, Metrics, Normalization, RegressionMetrics
+from hpo.export.scoring import HeldOutPart, metrics, probabilities, validation_metrics
 from hpo.training.classification import Classification
 from hpo.training.criterion import OwnFunction
 from hpo.training.regression import Regression
@@ -222,9 +221,27 @@ def test_test_metrics_use_the_test_images_only(grey: bool) -> None:
     channels = 1 if grey else 3
     model = models.build("lenet", 5, channels)
     normalization = Normalization(MEAN * channels, STD * channels)
-    actual = measure_test_part(dataset, model, normalization, "cpu", Classification(5))
+    score = HeldOutPart(dataset).score(model, normalization, "cpu", Classification(5))
     expected = probabilities(model, pixels.expand(-1, channels, -1, -1), normalization, "cpu")
-    assert actual == metrics(labels, expected, tuple("abcde"))
+    assert score.metrics == metrics(labels, expected, tuple("abcde"))
+    assert score.evaluation is not None
+    assert np.array_equal(score.evaluation.probabilities, expected)
+    assert np.array_equal(score.evaluation.labels, labels)
+
+
+def test_validation_metrics_are_those_of_the_test_part_by_the_names_of_an_epoch() -> None:
+    pixels, labels = images(12), np.arange(12) % 5
+    part = Labelled(pixels.squeeze(1).numpy(), labels)
+    dataset = Dataset("own", tuple("abcde"), lambda: part, lambda: part)
+    nothing = OwnFunction("model.metrics.own", "own:nothing", lambda _outputs, _targets: math.nan)
+    criterion = Classification(5, own_metrics={"nothing": nothing})
+    model = lenet()
+    test = HeldOutPart(dataset).score(model, NORMALIZATION, "cpu", Classification(5)).metrics
+    assert isinstance(test, Metrics)
+    validated = validation_metrics(part, model, NORMALIZATION, "cpu", criterion)
+    assert validated["validation_loss"] == pytest.approx(test.loss, rel=1e-6)
+    assert validated["validation_accuracy"] == test.accuracy
+    assert "validation_nothing" not in validated
 
 
 def test_no_other_module_reads_test_images() -> None:
@@ -252,8 +269,10 @@ def test_regression_is_measured_on_the_test_part(target: tuple[int, ...]) -> Non
     )
     nothing = OwnFunction("model.metrics.own", "own:nothing", lambda _outputs, _targets: math.inf)
     criterion = Regression(target, own_metrics={"worst": worst, "nothing": nothing})
-    actual = measure_test_part(dataset, model, Normalization((0.0,) * 3, (1.0,) * 3), "cpu", criterion)
+    score = HeldOutPart(dataset).score(model, Normalization((0.0,) * 3, (1.0,) * 3), "cpu", criterion)
+    actual = score.metrics
     assert isinstance(actual, RegressionMetrics)
+    assert score.evaluation is None
     with torch.no_grad():
         errors = model(torch.from_numpy(inputs)).numpy().reshape(targets.shape) - targets
     assert actual.n == 40
@@ -274,7 +293,9 @@ def test_own_loss_and_metrics_of_classes_are_measured_on_the_test_part() -> None
     )
     count = OwnFunction("model.metrics.own", "own:count", lambda outputs, _targets: len(outputs))
     criterion = Classification(5, own_loss=halves, own_metrics={"count": count})
-    actual = measure_test_part(dataset, lenet(), NORMALIZATION, "cpu", criterion)
-    plain = measure_test_part(dataset, lenet(), NORMALIZATION, "cpu", Classification(5))
+    part = HeldOutPart(dataset)
+    actual = part.score(lenet(), NORMALIZATION, "cpu", criterion).metrics
+    plain = part.score(lenet(), NORMALIZATION, "cpu", Classification(5)).metrics
+    assert isinstance(plain, Metrics)
     assert actual == dataclasses.replace(plain, loss=0.5, own={"count": 12.0})
     assert TypeAdapter(AnyMetrics).validate_python(actual.to_json()) == actual
