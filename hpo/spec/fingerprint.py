@@ -10,8 +10,8 @@ from hpo.values.section import Section
 EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 """Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
 
-CHANGEABLE = frozenset({"stop", "export", "engine", "limits", "resources"})
-"""Sections that may change in a stored study."""
+CHANGEABLE = frozenset({"stop", "export", "engine", "limits", "resources", "full.recipe"})
+"""Sections and keys that may change in a stored study. A recipe presets other keys, which are compared."""
 
 
 def fingerprint(keys: Mapping[str, Any]) -> str:
@@ -54,5 +54,5 @@ def unchangeable(flat: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in flat.items()
-        if key not in EXTENDABLE and key.partition(".")[0] not in CHANGEABLE
+        if key not in EXTENDABLE | CHANGEABLE and key.partition(".")[0] not in CHANGEABLE
     }

@@ -1,4 +1,4 @@
-"""The sections of a study file, but for `[sampler]`, `[pruner]` and `[stop]`, which live with their rules."""
+"""The sections of a study file that have no module of their own."""
 
 import math
 from collections.abc import Callable
@@ -161,62 +161,6 @@ class LimitsSection(Section):
         "trials of a pack first run again, each alone. Compilation before the first epoch does not count. "
         "With `[train]`: the longest time between two yields. "
         "Unset: no limit; `hpo status` and the log show the time without an epoch.",
-    )
-
-
-class PhaseSection(Section):
-    """A phase of full training."""
-
-    epochs: int = Field(ge=1, le=1_000_000, description="Largest number of epochs.")
-    patience: int = Field(
-        default=5,
-        ge=1,
-        description="Early stopping: the phase ends after this many epochs without a new best.",
-    )
-
-
-class AdamSection(PhaseSection):
-    """The phase of full training with Adam."""
-
-    lr: float = Field(default=1e-3, gt=0, description="Learning rate of Adam.")
-
-
-def _scale(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < value[0] <= value[1]:
-        raise rule_error("must be [smallest, largest] with 0 < smallest <= largest")
-    return value
-
-
-class AugmentSection(Section):
-    """Random affine maps of the training images in full training.
-
-    Strengths that `[space]` names take the place of those here.
-    """
-
-    rotation: float = Field(default=0.0, ge=0, le=180, description="Largest angle of rotation in degrees.")
-    shift: float = Field(
-        default=0.0, ge=0, lt=1, description="Largest translation, as a share of the side of an image."
-    )
-    scale: Annotated[tuple[float, float], AfterValidator(_scale)] = Field(
-        default=(1.0, 1.0), description="Smallest and largest factor of scaling, above 0."
-    )
-    shear: float = Field(default=0.0, ge=0, lt=90, description="Largest angle of shearing in degrees.")
-
-
-class FullSection(Section):
-    """Full training in two phases: first with the promoted parameters, then with Adam."""
-
-    pretrain: PhaseSection = Field(
-        description="The first phase, with the optimizer and the parameters of the trial."
-    )
-    finetune: AdamSection = Field(description="The second phase, with Adam.")
-    clip: float = Field(
-        default=1.0,
-        gt=0,
-        description="Largest gradient norm; longer gradients are clipped. `space.clip` takes its place.",
-    )
-    augment: AugmentSection | None = Field(
-        default=None, description="Augmentation of the training images. Unset: none."
     )
 
 

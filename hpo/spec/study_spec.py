@@ -29,10 +29,11 @@ from hpo.spec.fingerprint import fingerprint, flatten, unchangeable, without_def
 from hpo.spec.function_sections import FunctionFullSection, ResourcesSection, TrainSection
 from hpo.spec.messages import error_lines
 from hpo.spec.reading import read_toml, to_json
+from hpo.spec.recipes import mark_given, with_recipe
 from hpo.spec.sections import EngineSection, LimitsSection, ObjectiveSection, PromotionSection, SearchSection
 from hpo.spec.versions import upgrade, with_version
 from hpo.spec.ways import AnyData, AnyFull, AnyModel, AnySpace, WayError, with_way
-from hpo.values.budget import Augmentation, Budget, Phase
+from hpo.values.budget import Budget, Phase
 from hpo.values.objective import OBJECTIVES, Direction, Objective, own_metric
 from hpo.values.parameters import domain_of, pack_keys
 from hpo.values.precision import Precision, search_precisions
@@ -119,7 +120,10 @@ class StudySpec(Section):
     def keeping(self, stored: "StudySpec") -> "StudySpec":
         """Return the spec of a stored study's file, with the stored values of keys that the file leaves out
         and whose defaults depend on other keys."""
-        return self._with_pruner(self.pruner.keeping(stored.pruner))
+        spec = self._with_pruner(self.pruner.keeping(stored.pruner))
+        if spec.is_function:
+            return spec
+        return spec.model_copy(update={"full": spec.full.keeping(stored.full)})
 
     def _with_pruner(self, pruner: PrunerSection) -> "StudySpec":
         return self if pruner is self.pruner else self.model_copy(update={"pruner": pruner})
@@ -148,10 +152,13 @@ class StudySpec(Section):
         """
         try:
             # Through JSON: only pydantic's strict JSON mode accepts an array as a tuple.
-            text = to_json(with_way(raw), source)
-            return cls.model_validate_json(text, context={STORED: stored})
+            given = with_way(raw)
+            text = to_json(given if stored else with_recipe(given), source)
+            spec = cls.model_validate_json(text, context={STORED: stored})
         except (WayError, ValidationError) as error:
             raise SpecError("\n".join(f"{source}: {line}" for line in _lines(error))) from error
+        mark_given(spec.full, given.get("full"))
+        return spec
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any], source: str) -> "StudySpec":
@@ -202,17 +209,7 @@ class StudySpec(Section):
         full = self.full
         if isinstance(full, FunctionFullSection):
             return Budget("full", (Phase(optimizer, full.epochs or self.search.epochs),), keep="best")
-        augmentation = None if full.augment is None else Augmentation(**full.augment.model_dump())
-        pretrain = Phase(optimizer, full.pretrain.epochs, full.pretrain.patience, full.clip, augmentation)
-        finetune = Phase(
-            "adam",
-            full.finetune.epochs,
-            full.finetune.patience,
-            full.clip,
-            augmentation,
-            settings={"lr": full.finetune.lr},
-        )
-        return Budget("full", (pretrain, finetune), keep="best")
+        return Budget("full", full.phases(optimizer, self.space.domains), keep="best")
 
     def autotunes(self, stage: Stage, images: int) -> bool:
         """Return whether workers measure the fastest way to compute the stage; `images` is its training set

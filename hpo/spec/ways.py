@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Tag, ValidationInfo
 
+from hpo.spec.full_section import FullSection
 from hpo.spec.function_sections import FunctionFullSection
 from hpo.spec.model_section import ModelSection
-from hpo.spec.sections import DataSection, FullSection
+from hpo.spec.sections import DataSection
 from hpo.values.free import FREE
 from hpo.values.objective import LOSS, OBJECTIVES
 from hpo.values.parameters import BUILT_IN

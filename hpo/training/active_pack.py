@@ -1,9 +1,10 @@
 """The members that are computed together: their tensors, and one epoch of training and evaluation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
 from hpo.values.budget import Augmentation, Phase
 from hpo.values.epoch import Metrics
-from hpo.values.parameters import Role, of_role
+from hpo.values.parameters import Role, of_role, with_defaults
 from hpo.values.seeds import Purpose
 
 
@@ -87,7 +88,7 @@ class ActivePack:
         if budget.keep == "best":
             best = Weights.concatenate([state.best or state.weights for state in states])
         phase = budget.phases[members[0].progress.phase]
-        params = [member.candidate.params for member in members]
+        params = _params(members, phase)
         names = step_columns(phase, self._recipe.columns)
         columns = step_settings(
             [*of_role(names, Role.LOSS), *of_role(names, Role.CLIP)],
@@ -227,9 +228,10 @@ class ActivePack:
     def _step(self, phase: Phase, epochs: Sequence[int], steps: int) -> Step:
         """Return the step of an epoch of `steps` steps, in which the members are at `epochs` of the phase."""
         step = partial(self._engine.step, self._pack, self._optimizer, phase.clip)
-        if phase.settings is not None or not of_role(self._recipe.columns, Role.SCHEDULE):
+        in_use = [*self._recipe.columns, *phase.params]
+        if phase.settings is not None or not of_role(in_use, Role.SCHEDULE):
             return step
-        params = [member.candidate.params for member in self.members]
+        params = _params(self.members, phase)
         rates = learning_rates(params, [Epoch(epoch, steps, phase.epochs) for epoch in epochs])
         if rates is None:
             return step
@@ -265,3 +267,9 @@ class ActivePack:
     def _weights(self) -> Weights:
         """The weights at the end of the last whole epoch."""
         return self._pack.weights if self._ahead is None else self._ahead.weights
+
+
+def _params(members: Sequence[Member], phase: Phase) -> list[Mapping[str, Any]]:
+    """Return the hyperparameters of each member in a phase. None that does not apply is among them."""
+    params: list[Mapping[str, Any]] = [member.candidate.params for member in members]
+    return [with_defaults({**own, **phase.params}) for own in params] if phase.params else params

@@ -72,15 +72,17 @@ def check_study(spec: StudySpec, shape: DataShape, criterion: Criterion) -> None
     if len(shape.input) != 3:
         for name in of_role(spec.space.domains, Role.AUGMENTATION):
             raise SpaceInputError(name, f"{_NO_IMAGES}; leave the key out")
-        if spec.full.augment is not None:
-            raise KeyInputError("full.augment", f"{_NO_IMAGES}; leave the section out")
+        if spec.full.augmentation is not None:
+            raise KeyInputError("full.augment", f"{_NO_IMAGES}; {_way_out(spec, 'section', 'false')}")
         if spec.export.shifts:
             rule = "the inputs are no images (N, C, H, W), which can be shifted; leave the key out"
             raise KeyInputError(f"export.shifts = {spec.export.shifts}", rule)
-    for name in of_role(spec.space.domains, Role.LOSS):
-        if shape.classes is None or criterion.own_loss is not None:
-            rule = "changes the cross entropy of classes, and the study has another loss; leave the key out"
-            raise SpaceInputError(name, rule)
+    if shape.classes is None or criterion.own_loss is not None:
+        rule = "changes the cross entropy of classes, and the study has another loss"
+        for name in of_role(spec.space.domains, Role.LOSS):
+            raise SpaceInputError(name, f"{rule}; leave the key out")
+        for name in of_role(spec.full.params(spec.space.domains), Role.LOSS):
+            raise KeyInputError(f"full.{name}", f"{rule}; {_way_out(spec, 'key', '0')}")
     for key, metric in (("objective", spec.objective.metric), ("promotion", spec.promotion.metric)):
         if metric is not None and validation_key(metric) not in criterion.names:
             targets = "numbers" if shape.classes is None else "classes"
@@ -90,3 +92,8 @@ def check_study(spec: StudySpec, shape: DataShape, criterion: Criterion) -> None
 
 
 _NO_IMAGES = "the inputs are no images (N, C, H, W), which augmentation needs"
+
+
+def _way_out(spec: StudySpec, noun: str, off: str) -> str:
+    """Return how a key of `[full]` is left out, which a recipe may have set."""
+    return f"leave the {noun} out" if spec.full.recipe is None else f"set it to {off}"

@@ -15,7 +15,7 @@ from hpo.data.dataset import Dataset, Labelled
 from hpo.data.device import DeviceImages
 from hpo.data.splits import Fractions, Splits, split_of
 from hpo.data.statistics import statistics
-from hpo.errors import InputError
+from hpo.errors import InputError, KeyInputError
 from hpo.settings import Settings
 from hpo.spec.identity import Identity
 from hpo.spec.mistakes import SpaceInputError
@@ -168,9 +168,13 @@ class Workload:
             if reason is None and not self.network.is_built_in:
                 reason = rehearsal.why_not_fused()
         self.check_metrics("cpu")
-        if "dropout" in self.spec.space.domains and not drops:
+        if not drops:
             layers = "nn.Dropout, Dropout1d, Dropout2d or Dropout3d"
-            raise SpaceInputError("dropout", f"model {name!r} has no layer {layers}; leave the key out")
+            rule = f"model {name!r} has no layer {layers}; leave the key out"
+            if "dropout" in self.spec.space.domains:
+                raise SpaceInputError("dropout", rule)
+            if "dropout" in self.spec.full.params():
+                raise KeyInputError("full.dropout", rule)
         if reason is not None:
             log.warning("model %r: vmap cannot fuse it (%s); a GPU trains its trials in turn", name, reason)
 

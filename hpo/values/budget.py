@@ -4,7 +4,7 @@ The study file sets these values; the trainer spends them.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 
@@ -45,7 +45,9 @@ class Phase:
     `settings`: the settings of the optimizer, which has defaults for those it leaves out. None: those of the
     trial. `patience` is early stopping: the phase ends after this number of epochs without a new best
     validation loss; None means never. `clip` is the largest gradient norm of a pack member; None means no
-    clipping.
+    clipping. `params`: hyperparameters that all trials have in the phase, in place of their own. `ema`: the
+    decay per step of an average of the weights, which is evaluated and kept in place of the weights; None
+    means no average.
     """
 
     optimizer: str
@@ -54,6 +56,8 @@ class Phase:
     clip: float | None = None
     augmentation: Augmentation | None = None
     settings: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    ema: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,12 @@ def create_optimizer(
 
 
 def step_columns(phase: Phase, in_use: Iterable[str]) -> list[str]:
-    """Return the columns in use that change the steps of a phase.
+    """Return the columns in use that change the steps of a phase, also those of the phase's `params`.
 
     These are the columns of the loss, of clipping and of dropout, and optional settings of the optimizer
     where members have their own.
     """
-    names = list(in_use)
+    names = list(dict.fromkeys([*in_use, *phase.params]))
     settings = optional_settings(phase.optimizer, names) if phase.settings is None else []
     roles = (Role.LOSS, Role.CLIP, Role.DROPOUT)
     return [*settings, *(name for role in roles for name in of_role(names, role))]

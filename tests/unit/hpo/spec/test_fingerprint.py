@@ -79,6 +79,13 @@ OTHER: dict[str, object] = {
     "full.finetune.epochs": 9,
     "full.finetune.patience": 9,
     "full.finetune.lr": 0.5,
+    "full.recipe": "paper",
+    "full.schedule": "cosine",
+    "full.warmup": 0.1,
+    "full.label_smoothing": 0.1,
+    "full.dropout": 0.2,
+    "full.nesterov": True,
+    "full.ema": 0.99,
     "full.clip": 2.0,
     "full.augment.rotation": 20,
     "full.augment.shift": 0.2,
@@ -90,6 +97,16 @@ OTHER: dict[str, object] = {
     "promotion.top": 3,
     "promotion.seeds": 3,
 }
+UNSET: dict[str, dict[str, object]] = {
+    "model.loss": {"loss": "own:squared"},
+    "model.metrics": {"metrics": {"worst": "own:best"}},
+    "full.recipe": {"recipe": "modern", "ema": 0.5},  # which leaves nothing to the recipe
+    "full.dropout": {"dropout": 0.5},
+    "full.ema": {"ema": 0.5},
+    "promotion.metric": {"metric": "loss"},
+}
+"""Keys that are unset in `WHOLE`, with a value."""
+
 OF_FUNCTIONS: dict[str, object] = {
     "train.function": "train:fit_more",
     "objective.direction": "minimize",
@@ -128,12 +145,8 @@ def with_key(key: str) -> dict[str, Any]:
         raw["sampler"] = SAMPLERS[sampler]().model_dump()
         if raw["sampler"][name] is None:
             raw["sampler"][name] = {"popsize": 8, "mutation_prob": 0.1}[name]
-    if key == "promotion.metric":
-        raw["promotion"][name] = "loss"
-    if key == "model.loss":
-        raw["model"][name] = "own:squared"
-    if key == "model.metrics":
-        raw["model"][name] = {"worst": "own:best"}
+    if key in UNSET:
+        raw[section] |= UNSET[key]
     if section == "baseline":
         raw[section] = {"lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 1e-3}
     if section == "space":
@@ -180,7 +193,9 @@ def test_other_values_cover_every_key() -> None:
 def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
     before, after = StudySpec.parse(with_key(key), "test"), changed(key, {**OTHER, **OF_FUNCTIONS}[key])
     assert before != after
-    may_change = key in EXTENDABLE or key.startswith(("stop.", "export.", "engine.", "limits.", "resources."))
+    may_change = key in EXTENDABLE or key.startswith(
+        ("stop.", "export.", "engine.", "limits.", "resources.", "full.recipe")
+    )
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
     if key == "pruner.name":
@@ -190,6 +205,20 @@ def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
 
 def test_keys_that_may_grow() -> None:
     assert {"search.trials", "promotion.top", "promotion.seeds"} == EXTENDABLE
+
+
+def test_a_recipe_has_the_fingerprint_of_the_values_that_it_presets() -> None:
+    keys = "pretrain = { epochs = 2 }\nfinetune = { epochs = 1 }\naugment = { rotation = 10 }\n"
+    short = load(TEXT.replace(keys, 'recipe = "paper"\n'))
+    spelled = load(
+        TEXT.replace(
+            keys,
+            "pretrain = { epochs = 30, patience = 3 }\nfinetune = { epochs = 15, patience = 3 }\n"
+            "augment = { rotation = 15, shift = 0.1, scale = [0.9, 1.1], shear = 3 }\n",
+        )
+    )
+    assert short.fingerprint == spelled.fingerprint
+    assert short.identity() == spelled.identity()
 
 
 @pytest.mark.parametrize("section", ["augment", "mean"])

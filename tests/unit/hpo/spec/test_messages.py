@@ -418,7 +418,43 @@ MISTAKES = {
     "trials are a float": ("trials = 12", "trials = 12.5", "search.trials = 12.5: must be a whole number"),
     "trials misspelt": ("trials = 12", "trails = 12", "search.trails: unknown key; did you mean 'trials'?"),
     "epochs missing": ("epochs = 3\n", "", "search.epochs: is missing"),
-    "phase missing": ("finetune = { epochs = 1 }\n", "", "full.finetune: is missing"),
+    "phase missing": ("pretrain = { epochs = 2 }\n", "", "full.pretrain: is missing"),
+    "second phase is a number": ("{ epochs = 1 }", "1", "full.finetune = 1: must be a table"),
+    "no epochs of fine-tuning": (
+        "{ epochs = 1 }",
+        "{ epochs = 0 }",
+        "full.finetune.epochs = 0: must be at least 1",
+    ),
+    "recipe of nobody": (
+        "pretrain = { epochs = 2 }\n",
+        'recipe = "best"\n',
+        "full.recipe = \"best\": must be one of 'paper' or 'modern'",
+    ),
+    "recipe misspelt": (
+        "[full]",
+        '[full]\nrecipie = "modern"',
+        "full.recipie: unknown key; did you mean 'recipe'?",
+    ),
+    "schedule of nobody": (
+        "[full]",
+        '[full]\nschedule = "linear"',
+        "full.schedule = \"linear\": must be one of 'constant', 'step', 'cosine' or 'one-cycle'",
+    ),
+    "warmup of a schedule that rises": (
+        "[full]",
+        '[full]\nschedule = "one-cycle"\nwarmup = 0.1',
+        "full.warmup: applies only where full.schedule is constant, step or cosine",
+    ),
+    "all is warmup": ("[full]", "[full]\nwarmup = 1", "full.warmup = 1: must be below 1.0"),
+    "smoothing above 1": (
+        "[full]",
+        "[full]\nlabel_smoothing = 2",
+        "full.label_smoothing = 2: must be at most 1.0",
+    ),
+    "all is dropped": ("[full]", "[full]\ndropout = 1", "full.dropout = 1: must be below 1.0"),
+    "nesterov is text": ("[full]", '[full]\nnesterov = "no"', 'full.nesterov = "no": must be true or false'),
+    "average of everything": ("[full]", "[full]\nema = 1.0", "full.ema = 1.0: must be below 1.0"),
+    "average is true": ("[full]", "[full]\nema = true", "full.ema = true: must be a number"),
     "phase is a number": ("{ epochs = 2 }", "2", "full.pretrain = 2: must be a table"),
     "rate of pretraining": (
         "{ epochs = 2 }",
@@ -512,7 +548,6 @@ def test_every_mistake_of_a_file_is_reported(tmp_path: Path) -> None:
             "space.lr: low (1.0) must be below high (0.1)",
             "space.batch_size: 0 is not a whole number of at least 2",
             "full.pretrain.epochs = 0: must be at least 1",
-            "full.finetune: is missing",
             "full.clip = -1: must be above 0.0",
             "serch: unknown key; did you mean 'search'?",
         ]

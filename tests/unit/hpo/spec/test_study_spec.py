@@ -227,7 +227,13 @@ RAW = st.fixed_dictionaries(
                 "finetune": st.fixed_dictionaries(PHASES, optional={"lr": RATES}),
             },
             optional={
-                "clip": RATES,
+                "recipe": st.sampled_from(["paper", "modern"]),
+                "schedule": st.sampled_from(["constant", "cosine", "one-cycle"]),
+                "label_smoothing": st.floats(0, 1),
+                "dropout": st.just(False) | st.floats(0, 0.9),
+                "nesterov": st.booleans(),
+                "ema": st.just(False) | st.floats(0.1, 0.9),
+                "clip": st.just(False) | RATES,
                 "augment": optional(
                     rotation=st.floats(0, 180),
                     shift=st.floats(0, 0.99),

@@ -119,3 +119,28 @@ def test_what_is_searched_wins_over_the_section_of_full_training() -> None:
     expected = Budget("full", (Phase("sgd", 1, clip=0.2, augmentation=merged),), "last")
     searched = session({0: {"clip": 0.2, "rotation": 40.0}}, ("clip", "rotation"), budget)
     assert curves(searched) == curves(session({0: {}}, (), expected))
+
+
+RECIPE = {"schedule": "cosine", "warmup": 0.3, "nesterov": True, "label_smoothing": 0.2, "dropout": 0.4}
+
+
+def test_parameters_of_a_phase_are_those_of_every_trial() -> None:
+    budget = Budget("full", (Phase("sgd", 3, clip=0.5, params=RECIPE),), "last")
+    plain = Budget("full", (Phase("sgd", 3, clip=0.5),), "last")
+    defaults = {"schedule": "constant", "nesterov": False, "label_smoothing": 0.0}
+    members = {0: {"lr": 0.05}, 1: {"lr": 0.01}}
+    own = {key: {**values, **RECIPE} for key, values in members.items()}
+    expected = curves(session(own, tuple(RECIPE), plain))
+    with_defaults = {key: {**values, **defaults} for key, values in members.items()}
+    assert curves(session(with_defaults, (), budget)) == expected
+    assert curves(session(with_defaults, (), plain)) != expected
+
+
+def test_parameter_of_a_phase_that_does_not_apply_has_no_effect() -> None:
+    one_cycle = Budget("full", (Phase("sgd", 2, params={"schedule": "one-cycle"}),), "last")
+    warm = {"warmup": 0.5, "schedule": "constant"}
+    assert curves(session({0: warm}, ("warmup",), one_cycle)) == curves(session({0: {}}, (), one_cycle))
+    adam = Budget("full", (Phase("adam", 2, params={"nesterov": True}),), "last")
+    assert curves(session({0: {}}, (), adam)) == curves(
+        session({0: {}}, (), Budget("full", (Phase("adam", 2),), "last"))
+    )
