@@ -3,6 +3,8 @@ from .export.any_bundle import load_bundle as load_bundle
 from .export.bundle import Bundle as Bundle
 from .export.function_bundle import FunctionBundle as FunctionBundle
 from .functions.trial import Trial as Trial
+from .run.evaluate import BundleEvaluation as BundleEvaluation
+from .run.evaluate import evaluate_bundle as evaluate_bundle
 from .run.run_study import run_study as run_study
 from .run.storage_url import url as url
 from .run.studies import Study as Study

@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from hpo.cli import data, machine, replay, report, results, server, status, studies, training
+from hpo.cli import data, evaluate, machine, replay, report, results, server, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import discard_output, message, prepare_streams
 from hpo.errors import HpoError
@@ -42,6 +42,7 @@ for command in (
     results.promote,
     results.export,
     results.predict,
+    evaluate.evaluate,
     status.status,
     report.report,
     status.dashboard,

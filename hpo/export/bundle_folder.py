@@ -4,7 +4,7 @@ There are two kinds of bundles: a network that hpo has trained, and the result o
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,9 @@ from pydantic_core import to_jsonable_python
 from hpo.errors import HpoError, InputError
 
 T = TypeVar("T")
+
+Occupied = Callable[[Path], bool]
+"""Returns whether a folder has the content that a new one would replace. Raises `InputError` for others."""
 
 PARAMS, MODEL, METRICS, PROVENANCE = "params.json", "model.json", "metrics.json", "provenance.json"
 WEIGHTS = "weights.safetensors"
@@ -30,14 +33,17 @@ OPTIONAL_FILES = frozenset({STATE, TRIAL_FILES})
 """What the bundle of a training function has, and what it may have."""
 
 
-def check_folder(directory: Path) -> None:
-    """Raise `InputError` if no bundle can be written to `directory`: before the training that makes one."""
+def check_folder(directory: Path, occupied: Occupied | None = None) -> None:
+    """Raise `InputError` if no bundle can be written to `directory`: before the training that makes one.
+
+    `occupied`: the rule of another kind of folder, as `is_occupied`.
+    """
     directory = directory.resolve()
     try:
-        is_occupied(directory)
+        (occupied or is_occupied)(directory)
     except OSError as error:
         raise InputError(f"{directory}: cannot read the folder: {error.strerror}") from error
-    # The bundle is built beside the folder, and then renamed.
+    # The content is built beside the folder, and then renamed.
     parent = next(parent for parent in directory.parents if parent.exists())
     if not parent.is_dir():
         raise InputError(f"{directory}: cannot be made, {parent} is a file; choose another folder")
@@ -66,11 +72,18 @@ def is_occupied(directory: Path) -> bool:
 
 @contextmanager
 def new_bundle(directory: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `directory` after the block, as `new_folder` does."""
+    with new_folder(directory, is_occupied) as new:
+        yield new
+
+
+@contextmanager
+def new_folder(directory: Path, is_occupied: Occupied) -> Iterator[Path]:
     """Yield a new folder that takes the place of `directory` after the block.
 
-    If the block raises, nothing is left. An old bundle in `directory` is replaced; between the two renames
-    the folder does not exist. Raises `InputError` if anything else is there, and `HpoError` if the bundle
-    cannot be written.
+    `is_occupied` returns whether there is an old one to replace, and raises `InputError` if anything else is
+    there. If the block raises, nothing is left. Between the two renames the folder does not exist. Raises
+    `HpoError` if the folder cannot be written.
     """
     directory = directory.resolve()  # replace the target of a link, not the link
     try:
@@ -89,7 +102,7 @@ def new_bundle(directory: Path) -> Iterator[Path]:
                     old.rename(directory)
                 raise
     except OSError as error:
-        raise HpoError(f"{directory}: cannot write the bundle: {error.strerror}") from error
+        raise HpoError(f"{directory}: cannot write the folder: {error.strerror}") from error
 
 
 def write_json(path: Path, value: object) -> None:

@@ -39,11 +39,21 @@ def read_image(path: Path, spec: ModelSpec) -> InputImage:
     inverted = image.mode == "L" and spec.mean[0] < 0.5 and _bright_border(np.asarray(image))
     if inverted:
         image = ImageOps.invert(image)
+    return InputImage(fitted(image, spec), inverted)
+
+
+def fitted(image: Image.Image, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Return the pixels `(H, W)` or `(3, H, W)` of an image, in the channels and the size of a network.
+
+    The image is scaled without distortion and padded with black.
+    """
+    assert spec.image_size is not None
     height, width = spec.image_size
+    image = image.convert("L" if spec.in_channels == 1 else "RGB")
     if image.size != (width, height):
         image = ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC, color=0)
     pixels = np.array(image)  # (H, W) or (H, W, 3)
-    return InputImage(pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1), inverted)
+    return pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -62,6 +62,20 @@ class Metrics:
         interval = f"95% interval {low:.2%} to {high:.2%}"
         return f"accuracy {self.accuracy:.2%} ({interval}, n = {self.n:,}){_own(self.own)}"
 
+    def details(self) -> list[str]:
+        """Return the other metrics in words, a line each."""
+        rows = (
+            ("weighted", self.weighted_precision, self.weighted_recall, self.weighted_f1),
+            ("macro", self.macro_precision, self.macro_recall, self.macro_f1),
+        )
+        return [
+            f"loss {self.loss:.4f}",
+            *(
+                f"{mean} mean: precision {precision:.2%}, recall {recall:.2%}, F1 {f1:.2%}"
+                for mean, precision, recall, f1 in rows
+            ),
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain values, as `json.loads` would."""
         plain: dict[str, Any] = to_jsonable_python(self)
@@ -102,6 +116,10 @@ class RegressionMetrics:
             )
         )
         return f"{figures} (n = {self.n:,}){_own(self.own)}"
+
+    def details(self) -> list[str]:
+        """Return the other metrics in words, a line each."""
+        return [f"loss {self.loss:.4f} ± {self.loss_error:.2g}"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as plain values, as `json.loads` would."""

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Labelled
 from hpo.errors import HpoError
+from hpo.export.analysis.interval import wilson_interval
+from hpo.export.analysis.predictions import Predictions
 from hpo.export.evaluation import Evaluation
 from hpo.export.metrics import AnyMetrics, ClassMetrics, Metrics, Normalization, RegressionMetrics
 from hpo.training.criterion import Criterion
@@ -35,7 +36,7 @@ def probabilities(
     The outputs of the model are logits or log probabilities `(B, classes)`. Raises `HpoError` as `outputs`.
     """
     logits = outputs(model, images, normalization, device, batch_size)
-    return _finite(logits.softmax(-1, dtype=torch.float32))
+    return as_probabilities(logits)
 
 
 def values(
@@ -85,20 +86,26 @@ def _finite(predictions: Tensor) -> npt.NDArray[np.float32]:
 def metrics(
     labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], classes: Sequence[str]
 ) -> Metrics:
-    """Return the metrics of `probabilities` `(n, classes)` for `labels` `(n,)`.
+    """Return the metrics of `probabilities` `(n, classes)` for `labels` `(n,)`, see `metrics_of`.
 
-    The most probable class is the prediction. Probabilities are clipped at the smallest normal float32,
-    1.2e-38, so that the loss stays finite. Raises `HpoError` if the shapes do not match.
+    Raises `HpoError` if the shapes do not match.
     """
     if probabilities.shape != (len(labels), len(classes)):
         raise HpoError(
             f"probabilities have shape {probabilities.shape}: "
             f"{len(labels)} labels and {len(classes)} classes need {(len(labels), len(classes))}"
         )
-    predicted = probabilities.argmax(axis=1)  # (n,)
-    true_class = probabilities[np.arange(len(labels)), labels]  # (n,)
+    return metrics_of(Predictions.of(labels, probabilities), classes)
+
+
+def metrics_of(predictions: Predictions, classes: Sequence[str]) -> Metrics:
+    """Return the metrics of at least one prediction.
+
+    The most probable class is the prediction. Probabilities are clipped at the smallest normal float32,
+    1.2e-38, so that the loss stays finite.
+    """
+    labels, predicted, true_class = predictions.labels, predictions.predicted, predictions.true_class
     correct = int((predicted == labels).sum())
-    interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
 
     def rates(average: str | None) -> Any:
         return precision_recall_fscore_support(
@@ -107,11 +114,10 @@ def metrics(
 
     weighted, macro = rates("weighted"), rates("macro")
     per_class = zip(classes, *(column.tolist() for column in rates(None)), strict=True)
-    confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     return Metrics(
         n=len(labels),
         accuracy=correct / len(labels),
-        accuracy_interval=(float(interval.low), float(interval.high)),
+        accuracy_interval=wilson_interval(correct, len(labels)),
         # In float64: a float32 mean over 100,000 examples loses digits.
         loss=float(-np.log(true_class.clip(np.finfo(np.float32).tiny), dtype=np.float64).mean()),
         weighted_precision=float(weighted[0]),
@@ -121,7 +127,7 @@ def metrics(
         macro_recall=float(macro[1]),
         macro_f1=float(macro[2]),
         per_class=tuple(ClassMetrics(*row) for row in per_class),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        confusion=tuple(tuple(row) for row in predictions.confusion(len(classes)).tolist()),
     )
 
 
@@ -165,21 +171,16 @@ class HeldOutPart:
         inputs = torch.from_numpy(self._part.images).view(-1, *self._part.shape)  # (N, C, ...)
         targets = torch.from_numpy(self._part.labels)
         raw = outputs(model, inputs, normalization, device)
-        given = criterion.as_given(raw, targets)
-        own = {name: _number(metric(given, targets)) for name, metric in criterion.own_metrics.items()}
         if self.classes is None:
-            _finite(given.float())
-            built_in = replace(criterion, own_metrics={})
-            measured = _validation_metrics(built_in, raw, targets)
-            numbers = {name.removeprefix(validation_key("")): value for name, value in measured.items()}
-            return Score(RegressionMetrics(len(self), **numbers, own=own), None)
+            return Score(regression_metrics(raw, targets, criterion), None)
         labels = self._part.labels.astype(np.int64, copy=False)
-        predicted = _finite(raw.softmax(-1, dtype=torch.float32))
-        measured_classes = replace(metrics(labels, predicted, self.classes), own=own)
+        predicted = as_probabilities(raw)
+        own = own_metrics(raw, targets, criterion)
+        measured = replace(metrics(labels, predicted, self.classes), own=own)
         if criterion.own_loss is not None:
-            losses: Tensor = criterion.own_loss(given, targets)
-            measured_classes = replace(measured_classes, loss=float(losses.double().mean()))
-        return Score(measured_classes, Evaluation(labels, predicted, self.classes))
+            losses: Tensor = criterion.own_loss(criterion.as_given(raw, targets), targets)
+            measured = replace(measured, loss=float(losses.double().mean()))
+        return Score(measured, Evaluation(labels, predicted, self.classes))
 
 
 def validation_metrics(
@@ -203,6 +204,25 @@ def validation_metrics(
 def _validation_metrics(criterion: Criterion, raw: Tensor, targets: Tensor) -> dict[str, float]:
     rows = criterion.metrics(Scores.stack([criterion.score(raw, targets)]), targets)[:, 0]
     return dict(zip(criterion.names, rows.tolist(), strict=True))
+
+
+def as_probabilities(raw: Tensor) -> npt.NDArray[np.float32]:
+    """Return the class probabilities `(N, classes)` for logits or log probabilities. Raises `HpoError`."""
+    return _finite(raw.softmax(-1, dtype=torch.float32))
+
+
+def own_metrics(raw: Tensor, targets: Tensor, criterion: Criterion) -> dict[str, float | None]:
+    """Return a user's own metrics by name."""
+    given = criterion.as_given(raw, targets)
+    return {name: _number(metric(given, targets)) for name, metric in criterion.own_metrics.items()}
+
+
+def regression_metrics(raw: Tensor, targets: Tensor, criterion: Criterion) -> RegressionMetrics:
+    """Return the metrics of the numbers `raw` for `targets`, both `(N, ...)`. Raises `HpoError`."""
+    _finite(raw.float())
+    measured = _validation_metrics(replace(criterion, own_metrics={}), raw, targets)
+    numbers = {name.removeprefix(validation_key("")): value for name, value in measured.items()}
+    return RegressionMetrics(len(targets), **numbers, own=own_metrics(raw, targets, criterion))
 
 
 def _number(value: Any) -> float | None:

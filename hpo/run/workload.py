@@ -20,8 +20,15 @@ def study_workload(study: Study, settings: Settings) -> Workload:
 
 
 def _dataset(study: Study, settings: Settings) -> Dataset:
-    name, hashes = study.spec.data.name, study.identity.data
-    content = None if hashes is None else hashes.content
+    hashes = study.identity.data
+    return mapped_dataset(study.spec.data.name, settings, None if hashes is None else hashes.content)
+
+
+def mapped_dataset(name: str, settings: Settings, content: str | None = None) -> Dataset:
+    """Return a data set whose arrays are mapped. `content`: the hash that they have to have.
+
+    Raises DataError if the data are missing or damaged, or break the rules of `hpo.data.own`.
+    """
     folders = settings.data_path, settings.arrays_path
     dataset = find_mapped(name, *folders, content)
     if dataset is not None:

@@ -138,6 +138,42 @@ def test_bundle_predicts_characters(user: Shell, bundle: Path) -> None:
     ]
 
 
+def test_evaluation_gives_the_metrics_of_the_bundle(user: Shell, bundle: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*")}
+    done = user.hpo("evaluate", str(bundle), "--json", "--analysis", "errors")
+    found = json.loads(done.stdout)
+    assert found["metrics"] == json.loads((bundle / "metrics.json").read_text())
+    assert (found["data"], found["part"]) == ("digits", "test")
+    assert done.stderr.startswith("the test part of digits is read once more")
+    assert "360 examples of the test part of digits" in (user.folder / "errors" / "errors.md").read_text()
+    figures = json.loads((user.folder / "errors" / "errors.json").read_text())
+    assert figures["errors"] == round(360 * (1 - found["metrics"]["accuracy"]))
+
+    both = user.hpo("evaluate", str(bundle), "--part", "all")
+    assert re.match(r"digits, both parts: accuracy [\d.]+% \(.*, n = 1,797\)\nloss ", both.stdout)
+    assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*")} == before
+
+
+def test_evaluation_names_what_it_cannot_do(user: Shell, bundle: Path) -> None:
+    (user.folder / "letters.py").write_text(
+        "import numpy as np\n\n\ndef load():\n"
+        "    images, labels = np.zeros((4, 28, 28), np.uint8), np.arange(4) % 2\n"
+        "    return images, labels, images, labels, ['0', 'x']\n"
+    )
+    for arguments, message in (
+        (("nowhere",), "nowhere: no such folder; a bundle is one, as `hpo export` writes it"),
+        (
+            (str(bundle), "--data", "letters:load"),
+            "letters:load: has 1 of 2 classes that the model lacks: 'x'; "
+            "the model knows '0', '1', '2', '3', '4' and 5 more",
+        ),
+        ((str(bundle), "--analysis", "studies"), "studies: is no folder of an analysis: choose a new folder"),
+    ):
+        done = user.hpo("evaluate", *arguments, expect=2)
+        assert done.stderr.splitlines()[-1].startswith(f"hpo: {message}")
+        assert done.stdout == ""
+
+
 def test_studies_are_listed_and_shown(user: Shell, bundle: Path) -> None:
     assert "quickstart" in user.hpo("study", "list").stdout
     shown = json.loads(user.hpo("study", "show", "quickstart", "--json").stdout)

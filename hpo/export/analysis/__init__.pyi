@@ -1,4 +1,6 @@
 from .error_analysis import ErrorAnalysis as ErrorAnalysis
 from .error_analysis import analyse as analyse
-from .folder import write_analysis as write_analysis
+from .folder import Analysed as Analysed
+from .folder import AnalysisFiles as AnalysisFiles
+from .folder import analysis_files as analysis_files
 from .predictions import Predictions as Predictions

@@ -1,7 +1,7 @@
 """Pictures of an analysis: the confusion matrix and the reliability diagram."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ LARGEST = 14.0
 """The longest side of a confusion matrix in inches."""
 
 
-def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Write the confusion matrix `(classes, classes)`, row true, as a PNG.
+def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> bytes:
+    """Return the confusion matrix `(classes, classes)`, row true, as a PNG.
 
     A cell is coloured by its share of the row. The scale is a square root, so that rare errors are visible.
     """
@@ -46,7 +46,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], pat
         image, ax=axes, shrink=0.8, aspect=30, format=PercentFormatter(1), label="share of the true class"
     )
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1])
-    _save(figure, path)
+    return _png(figure)
 
 
 def _name_classes(axes: Axes, classes: Sequence[str], size: float) -> None:
@@ -65,8 +65,8 @@ def _name_classes(axes: Axes, classes: Sequence[str], size: float) -> None:
     axes.tick_params(which="minor", length=0)
 
 
-def draw_reliability(found: Calibration, path: Path) -> None:
-    """Write the reliability diagram as a PNG: accuracy over confidence, and the number of examples."""
+def draw_reliability(found: Calibration) -> bytes:
+    """Return the reliability diagram as a PNG: accuracy over confidence, and the number of examples."""
     filled = [row for row in found.bins if row.count]
     width = 0.92 / len(found.bins)
     centres = [(row.low + row.high) / 2 for row in filled]
@@ -88,9 +88,11 @@ def draw_reliability(found: Calibration, path: Path) -> None:
     lower.set(ylabel="examples", xlabel="confidence", yscale="log", ylim=(0.5, None))
     lower.xaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(loc="outside lower center", fontsize=8)
-    _save(figure, path)
+    return _png(figure)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)  # no window system, and no state that figures share
-    figure.savefig(path, format="png", metadata={"Software": None})
+    file = BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

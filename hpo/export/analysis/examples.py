@@ -1,7 +1,8 @@
 """Images of the most confused pairs on one page, with the true and the predicted class."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -44,24 +45,27 @@ def strips(
 ) -> list[tuple[Strip, ...]]:
     """Return the images to show of each pair, the most confident errors first.
 
-    A pair has a strip for each direction with errors.
+    A pair has a strip for each direction with errors. A single strip takes the whole row of the page.
     """
     index = {name: number for number, name in enumerate(classes)}
 
     def strip(truth: str, predicted: str) -> Strip:
         confused = (predictions.labels == index[truth]) & (predictions.predicted == index[predicted])
         rows = np.flatnonzero(confused)
-        first = rows[np.argsort(-predictions.confidence[rows], kind="stable")[:PER_DIRECTION]]
+        first = rows[np.argsort(-predictions.confidence[rows], kind="stable")[: 2 * PER_DIRECTION]]
         return Strip(truth, predicted, len(rows), tuple(first.tolist()))
 
-    both = [(strip(*pair.classes), strip(*pair.classes[::-1])) for pair in pairs[:PAIRS]]
-    return [tuple(strip for strip in row if strip.count) for row in both]
+    def row(pair: ConfusedPair) -> tuple[Strip, ...]:
+        both = tuple(filter(lambda found: found.count, (strip(*pair.classes), strip(*pair.classes[::-1]))))
+        if len(both) == 1:
+            return both
+        return tuple(replace(found, rows=found.rows[:PER_DIRECTION]) for found in both)
+
+    return [row(pair) for pair in pairs[:PAIRS]]
 
 
-def draw_examples(
-    shown: Sequence[tuple[Strip, ...]], predictions: Predictions, image_of: ImageOf, path: Path
-) -> None:
-    """Write a PNG with a row for each pair. Below an image is the probability of the wrong class."""
+def draw_examples(shown: Sequence[tuple[Strip, ...]], predictions: Predictions, image_of: ImageOf) -> bytes:
+    """Return a PNG with a row for each pair. Below an image is the probability of the wrong class."""
     import matplotlib  # its import takes a moment
 
     # Pillow's own font lacks most letters of other languages.
@@ -79,7 +83,9 @@ def draw_examples(
                 page.paste(image, (x + (CELL - image.width) // 2, y + (CELL - image.height) // 2))
                 sure = f"{predictions.confidence[row]:.0%}"
                 draw.text((x + CELL / 2, y + CELL + 2), sure, FAINT, font, anchor="ma")
-    page.save(path, format="PNG")
+    file = BytesIO()
+    page.save(file, format="PNG")
+    return file.getvalue()
 
 
 def _fitted(pixels: Pixels) -> Image.Image:

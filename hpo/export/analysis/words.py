@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from hpo.export.analysis.calibration import Calibration
 from hpo.export.analysis.error_analysis import ErrorAnalysis, FoldedAccuracy
 from hpo.export.analysis.pairs import ConfusedPair
-from hpo.values.wording import counted
 
 ROWS = 15
 """The most rows of a table of pairs."""
@@ -31,9 +30,8 @@ def headline(analysis: ErrorAnalysis) -> str:
 def _lines(analysis: ErrorAnalysis, about: str, pictures: Sequence[str]) -> Iterator[str]:
     yield "# Where the errors are"
     yield ""
-    yield f"{counted(analysis.n, 'example')} of {about}, {counted(analysis.errors, 'error')}: " + (
-        f"{headline(analysis)}."
-    )
+    counts = f"{_counted(analysis.n, 'example')} of {about}, {_counted(analysis.errors, 'error')}"
+    yield f"{counts}: {headline(analysis)}."
     if len(analysis.groups) > 1:
         yield from _groups(analysis)
     if analysis.ceilings:
@@ -49,6 +47,10 @@ def _lines(analysis: ErrorAnalysis, about: str, pictures: Sequence[str]) -> Iter
     yield from _calibration(analysis.calibration)
     if pictures:
         yield from _section("Pictures", [f"- [{name}]({name})" for name in pictures])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
