@@ -115,6 +115,11 @@ class Labelled:
         """Height and width of images in pixels."""
         return self.images.shape[-2], self.images.shape[-1]
 
+    def image(self, row: int) -> npt.NDArray[np.uint8]:
+        """Return an image as `(C, H, W)`."""
+        pixels: npt.NDArray[np.uint8] = self.images[row].reshape(self.shape).astype(np.uint8, copy=False)
+        return pixels
+
     def sha256(self) -> str:
         """Return a hex digest of shapes, inputs and targets, in this order of examples."""
         head = repr(self.images.shape)

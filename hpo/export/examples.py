@@ -77,8 +77,7 @@ class Examples:
         """Return the image `(C, H, W)` of an example, as it is in the data set."""
         for part in self.parts:
             if row < len(part):
-                pixels: npt.NDArray[np.uint8] = part.images[row].reshape(part.shape).astype(np.uint8)
-                return pixels
+                return part.image(row)
             row -= len(part)
         raise IndexError(row)
 

@@ -10,6 +10,9 @@ from torch import nn
 from hpo.artifacts.base import ArtifactStore
 from hpo.artifacts.names import metrics_name, results_name
 from hpo.data import Labelled
+from hpo.export.analysis.folder import Analysed, analysis_files
+from hpo.export.analysis.folding import folding_of
+from hpo.export.analysis.predictions import Predictions
 from hpo.export.bundle import BundleContents, write_bundle
 from hpo.export.metrics import AnyMetrics
 from hpo.export.provenance import record_export, study_provenance, versions
@@ -49,6 +52,7 @@ def export_bundle(
         params=chosen.best.params,
         metrics=results.metrics,
         provenance=export.provenance(results),
+        analysis=export.analysis(results),
     )
     write_bundle(request.directory, contents)
     # After the write, which may take longer than Postgres lets a transaction idle.
@@ -91,6 +95,16 @@ class _Export:
             "network_sha256": workload.identity.network,
             "versions": versions(PACKAGES),
         }
+
+    def analysis(self, results: Results) -> Mapping[str, bytes]:
+        """Return the files about the errors of a model of classes, as its predictions were stored."""
+        evaluation, dataset = results.evaluation, self.workload.dataset
+        if evaluation is None:
+            return {}
+        classes = tuple(evaluation.classes)
+        predictions = Predictions.of(evaluation.labels, evaluation.probabilities, folding_of(classes))
+        images = HeldOutPart(dataset).image_of
+        return analysis_files(Analysed(predictions, classes, dataset.name, "test", images)).files
 
     def _stored(self, name: str) -> Results | None:
         results = read_results(self.artifacts, name)

@@ -1,7 +1,7 @@
 """The predictions of a trained network, and the metrics that follow from them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -153,9 +153,12 @@ class HeldOutPart:
         return len(self._part)
 
     @property
-    def images(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
-        """Return the inputs, to show those that a scored model gets wrong."""
-        return self._part.images
+    def image_of(self) -> Callable[[int], npt.NDArray[np.uint8]] | None:
+        """Return what gives an image `(C, H, W)` by its row, to show those that a scored model gets wrong.
+
+        None if the inputs are no images.
+        """
+        return self._part.image if self._part.is_images else None
 
     def score(
         self,

@@ -19,6 +19,7 @@ from support.workloads import digits_workload
 
 from hpo.errors import ArtifactError, ArtifactNameError, AwayError, InputError, NotFoundError
 from hpo.export import bundle, export
+from hpo.export.analysis.folder import FILES
 from hpo.export.bundle import Bundle, BundleContents, open_bundle
 from hpo.export.metrics import AnyMetrics, Metrics
 from hpo.export.request import ExportRequest
@@ -348,3 +349,25 @@ def test_attribute_that_the_dashboard_can_set_is_not_read(trained: Trained, tmp_
         )
     assert changed.rowcount == SEEDS
     assert trained.export(tmp_path / "bundle").n == 360
+
+
+def test_bundle_says_where_the_errors_are(
+    trained: Trained, scored: list[Callable[[], object]], tmp_path: Path
+) -> None:
+    metrics = trained.export(tmp_path / "first")
+    folder = tmp_path / "first" / "analysis"
+    assert {path.name for path in folder.iterdir()} == FILES
+    figures = json.loads((folder / "errors.json").read_text())
+    assert isinstance(metrics, Metrics)
+    assert (figures["data"], figures["part"], figures["n"]) == ("digits", "test", 360)
+    assert figures["accuracy"] == metrics.accuracy
+    confusion = np.array(metrics.confusion)
+    both = confusion + confusion.T
+    for pair in figures["pairs"]:
+        first, second = map(int, pair["classes"])
+        assert pair["errors"] == both[first, second]
+
+    scored.append(lambda: pytest.fail("tested again"))
+    trained.export(tmp_path / "second")
+    for name in FILES:
+        assert (tmp_path / "second" / "analysis" / name).read_bytes() == (folder / name).read_bytes()

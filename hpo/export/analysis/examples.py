@@ -17,6 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 ImageOf = Callable[[int], Pixels]
 """Returns the image `(C, H, W)` of an example, C is 1 or 3."""
 
+
 PAIRS, PER_DIRECTION = 12, 8
 CELL, GAP, PAD, LINE = 60, 4, 14, 17  # pixels
 SIZE = 12  # of the letters

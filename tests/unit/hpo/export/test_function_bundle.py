@@ -88,7 +88,7 @@ def test_file_outside_the_folder_is_refused_and_nothing_is_left(tmp_path: Path, 
 
 
 def test_file_and_folder_of_one_name_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(HpoError, match="cannot write the bundle"):
+    with pytest.raises(HpoError, match="cannot write the folder"):
         write(tmp_path / "bundle", files={"a": b"", "a/b": b""})
     assert list(tmp_path.iterdir()) == []
 
