@@ -44,6 +44,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """Small figures that lie side by side where there is room."""
+
+    kind: ClassVar[str] = "figures"
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """Lines to copy. `title` is a sentence, `folded`: whether they are hidden until asked for."""
 
@@ -62,7 +70,7 @@ class Picture:
     uri: str
 
 
-Block = Text | Warnings | Table | Figure | Code | Picture
+Block = Text | Warnings | Table | Figure | Figures | Code | Picture
 
 
 @dataclass(frozen=True, slots=True)

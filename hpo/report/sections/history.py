@@ -44,7 +44,11 @@ def history(data: StudyData) -> Section | None:
             Figure(
                 "Best completed trial against the device seconds of training and evaluation.",
                 [over_time],
-                layout(axis("device seconds", rangemode="tozero"), axis(title), 320),
+                layout(
+                    axis("device seconds", rangemode="tozero"),
+                    axis(title, **axis_range(over_time["y"], objective)),
+                    320,
+                ),
             )
         )
     return Section("history", "History", [block for block in blocks if not _is_empty(block)])

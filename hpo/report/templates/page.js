@@ -3,11 +3,13 @@
 (() => {
   const waiting = [...document.querySelectorAll(".plot")];
   const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  const narrow = 600; // pixels; the buttons would cover the legend
 
   function draw(place) {
     const figure = JSON.parse(place.nextElementSibling.textContent);
     place.removeAttribute("style");
-    return Plotly.newPlot(place, figure.data, figure.layout, config);
+    const buttons = place.clientWidth > narrow;
+    return Plotly.newPlot(place, figure.data, figure.layout, { ...config, displayModeBar: buttons });
   }
 
   function next() {
