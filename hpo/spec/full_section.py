@@ -93,7 +93,7 @@ class FullSection(Section):
     recipe: RecipeName | None = Field(
         default=None,
         description="`paper`: SGD and then Adam, each until it stops early, with clipping and augmentation. "
-        "`modern`: one phase with a one-cycle schedule, an average of the weights, label smoothing, Nesterov "
+        "`modern`: one phase with a one-cycle schedule, label smoothing, Nesterov "
         "momentum, clipping and mild augmentation. Unset: nothing is preset.",
     )
     pretrain: PhaseSection = Field(

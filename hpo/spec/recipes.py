@@ -17,9 +17,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "modern": {
         "pretrain": {"epochs": 20},
         "schedule": "one-cycle",
-        "label_smoothing": 0.1,
+        "label_smoothing": 0.05,
         "nesterov": True,
-        "ema": 0.999,
         "clip": 1.0,
         "augment": {"rotation": 10.0, "shift": 0.07, "scale": [0.9, 1.1], "shear": 3.0},
     },
