@@ -16,8 +16,10 @@ from collections.abc import Sequence
 
 from benchmarks.command import parser
 from benchmarks.paper import report
-from benchmarks.paper.figures import Figures, Reader, finite
+from benchmarks.paper.figures import Reader
+from benchmarks.paper.scores import Figures, finite
 from benchmarks.paper.studies import MIDDLE_CELLS, NETWORKS, Plan
+from benchmarks.paper.testing import score_models
 from benchmarks.paper.training import Trainer
 from benchmarks.results import Result
 from hpo.errors import HpoError
@@ -34,6 +36,7 @@ def parse_options() -> Namespace:
     options.add_argument("--arms", action="store_true", help="also train default and random parameters")
     options.add_argument("--arm-seeds", type=int, help="full trainings of an arm (default 1; LeNet 3)")
     options.add_argument("--middle", action="store_true", help="also choose by a quarter of full training")
+    options.add_argument("--shifts", type=int, default=0, help="also average over shifts by up to N pixels")
     options.add_argument("--until", choices=UNTIL, default="test", help="the last step (default test)")
     options.add_argument("--report", action="store_true", help="train nothing; print what is finished")
     options.add_argument("--gpus", default="all", help="as in hpo run")
@@ -76,7 +79,7 @@ class Steps:
 
     def __init__(self, trainer: Trainer, plans: Sequence[Plan], result: Result, arguments: Namespace) -> None:
         self._trainer, self._plans, self._result, self._arguments = trainer, plans, result, arguments
-        self._reader = Reader(trainer)
+        self._reader = Reader(trainer, arguments.shifts)
         self.networks: dict[str, Figures] = {}
 
     def run(self) -> None:
@@ -90,6 +93,11 @@ class Steps:
             self.collect(plan)
         for plan in self._plans if self._arguments.middle else ():
             self._middle(plan)
+            self.collect(plan)
+        if self._arguments.until == "validation":
+            return
+        for plan in self._plans:
+            self._test(plan)
             self.collect(plan)
 
     def collect(self, *plans: Plan) -> None:
@@ -106,6 +114,14 @@ class Steps:
         found = self._reader.trained(plan.name)
         if winner is not None and found is not None and winner != found.params:
             self._trainer.train(plan.middle_winner(winner))
+
+    def _test(self, plan: Plan) -> None:
+        """Test the models of the study and of its arms, once all seeds of a study are trained."""
+        names = {plan.name: self._arguments.shifts} | dict.fromkeys(plan.arm_names().values(), 0)
+        for name, shifts in names.items():
+            study, trained = self._trainer.find(name), self._reader.trained(name)
+            if study is not None and trained is not None and trained.is_complete:
+                score_models(self._trainer, study, trained, shifts)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.paper.figures import Figures, as_interval, verdict
+from benchmarks.paper.scores import Figures, as_interval, verdict
 from benchmarks.results import Result
 
 HEADS = ("network", "seeds", "validation %", "95% interval", "train %", "epochs", "parameters")
@@ -15,6 +15,8 @@ def print_tables(result: Result, networks: Mapping[str, Figures]) -> None:
     table = result.table("Accuracy on the mini images", HEADS)
     for network, figures in trained.items():
         table.add(network, *validation_cells(figures), params(figures["params"]))
+    _print_ensembles(result, trained)
+    _print_tests(result, trained)
     for network, figures in trained.items():
         _print_arms(result, network, figures)
         _print_middle(result, network, figures)
@@ -51,6 +53,33 @@ def interval_cell(score: Mapping[str, Any]) -> str:
 def params(point: Mapping[str, Any]) -> str:
     """Return parameters in a few words."""
     return " ".join(f"{name}={value:g}" for name, value in point.items())
+
+
+def _print_ensembles(result: Result, networks: Mapping[str, Figures]) -> None:
+    columns = {"ensemble": "ensemble", "shifted": "with shifts", "shifted_ensemble": "both"}
+    rows = {
+        network: [
+            mean_cell(figures["validation"][key]) if key in figures["validation"] else "" for key in columns
+        ]
+        for network, figures in networks.items()
+    }
+    if any(any(row) for row in rows.values()):
+        heads = ("network", *columns.values())
+        table = result.table("Accuracy on the mini images, as one model and with shifts", heads)
+        for network, row in rows.items():
+            table.add(network, *row)
+
+
+def _print_tests(result: Result, networks: Mapping[str, Figures]) -> None:
+    tested = {network: figures["test"] for network, figures in networks.items() if "test" in figures}
+    if not tested:
+        return
+    heads = ("network", "test %", "95% interval", "weighted F1 %", "macro F1 %", "ensemble %", "reads")
+    table = result.table("Accuracy on the test images", heads)
+    for network, test in tested.items():
+        f1, macro = (mean_cell(test["metrics"][name]) for name in ("weighted_f1", "macro_f1"))
+        ensemble = mean_cell(test["ensemble"]) if "ensemble" in test else ""
+        table.add(network, mean_cell(test), interval_cell(test), f1, macro, ensemble, str(test["reads"]))
 
 
 def _print_arms(result: Result, network: str, figures: Figures) -> None:

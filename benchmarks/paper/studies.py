@@ -5,12 +5,14 @@ studies of a network have the same seed. Full training i therefore begins with t
 them, and all see the images in the same order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo.search.samplers.points import plan
+from hpo.spec.reading import read_toml
+from hpo.spec.recipes import RECIPES
 from hpo.spec.study_spec import StudySpec
 from hpo.values.built_in import PARAMETERS
 from hpo.values.space import Point, cell
@@ -63,21 +65,32 @@ class Plan:
 
     def study(self) -> StudySpec:
         """Return the study that searches, and trains the best cell in full."""
-        raw = StudySpec.load(STUDIES / f"{self.network}.toml").to_json()
-        if self.quick:
-            raw |= QUICK
-        return self._spec(raw, self.name, self._full(raw["full"]), self.seeds)
+        return self.spec({"name": self.name, "promotion": {"top": 1, "seeds": self.seeds}})
 
     def arm(self, label: str, point: Point, seeds: int | None = None, share: int = 1) -> StudySpec:
         """Return the study that trains one cell in full, with the recipe of `study`.
 
         `share`: train for one `share`th of the epochs, at least one.
         """
-        raw = self.study().to_json()
-        raw |= single_cell(point)
-        full = shortened(raw["full"], share)
         seeds = seeds or self.arm_seeds or ARM_SEEDS.get(self.network, 1)
-        return self._spec(raw, f"{self.name}-{label}", full, seeds)
+        changes = {"name": f"{self.name}-{label}", "promotion": {"top": 1, "seeds": seeds}}
+        if share > 1:
+            first = self.study().full.pretrain.epochs
+            changes["full"] = with_epochs(self._file()["full"], -(-first // share))
+        return self.spec({**single_cell(point), **changes})
+
+    def spec(self, changes: Mapping[str, Any]) -> StudySpec:
+        """Return the study file of the network with other sections."""
+        raw = self._file()
+        source = f"study {changes['name']!r}"
+        spec = StudySpec.parse({**raw, **changes}, source)
+        epochs = self.epochs or (QUICK_EPOCHS if self.quick else None)
+        if epochs is None or "full" in changes:
+            return spec
+        return StudySpec.parse({**raw, **changes, "full": with_epochs(raw["full"], epochs)}, source)
+
+    def _file(self) -> dict[str, Any]:
+        return {**read_toml(STUDIES / f"{self.network}.toml"), **(QUICK if self.quick else {})}
 
     def arms(self) -> dict[str, Point]:
         """Return the default parameters and the first cells of random search, by the label of the arm.
@@ -108,14 +121,6 @@ class Plan:
         """Return the names of the studies of the arms, and of the winner of middle fidelity, by label."""
         return {label: f"{self.name}-{label}" for label in (*self.arms(), MIDDLE_WINNER)}
 
-    def _full(self, full: Mapping[str, Any]) -> dict[str, Any]:
-        epochs = self.epochs or (QUICK_EPOCHS if self.quick else None)
-        return with_epochs(full, epochs) if epochs else dict(full)
-
-    def _spec(self, raw: Mapping[str, Any], name: str, full: Mapping[str, Any], seeds: int) -> StudySpec:
-        changes = {"name": name, "full": full, "promotion": {"top": 1, "seeds": seeds}}
-        return StudySpec.parse({**raw, **changes}, f"study {name!r}")
-
 
 def single_cell(point: Point) -> dict[str, Any]:
     """Return the sections of a study whose space is one cell: its search is one epoch."""
@@ -135,19 +140,10 @@ def default_point(spec: StudySpec) -> Point:
 
 
 def with_epochs(full: Mapping[str, Any], epochs: int) -> dict[str, Any]:
-    """Return a section `[full]` whose phases train for at most `epochs` epochs each."""
-    return _each_phase(full, lambda _: epochs)
-
-
-def shortened(full: Mapping[str, Any], share: int) -> dict[str, Any]:
-    """Return a section `[full]` whose phases have one `share`th of the epochs, rounded up."""
-    return _each_phase(full, lambda epochs: -(-epochs // share))
-
-
-def _each_phase(full: Mapping[str, Any], change: Callable[[int], int]) -> dict[str, Any]:
-    return {
-        key: {**value, "epochs": change(value["epochs"])}
-        if isinstance(value, Mapping) and "epochs" in value
-        else value
-        for key, value in full.items()
-    }
+    """Return a table `[full]` whose first phase has this number of epochs, and a second phase half of it."""
+    recipe = RECIPES.get(str(full.get("recipe")), {})
+    changed = {**full, "pretrain": {**full.get("pretrain", {}), "epochs": epochs}}
+    second = full.get("finetune", recipe.get("finetune"))
+    if second:
+        changed["finetune"] = {**full.get("finetune", {}), "epochs": -(-epochs // 2)}
+    return changed
