@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpo.search.pruners.base import Curve, Peer, Pruner
-from hpo.search.pruners.rungs import RungSection, rung_epochs
+from hpo.search.pruners.rungs import RungSection, passing_share, rung_epochs
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class AshaPruner(Pruner):
             return False
         losses = sorted([peer.curve[epoch] for peer in peers if epoch in peer.curve] + [curve[epoch]])
         return curve[epoch] > losses[max(1, len(losses) // self.reduction) - 1]
+
+    def expected_share(self, epoch: int) -> float:
+        return passing_share(self.rungs, self.reduction, epoch)
 
 
 class AshaSection(RungSection):

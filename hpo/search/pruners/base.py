@@ -44,6 +44,13 @@ class Pruner(ABC):
         """Return the epochs after which every trial pauses; empty if trials never pause."""
         return ()
 
+    def expected_share(self, _epoch: int) -> float:
+        """Return the share of all trials that are expected to train this epoch, before any result is known.
+
+        Epochs count from 1.
+        """
+        return 1.0
+
     def resumable(self, _reached: Sequence[int], _predicted: Sequence[float]) -> Iterator[list[int]]:
         """Yield one list per rung, highest first: the indices of trials that may train beyond it, best first.
 

@@ -40,6 +40,10 @@ class HyperbandPruner(Pruner):
         rivals = [peer for peer in peers if self._bracket(peer.number) == bracket]
         return self.brackets[bracket].should_prune(number, curve, rivals)
 
+    def expected_share(self, epoch: int) -> float:
+        shares = zip(self.brackets, self.shares, strict=True)
+        return sum(share * bracket.expected_share(epoch) for bracket, share in shares) / sum(self.shares)
+
     def _bracket(self, number: int) -> int:
         remainder = zlib.crc32(str(number).encode()) % sum(self.shares)
         for index, share in enumerate(self.shares):

@@ -1,5 +1,6 @@
 """The rungs of successive halving."""
 
+from collections.abc import Collection
 from typing import Self
 
 from pydantic import Field
@@ -21,6 +22,12 @@ def rung_epochs(min_epochs: int, reduction: int, epochs: int, stop_rate: int = 0
         rungs.append(epoch)
         epoch *= reduction
     return rungs
+
+
+def passing_share(rungs: Collection[int], reduction: int, epoch: int) -> float:
+    """Return the share of trials that pass all rungs before `epoch`, one in `reduction` at each rung."""
+    passed: float = reduction ** -sum(rung < epoch for rung in rungs)
+    return passed
 
 
 def default_rung(epochs: int, space: SearchSpace) -> int:
