@@ -89,3 +89,20 @@ FROM hpo.event JOIN trials USING (trial_id)
 WHERE event.study_id = ANY (:studies) AND kind = ANY (:kinds)
 ORDER BY event_id
 """)
+
+
+def latest(connection: Connection, study_ids: Collection[int], count: int) -> list[Event]:
+    """Return the last `count` events of these Optuna studies, in the order in which they happened."""
+    rows = connection.execute(_LATEST, {"studies": list(study_ids), "count": count})
+    return [Event(*row) for row in reversed(rows.all())]
+
+
+_LATEST = text("""
+-- The newest of each study come from its index, so the time does not grow with the study.
+SELECT event.at, event.study_id, trials.number, event.worker, event.kind, event.detail
+FROM unnest(CAST(:studies AS integer[])) AS given (study_id), LATERAL (
+    SELECT * FROM hpo.event WHERE event.study_id = given.study_id ORDER BY event_id DESC LIMIT :count
+) AS event JOIN trials USING (trial_id)
+ORDER BY event.event_id DESC
+LIMIT :count
+""")

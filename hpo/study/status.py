@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from hpo.store import costs, leases, trials, workers
 from hpo.store.connection import Storage
-from hpo.store.trials import TrialRow
+from hpo.store.trials import StudyTrials, TrialRow
 from hpo.study import lifecycle
 from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import Failures, failures
@@ -133,28 +133,31 @@ def status(storage: Storage, study: Study) -> Status:
     Expired workers are removed.
     """
     with storage.transaction() as connection:
-        for stage in STAGES:
-            leases.reap(connection, study.study_id(stage))
-        workers.dismiss(connection)
-        search = _stage(connection, study, "search")
-        full = _stage(connection, study, "full")
-        holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
-        rows = [] if study.spec.baseline is None else trials.read(connection, study.search_id).ours
-        baseline = compare(study, rows)
-        return Status(
-            study=study.name,
-            fingerprint=study.fingerprint,
-            objective=study.objective,
-            search=search,
-            full=full,
-            workers=holders,
-            baseline=baseline,
-            scored=scored_models(connection, study),
-        )
+        return read_status(connection, study)
 
 
-def _stage(connection: Connection, study: Study, stage: Stage) -> StageStatus:
-    rows = trials.read(connection, study.study_id(stage))
+def read_status(connection: Connection, study: Study) -> Status:
+    """Return what `status` returns, as part of the caller's transaction."""
+    for stage in STAGES:
+        leases.reap(connection, study.study_id(stage))
+    workers.dismiss(connection)
+    rows = {stage: trials.read(connection, study.study_id(stage)) for stage in STAGES}
+    search, full = (_stage(connection, study, stage, rows[stage]) for stage in STAGES)
+    holders = tuple(WorkerStatus(*row) for row in workers.read(connection, study.name))
+    baseline = compare(study, rows["search"].ours) if study.spec.baseline is not None else None
+    return Status(
+        study=study.name,
+        fingerprint=study.fingerprint,
+        objective=study.objective,
+        search=search,
+        full=full,
+        workers=holders,
+        baseline=baseline,
+        scored=scored_models(connection, study),
+    )
+
+
+def _stage(connection: Connection, study: Study, stage: Stage, rows: StudyTrials) -> StageStatus:
     counts, foreign = Counter(rows.states), Counter(trial.state.name for trial in rows.foreign)
     activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
     retried = sum(row.record.retry_of is not None for row in rows.ours)

@@ -32,6 +32,17 @@ def shortened(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
+def duration_text(seconds: float) -> str:
+    """Return a time for people, as in "45 s", "4 min" and "1.5 h"."""
+    for unit, length in (("s", 1.0), ("min", 60.0), ("h", 3600.0)):
+        next_length = 86400.0 if unit == "h" else 60 * length
+        if seconds < 0.995 * next_length:
+            number = seconds / length
+            digits = 1 if number < 2.95 and unit != "s" else 0
+            return f"{number:.{digits}f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds / 86400:.1f}".removesuffix(".0") + " days"
+
+
 def value_text(value: object) -> str:
     """Return the value of a parameter for people, a float with six digits."""
     return f"{value:g}" if isinstance(value, float) else str(value)
