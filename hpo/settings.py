@@ -146,6 +146,11 @@ class Settings(BaseSettings):
         return (self.home / "rehearsals").expanduser().absolute()
 
     @cached_property
+    def logs_path(self) -> Path:
+        """Return the folder of the lines of the workers that this machine has started."""
+        return (self.home / "logs").expanduser().absolute()
+
+    @cached_property
     def server_path(self) -> Path:
         """Return the folder of the embedded PostgreSQL."""
         return (self.home / "postgres").expanduser().absolute()

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import click
 
 from hpo.cli.command import as_json, command, study_name
 from hpo.cli.output import json_result, message, result
 
+if TYPE_CHECKING:
+    from hpo.run.displays import Display
+    from hpo.study.live import LiveStatus
 
-@command("hpo status lenet\nhpo status lenet --json")
+
+@command("hpo status lenet\nhpo status lenet --watch\nhpo status lenet --json")
 @study_name
+@click.option("--watch", is_flag=True, help="Show a live screen until no worker has anything to do.")
 @as_json
-def status(name: str, as_json: bool) -> None:
+def status(name: str, watch: bool, as_json: bool) -> None:
     """Show where a study stands.
 
-    Trials by state, the best trial so far, workers, device seconds.
-    """
-    from hpo.cli.tables import status_table
-    from hpo.run.environment import open_study
-    from hpo.study.status import status
+    Trials by state, the budget used, the time left, the best trial so far, workers, device seconds.
 
-    _, storage, study = open_study(name)
-    figures = status(storage, study)
-    json_result(figures.to_json()) if as_json else result(status_table(figures))
+    With --watch and without a terminal, each change is a line; with --json, a line of JSON.
+    """
+    from hpo.cli.next_step import next_step
+    from hpo.cli.status_text import JsonLines, status_text
+    from hpo.run.environment import open_study
+    from hpo.run.training_images import training_images
+    from hpo.study.live import live_status
+
+    settings, storage, study = open_study(name)
+    images = training_images(study, settings)
+
+    def read() -> LiveStatus:
+        return live_status(storage, study, images)
+
+    if not watch:
+        live = read()
+        json_result(live.to_json()) if as_json else result(status_text(live))
+        return
+    from hpo.run.displays import open_display
+    from hpo.run.progress import StudyProgress
+
+    def display() -> Display:
+        return JsonLines() if as_json else open_display(sys.stdout)
+
+    with suppress(KeyboardInterrupt), StudyProgress(read, open_display=display) as progress:
+        progress.wait()
+    if not as_json:
+        message(next_step(read().status))
 
 
 @command("hpo dashboard --port 8080\nhpo dashboard --writable")

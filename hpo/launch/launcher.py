@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from hpo.errors import HpoError
 from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launched_worker import LaunchedStandby, LaunchedWorker
+from hpo.launch.output import Output
 from hpo.launch.restarts import Restarts
 from hpo.launch.signals import InterruptSignals
 from hpo.launch.slot import Slot
@@ -47,16 +48,16 @@ class Launcher:
         executor: Executor,
         command: WorkerCommand,
         reclaim: Callable[[str], bool],
-        write: Callable[[str], None],
+        output: Output,
         timing: Timing = TIMING,
     ) -> None:
         """Make a launcher that starts a worker in each slot of `executor`.
 
         `reclaim` takes the name of a worker that has ended, frees its trials, and returns whether the study
-        has an open trial. `write` takes a line.
+        has an open trial. `output` takes the lines of the launcher and of the workers.
         """
         self._executor, self._command = executor, command
-        self._reclaim, self._write = reclaim, write
+        self._reclaim, self._write, self._hear = reclaim, output.write, output.hear
         self._timing, self._clock = timing, timing.clock
         self._states = [
             _SlotState(slot, f"{slot.label}/{number}") for number, slot in enumerate(executor.slots)
@@ -88,13 +89,13 @@ class Launcher:
                 self._stop()
 
     def _start(self, state: _SlotState) -> LaunchedWorker:
-        worker = LaunchedWorker(state.label, self._write, self._changed, self._clock())
+        worker = LaunchedWorker(state.label, self._hear, self._changed, self._clock())
         worker.handle = self._executor.start(worker.name, self._command, state.slot, worker.listener)
         self.workers.append(worker)
         return worker
 
     def _start_standby(self) -> LaunchedStandby | None:
-        standby = LaunchedStandby("standby", self._write, self._changed, self._clock())
+        standby = LaunchedStandby("standby", self._hear, self._changed, self._clock())
         handle = self._executor.start_standby(standby.name, self._command, standby.listener)
         if handle is None:
             self._standby_restarts = None

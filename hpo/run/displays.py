@@ -1,48 +1,60 @@
-"""Displays of the progress of a study: bars on a terminal or in a notebook, plain lines elsewhere."""
+"""Displays of a study: a live screen on a terminal or in a notebook, plain lines elsewhere."""
 
 import io
+import logging
+import re
 import sys
 import threading
 from abc import ABC, abstractmethod
-from typing import Any
+from collections import deque
+from pathlib import Path
+from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
 
+from hpo.run.screen import Screen
+from hpo.study.live import LiveStatus
 from hpo.study.status import StageStatus
 from hpo.values.objective import Objective
 from hpo.values.wording import counted
 
-FIGURES_WIDTH = 74
-"""Columns of a terminal that names, figures and time take. The bar gets the rest."""
-
-BAR_WIDTHS = (4, 40)
-"""Narrowest and widest bar."""
-
 NOTEBOOK_WIDTH = 110
-"""Columns of the bars in a notebook."""
+"""Columns of the screen in a notebook."""
+
+NOTES = 3
+"""Most lines of a launcher that a screen keeps."""
+
+LABEL = re.compile(r"\[[^]]*\] ")
+"""How a line of a worker or about a worker begins."""
 
 HTML = "<pre style='line-height:normal;font-family:monospace'>{code}</pre>"
 
-_bars = threading.Lock()
-"""Held while bars are on the terminal: two threads cannot both redraw the last lines."""
+_screen = threading.Lock()
+"""Held while a screen is on the terminal: two threads cannot both redraw the last lines."""
 
 
 class Display(ABC):
-    """Shows the progress of the stages of a study, and lines."""
+    """Shows a study while its workers train. `log` is the file that has the lines of the workers."""
+
+    log: Path | None = None
 
     @abstractmethod
     def start(self) -> None:
         """Begin to show."""
 
     @abstractmethod
-    def show(self, name: str, stage: StageStatus, objective: Objective) -> None:
-        """Show the figures of the stage `name`."""
+    def show(self, live: LiveStatus) -> None:
+        """Show the figures of the study."""
 
     @abstractmethod
     def write(self, line: str) -> None:
-        """Print a line without disturbing the figures."""
+        """Show a line that a user should read."""
+
+    def hear(self, line: str) -> None:
+        """Take a line of a worker."""
+        self.write(line)
 
     @abstractmethod
     def stop(self) -> None:
@@ -50,79 +62,121 @@ class Display(ABC):
 
 
 class Lines(Display):
-    """A line on standard error for each change of the figures."""
+    """A line for each change of the figures."""
 
-    def __init__(self) -> None:
-        self._console = Console(file=sys.stderr, force_jupyter=False)
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._console = Console(file=stream or sys.stderr, force_jupyter=False)
         self._shown: dict[str, str] = {}
 
     def start(self) -> None:
         """Do nothing: the first figures are the first line."""
 
-    def show(self, name: str, stage: StageStatus, objective: Objective) -> None:
-        """Print the figures if they have changed."""
-        line = f"{name}: {progress_text(stage, counted(stage.budget, 'trial'), objective)}"
-        if line != self._shown.get(name):
-            self._shown[name] = line
-            self.write(line)
+    def show(self, live: LiveStatus) -> None:
+        """Print the figures of the stages that have changed."""
+        status = live.status
+        stages = {"search": status.search, **({"full": status.full} if status.full.present else {})}
+        for name, stage in stages.items():
+            line = f"{name}: {progress_text(stage, status.objective)}"
+            if line != self._shown.get(name):
+                self._shown[name] = line
+                self.write(line)
 
     def write(self, line: str) -> None:
         """Print a line."""
-        _print(self._console, line)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Do nothing: the last line stays."""
 
 
-class Bars(Display):
-    """A bar for each stage, as rich draws it."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(*columns(console.width), console=console)
-        self._tasks: dict[str, TaskID] = {}
-
-    def show(self, name: str, stage: StageStatus, objective: Objective) -> None:
-        """Update the bar of the stage, or add it."""
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=stage.budget, figures="")
-        # A paused trial counts in the bar: until the end of the search, nearly all trials may be paused.
-        self._progress.update(
-            self._tasks[name],
-            completed=stage.finished + stage.paused,
-            figures=progress_text(stage, str(stage.budget), objective),
-        )
-
-
-class TerminalBars(Bars):
-    """Bars in the last lines of the terminal behind standard error."""
+class Notes:
+    """The last lines about workers, and the last line of each worker that has ended with an error."""
 
     def __init__(self) -> None:
-        super().__init__(Console(file=sys.stderr, force_jupyter=False))
+        self.lines: deque[str] = deque(maxlen=NOTES)
+        self._heard: dict[str, str] = {}
 
-    def start(self) -> None:
-        """Draw the bars several times a second."""
-        self._progress.start()
+    def hear(self, line: str) -> None:
+        """Take a line of a worker, which may turn out to be its last."""
+        if match := LABEL.match(line):
+            self._heard[match[0]] = line
 
     def write(self, line: str) -> None:
-        """Print a line above the bars."""
-        _print(self._console, line)
+        """Take a line about a worker. The worker's own last line goes before: it may say why it ended."""
+        match = LABEL.match(line)
+        if match and (heard := self._heard.pop(match[0], None)) is not None:
+            self.lines.append(heard)
+        self.lines.append(line)
+
+
+class TerminalScreen(Display):
+    """The screen of a study in the last lines of a terminal, where its last state stays."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, force_jupyter=False)
+        self._notes, self._last = Notes(), LiveStatusText()
+        # Another stream than the terminal's keeps what is printed to it.
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._render,
+            auto_refresh=False,
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            redirect_stderr=sys.stderr is not None and sys.stderr.isatty(),
+        )
+        self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
+
+    def start(self) -> None:
+        """Draw the screen. Lines of the log appear above it."""
+        self._live.start()
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stderr__,):
+                self._handlers.append((handler, handler.setStream(sys.stderr)))
+
+    def show(self, live: LiveStatus) -> None:
+        """Draw the screen anew."""
+        self._last.live = live
+        self._live.refresh()
+
+    def write(self, line: str) -> None:
+        """Show a line below the figures."""
+        self._notes.write(line)
+        self._live.refresh()
+
+    def hear(self, line: str) -> None:
+        """Keep the last line of each worker. The log file has them all."""
+        self._notes.hear(line)
 
     def stop(self) -> None:
-        """Draw the bars for the last time."""
-        self._progress.stop()
-        _bars.release()
+        """Draw the screen for the last time."""
+        for handler, stream in self._handlers:
+            handler.setStream(stream)
+        self._live.stop()
+        _screen.release()
+
+    def _render(self) -> RenderableType:
+        size = self._console.size
+        return self._last.render(Screen(size.width, size.height, tuple(self._notes.lines), self.log))
 
 
-class NotebookBars(Bars):
-    """Bars in the output of a notebook's cell.
+class LiveStatusText:
+    """The last status of a study as a screen, an empty one before the first status."""
+
+    live: LiveStatus | None = None
+
+    def render(self, screen: Screen) -> RenderableType:
+        """Return the screen."""
+        return Text() if self.live is None else screen.render(self.live)
+
+
+class NotebookScreen(Display):
+    """The screen of a study in the output of a notebook's cell.
 
     Each update replaces the output under the same display id, from any thread and without ipywidgets, which
     rich's own live display needs.
     """
 
     def __init__(self) -> None:
-        super().__init__(_page())
+        self._notes, self._last = Notes(), LiveStatusText()
         self._handle: Any = None
 
     def start(self) -> None:
@@ -131,45 +185,48 @@ class NotebookBars(Bars):
 
         self._handle = display(self._bundle(), raw=True, display_id=True)
 
-    def show(self, name: str, stage: StageStatus, objective: Objective) -> None:
-        """Update the bar of the stage, or add it, and replace the output."""
-        super().show(name, stage, objective)
+    def show(self, live: LiveStatus) -> None:
+        """Replace the output."""
+        self._last.live = live
         if self._handle is not None:
             self._handle.update(self._bundle(), raw=True)
 
     def write(self, line: str) -> None:
-        """Print a line below the bars."""
-        sys.stdout.write(f"{line}\n")
+        """Show a line below the figures, at the next update."""
+        self._notes.write(line)
+
+    def hear(self, line: str) -> None:
+        """Keep the last line of each worker. The log file has them all."""
+        self._notes.hear(line)
 
     def stop(self) -> None:
         """Do nothing: the output of the cell stays."""
 
     def _bundle(self) -> dict[str, str]:
-        """Return the bars in the formats that a notebook may show."""
-        page = _page()
-        page.print(self._progress.get_renderable())
+        """Return the screen in the formats that a notebook may show."""
+        page = Console(
+            file=io.StringIO(),
+            width=NOTEBOOK_WIDTH,
+            color_system="truecolor",
+            force_jupyter=False,
+            record=True,
+        )
+        page.print(self._last.render(Screen(NOTEBOOK_WIDTH, notes=tuple(self._notes.lines), log=self.log)))
         html = page.export_html(inline_styles=True, code_format=HTML, clear=False)
         return {"text/html": html, "text/plain": page.export_text()}
 
 
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def open_display(stream: TextIO | None = None) -> Display:
+    """Return the display that fits the program: a notebook, a terminal behind `stream`, or neither.
 
-
-def _page() -> Console:
-    """Return a console that keeps what it prints."""
-    return Console(
-        file=io.StringIO(), width=NOTEBOOK_WIDTH, color_system="truecolor", force_jupyter=False, record=True
-    )
-
-
-def open_display() -> Display:
-    """Return the display that fits the program: a notebook, a terminal, or neither."""
+    Without a stream: standard error.
+    """
+    stream = stream or sys.stderr
     if in_notebook():
-        return NotebookBars()
-    if Console(file=sys.stderr, force_jupyter=False).is_terminal and _bars.acquire(blocking=False):
-        return TerminalBars()
-    return Lines()
+        return NotebookScreen()
+    if Console(file=stream, force_jupyter=False).is_terminal and _screen.acquire(blocking=False):
+        return TerminalScreen(stream)
+    return Lines(stream)
 
 
 def in_notebook() -> bool:
@@ -185,23 +242,11 @@ def has_audience() -> bool:
     return in_notebook() or (sys.stdout is not None and sys.stdout.isatty())
 
 
-def progress_text(stage: StageStatus, total: str, objective: Objective) -> str:
-    """Return the figures of a stage, such as "2 of 16 trials finished, 9 paused". `total`: "16 trials"."""
+def progress_text(stage: StageStatus, objective: Objective) -> str:
+    """Return the figures of a stage, such as "2 of 16 trials finished, 9 paused"."""
     paused = [f"{stage.paused} paused"] if stage.paused else []
     best = []
     if stage.best is not None:
         value = f"{objective.title} {objective.show(stage.best.value)}"
         best = [f"best {value} (trial {stage.best.trial})"]
-    return ", ".join([f"{stage.finished} of {total} finished", *paused, *best])
-
-
-def columns(width: int) -> list[ProgressColumn]:
-    """Return the columns of a terminal. A narrow terminal has no bar. Long figures break into lines."""
-    name = TextColumn("{task.description}", markup=False)
-    # Without markup: the name of a metric may have brackets.
-    figures = TextColumn("{task.fields[figures]}", markup=False, table_column=Column(overflow="fold"))
-    narrowest, widest = BAR_WIDTHS
-    bar_width = min(widest, width - FIGURES_WIDTH)
-    if bar_width < narrowest:
-        return [name, figures]
-    return [name, BarColumn(bar_width), figures, TimeElapsedColumn()]
+    return ", ".join([f"{stage.finished} of {counted(stage.budget, 'trial')} finished", *paused, *best])

@@ -4,18 +4,22 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from hpo.errors import NothingCompletedError, TrainingError
 from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launcher import Launcher
+from hpo.launch.output import Output
 from hpo.run.retry import until_storage_answers
+from hpo.run.training_images import training_images
+from hpo.run.worker_log import WorkerLog
 from hpo.settings import Settings
 from hpo.store.connection import Storage
 from hpo.store.workers import forget
 from hpo.study.completion import is_finished
+from hpo.study.live import LiveStatus, live_status
 from hpo.study.promote import promote
-from hpo.study.status import Status, status
 from hpo.study.study import Study
 from hpo.values.wording import counted
 
@@ -26,11 +30,15 @@ class Progress(Protocol):
     """A display of a study's progress."""
 
     def write(self, line: str) -> None:
-        """Print a line without disturbing the display."""
+        """Show a line without disturbing the display."""
+
+    def hear(self, line: str) -> None:
+        """Take a line of a worker."""
 
 
-ShowProgress = Callable[[Callable[[], Status]], AbstractContextManager[Progress]]
-"""Opens a display that reads the status of the study from its argument."""
+ShowProgress = Callable[[Callable[[], LiveStatus], Path | None], AbstractContextManager[Progress]]
+"""Opens a display that reads the status of the study from its first argument. The second is the file that
+has the lines of the workers, None if it cannot be written."""
 
 
 class LoggedLines:
@@ -40,9 +48,11 @@ class LoggedLines:
         """Log a line."""
         log.info("%s", line)
 
+    hear = write
+
 
 @contextmanager
-def log_lines(_read: Callable[[], Status]) -> Iterator[Progress]:
+def log_lines(_read: Callable[[], LiveStatus], _log_file: Path | None = None) -> Iterator[Progress]:
     """Open a display for programs: lines in the log."""
     yield LoggedLines()
 
@@ -91,11 +101,18 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
     labels = ", ".join(sorted({slot.label for slot in slots}))
     workers = counted(len(slots), "worker")
     log.info("%s on %s; stop with Ctrl-C, nothing is lost", workers, labels)
-    with show_progress(lambda: status(storage, study)) as progress:
-        Launcher(fleet.executor, fleet.command(study.name), reclaim, progress.write).run()
+    images = training_images(study, fleet.settings)
+    with (
+        WorkerLog(fleet.settings.logs_path / study.artifacts_name) as worker_log,
+        show_progress(lambda: live_status(storage, study, images), worker_log.path) as progress,
+    ):
+        output = Output(worker_log.writing(progress.write), worker_log.writing(progress.hear))
+        Launcher(fleet.executor, fleet.command(study.name), reclaim, output).run()
     if not until_storage_answers(finished):
+        where = "" if worker_log.path is None else f": {worker_log.path}"
         raise TrainingError(
-            f"study {study.name!r}: its workers ended before all trials were finished; their log says why"
+            f"study {study.name!r}: its workers ended before all trials were finished; their log says "
+            f"why{where}"
         )
     return True
 

@@ -55,10 +55,10 @@ def test_notebook_runs_without_a_browser(user: Shell) -> None:
     assert done.returncode == 0, done.stderr
     cells = json.loads((user.folder / NOTEBOOK.name).read_text())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
-    (bars,) = [shown(output) for output in outputs if output["output_type"] == "display_data"]
-    assert "search" in bars
-    assert "3 of 3 finished" in bars
-    assert "1 of 1 finished" in bars
+    (screen,) = [shown(output) for output in outputs if output["output_type"] == "display_data"]
+    assert "finished" in screen
+    assert "3 of 3 trials" in screen
+    assert "1 of 1 training" in screen
     texts = "\n".join(map(shown, outputs))
     assert "test accuracy" in texts
     assert "COMPLETE" in texts

@@ -15,6 +15,7 @@ from hpo.errors import UnavailableError
 from hpo.launch.executors.base import WorkerCommand
 from hpo.launch.executors.local import LocalExecutor
 from hpo.launch.launcher import Launcher
+from hpo.launch.output import Output
 from hpo.launch.restarts import MAX_FAILURES
 from hpo.launch.slot import Slot
 from hpo.launch.timing import Timing
@@ -93,7 +94,9 @@ class Stage:
         # Isolated and without site packages, so that it starts in a hundredth of a second.
         executor = LocalExecutor(slots, program=[sys.executable, "-I", "-S", str(self.script)])
         command = WorkerCommand([str(self.plan)])
-        self.launcher = Launcher(executor, command, reclaim or self.reclaim, self.write, timing)
+        self.launcher = Launcher(
+            executor, command, reclaim or self.reclaim, Output(self.write, self.write), timing
+        )
         self.launcher.run()
 
     def reclaim(self, worker: str) -> bool:

@@ -1,61 +1,35 @@
-"""Bars and lines, without a terminal and without a notebook."""
+"""Screens and lines, without a terminal and without a notebook."""
 
 from __future__ import annotations
 
 import io
+import logging
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.progress import Progress
+from support.live import best, finished, live_of, running, stage_status
 
 from hpo.run import displays
 from hpo.run.displays import (
+    NOTES,
     Lines,
-    NotebookBars,
-    TerminalBars,
-    columns,
+    NotebookScreen,
+    Notes,
+    TerminalScreen,
     has_audience,
     in_notebook,
     open_display,
-    progress_text,
 )
-from hpo.study.status import StageStatus
-from hpo.values.objective import LOSS, Objective
-
-
-def stage(finished: int, paused: int = 0, best: object = None) -> StageStatus:
-    return cast(StageStatus, SimpleNamespace(budget=12, finished=finished, paused=paused, best=best))
+from hpo.values.objective import Objective
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.mark.parametrize("width", [60, 80, 200])
-def test_bars_cut_no_figure(width: int) -> None:
-    best = SimpleNamespace(value=0.4084, trial=1234)
-    shown = cast(StageStatus, SimpleNamespace(budget=14000, finished=4000, paused=900, best=best))
-    console = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True)
-    bars = Progress(*columns(width), console=console)
-    bars.add_task("search", total=shown.budget, figures=progress_text(shown, "14000", LOSS))
-    with console.capture() as capture:
-        console.print(bars.get_renderable())
-    text = capture.get()
-    assert "…" not in text
-    for figure in ("4000 of 14000 finished", "900 paused", "0.4084", "1234"):
-        assert figure in text
-
-
-def test_metric_whose_name_looks_like_markup_is_shown() -> None:
-    bars = NotebookBars()
-    bars.show(
-        "search", stage(1, best=SimpleNamespace(value=1.0, trial=0)), Objective("[/x]", "minimize", "x")
-    )
-    assert "best [/x] 1 (trial 0)" in bars._bundle()["text/plain"]
 
 
 @pytest.fixture
@@ -78,24 +52,27 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]
     return shown
 
 
-def test_notebook_gets_one_output_that_is_replaced(
-    notebook: list[tuple[str, dict[str, str]]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_notebook_gets_one_output_that_is_replaced(notebook: list[tuple[str, dict[str, str]]]) -> None:
     assert in_notebook()
     assert has_audience()
-    bars = open_display()
-    assert isinstance(bars, NotebookBars)
-    bars.start()
-    bars.show("search", stage(3, 2), LOSS)
-    bars.write("[cpu/0] a line <b>")
-    bars.show("search", stage(12), LOSS)
-    bars.stop()
+    screen = open_display()
+    assert isinstance(screen, NotebookScreen)
+    screen.log = Path("/logs/1.log")
+    screen.start()
+    screen.show(running())
+    screen.hear("[cpu/0] a line of a worker")
+    screen.write("[cpu/1] worker ended <b>")
+    screen.show(finished())
+    screen.stop()
     assert [kind for kind, _ in notebook] == ["new", "same", "same"]
-    assert "search" in notebook[1][1]["text/plain"]
-    assert "3 of 12 finished, 2 paused" in notebook[1][1]["text/plain"]
-    assert "12 of 12 finished" in notebook[2][1]["text/html"]
-    assert "━" in notebook[2][1]["text/html"]
-    assert capsys.readouterr().out == "[cpu/0] a line <b>\n"
+    assert notebook[0][1]["text/plain"].strip() == ""
+    assert "62 of 96 epochs" in notebook[1][1]["text/plain"]
+    assert "━" in notebook[1][1]["text/html"]
+    last = notebook[2][1]
+    assert "16 of 16 trials" in last["text/plain"]
+    assert "/logs/1.log" in last["text/plain"]
+    assert "a line of a worker" not in last["text/plain"]
+    assert "worker ended &lt;b&gt;" in last["text/html"]
 
 
 def test_ipython_in_a_terminal_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +92,94 @@ def test_second_display_on_a_terminal_has_lines(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stderr", Terminal())
     first = open_display()
     first.start()
-    assert isinstance(first, TerminalBars)
+    assert isinstance(first, TerminalScreen)
     assert isinstance(open_display(), Lines)
     first.stop()
-    assert isinstance(open_display(), TerminalBars)
-    displays._bars.release()
+    assert isinstance(open_display(), TerminalScreen)
+    displays._screen.release()
+
+
+def test_screen_leaves_its_last_state_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = open_display(terminal)
+    screen.start()
+    screen.show(running())
+    screen.hear("[cpu/0] ImportError: no module")
+    screen.write("[cpu/0] worker ended with exit code 1; starting it again (1 of 20)")
+    screen.show(finished())
+    screen.stop()
+    text = terminal.getvalue()
+    assert "\x1b[?1049h" not in text  # no second page, which would vanish
+    last = text[text.rindex("Study digits: finished") :]
+    assert "ImportError: no module" in last
+    assert "starting it again" in last
+
+
+def test_log_lines_appear_above_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    handler, logger = logging.StreamHandler(terminal), logging.getLogger()
+    logger.addHandler(handler)
+    screen = open_display()
+    try:
+        screen.start()
+        screen.show(running())
+        logging.getLogger("hpo.launch").warning("the trials of one are free")
+        screen.show(running())
+        screen.stop()
+    finally:
+        logger.removeHandler(handler)
+    assert handler.stream is terminal
+    text = terminal.getvalue()
+    assert text.index("the trials of one are free") < text.rindex("Study digits: search")
+
+
+def test_colour_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    screen = open_display(terminal)
+    screen.start()
+    screen.show(running())
+    screen.stop()
+    assert "\x1b[36m" not in terminal.getvalue()  # cyan
+
+
+def test_lines_show_each_change_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    begun = live_of(stage_status(RUNNING=2))
+    for live in (
+        begun,
+        begun,
+        live_of(stage_status(RUNNING=2, COMPLETE=1, paused=3, best=best())),
+        finished(),
+    ):
+        lines.show(live)
+    lines.hear("[cpu/0] a line of a worker")
+    assert capsys.readouterr().err.splitlines() == [
+        "search: 0 of 16 trials finished",
+        "search: 1 of 16 trials finished, 3 paused, best loss 0.2572 (trial 14)",
+        "search: 16 of 16 trials finished, best loss 0.2572 (trial 14)",
+        "full: 2 of 2 trials finished, best loss 0.0500 (trial 1)",
+        "[cpu/0] a line of a worker",
+    ]
+
+
+def test_metric_whose_name_looks_like_markup_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = live_of(stage_status(best=best(0, 1.0)), objective=Objective("[/x]", "minimize", "x"))
+    Lines().show(odd)
+    assert "best [/x] 1 (trial 0)" in capsys.readouterr().err
+    screen = NotebookScreen()
+    screen.show(replace(odd))
+    assert "[/x] 1" in screen._bundle()["text/plain"]
+
+
+def test_notes_keep_the_last_line_of_a_worker_that_ended() -> None:
+    notes = Notes()
+    for line in ("[cpu/0] first", "[cpu/1] other", "[cpu/0] the reason"):
+        notes.hear(line)
+    notes.write("[cpu/0] worker ended with exit code 1")
+    assert list(notes.lines) == ["[cpu/0] the reason", "[cpu/0] worker ended with exit code 1"]
+    notes.write("waiting for the storage: h: refused")
+    notes.write("the storage answers again")
+    assert len(notes.lines) == NOTES

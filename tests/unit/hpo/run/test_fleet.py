@@ -7,7 +7,7 @@ from hpo.launch.executors.local import LocalExecutor
 from hpo.launch.slot import Slot
 from hpo.run.fleet import Fleet, log_lines
 from hpo.settings import Settings
-from hpo.study.status import Status
+from hpo.study.live import LiveStatus
 
 SETTINGS = Settings(storage_url=SecretStr("postgresql://a:secret@host/studies"), lease_seconds=7)
 SLOTS = [Slot("cpu", "cpu")] * 2
@@ -32,9 +32,10 @@ def test_workers_get_the_settings_of_their_fleet() -> None:
 
 
 def test_lines_are_logged_by_default(caplog: pytest.LogCaptureFixture) -> None:
-    def read() -> Status:
+    def read() -> LiveStatus:
         raise AssertionError("a display of lines needs no status")
 
     with caplog.at_level(logging.INFO, logger="hpo.launch"), log_lines(read) as progress:
         progress.write("[cpu/0] 100% done")
-    assert caplog.messages == ["[cpu/0] 100% done"]
+        progress.hear("[cpu/0] a line of a worker")
+    assert caplog.messages == ["[cpu/0] 100% done", "[cpu/0] a line of a worker"]

@@ -1,28 +1,24 @@
 import threading
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
+from support.live import finished, live_of, stage_status
 
 from hpo.errors import StorageError, UnavailableError
-from hpo.run.progress import StudyProgress
-from hpo.study.status import Status
-from hpo.values.objective import LOSS
+from hpo.run.progress import REST, StudyProgress
+from hpo.study.live import LiveStatus
 
 
-def status(finished: int, paused: int = 0) -> Status:
-    """Return a status with the fields that the progress shows."""
-    search = SimpleNamespace(budget=12, finished=finished, paused=paused, best=None)
-    full = SimpleNamespace(states={"WAITING": 0})
-    return cast(Status, SimpleNamespace(objective=LOSS, search=search, full=full))
+def status(finished: int, paused: int = 0) -> LiveStatus:
+    """Return the status of a search of 12 trials."""
+    return live_of(stage_status(12, COMPLETE=finished, WAITING=12 - finished, paused=paused))
 
 
-def reads(*answers: Status | Exception) -> Callable[[], Status]:
+def reads(*answers: LiveStatus | Exception) -> Callable[[], LiveStatus]:
     """Return a function that returns or raises one answer after another."""
-    remaining: Iterator[Status | Exception] = iter(answers)
+    remaining: Iterator[LiveStatus | Exception] = iter(answers)
 
-    def read() -> Status:
+    def read() -> LiveStatus:
         answer = next(remaining)
         if isinstance(answer, Exception):
             raise answer
@@ -65,7 +61,7 @@ def test_outage_is_one_line_at_its_begin_and_one_at_its_end(
 def test_progress_polls_by_itself_and_once_more_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     polled, count = threading.Event(), 0
 
-    def read() -> Status:
+    def read() -> LiveStatus:
         nonlocal count
         count += 1
         if count == 5:
@@ -85,7 +81,7 @@ def test_final_read_waits_for_the_storage(capsys: pytest.CaptureFixture[str]) ->
     first = threading.Event()
     answers = reads(status(1), AWAY, status(12))
 
-    def read() -> Status:
+    def read() -> LiveStatus:
         first.set()
         return answers()
 
@@ -97,7 +93,7 @@ def test_final_read_waits_for_the_storage(capsys: pytest.CaptureFixture[str]) ->
 def test_interrupt_does_not_wait_for_a_read() -> None:
     stuck, over = threading.Event(), threading.Event()
 
-    def read() -> Status:
+    def read() -> LiveStatus:
         stuck.set()
         over.wait()
         return status(1)
@@ -110,3 +106,17 @@ def test_interrupt_does_not_wait_for_a_read() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     over.set()
+
+
+def test_wait_ends_once_no_worker_has_anything_to_do() -> None:
+    answers = reads(status(1), AWAY, status(2), finished(), finished())
+    with StudyProgress(answers, poll_seconds=0.0) as progress:
+        progress.wait()
+
+
+def test_large_study_is_read_rarely() -> None:
+    # Each read takes a second by this clock, so that the next comes after many.
+    ticks, rests = iter(range(100)), list[float]()
+    progress = StudyProgress(reads(status(1), status(1)), clock=lambda: float(next(ticks)))
+    progress.step(rests.append)
+    assert rests == [REST]

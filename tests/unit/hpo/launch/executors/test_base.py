@@ -11,6 +11,7 @@ from support.executors import RemoteExecutor
 
 from hpo.launch.executors.base import Executor, WorkerCommand
 from hpo.launch.launcher import Launcher
+from hpo.launch.output import Output
 from hpo.launch.restarts import MAX_FAILURES
 from hpo.launch.slot import Slot
 from hpo.launch.timing import Timing
@@ -32,7 +33,7 @@ def launch(executor: Executor, write: Callable[[str], None], is_open: bool = Tru
         reclaimed.append(name)
         return is_open
 
-    Launcher(executor, COMMAND, reclaim, write, TIMING).run()
+    Launcher(executor, COMMAND, reclaim, Output(write, write), TIMING).run()
     return reclaimed
 
 
