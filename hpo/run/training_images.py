@@ -14,12 +14,11 @@ def training_images(study: Study, settings: Settings) -> Mapping[Stage, int]:
 
     Empty for a training function, and if the arrays of the data set are not on this machine.
     """
-    if study.spec.is_function:
-        return {}
     data, hashes = study.spec.data, study.identity.data
-    content = None if hashes is None else hashes.content
+    if study.spec.is_function or hashes is None:
+        return {}
     try:
-        dataset = find_mapped(data.name, settings.data_path, settings.arrays_path, content)
+        dataset = find_mapped(data.name, settings.data_path, settings.arrays_path, hashes.content)
         count = 0 if dataset is None else len(dataset.load_train())
     except (HpoError, OSError, ValueError):  # the figure is not worth an error
         return {}
