@@ -31,24 +31,33 @@ BASE = "recipe"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A variant of the recipe. `changes`: keys of `[full]` beside those of the recipe `name`."""
+    """A variant of the recipe. `changes`: keys of `[full]` that differ from those of the study file.
+
+    `is_whole`: the changes are the whole section.
+    """
 
     title: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "modern"
+    is_whole: bool = False
 
-    def full(self, epochs: int | None) -> dict[str, Any]:
-        """Return the section `[full]`. `epochs`: of the first phase, None for those of the recipe."""
-        full = {"recipe": self.name, **self.changes}
+    def full(self, recipe: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+        """Return the section `[full]`. `recipe`: that of the study file.
+
+        `epochs`: of the first phase, None for those of the recipe.
+        """
+        full = {**({} if self.is_whole else recipe), **self.changes}
+        if "pretrain" in self.changes:
+            full["pretrain"] = {**recipe.get("pretrain", {}), **self.changes["pretrain"]}
         return full if epochs is None else with_epochs(full, epochs)
 
 
 VARIANTS: Mapping[str, Variant] = {
     BASE: Variant("the recipe"),
     "constant": Variant("without the schedule", {"schedule": "constant", "pretrain": {"patience": False}}),
-    "no-ema": Variant("without the average of the weights", {"ema": False}),
+    "ema": Variant("with an average of the weights", {"ema": 0.999}),
     "no-smoothing": Variant("without label smoothing", {"label_smoothing": 0.0}),
-    "no-dropout": Variant("without the dropout of the network", {"dropout": 0.0}),
+    "own-dropout": Variant("with the dropout of the network", {"dropout": False}),
+    "no-dropout": Variant("without dropout", {"dropout": 0.0}),
     "no-augmentation": Variant("without augmentation", {"augment": False}),
     "strong-augmentation": Variant(
         "with the augmentation of the published study",
@@ -57,7 +66,7 @@ VARIANTS: Mapping[str, Variant] = {
     "no-nesterov": Variant("without Nesterov momentum", {"nesterov": False}),
     "no-clipping": Variant("without clipping", {"clip": False}),
     "adam": Variant("with a second phase with Adam", {"finetune": {"epochs": 15, "patience": 3}}),
-    "paper": Variant("the recipe of the published study", name="paper"),
+    "paper": Variant("the recipe of the published study", {"recipe": "paper"}, is_whole=True),
 }
 """The variants by the ends of the names of their studies."""
 
@@ -73,21 +82,24 @@ class Ablation:
         """Return the name of the study of a variant."""
         return f"{self.plan.name}-ablation-{label}"
 
-    def studies(self) -> list[StudySpec]:
-        """Return the study of each variant."""
+    def studies(self) -> dict[str, StudySpec]:
+        """Return the studies by label of the variant, without those that have the recipe of the network."""
         plan, shared = self.plan, single_cell(self.params)
         epochs = plan.epochs or (QUICK_EPOCHS if plan.quick else None)
-        return [
-            plan.spec(
+        recipe = plan.file()["full"]
+        specs = {
+            label: plan.spec(
                 {
                     **shared,
                     "name": self.study_name(label),
                     "promotion": {"top": 1, "seeds": plan.seeds},
-                    "full": variant.full(epochs),
+                    "full": variant.full(recipe, epochs),
                 }
             )
             for label, variant in VARIANTS.items()
-        ]
+        }
+        base = specs[BASE].full
+        return {label: spec for label, spec in specs.items() if label == BASE or spec.full != base}
 
     def figures(self, reader: Reader) -> Figures:
         """Return what is finished of each variant, with the difference to the recipe paired by seed."""
@@ -167,7 +179,7 @@ def measure(arguments: Namespace, result: Result) -> None:
     for network in networks:
         ablation = ablation_of(network, arguments, reader)
         if not arguments.report:
-            trainer.train_all(ablation.studies())
+            trainer.train_all(list(ablation.studies().values()))
         result.values[network] = finite(ablation.figures(reader))
         result.write(arguments.json)
 

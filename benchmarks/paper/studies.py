@@ -76,12 +76,12 @@ class Plan:
         changes = {"name": f"{self.name}-{label}", "promotion": {"top": 1, "seeds": seeds}}
         if share > 1:
             first = self.study().full.pretrain.epochs
-            changes["full"] = with_epochs(self._file()["full"], -(-first // share))
+            changes["full"] = with_epochs(self.file()["full"], -(-first // share))
         return self.spec({**single_cell(point), **changes})
 
     def spec(self, changes: Mapping[str, Any]) -> StudySpec:
         """Return the study file of the network with other sections."""
-        raw = self._file()
+        raw = self.file()
         source = f"study {changes['name']!r}"
         spec = StudySpec.parse({**raw, **changes}, source)
         epochs = self.epochs or (QUICK_EPOCHS if self.quick else None)
@@ -89,7 +89,8 @@ class Plan:
             return spec
         return StudySpec.parse({**raw, **changes, "full": with_epochs(raw["full"], epochs)}, source)
 
-    def _file(self) -> dict[str, Any]:
+    def file(self) -> dict[str, Any]:
+        """Return the tables of the study file, or of the short form."""
         return {**read_toml(STUDIES / f"{self.network}.toml"), **(QUICK if self.quick else {})}
 
     def arms(self) -> dict[str, Point]:
