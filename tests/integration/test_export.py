@@ -21,6 +21,8 @@ from hpo.errors import ArtifactError, ArtifactNameError, AwayError, InputError, 
 from hpo.export import bundle, export
 from hpo.export.analysis.folder import FILES
 from hpo.export.bundle import Bundle, BundleContents, open_bundle
+from hpo.export.evaluator import measure
+from hpo.export.examples import Examples
 from hpo.export.metrics import AnyMetrics, Metrics
 from hpo.export.request import ExportRequest
 from hpo.export.scoring import HeldOutPart
@@ -194,6 +196,12 @@ def test_shifts_are_those_of_the_bundle(trained: Trained, tmp_path: Path) -> Non
     assert unshifted["validation_accuracy"] == pytest.approx(plain.validation["validation_accuracy"])
     assert unshifted["validation_loss"] == pytest.approx(plain.validation["validation_loss"], rel=1e-5)
     assert shifted.validation["validation_loss"] != unshifted["validation_loss"]
+
+
+def test_evaluation_gives_the_metrics_of_the_bundle(trained: Trained, tmp_path: Path) -> None:
+    exported, metrics = trained.exported(tmp_path / "bundle", "ensemble", 1)
+    examples = Examples.of(exported.spec, trained.workload.dataset, "test")
+    assert measure(exported, examples, "cpu").metrics == metrics
 
 
 def test_study_file_decides_what_is_exported(trained: Trained, tmp_path: Path) -> None:

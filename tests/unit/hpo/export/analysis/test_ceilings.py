@@ -1,6 +1,11 @@
+import os
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from hpo.data import open_dataset
 from hpo.data.mnist import BY_CLASS
 from hpo.export.analysis.ceilings import ceiling, ceilings_of
 
@@ -46,3 +51,18 @@ def test_ceiling_answers_the_most_frequent_class_of_each_set() -> None:
 def test_ceilings_follow_from_the_names(classes: tuple[str, ...], unknown: list[str]) -> None:
     counts = np.arange(1, len(classes) + 1)
     assert [row.unknown for row in ceilings_of(classes, counts)] == unknown
+
+
+@pytest.mark.emnist
+def test_ceilings_of_the_real_images() -> None:
+    dataset = open_dataset("emnist-byclass", Path(os.environ["HPO_DATA_DIR"]))
+    assert dataset.classes is not None
+    labels = [dataset.classes[label] for label in dataset.load_test().labels]
+    counts = Counter(labels)
+    array = np.array([counts[name] for name in dataset.classes])
+    case, ambiguous, lowest = (row.accuracy for row in ceilings_of(dataset.classes, array))
+    always_the_more_frequent = sum(
+        max(counts[letter], counts[letter.lower()]) for letter in UPPER_AND_LOWER
+    ) + sum(count for name, count in counts.items() if name.upper() not in UPPER_AND_LOWER)
+    assert case == pytest.approx(always_the_more_frequent / len(labels))
+    assert 0.84 < lowest < ambiguous < 0.9 < case < 0.96
