@@ -22,7 +22,9 @@ def export_lines(best: BestParams, directory: Path) -> list[str]:
     origin = read_provenance(directory)
     model = ScoredModel(tuple(origin["trials"]), origin["shifts"])
     figures = _figures(best.objective, origin)
-    lines = [f"validation of {model.describe()}: {figures}"] if figures else []
+    lines = seed_lines(best)
+    if figures:
+        lines.append(f"validation of {model.describe()}: {figures}")
     if "unshifted" in origin:
         lines.append(f"without shifts: {_figures(best.objective, origin['unshifted'])}")
     if "test_reads" in origin:

@@ -109,9 +109,10 @@ def export(  # noqa: PLR0913
         if best.baseline is not None:
             message(f"baseline: {best.baseline.describe()}")
         click.echo(best.render(form or "json"), nl=False)
-    for line in seed_lines(best):
-        message(line)
-    if bundle is not None:
+    if bundle is None:
+        for line in seed_lines(best):
+            message(line)
+    else:
         check_folder(bundle)
         from hpo.run.export_best import make_export
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from hpo.cli.export_lines import export_lines, seed_lines
+from hpo.cli.export_lines import export_lines
 from hpo.cli.layout import Screen, Table
 from hpo.spec.study_spec import FULL_SUFFIX
 from hpo.store import trials
@@ -87,7 +87,7 @@ def final_table(storage: Storage, study: Study, metrics: TestResult, bundle: Pat
             screen.join([f"Best: full trial {best.trial}", *parameters]),
             screen.wrap(_result(metrics, best)),
             *map(screen.wrap, _baseline(best.baseline)),
-            *(screen.wrap(_capital(line)) for line in [*seed_lines(best), *export_lines(best, bundle)]),
+            *(screen.wrap(_capital(line)) for line in export_lines(best, bundle)),
             f"Bundle: {bundle}",
         ]
     )

@@ -1,5 +1,6 @@
 """The last step of a study: test a fully trained model once, and write it as a bundle."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from hpo.study.best import Chosen, choose
 from hpo.study.scored import ScoredModel, record_scoring, scored_models
 from hpo.study.study import Study
 from hpo.training.workload import Workload
+
+log = logging.getLogger("hpo.run")
 
 PACKAGES = ("hpo", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
 
@@ -120,8 +123,10 @@ class _Export:
         shifts = self.model.spec.shifts
         unshifted = self._validation_of(network) if shifts else None
         part = HeldOutPart(self.workload.dataset)
+        scored = ScoredModel(self.chosen.trials, shifts, len(part))
+        log.info("testing %s on the test part", scored.describe())
         # Before the scoring: whoever ends this process in the middle may have seen the result.
-        record_scoring(self.storage, self.study, ScoredModel(self.chosen.trials, shifts, len(part)))
+        record_scoring(self.storage, self.study, scored)
         score = part.score(predictor, self.model.spec.normalization, DEVICE, self.workload.criterion)
         results = Results(score.metrics, validation, unshifted, score.evaluation)
         write_results(self.artifacts, name, results)

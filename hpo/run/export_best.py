@@ -53,6 +53,4 @@ def make_export(
     from hpo.export.export import export_bundle
     from hpo.run.workload import study_workload
 
-    workload = study_workload(study, settings)
-    log.info("testing the model on the test images")
-    return partial(export_bundle, storage, study, workload, artifacts, request)
+    return partial(export_bundle, storage, study, study_workload(study, settings), artifacts, request)

@@ -17,7 +17,8 @@ from hpo import models
 from hpo.errors import HpoError, InputError
 from hpo.export import bundle
 from hpo.export.bundle import BundleContents, open_bundle, write_bundle
-from hpo.export.bundle_folder import FILES
+from hpo.export.bundle_folder import FILES, is_occupied
+from hpo.export.ensemble import ensemble_of
 from hpo.export.metrics import RegressionMetrics
 from hpo.export.model_spec import ModelSpec
 from hpo.export.scoring import metrics, probabilities
@@ -228,9 +229,55 @@ def test_damaged_file_is_reported_in_one_line(path: Path, name: str, text: str |
     assert "\n" not in str(caught.value)
 
 
+def test_ensemble_is_opened_like_any_other_network(tmp_path: Path) -> None:
+    members = [network(seed=seed) for seed in (1, 2)]
+    weights = ensemble_of(members, of_classes=True).state_dict()
+    spec = dataclasses.replace(GREY, members=2)
+    opened = open_bundle(write(tmp_path / "bundle", spec, weights=weights))
+    alone = [
+        probabilities(member, torch.from_numpy(images(3, 1, 28, 28)), spec.normalization, "cpu")
+        for member in members
+    ]
+    np.testing.assert_allclose(opened.predict(images(3, 28, 28)), np.mean(alone, axis=0), atol=1e-6)
+    assert opened.rank(images(3, 28, 28), top=1)[0][0][0] in CLASSES
+    single = write(tmp_path / "single", spec)
+    with pytest.raises(InputError, match=r"tensor classifier\.\S+ is \(.*\), it must be absent"):
+        open_bundle(single).predict(images(1, 28, 28))
+
+
+def test_bundle_of_an_earlier_version_is_a_single_network_without_shifts(path: Path) -> None:
+    file = path / "model.json"
+    plain = json.loads(file.read_text())
+    del plain["members"], plain["shifts"]
+    file.write_text(json.dumps(plain))
+    assert open_bundle(path).spec == GREY
+
+
+def test_shifts_of_a_bundle_can_be_overridden(tmp_path: Path, path: Path) -> None:
+    plain = open_bundle(path)
+    shifted = open_bundle(write(tmp_path / "shifted", dataclasses.replace(GREY, shifts=1)))
+    pixels = images(3, 28, 28)
+    assert np.array_equal(shifted.predict(pixels), plain.predict(pixels, shifts=1))
+    assert np.array_equal(shifted.predict(pixels, shifts=0), plain.predict(pixels))
+    assert not np.array_equal(shifted.predict(pixels), plain.predict(pixels))
+    assert shifted.rank(pixels, top=1)[0][0][1] == shifted.predict(pixels).max(1)[0]
+    for shifts in (-1, 28):
+        with pytest.raises(InputError, match=rf"shifts {shifts}: must be from 0 to 27 pixels"):
+            plain.predict(pixels, shifts=shifts)
+
+
+def test_analysis_is_a_folder_that_a_bundle_may_have(tmp_path: Path, path: Path) -> None:
+    opened = open_bundle(path)
+    (path / "analysis").mkdir()
+    assert is_occupied(path)
+    assert open_bundle(path).spec == opened.spec
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"members": 0}, "members 0: must be at least 1"),
+        ({"shifts": 28}, "shifts 28: must be from 0 to 27 pixels"),
         ({"classes": ["a"]}, "two or more different names"),
         ({"classes": ["a", "b", "b"]}, "two or more different names"),
         ({"in_channels": 2}, "in_channels 2: must be 1"),
@@ -411,6 +458,7 @@ def test_bundle_of_a_table_refuses_other_inputs(
         ({"input_shape": ()}, r"input_shape \(\): must be \(F,\) or \(C, ...\), without an image_size"),
         ({"image_size": (2, 2)}, r"input_shape \(3,\): must be \(F,\) or \(C, ...\), without an image_size"),
         ({"input_shape": None}, "in_channels None: must be 1"),
+        ({"shifts": 1}, "shifts 1: the inputs are no images, and cannot be shifted"),
         ({"mean": (1.0,)}, "one of each per channel"),
     ],
 )
