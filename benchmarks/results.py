@@ -169,6 +169,7 @@ class Result:
     def write(self, path: Path | None) -> None:
         """Write the result as JSON, where `--json` asked for it."""
         if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
 
 

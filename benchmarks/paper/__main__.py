@@ -15,11 +15,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from benchmarks.command import parser
-from benchmarks.paper import report
+from benchmarks.paper import page, report
 from benchmarks.paper.figures import Reader
 from benchmarks.paper.scores import Figures, finite
 from benchmarks.paper.studies import MIDDLE_CELLS, NETWORKS, Plan
-from benchmarks.paper.testing import score_models
+from benchmarks.paper.testing import models_to_test, score_models
 from benchmarks.paper.training import Trainer
 from benchmarks.results import Result
 from hpo.errors import HpoError
@@ -39,6 +39,7 @@ def parse_options() -> Namespace:
     options.add_argument("--shifts", type=int, default=0, help="also average over shifts by up to N pixels")
     options.add_argument("--until", choices=UNTIL, default="test", help="the last step (default test)")
     options.add_argument("--report", action="store_true", help="train nothing; print what is finished")
+    options.add_argument("--page", action="store_true", help="only write docs/results.md from kept results")
     options.add_argument("--gpus", default="all", help="as in hpo run")
     options.add_argument("--per-device", type=int, help="as in hpo run")
     options.add_argument("--width", type=int, help="as in hpo run")
@@ -56,6 +57,9 @@ def plans_of(arguments: Namespace) -> list[Plan]:
 
 def main() -> None:
     arguments = parse_options()
+    if arguments.page:
+        page.write()
+        return
     log_to_stderr(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     setup = f"{', '.join(arguments.models)} on {'digits' if arguments.quick else 'EMNIST ByClass'}"
@@ -116,12 +120,15 @@ class Steps:
             self._trainer.train(plan.middle_winner(winner))
 
     def _test(self, plan: Plan) -> None:
-        """Test the models of the study and of its arms, once all seeds of a study are trained."""
-        names = {plan.name: self._arguments.shifts} | dict.fromkeys(plan.arm_names().values(), 0)
-        for name, shifts in names.items():
+        """Test the models of the study, and the seeds of its arms, once all seeds of a study are trained."""
+        for name in (plan.name, *plan.arm_names().values()):
             study, trained = self._trainer.find(name), self._reader.trained(name)
-            if study is not None and trained is not None and trained.is_complete:
-                score_models(self._trainer, study, trained, shifts)
+            if study is None or trained is None or not trained.is_complete:
+                continue
+            models = models_to_test(trained, self._arguments.shifts)
+            if name != plan.name:
+                models = [model for model in models if len(model.trainings) == 1]
+            score_models(self._trainer, study, models)
 
 
 if __name__ == "__main__":

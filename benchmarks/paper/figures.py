@@ -1,7 +1,9 @@
 """All figures of one network from its stored studies, as far as these are finished."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from benchmarks.paper.predictions import Model, Predictions
 from benchmarks.paper.scores import Figures, compare, score
@@ -9,6 +11,9 @@ from benchmarks.paper.studies import Plan
 from benchmarks.paper.testing import Tested, read_tested
 from benchmarks.paper.trained import Trained, best_points, read_trained
 from benchmarks.paper.training import Trainer
+from hpo.data.arrays import find_mapped
+from hpo.export.analysis.ceilings import ceilings_of
+from hpo.settings import Settings
 from hpo.study.study import Study
 from hpo.values.space import Point
 
@@ -89,7 +94,7 @@ class Reader:
             figures |= {} if train is None else {"train": score(train)}
         if found.tested is not None:
             figures["test"] |= found.tested.figures
-        return figures
+        return {**figures, "ceilings": class_ceilings(self.trainer.settings, found.study)}
 
     def _cell(self, name: str, shifts: int) -> Cell | None:
         study = self.trainer.find(name)
@@ -115,6 +120,18 @@ class Reader:
                 }
             )
         return rows
+
+
+def class_ceilings(settings: Settings, study: Study) -> list[Figures]:
+    """Return what classifiers reach on the class counts of the training images that cannot tell some classes
+    apart. Empty unless the arrays of the data set are on this machine."""
+    hashes = study.identity.data
+    content = None if hashes is None else hashes.content
+    dataset = find_mapped(study.spec.data.name, settings.data_path, settings.arrays_path, content)
+    if dataset is None or dataset.classes is None:
+        return []
+    counts = np.bincount(dataset.load_train().labels.astype(np.int64), minlength=len(dataset.classes))
+    return [asdict(ceiling) for ceiling in ceilings_of(dataset.classes, counts)]
 
 
 def _single(cell: Cell) -> list[Model]:

@@ -34,13 +34,13 @@ def models_to_test(trained: Trained, shifts: int) -> list[Model]:
     return models
 
 
-def score_models(trainer: Trainer, study: Study, trained: Trained, shifts: int) -> None:
-    """Export the models of a finished study, and so score each of them once, unless it was scored.
+def score_models(trainer: Trainer, study: Study, models: Sequence[Model]) -> None:
+    """Export models of a finished study, and so score each of them once, unless it was scored.
 
     The bundles are in the folder `bundles/STUDY` of HPO_HOME. Raises `HpoError`.
     """
     api = studies.Study(study, trainer.storage, trainer.settings)
-    for model in models_to_test(trained, shifts):
+    for model in models:
         if read_result(trainer, study, model) is None:
             request = ExportRequest(_folder(trainer, study, model), model.exported, model.shifts)
             studies.run_export(api, request, trained=False)
