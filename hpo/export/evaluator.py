@@ -1,6 +1,7 @@
 """The metrics of an exported model on labelled examples, computed in bounded memory."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from hpo.export.metrics import AnyMetrics
 from hpo.export.scoring import as_probabilities, metrics_of, outputs, own_metrics, regression_metrics
 from hpo.training.criteria import criterion_of
 from hpo.training.criterion import Criterion
+from hpo.user_code import is_reference, user_code
 
 Progress = Callable[[int], None]
 """Is told how many examples have been evaluated since the last call."""
@@ -62,9 +64,26 @@ def measure(bundle: Bundle, examples: Examples, device: str, progress: Progress 
 
     Memory grows by some bytes for each example of a classification. A user's own metrics and a regression
     need the outputs for all examples. Raises `InputError` as `Bundle.model` and `criterion_of_bundle` do, and
-    `HpoError` for NaN.
+    if the user's own code raises, and `HpoError` for NaN.
     """
     criterion = criterion_of_bundle(bundle)
+    with _own_code(bundle, criterion):
+        return _measure(bundle, criterion, examples, device, progress)
+
+
+def _own_code(bundle: Bundle, criterion: Criterion) -> AbstractContextManager[None]:
+    """Return what turns an error in the user's own network, loss or metrics into one line."""
+    functions = filter(None, (criterion.own_loss, *criterion.own_metrics.values()))
+    names = [bundle.spec.name, *(function.reference for function in functions)]
+    own = [name for name in names if is_reference(name)]
+    if not own:
+        return nullcontext()
+    return user_code(f"{bundle.directory}: {' or '.join(own)}", InputError, own[0].partition(":")[0])
+
+
+def _measure(
+    bundle: Bundle, criterion: Criterion, examples: Examples, device: str, progress: Progress
+) -> Measured:
     spec, normalization = bundle.spec, bundle.spec.normalization
     model = with_shifts(bundle.model, spec.shifts, normalization, of_classes=bool(spec.classes)).to(device)
     folding = folding_of(bundle.classes)

@@ -15,7 +15,7 @@ from hpo.export.images import fitted
 from hpo.export.model_spec import ModelSpec
 from hpo.export.scoring import BATCH
 
-CHUNK = 64 * BATCH
+CHUNK = 16 * BATCH
 """Examples that are in memory at once. A multiple of the batch, so that chunks change no batch."""
 
 SHOWN = 5

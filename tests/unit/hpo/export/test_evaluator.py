@@ -185,6 +185,9 @@ def halves(outputs, targets):
 
 def count(outputs, targets):
     return len(outputs)
+
+def breaks(outputs, targets):
+    raise ValueError("too few")
 """
 
 
@@ -213,6 +216,14 @@ def test_own_loss_and_metrics_are_those_of_the_study(
     bundle = bundle_of(tmp_path / "other", provenance={"spec": model_section(loss="own_evaluated:gone")})
     with pytest.raises(InputError, match=r"/other: own_evaluated:gone: own_evaluated has no gone$"):
         measure(bundle, Examples.of(GREY, dataset(CLASSES, part), "test"), "cpu")
+
+
+def test_error_in_own_code_is_one_line_with_its_place(tmp_path: Path, own_module: str) -> None:
+    section = model_section(metrics={"worst": "own_evaluated:breaks"})
+    bundle = bundle_of(tmp_path / "bundle", provenance={"spec": section})
+    message = r"/bundle: own_evaluated:breaks raised ValueError at own_evaluated\.py:\d+: too few$"
+    with pytest.raises(InputError, match=message):
+        measure(bundle, Examples.of(GREY, dataset(CLASSES, labelled(4)), "test"), "cpu")
 
 
 def test_regression_is_measured(tmp_path: Path, own_module: str, monkeypatch: pytest.MonkeyPatch) -> None:
