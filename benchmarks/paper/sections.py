@@ -199,6 +199,22 @@ def ablation(networks: Networks) -> str:
     return "\n".join(parts)
 
 
+def few_images(networks: Networks) -> str:
+    """Return the losses of networks that were trained on a few images."""
+    parts = [
+        "EnsNet needs a large GPU: an image costs 12,000 times as much as with LeNet. On a CPU it trains on "
+        "the first images of each class. Half of them validate; no test image is read.\n"
+    ]
+    for network, figures in networks.items():
+        rows = [
+            (str(epoch), f"{loss:.4f}", f"{validation:.4f}")
+            for epoch, (loss, validation, _) in enumerate(figures["trainings"][0]["curve"], 1)
+        ]
+        heads = ("epoch", "training loss", "validation loss")
+        parts += [f"### {NAMES[network]}\n", markdown(heads, rows)]
+    return "\n".join(parts)
+
+
 def ceilings(networks: Networks) -> str:
     """Return the accuracy of perfect classifiers that cannot tell some classes apart."""
     figures = next(iter(networks.values()))

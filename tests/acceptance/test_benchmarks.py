@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(960)]
         ("memory", (), {"runs"}),
         ("throughput", (), {"rates", "peak"}),
         ("parameters", (), {"compilation", "seconds", "widths"}),
+        ("paper", ("--models", "lenet", "--seeds", "2"), {"networks"}),
+        ("ablation", ("--models", "lenet", "--seeds", "1"), {"lenet"}),
     ],
 )
 def test_quick_form_writes_its_results(

@@ -77,6 +77,7 @@ RESULT = Result("paper", "vggnet", 2, ORIGIN, values={"networks": {"vggnet": net
 BASE = trained(0.9, 0.8)
 VARIANTS = {"recipe": variant_figures(BASE, BASE), "no-clipping": variant_figures(trained(0.8, 0.7), BASE)}
 ABLATION = Result("ablation", "vggnet", 2, ORIGIN, values={"vggnet": {"params": CELL, "variants": VARIANTS}})
+FEW = Result("few_images", "ensnet", 1, ORIGIN, values={"ensnet": trained(0.1).to_json()})
 
 
 def test_page_in_docs_is_that_of_the_kept_results() -> None:
@@ -90,9 +91,9 @@ def test_readme_has_the_table_of_the_kept_results() -> None:
 
 def test_section_without_a_result_says_so() -> None:
     text = page([])
-    assert text.count(NOT_YET) == text.count("\n## ") == 8
-    assert page([RESULT]).count(NOT_YET) == 1
-    assert NOT_YET not in page([RESULT, ABLATION])
+    assert text.count(NOT_YET) == text.count("\n## ") == 9
+    assert page([RESULT]).count(NOT_YET) == 2
+    assert NOT_YET not in page([RESULT, ABLATION, FEW])
 
 
 def test_section_names_command_date_revision_and_hardware() -> None:
@@ -120,6 +121,11 @@ def test_middle_fidelity_names_its_choice() -> None:
 
 def test_ablation_has_paired_differences() -> None:
     assert "| without clipping | 2 of 2 | 75.00 ± 7.07 | -10.00 ± 0.00 | 0.4000 |" in page([ABLATION])
+
+
+def test_few_images_have_a_curve() -> None:
+    assert "### EnsNet\n\n| epoch | training loss | validation loss |\n" in page([FEW])
+    assert "| 2 | 1.0000 | 0.4000 |" in page([FEW])
 
 
 def test_newest_result_of_a_network_counts() -> None:
