@@ -15,6 +15,10 @@ from hpo.values.budget import Budget
 EVALUATION_COST = 1 / 3
 """Cost of evaluating an image, in training steps: the forward pass of a step that also has a backward one."""
 
+LATE_STOPS = 0.75
+"""Where early stopping is expected to end a training, between the first possible epoch and the last one. On
+digits, trainings end later than this."""
+
 
 def search_work(study: Study, figures: StageStatus, trained: Mapping[int, tuple[TrialState, int]]) -> Work:
     """Return what the search still has to train. `trained`: state and epochs of each trial, by number."""
@@ -43,8 +47,13 @@ def full_work(study: Study, figures: StageStatus, trained: Mapping[int, tuple[Tr
     low = sum(max(min(1, most - epochs), least - epochs) for epochs in opened)
     high = sum(most - epochs for epochs in opened)
     # Without an ended training, nothing is known but that each ends between the two.
-    expected = expected_remaining_epochs(ended, opened, most) if ended else (low + high) / 2
+    expected = expected_remaining_epochs(ended, opened, most) if ended else between(low, high)
     return Work(EpochRange(expected, low, high), len(opened), most - min(opened))
+
+
+def between(low: float, high: float) -> float:
+    """Return the expected epochs of full trainings that end between two numbers."""
+    return low + LATE_STOPS * (high - low)
 
 
 def least_epochs(budget: Budget) -> int:

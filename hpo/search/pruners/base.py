@@ -44,10 +44,15 @@ class Pruner(ABC):
         """Return the epochs after which every trial pauses; empty if trials never pause."""
         return ()
 
-    def expected_share(self, _epoch: int) -> float:
-        """Return the share of all trials that are expected to train this epoch, before any result is known.
+    @property
+    def unpruned_trials(self) -> int:
+        """Return how many of the first trials train to their last epoch, whatever the rule."""
+        return 0
 
-        Epochs count from 1.
+    def expected_share(self, _epoch: int) -> float:
+        """Return the share of trials that are expected to train this epoch, before any result is known.
+
+        Epochs count from 1. The first `unpruned_trials` are not among these trials.
         """
         return 1.0
 

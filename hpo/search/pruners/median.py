@@ -29,8 +29,11 @@ class MedianPruner(Pruner):
         losses = [peer.curve[epoch] for peer in complete if epoch in peer.curve]
         return bool(losses) and min(curve.values()) > median(losses)
 
+    @property
+    def unpruned_trials(self) -> int:
+        return self.startup_trials
+
     def expected_share(self, epoch: int) -> float:
-        # The first trials, which nothing prunes, are not counted: a pruner does not know how many follow.
         return 1.0 if epoch <= self.warmup_epochs + 1 else 0.5
 
 

@@ -24,7 +24,8 @@ def test_more_paused_trials_resume_than_the_rule_has_room_for_at_the_end() -> No
 
 
 def test_half_of_the_trials_outlive_the_median_rule() -> None:
-    assert expected_counts(MedianPruner(5, 1), 10, 4, 1) == [10, 10, 5, 5]
+    assert expected_counts(MedianPruner(4, 1), 10, 4, 1) == [10, 10, 7, 7]  # four trials are not compared
+    assert expected_counts(MedianPruner(40, 1), 10, 4, 1) == [10, 10, 10, 10]
 
 
 def test_brackets_of_hyperband_have_different_rungs() -> None:

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 from support.live import stage_status
 
-from hpo.search.expected_epochs import EpochRange
+from hpo.search.expected_epochs import LEAST, MOST, EpochRange
 from hpo.spec.study_spec import StudySpec
 from hpo.study.study import Study
 from hpo.study.work import full_scale, full_work, least_epochs, search_work
@@ -45,13 +45,15 @@ def test_epoch_budget_limits_the_search() -> None:
 def test_paused_search_expects_few_trials_at_the_end() -> None:
     paused = study(pruner={"name": "pause", "min_epochs": 1})
     work = search_work(paused, stage_status(budget=6), dict.fromkeys(range(6), (WAITING, 1)))
-    assert work.epochs == EpochRange(5, 3.5, 7.5)  # three trials train epoch 2, and one the last two
+    assert work.epochs == EpochRange(
+        5, 5 * LEAST, 5 * MOST
+    )  # three trials train epoch 2, and one the last two
 
 
 def test_full_training_ends_between_early_stopping_and_its_last_epoch() -> None:
     work = full_work(study(), stage_status(budget=2), {})
     assert least_epochs(study().spec.budget("full")) == 4 + 5
-    assert work.epochs == EpochRange(24, 18, 30)
+    assert work.epochs == EpochRange(27, 18, 30)
     assert (work.trials, work.longest) == (2, 15)
 
 
