@@ -10,7 +10,7 @@ import traceback
 
 import click
 
-from hpo.cli import data, evaluate, machine, replay, report, results, server, status, studies, training
+from hpo.cli import data, evaluate, machine, plan, replay, report, results, server, status, studies, training
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import discard_output, message, prepare_streams
 from hpo.errors import HpoError
@@ -36,6 +36,7 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
+    plan.plan,
     training.run,
     training.workers,
     training.worker,

@@ -36,6 +36,7 @@ KINDS = {
 
 WORK = {
     "check": "the check of the study file",
+    "measure": "the measurement",
     "arrays": "the reading of the data set",
     "hash": "the second call of the data function",
     "function": "the import of the training function",

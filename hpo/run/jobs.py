@@ -49,6 +49,26 @@ def check_study(settings: Settings, spec: Mapping[str, Any], source: str) -> dic
         return workload.identity.to_attributes()
 
 
+def measure_study(
+    settings: Settings, spec: Mapping[str, Any], source: str, place: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Measure epochs of a study on one device.
+
+    `place`: the device and the environment of a slot, the largest `width` of a pack, and the time `begin`
+    when this process was started. Raises `InputError` and DataError as `check_study` does.
+    """
+    from hpo.launch.standby import Assignment
+    from hpo.spec.mistakes import mistakes_of
+    from hpo.spec.study_spec import StudySpec
+
+    Assignment(place["device"], place["environment"]).apply()  # torch reads the environment at its import
+    parsed = StudySpec.parse(spec, source)
+    with mistakes_of(parsed, source):
+        from hpo.run.measuring import measure
+
+        return measure(settings, parsed, place["device"], place["width"], place["begin"]).to_json()
+
+
 def hash_function(_settings: Settings, function: str) -> dict[str, Any]:
     """Return the attributes of the identity of a study of this training function."""
     from hpo.run.function import identity_of
@@ -98,6 +118,7 @@ def export_study(
 
 JOBS: Mapping[str, Callable[..., Any]] = {
     "check": check_study,
+    "measure": measure_study,
     "arrays": write_arrays,
     "hash": hash_own_data,
     "function": hash_function,

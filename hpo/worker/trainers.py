@@ -1,6 +1,7 @@
 """Make the trainers of a study's packs on one device."""
 
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -36,6 +37,29 @@ def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
     )
 
 
+class Engines:
+    """Makes the engines of a study on one device. `programs`: the folder of compiled programs, None without.
+
+    Packs of one network share an engine that has been tuned.
+    """
+
+    def __init__(self, spec: StudySpec, device: torch.device, programs: Path | None) -> None:
+        self._spec, self._device, self._programs = spec, device, programs
+        self._tuned: dict[tuple[tuple[Precision, ...], NetworkSpec], AutotunedEngine] = {}
+
+    def make(self, stage: Stage, images: int, network: NetworkSpec) -> Engine:
+        """Return the engine of a stage with this number of training images."""
+        precisions = self._spec.precisions(stage)
+        on_cpu = self._device.type == "cpu"
+        if self._programs is None or not on_cpu or not self._spec.autotunes(stage, images):
+            return operator_engine(self._spec, self._device, stage)
+        key = precisions, network
+        if key not in self._tuned:
+            options = TuningOptions(precisions, compiles=self._spec.engine.compile != "never")
+            self._tuned[key] = AutotunedEngine(network, self._programs, options)
+        return self._tuned[key]
+
+
 class TrainerFactory:
     """Makes trainers that share images and engines. Only the images of one stage are on the device.
 
@@ -49,11 +73,11 @@ class TrainerFactory:
         interruption: Interruption,
         fused: bool | None = None,
     ) -> None:
-        self._spec, self._programs = context.study.spec, context.settings.programs
+        self._spec = context.study.spec
         self._device, self._clock = torch.device(context.settings.device), context.runtime.clock
         self._workload, self._interruption, self._fused = workload, interruption, fused
         self._images: dict[Stage, tuple[DeviceImages, DeviceImages]] = {}
-        self._tuned: dict[tuple[tuple[Precision, ...], NetworkSpec], AutotunedEngine] = {}
+        self._engines = Engines(self._spec, self._device, context.settings.programs)
 
     def make(self, stage: Stage, key: PackKey) -> Trainer:
         """Return a trainer for packs of this stage and pack key."""
@@ -64,7 +88,7 @@ class TrainerFactory:
         return Trainer(
             Task(workload.factory_of(params), train, validation, workload.criterion, self._fused),
             recipe_of(self._spec, stage, key),
-            self._engine(stage, len(train), workload.network_of(params)),
+            self._engines.make(stage, len(train), workload.network_of(params)),
             Runtime(self._clock, self._interruption.interruptible, self._evaluator),
         )
 
@@ -72,14 +96,3 @@ class TrainerFactory:
     def _evaluator(self) -> AsyncEvaluator | None:
         """None on a CPU, where training keeps every thread busy. Only a GPU can evaluate beside it."""
         return SideStream(self._device) if self._device.type == "cuda" else None
-
-    def _engine(self, stage: Stage, images: int, network: NetworkSpec) -> Engine:
-        precisions = self._spec.precisions(stage)
-        on_cpu = self._device.type == "cpu"
-        if self._programs is None or not on_cpu or not self._spec.autotunes(stage, images):
-            return operator_engine(self._spec, self._device, stage)
-        key = precisions, network
-        if key not in self._tuned:
-            options = TuningOptions(precisions, compiles=self._spec.engine.compile != "never")
-            self._tuned[key] = AutotunedEngine(network, self._programs, options)
-        return self._tuned[key]

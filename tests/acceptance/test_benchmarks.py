@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(960)]
         ("default_search", ("--objective", "accuracy"), {"budgets", "tables", "summary"}),
         ("memory", (), {"runs"}),
         ("throughput", (), {"rates", "peak"}),
+        ("plan", (), {"studies"}),
         ("parameters", (), {"compilation", "seconds", "widths"}),
         ("paper", ("--models", "lenet", "--seeds", "2"), {"networks"}),
         ("ablation", ("--models", "lenet", "--seeds", "1"), {"lenet"}),
