@@ -20,10 +20,14 @@ def data() -> None:
 
 
 @data.command("list", example="hpo data list")
-def list_() -> None:
+@as_json
+def list_(as_json: bool) -> None:
     """List the data sets by name."""
     from hpo.data import names
 
+    if as_json:
+        json_result(list(names()))
+        return
     for name in names():
         result(name)
 

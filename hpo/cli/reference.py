@@ -1,4 +1,4 @@
-"""Write the generated pages `docs/cli.md` and `docs/study-file.md` (`make docs`)."""
+"""Write the generated pages `docs/cli.md`, `docs/study-file.md` and `docs/json.md` (`make docs`)."""
 
 import inspect
 import types
@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hpo.cli import cli
+from hpo.cli.json_reference import json_page, json_schema
 from hpo.search.pruners import registry as pruners
 from hpo.search.samplers import registry as samplers
 from hpo.settings import Settings
@@ -24,6 +25,7 @@ NOTE = "<!-- Written by `make docs`. Do not edit. -->"
 CLI_INTRODUCTION = """
 Results go to stdout, messages to stderr. The exit code is 0 on success, 1 on a failure, 2 on invalid input,
 and 130 after an interrupt. `hpo --verbose COMMAND` shows the traceback of an error.
+[json.md](json.md) has the keys of what `--json` prints.
 """
 
 STUDY_INTRODUCTION = """
@@ -282,8 +284,10 @@ def _default(field: FieldInfo) -> str:
 
 
 def main(folder: Path = Path("docs")) -> None:
-    """Write both pages into `folder`."""
+    """Write the pages and the schema into `folder`."""
     (folder / "cli.md").write_text(cli_page())
+    (folder / "json.md").write_text(json_page(NOTE))
+    (folder / "commands.schema.json").write_text(json_schema())
     (folder / "study-file.md").write_text(study_page())
 
 

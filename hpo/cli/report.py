@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from hpo.cli.command import command, study_name
-from hpo.cli.output import result
+from hpo.cli.command import as_json, command, study_name
+from hpo.cli.output import json_result, result
 
 
 @command("hpo report lenet\nhpo report lenet -o report.html")
@@ -16,7 +16,8 @@ from hpo.cli.output import result
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write. Default: NAME.html in the current directory.",
 )
-def report(name: str, output: Path | None) -> None:
+@as_json
+def report(name: str, output: Path | None, as_json: bool) -> None:
     """Write a page about a study: results, curves, costs, provenance.
 
     The page is one file that opens without a network. It may be written at any time, also of a running study.
@@ -29,4 +30,4 @@ def report(name: str, output: Path | None) -> None:
     page = render(make_report(read_study(storage, study)))
     path = output or Path(f"{study.name}.html")
     write(path, page)
-    result(str(path))
+    json_result({"file": str(path)}) if as_json else result(str(path))

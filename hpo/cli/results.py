@@ -1,18 +1,28 @@
 """Commands that use the results of a study: promote, export, predict."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hpo.cli.command import as_json, command, study_name
 from hpo.cli.output import json_result, message, result, say_stopped
+from hpo.cli.plain_values import best_json
 from hpo.errors import InputError
 from hpo.values.wording import counted
+
+if TYPE_CHECKING:
+    from hpo.study.best import BestParams
 
 
 @command("hpo promote lenet && hpo workers lenet")
 @study_name
-def promote(name: str) -> None:
+@as_json
+def promote(name: str, as_json: bool) -> None:
     """Queue the best trials for full training.
 
     The study file sets their number and the number of seeds. The search must be finished. A second call
@@ -26,8 +36,18 @@ def promote(name: str) -> None:
     mark = stopped(storage, study, "full")
     if mark is not None:
         say_stopped(study, mark)
+    promotion = None if mark is not None else promote(storage, study)
+    if as_json:
+        json_result(
+            {
+                "study": study.name,
+                "stopped": mark and asdict(mark),
+                "trials": [row.number for row in promotion.chosen] if promotion else [],
+                "added": promotion.added if promotion else 0,
+            }
+        )
+    if promotion is None:
         return
-    promotion = promote(storage, study)
     objective = study.objective
     chosen = ", ".join(
         f"{row.number} ({objective.title} {objective.show(row.value)})"
@@ -71,9 +91,16 @@ def promote(name: str) -> None:
     metavar="PIXELS",
     help="Average predictions over small shifts of an image. Default: as [export] says.",
 )
-# Six parameters: click passes each option by its name.
+@as_json
+# Seven parameters: click passes each option by its name.
 def export(  # noqa: PLR0913
-    name: str, form: str | None, bundle: Path | None, trial: int | None, ensemble: bool, shifts: int | None
+    name: str,
+    form: str | None,
+    bundle: Path | None,
+    trial: int | None,
+    ensemble: bool,
+    shifts: int | None,
+    as_json: bool,
 ) -> None:
     """Export the best parameters and the best model.
 
@@ -85,14 +112,14 @@ def export(  # noqa: PLR0913
     far: choose by validation, and not by the test part.
     """
     from hpo.cli.export_lines import export_lines, seed_lines
-    from hpo.cli.tables import figures_of, metrics_text
+    from hpo.cli.tables import metrics_text
     from hpo.export.bundle_folder import check_folder
     from hpo.export.request import ExportRequest
     from hpo.run.environment import open_study
     from hpo.study.best import best_params, choose
 
-    if ensemble and trial is not None:
-        raise InputError("--trial and --ensemble: give one of the two")
+    _check_pairs({"--trial": trial is not None, "--ensemble": ensemble})
+    _check_pairs({"--json": as_json, "--format": form is not None})
     if bundle is None and (ensemble or shifts is not None):
         raise InputError(f"{'--ensemble' if ensemble else '--shifts'}: is of a model; add --bundle DIR")
     settings, storage, study = open_study(name)
@@ -103,12 +130,9 @@ def export(  # noqa: PLR0913
     else:
         best = choose(storage, study, request.model_of(study.spec)).best
     if bundle is None or form is not None:
-        figures = ", ".join(figures_of(best.objective, best.value, best.record.metrics or {}))
-        on = "" if study.spec.is_function else "validation "
-        message(f"{best.stage} trial {best.trial}: {on}{figures}")
-        if best.baseline is not None:
-            message(f"baseline: {best.baseline.describe()}")
-        click.echo(best.render(form or "json"), nl=False)
+        _say_best(best, "" if study.spec.is_function else "validation ")
+        if not as_json:
+            click.echo(best.render(form or "json"), nl=False)
     if bundle is None:
         for line in seed_lines(best):
             message(line)
@@ -119,7 +143,24 @@ def export(  # noqa: PLR0913
         message(metrics_text(make_export(storage, study, settings, request)()))
         for line in export_lines(best, bundle):
             message(line)
-        result(str(bundle)) if form is None else message(f"bundle: {bundle}")
+        result(str(bundle)) if form is None and not as_json else message(f"bundle: {bundle}")
+    if as_json:
+        json_result({**best_json(best), "bundle": bundle and str(bundle)})
+
+
+def _check_pairs(given: Mapping[str, bool]) -> None:
+    """Raise `InputError` if both of two options are given."""
+    if all(given.values()):
+        raise InputError(f"{' and '.join(given)}: give one of the two")
+
+
+def _say_best(best: BestParams, on: str) -> None:
+    from hpo.cli.tables import figures_of
+
+    figures = ", ".join(figures_of(best.objective, best.value, best.record.metrics or {}))
+    message(f"{best.stage} trial {best.trial}: {on}{figures}")
+    if best.baseline is not None:
+        message(f"baseline: {best.baseline.describe()}")
 
 
 @command("hpo predict best-lenet image.png another.png --top 3")

@@ -50,7 +50,8 @@ def status(as_json: bool) -> None:
 
 
 @server.command(example="hpo server url")
-def url() -> None:
+@as_json
+def url(as_json: bool) -> None:
     """Print the URL of the running server, for SQLAlchemy and Optuna.
 
     Only you and root can connect, and only from this machine.
@@ -66,7 +67,7 @@ def url() -> None:
             or f"{EMBEDDED} in {folder} does not run; to start it: hpo server start"
         )
         raise StorageError(reason)
-    result(shown(found.url))
+    json_result({"url": shown(found.url)}) if as_json else result(shown(found.url))
 
 
 @server.command(example="hpo server start")

@@ -9,6 +9,7 @@ import click
 
 from hpo.cli.command import ExampleGroup, as_json, study_name
 from hpo.cli.output import json_result, message, result
+from hpo.cli.plain_values import change_json, creation_json
 from hpo.cli.show import show
 from hpo.values.wording import counted
 
@@ -30,7 +31,8 @@ def study() -> None:
 
 @study.command(example="hpo study create studies/lenet.toml")
 @study_file
-def create(file: Path) -> None:
+@as_json
+def create(file: Path, as_json: bool) -> None:
     """Store the study of a file, with its random plan.
 
     If the study is already stored, the command updates it. The file may raise the numbers of trials and
@@ -42,6 +44,8 @@ def create(file: Path) -> None:
 
     storage = open_storage(settings)
     creation = create_study(storage, spec, str(file), identity)
+    if as_json:
+        json_result(creation_json(creation))
     change = f"{creation.did}, {counted(creation.added, 'trial')} queued"
     message(f"study {spec.name}: {change}; {_after_creation(storage, creation.study)}")
 
@@ -49,7 +53,8 @@ def create(file: Path) -> None:
 @study.command(example="hpo study fork lenet studies/lenet-wide.toml")
 @click.argument("old", metavar="OLD")
 @study_file
-def fork(old: str, file: Path) -> None:
+@as_json
+def fork(old: str, file: Path, as_json: bool) -> None:
     """Start a changed study with the finished trials of another study.
 
     The new study inherits each finished search trial of OLD that is a point of the new space. Sampler and
@@ -66,6 +71,8 @@ def fork(old: str, file: Path) -> None:
     origin = load(storage, old)
     outcome = forks.fork(storage, origin, spec, str(file), identity)
     creation = outcome.creation
+    if as_json:
+        json_result(creation_json(creation))
     count = creation.study.inherited
     inherited = f"{counted(count, 'finished trial')} of {origin.name} fit{'s' * (count == 1)}"
     if creation.did == "created":
@@ -109,7 +116,8 @@ study.add_command(show)
 @study.command(example="hpo study stop lenet\nhpo study stop lenet --search && hpo workers lenet")
 @study_name
 @click.option("--search", is_flag=True, help="Stop the search only, not full training.")
-def stop(name: str, search: bool) -> None:
+@as_json
+def stop(name: str, search: bool, as_json: bool) -> None:
     """Stop a study: running trials finish or pause, and no new trial starts.
 
     The workers then end. Waiting trials stay in the queue until `hpo study resume`.
@@ -120,6 +128,8 @@ def stop(name: str, search: bool) -> None:
 
     _, storage, study = open_study(name)
     outcome = lifecycle.stop(storage, study, ("search",) if search else STAGES)
+    if as_json:
+        json_result(change_json(study.name, outcome))
     stage = f"{'the search of ' if search else ''}study {study.name}"
     message(f"{stage} {'stopped' if outcome.changed else 'was stopped already'}; {_open_trials(outcome)}")
     if search:
@@ -129,7 +139,8 @@ def stop(name: str, search: bool) -> None:
 
 @study.command(example="hpo study resume lenet && hpo workers lenet")
 @study_name
-def resume(name: str) -> None:
+@as_json
+def resume(name: str, as_json: bool) -> None:
     """Resume a study that was stopped by hand or by a rule of the study file."""
     from hpo.cli.next_step import next_step
     from hpo.run.environment import open_study
@@ -138,6 +149,8 @@ def resume(name: str) -> None:
 
     _, storage, study = open_study(name)
     outcome = lifecycle.resume(storage, study)
+    if as_json:
+        json_result(change_json(study.name, outcome))
     change = "resumed" if outcome.changed else "was not stopped"
     message(f"study {study.name} {change}; {_open_trials(outcome)}")
     if outcome.next_stop is not None:
@@ -151,7 +164,8 @@ def resume(name: str) -> None:
 @study.command(example="hpo study retry lenet\nhpo study retry lenet 3 7\nhpo study retry lenet-full 0")
 @study_name
 @click.argument("trials", metavar="[TRIAL]...", type=click.IntRange(min=0), nargs=-1)
-def retry(name: str, trials: tuple[int, ...]) -> None:
+@as_json
+def retry(name: str, trials: tuple[int, ...], as_json: bool) -> None:
     """Queue failed trials again, once the cause is fixed.
 
     Each failed trial, or each TRIAL, gets a successor with the same parameters and the same seed. Successors
@@ -170,6 +184,15 @@ def retry(name: str, trials: tuple[int, ...]) -> None:
     settings, storage, study = open_study(name)
     opened = OpenStudy(study, storage, settings)
     outcome = retry_trials(opened, trials, "full" if name.endswith(FULL_SUFFIX) else None)
+    if as_json:
+        json_result(
+            {
+                "study": study.name,
+                "queued": outcome.queued,
+                "diverged": outcome.diverged,
+                "adopted": outcome.adopted,
+            }
+        )
     if outcome.adopted:
         message(f"study {study.name}: accepted the new code of {study.spec.code}")
     for stage, queued in outcome.queued.items():

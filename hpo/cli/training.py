@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from hpo.cli.command import command, device_options, study_name, width
-from hpo.cli.output import message, result, say_stopped
+from hpo.cli.command import as_json, command, device_options, study_name, width
+from hpo.cli.output import json_result, message, result, say_stopped
+from hpo.cli.plain_values import outcome_json
 from hpo.launch.signals import InterruptSignals
 
 
@@ -20,7 +21,11 @@ from hpo.launch.signals import InterruptSignals
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the exported model. Default: a folder under HPO_ARTIFACTS.",
 )
-def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle: Path | None) -> None:
+@as_json
+# Six parameters: click passes each option by its name.
+def run(  # noqa: PLR0913
+    file: Path, gpus: str, per_device: int | None, width: int | None, bundle: Path | None, as_json: bool
+) -> None:
     """Run a study from its file to the exported model.
 
     Search, promotion, full training, export. Stop the command at any time and run it again to continue. The
@@ -49,10 +54,12 @@ def run(file: Path, gpus: str, per_device: int | None, width: int | None, bundle
 
     outcome = run_study(file, executor, bundle=bundle, progress=True)
     study = outcome.study
+    if as_json:
+        json_result(outcome_json(outcome))
     if outcome.stopped is not None:
         say_stopped(study.stored, outcome.stopped)
         raise SystemExit(1)  # a script goes on with the model, and there is none
-    if outcome.metrics is not None and outcome.directory is not None:
+    if not as_json and outcome.metrics is not None and outcome.directory is not None:
         table = partial(final_table, study.storage, study.stored, outcome.metrics, outcome.directory)
         result(until_storage_answers(table))
 

@@ -4,11 +4,19 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.shell import ROOT
 
-from hpo.cli.reference import cli_page, study_page
+from hpo.cli.json_reference import json_page, json_schema
+from hpo.cli.reference import NOTE, cli_page, study_page
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
 from hpo.values.parameters import PARAMETERS
 from hpo.values.section import Section, sections_of
+
+GENERATED = [
+    ("cli.md", cli_page),
+    ("study-file.md", study_page),
+    ("json.md", lambda: json_page(NOTE)),
+    ("commands.schema.json", json_schema),
+]
 
 
 def keys(section: type[Section], path: str = "") -> Iterator[str]:
@@ -23,7 +31,7 @@ def keys(section: type[Section], path: str = "") -> Iterator[str]:
             yield f"{path}{name}"
 
 
-@pytest.mark.parametrize(("name", "page"), [("cli.md", cli_page), ("study-file.md", study_page)])
+@pytest.mark.parametrize(("name", "page"), GENERATED)
 def test_generated_page_is_fresh(name: str, page: Callable[[], str]) -> None:
     assert (ROOT / "docs" / name).read_text() == page(), "stale: run `make docs`"
 
