@@ -22,11 +22,13 @@ log = logging.getLogger("hpo.training")
 
 
 def check_data(spec: StudySpec, dataset: Dataset, train: Labelled, std: Sequence[float]) -> None:
-    """Raise DataError for a training part from which nothing can be learned, or that its means do not fit.
+    """Raise DataError for a training part from which nothing can be learned, or that its means do not fit,
+    and KeyInputError for shifts that it does not allow.
 
     `std`: the standard deviation of each channel of the training part. Logs a warning for what is odd.
     """
     _check_targets(dataset, train)
+    _check_shifts(spec.export.shifts, train)
     noun = "channel" if len(train.shape) > 1 else "feature"
     given, inputs = spec.data.mean, f"{train.noun}s"
     if isinstance(given, tuple) and len(given) != train.channels:
@@ -41,6 +43,18 @@ def check_data(spec: StudySpec, dataset: Dataset, train: Labelled, std: Sequence
     if constant and spec.data.std is None:
         text = "%s: %s %d has one value in all training %s"
         log.warning(text, dataset.name, noun, constant[0], inputs)
+
+
+def _check_shifts(shifts: int, train: Labelled) -> None:
+    if not shifts:
+        return
+    if not train.is_images:
+        rule = "the inputs are no images of bytes, which can be shifted; leave the key out"
+        raise KeyInputError(f"export.shifts = {shifts}", rule)
+    if shifts >= min(train.size):
+        raise KeyInputError(
+            f"export.shifts = {shifts}", f"must be below {min(train.size)}, a side of the images"
+        )
 
 
 def _are_equal(train: Labelled) -> bool:
@@ -74,9 +88,6 @@ def check_study(spec: StudySpec, shape: DataShape, criterion: Criterion) -> None
             raise SpaceInputError(name, f"{_NO_IMAGES}; leave the key out")
         if spec.full.augmentation is not None:
             raise KeyInputError("full.augment", f"{_NO_IMAGES}; {_way_out(spec, 'section', 'false')}")
-        if spec.export.shifts:
-            rule = "the inputs are no images (N, C, H, W), which can be shifted; leave the key out"
-            raise KeyInputError(f"export.shifts = {spec.export.shifts}", rule)
     if shape.classes is None or criterion.own_loss is not None:
         rule = "changes the cross entropy of classes, and the study has another loss"
         for name in of_role(spec.space.domains, Role.LOSS):

@@ -176,6 +176,14 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
         {"space": {"shift": [0.1]}},
         "space.shift: the inputs are no images (N, C, H, W), which augmentation needs; leave the key out",
     ),
+    "shifts of a table": (
+        {"export": {"shifts": 1}},
+        "export.shifts = 1: the inputs are no images of bytes, which can be shifted; leave the key out",
+    ),
+    "shifts of float images": (
+        {"data": data("floats"), "export": {"shifts": 1}},
+        "export.shifts = 1: the inputs are no images of bytes, which can be shifted; leave the key out",
+    ),
     "label smoothing of numbers": (
         {"space": {"label_smoothing": [0.1]}},
         "space.label_smoothing: changes the cross entropy of classes, and the study has another loss; leave",
