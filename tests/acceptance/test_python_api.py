@@ -41,7 +41,9 @@ def test_examples_run_in_order_as_a_script(user: Shell, home: Path) -> None:
     finally:
         stop_server(home / "postgres")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    best, accuracy, refusal = done.stdout.splitlines()
+    best, tested, trained, pairs, refusal = done.stdout.splitlines()
     assert best.startswith("{'lr': 0.0")
-    assert 0.3 < float(accuracy) <= 1
+    assert 0.3 < float(tested) <= 1
+    assert 0.3 < float(trained) <= 1
+    assert pairs.startswith("[((")
     assert refusal.startswith("study 'by-hand': no search trial is finished yet (0 of 2); ")
