@@ -65,6 +65,11 @@ class Splits:
         """Both mini parts, ascending. Full training validates on them."""
         return np.sort(np.concatenate((self.mini_train, self.mini_validation)))
 
+    @property
+    def all(self) -> Index:
+        """All parts, ascending. A refit trains on them."""
+        return np.sort(np.concatenate((self.train, self.mini)))
+
 
 def split_of(labelled: Labelled, fractions: Fractions, seed: int) -> Splits:
     """Split a training part: stratified by label, or at random if the targets are numbers.

@@ -138,24 +138,27 @@ class PackSession:
         return EpochResult(
             member=member.key,
             epoch=progress.epochs,
-            metrics=metrics,
+            # The validation images are among those that a refit trains on.
+            metrics={TRAIN_LOSS: metrics[TRAIN_LOSS]} if self._budget.split == "all" else metrics,
             seconds=outcome.seconds * share,
             evaluation_seconds=outcome.evaluation_seconds * share,
-            status=self._status(progress, *(metrics[key] for key in deciding)),
+            status=self._status(member, *(metrics[key] for key in deciding)),
             kept_epoch=progress.epochs if self._budget.keep == "last" else progress.best_epoch,
             phase=progress.phase,
         )
 
-    def _status(self, progress: Progress, *values: float) -> Literal["training", "finished", "diverged"]:
+    def _status(self, member: Member, *values: float) -> Literal["training", "finished", "diverged"]:
         if not all(map(math.isfinite, values)):
             return "diverged"
-        is_last = progress.phase == len(self._budget.phases) - 1
-        return "finished" if is_last and self._has_ended_phase(progress) else "training"
+        is_last = member.progress.phase == len(self._budget.spans(member.candidate.limits)) - 1
+        return "finished" if is_last and self._has_ended_phase(member) else "training"
 
-    def _has_ended_phase(self, progress: Progress) -> bool:
+    def _has_ended_phase(self, member: Member) -> bool:
+        progress = member.progress
         phase = self._budget.phases[progress.phase]
         stops_early = phase.patience is not None and progress.stale >= phase.patience
-        return progress.phase_epochs == phase.epochs or stops_early
+        span = self._budget.spans(member.candidate.limits)[progress.phase]
+        return progress.phase_epochs == span or stops_early
 
     def _remove_ended(self, results: Sequence[EpochResult]) -> None:
         """Remove the members that have diverged, finished, or ended the phase from the computation."""
@@ -163,7 +166,7 @@ class PackSession:
         for index, (member, result) in enumerate(zip(self._active.members, results, strict=True)):
             if result.status == "diverged":
                 continue
-            if not self._has_ended_phase(member.progress):
+            if not self._has_ended_phase(member):
                 staying.append(index)
                 continue
             weights = self._active.kept_weights(index)

@@ -32,7 +32,7 @@ from hpo.training.variants import check_keywords, variants
 from hpo.values.data_shape import DataShape
 from hpo.values.parameters import domain_of, model_keywords
 from hpo.values.space import Choices
-from hpo.values.stage import Stage
+from hpo.values.stage import Part
 
 log = logging.getLogger("hpo.training")
 
@@ -134,16 +134,18 @@ class Workload:
         """What the network is trained for. Raises InputError if a user's own loss or metric is missing."""
         return self.network.criterion()
 
-    def images(self, stage: Stage, device: torch.device | str) -> tuple[DeviceImages, DeviceImages]:
-        """Return the (training images, validation images) of a stage on `device`.
+    def images(self, part: Part, device: torch.device | str) -> tuple[DeviceImages, DeviceImages]:
+        """Return the (training images, validation images) of a part of the study on `device`.
 
         The search trains on mini-train and validates on mini-validation. Full training trains on the rest of
-        the training part and validates on all of mini.
+        the training part and validates on all of mini. A refit trains on all of the training part, so that
+        mini says nothing but whether it has diverged.
         """
-        if stage == "search":
-            parts = (self.splits.mini_train, self.splits.mini_validation)
+        splits = self.splits
+        if part == "search":
+            parts = (splits.mini_train, splits.mini_validation)
         else:
-            parts = (self.splits.train, self.splits.mini)
+            parts = (splits.train if part == "full" else splits.all, splits.mini)
         train, validation = (
             DeviceImages.from_rows(self.train, rows, device, self.mean, self.std) for rows in parts
         )

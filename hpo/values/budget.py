@@ -3,7 +3,7 @@
 The study file sets these values; the trainer spends them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -65,11 +65,12 @@ class Budget:
     """The phases of one trial on one split.
 
     The split `mini` trains on mini-train and validates on mini-validation. The split `full` trains on the 90%
-    outside the mini part and validates on the whole mini part. `keep` selects the epoch whose weights and
-    validation loss become the result of the trial: the last epoch or the best epoch.
+    outside the mini part and validates on the whole mini part. The split `all` trains on both. `keep` selects
+    the epoch whose weights and validation loss become the result of the trial: the last epoch or the best
+    epoch.
     """
 
-    split: Literal["mini", "full"]
+    split: Literal["mini", "full", "all"]
     phases: tuple[Phase, ...]
     keep: Literal["last", "best"]
 
@@ -77,3 +78,13 @@ class Budget:
     def epochs(self) -> int:
         """Return the largest number of epochs that a trial can train."""
         return sum(phase.epochs for phase in self.phases)
+
+    def spans(self, limits: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return the largest number of epochs of each phase of a trial with these limits, see `Candidate`."""
+        if limits is None:
+            return tuple(phase.epochs for phase in self.phases)
+        return tuple(min(phase.epochs, limit) for phase, limit in zip(self.phases, limits, strict=False))
+
+    def refit(self) -> "Budget":
+        """Return the budget of a refit: the same phases on all images, which only limits end earlier."""
+        return Budget("all", tuple(replace(phase, patience=None) for phase in self.phases), keep="last")
