@@ -35,6 +35,8 @@ class TrialRecord:
     reason: why the trial failed.
     alone: whether the trial gets no pack mates, because a pack with it has raised or timed out.
     retry_of: number of the failed trial that this one repeats.
+    refit_of: number of the full training that this one repeats on all training images.
+    limits: epochs of each phase of a refit. None of other trials.
     """
 
     seed: int
@@ -51,6 +53,8 @@ class TrialRecord:
     reason: str | None = None
     alone: bool = False
     retry_of: int | None = None
+    refit_of: int | None = None
+    limits: tuple[int, ...] | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -63,17 +67,26 @@ class TrialRecord:
         return None if self.metrics is None else self.metrics.get(VALIDATION_ACCURACY)
 
 
-_METRICS = [field.name for field in fields(TrialRecord)].index("metrics")
+_NAMES = [field.name for field in fields(TrialRecord)]
+_METRICS, _LIMITS = _NAMES.index("metrics"), _NAMES.index("limits")
 
 
 def parse(values: Sequence[Any]) -> TrialRecord | None:
-    """Return the record with these values, in the order of the fields. None if the trial has no record."""
+    """Return the record with these values, in the order of the fields. None if the trial has no record.
+
+    Raises `ValueError` or `TypeError` if another program has written values that no record has.
+    """
     if values[0] is None:
         return None
     arguments = list(values)
     if arguments[_METRICS] is not None:
         arguments[_METRICS] = decode_metrics(arguments[_METRICS])
-    return TrialRecord(*arguments)
+    if arguments[_LIMITS] is not None:
+        arguments[_LIMITS] = tuple(map(int, arguments[_LIMITS]))
+    record = TrialRecord(*arguments)
+    if (record.refit_of is None) != (record.limits is None) or min(record.limits or (1,)) < 1:
+        raise ValueError(f"the limits of a refit cannot be {record.limits}")
+    return record
 
 
 def encode_metrics(metrics: Metrics) -> str:
@@ -92,18 +105,28 @@ def decode_metrics(value: Mapping[str, float | str]) -> Metrics:
 def insert(connection: Connection, new: Mapping[int, TrialRecord]) -> None:
     """Add the records of new trials, by trial id: their seeds, and the trials that they come from."""
     rows = [
-        (trial_id, record.seed, record.promoted_from, record.retry_of) for trial_id, record in new.items()
+        (trial_id, each.seed, each.promoted_from, each.retry_of, each.refit_of, _array(each.limits))
+        for trial_id, each in new.items()
     ]
     for start in range(0, len(rows), BATCH_ROWS):
-        INSERT_RECORDS(connection, *columns(rows[start : start + BATCH_ROWS], 4))
+        INSERT_RECORDS(connection, *columns(rows[start : start + BATCH_ROWS], 6))
 
 
 INSERT_RECORDS = Statement("""
-PREPARE insert_records (integer[], bigint[], integer[], integer[]) AS
+PREPARE insert_records (integer[], bigint[], integer[], integer[], integer[], text[]) AS
 -- Add records. $1: trial ids, $2: seeds, $3: numbers of the search trials they were promoted from, or null,
--- $4: numbers of the failed trials they repeat, or null.
-INSERT INTO hpo.trial (trial_id, seed, promoted_from, retry_of) SELECT * FROM unnest($1, $2, $3, $4)
+-- $4: numbers of the failed trials they repeat, or null, $5: numbers of the trainings they refit, or null,
+-- $6: epochs of each phase, each an array as text, because unnest() would flatten an array of arrays.
+INSERT INTO hpo.trial (trial_id, seed, promoted_from, retry_of, refit_of, limits)
+SELECT trial_id, seed, promoted_from, retry_of, refit_of, CAST(limits AS integer[])
+FROM unnest($1, $2, $3, $4, $5, $6)
+    AS given (trial_id, seed, promoted_from, retry_of, refit_of, limits)
 """)
+
+
+def _array(numbers: Sequence[int] | None) -> str | None:
+    """Return numbers as the text of an array in Postgres."""
+    return None if numbers is None else f"{{{','.join(map(str, numbers))}}}"
 
 
 def mirror(connection: Connection, trial_ids: Iterable[int]) -> None:
@@ -122,6 +145,7 @@ CROSS JOIN LATERAL (VALUES
     ('promoted_from', to_json(promoted_from)::text),
     ('forked_from', to_json(forked_from)::text),
     ('retry_of', to_json(retry_of)::text),
+    ('refit_of', to_json(refit_of)::text),
     ('takeovers', to_json(nullif(takeovers, 0))::text),
     ('worker', to_json(worker)::text),
     ('device', to_json(device)::text),

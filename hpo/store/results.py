@@ -21,6 +21,7 @@ from hpo.values.objective import Objective
 class TrialOutcome:
     """How a trial ends: its final state, its objective if it has one, and what is recorded of it.
 
+    `value` is infinite if nothing measured the objective, since Optuna wants a value of a completed trial.
     The fields after `value` are those of `TrialRecord`. If `epochs` is set, the records of later epochs are
     deleted: an earlier attempt may have trained further before its worker was lost.
     """
@@ -54,13 +55,13 @@ def report(
     """Record one epoch of each trial, by trial id, and return the ids of the trials whose epoch is new.
 
     An epoch that is on record stays as it is. Metrics must be finite, and the caller must hold the leases.
-    `worker`: its name.
+    Optuna gets no value of an epoch that did not measure the objective. `worker`: its name.
     """
     if not results:
         return set()
     rows = (
-        (trial_id, each.epoch, objective.of(each.metrics), encode_metrics(each.metrics), each.device_seconds)
-        for trial_id, each in results.items()
+        (i, each.epoch, each.metrics.get(objective.key), encode_metrics(each.metrics), each.device_seconds)
+        for i, each in results.items()
     )
     return set(REPORT_EPOCHS(connection, *columns(rows, 5), worker).scalars())
 
@@ -68,10 +69,11 @@ def report(
 REPORT_EPOCHS = Statement("""
 PREPARE report_epochs (integer[], integer[], double precision[], jsonb[], double precision[], text) AS
 -- Record the metrics of epochs for hpo, and the objectives for Optuna. Return the trials whose epoch is new.
--- $1: trial ids, $2: epochs, $3: objectives, $4: metrics, $5: device seconds, $6: worker.
+-- $1: trial ids, $2: epochs, $3: objectives or null, $4: metrics, $5: device seconds, $6: worker.
 WITH intermediate AS (
     INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
     SELECT trial_id, epoch, objective, 'FINITE' FROM unnest($1, $2, $3) AS given (trial_id, epoch, objective)
+    WHERE objective IS NOT NULL
     ON CONFLICT DO NOTHING
 )
 INSERT INTO hpo.epoch (trial_id, epoch, metrics, seconds, worker)
@@ -120,12 +122,8 @@ def epoch_metrics(
     If that epoch is not recorded, the best recorded epoch takes its place. Trials without a recorded epoch
     are left out.
     """
-    values = {
-        "ids": list(epochs),
-        "epochs": list(epochs.values()),
-        "key": objective.key,
-        "sign": -1 if objective.is_maximised else 1,
-    }
+    sign = -1 if objective.is_maximised else 1
+    values = {"ids": list(epochs), "epochs": list(epochs.values()), "key": objective.key, "sign": sign}
     rows = connection.execute(_EPOCH_METRICS, values)
     return {trial_id: decode_metrics(metrics) for trial_id, metrics in rows}
 
@@ -281,7 +279,10 @@ WITH given AS (
 )
 -- Another program may have set a value while the trial ran.
 INSERT INTO trial_values (trial_id, objective, value, value_type)
-SELECT trial_id, 0, value, 'FINITE' FROM given WHERE value IS NOT NULL
+SELECT trial_id, 0, nullif(nullif(value, 'Infinity'), '-Infinity'), CAST(
+    CASE value WHEN 'Infinity' THEN 'INF_POS' WHEN '-Infinity' THEN 'INF_NEG' ELSE 'FINITE' END
+    AS trialvaluetype)
+FROM given WHERE value IS NOT NULL
 ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = excluded.value_type
 """)
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 OPTUNA_REVISION = "v3.2.0.a"
 """The revision of Optuna's tables that the statements of hpo are written for."""
@@ -75,6 +75,8 @@ records = Table(
     Column("traceback", Text),
     Column("alone", Boolean, nullable=False, server_default="false"),  # gets no pack mates
     Column("retry_of", Integer),  # number of the failed trial that this one repeats
+    Column("refit_of", Integer),  # number of the full training that this one repeats on all images
+    Column("limits", ARRAY(Integer)),  # epochs of each phase of a refit
 )
 
 leases = Table(

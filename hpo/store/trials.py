@@ -157,7 +157,7 @@ SELECT trials.trial_id, trials.number, trials.state, trial_values.value,
     ) AS params,
     record.seed, record.promoted_from, record.forked_from, record.paused, record.takeovers, record.worker,
     record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason,
-    record.alone, record.retry_of
+    record.alone, record.retry_of, record.refit_of, record.limits
 FROM trials
 LEFT JOIN trial_values ON trial_values.trial_id = trials.trial_id AND trial_values.objective = 0
 LEFT JOIN hpo.trial AS record ON record.trial_id = trials.trial_id
@@ -218,7 +218,7 @@ SELECT trials.trial_id, trials.number, trials.state, NULL AS value,
     ) AS params,
     record.seed, record.promoted_from, record.forked_from, record.paused, record.takeovers, record.worker,
     record.device, record.epochs, record.kept_epoch, record.metrics, record.weights, record.reason,
-    record.alone, record.retry_of
+    record.alone, record.retry_of, record.refit_of, record.limits
 FROM trials
 LEFT JOIN hpo.lease USING (trial_id)
 LEFT JOIN hpo.trial AS record USING (trial_id)

@@ -46,6 +46,7 @@ LAST: Sequence[TableColumn[TrialHistory]] = (
     TableColumn("promoted_from", "integer", lambda trial: trial.row.record.promoted_from),
     TableColumn("forked_from", "integer", lambda trial: trial.row.record.forked_from),
     TableColumn("retry_of", "integer", lambda trial: trial.row.record.retry_of),
+    TableColumn("refit_of", "integer", lambda trial: trial.row.record.refit_of),
     TableColumn("seed", "integer", lambda trial: trial.row.record.seed),
     TableColumn("paused", "integer", lambda trial: trial.row.record.paused),
     TableColumn("takeovers", "integer", lambda trial: trial.row.record.takeovers),

@@ -1,5 +1,6 @@
 """The objective of a study: the metric that its trials are ranked by, and its direction."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -74,6 +75,11 @@ class Objective:
     def of(self, metrics: Metrics) -> float:
         """Return the value among the metrics of an epoch."""
         return metrics[self.key]
+
+    @property
+    def worst(self) -> float:
+        """Return the value that is worse than any that can be measured, an infinity."""
+        return -math.inf if self.is_maximised else math.inf
 
     def cost_of(self, metrics: Metrics) -> float:
         """Return the cost of an epoch with these metrics."""

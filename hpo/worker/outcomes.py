@@ -54,7 +54,7 @@ class Outcomes:
             result = finished[trial_id]
             outcomes[result.member] = TrialOutcome(
                 state=TrialState.COMPLETE,
-                value=self._objective.of(metrics),
+                value=metrics.get(self._objective.key, self._objective.worst),
                 epochs=result.epoch,
                 kept_epoch=result.kept_epoch,
                 metrics=metrics,

@@ -128,7 +128,7 @@ def test_trials_frame_has_a_row_for_each_trial_and_a_type_for_each_column(study:
         *("params_lr", "params_batch_size", "params_momentum", "params_weight_decay"),
         *("params_optimizer", "params_nesterov"),
         *("metrics_validation_loss", "metrics_größte Norm", "metrics_seconds", "metrics_train_loss"),
-        *("baseline", "promoted_from", "forked_from", "retry_of", "seed", "paused", "takeovers"),
+        *("baseline", "promoted_from", "forked_from", "retry_of", "refit_of", "seed", "paused", "takeovers"),
         *("worker", "device", "started", "ended", "epochs", "kept_epoch", "seconds", "reason"),
     ]
     types = {name: str(dtype) for name, dtype in frame.dtypes.items()}
