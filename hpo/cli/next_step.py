@@ -21,6 +21,8 @@ def next_step(status: Status) -> str:
         return f"finished without a result: no search trial completed; to list them: hpo study show {name}"
     if not full.present:
         return f"search finished; next: hpo promote {name}, then hpo workers {name}"
+    if full.due:
+        return f"full training finished; next: hpo promote {name} to refit the best, then hpo workers {name}"
     return f"finished; next: hpo export {name} --bundle DIR"
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def promote(name: str, as_json: bool) -> None:
     """Queue the best trials for full training.
 
-    The study file sets their number and the number of seeds. The search must be finished. A second call
-    changes nothing.
+    The study file sets their number and the number of seeds. The search must be finished. With full.refit, a
+    call after the last full training queues the refits of the best. A repeated call changes nothing.
     """
     from hpo.run.environment import open_study
     from hpo.study.lifecycle import stopped
@@ -55,7 +55,12 @@ def promote(name: str, as_json: bool) -> None:
         if row.value is not None
     )
     message(f"best of the search: {chosen}")
-    if promotion.added:
+    if promotion.refitted:
+        numbers = ", ".join(str(row.number) for row in promotion.refitted)
+        message(f"best of full training: {numbers}")
+        refits = counted(len(promotion.refitted), "refit")
+        message(f"{refits} on all training images queued; next: hpo workers {study.name}")
+    elif promotion.added:
         message(f"{counted(promotion.added, 'full training')} queued; next: hpo workers {study.name}")
     else:
         message("nothing to do: all of them are queued or trained already")

@@ -50,6 +50,7 @@ QUIET_SECONDS = 60.0
 ORIGINS: Mapping[str, Callable[[TrialRecord], int | None]] = {
     "search trial": lambda record: record.promoted_from,
     "forked from": lambda record: record.forked_from,
+    "refit of": lambda record: record.refit_of,
 }
 """The columns for the trial that a trial comes from."""
 

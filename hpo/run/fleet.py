@@ -118,11 +118,11 @@ def train_study(storage: Storage, study: Study, fleet: Fleet, show_progress: Sho
 
 
 def _promotes(storage: Storage, study: Study) -> bool:
-    """Queue full trainings; return whether there are new ones."""
+    """Queue full trainings and refits; return whether there are new ones."""
     try:
         promotion = promote(storage, study)
     except NothingCompletedError:  # nothing is left to do, and the caller says why
         return False
-    if promotion.added:
+    if promotion.queued:
         log.info(promotion.announcement)
-    return promotion.added > 0
+    return promotion.queued > 0

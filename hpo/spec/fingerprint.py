@@ -10,7 +10,7 @@ from hpo.values.section import Section
 EXTENDABLE = frozenset({"search.trials", "promotion.top", "promotion.seeds"})
 """Keys that may grow in a stored study: growth adds trials and keeps the existing trials comparable."""
 
-CHANGEABLE = frozenset({"stop", "export", "engine", "limits", "resources", "full.recipe"})
+CHANGEABLE = frozenset({"stop", "export", "engine", "limits", "resources", "full.recipe", "full.refit"})
 """Sections and keys that may change in a stored study. A recipe presets other keys, which are compared."""
 
 

@@ -130,6 +130,12 @@ class FullSection(Section):
     augment: Annotated[AugmentSection | None, OrFalse, FalseAsIs] = Field(
         default=None, description="Augmentation of the training images. Unset: none."
     )
+    refit: bool = Field(
+        default=False,
+        description="Whether the best promoted trial is trained once more with each seed, on all training "
+        "images with mini, for the epochs that validation chose. `hpo export` then takes the refit. May "
+        "change in a stored study.",
+    )
 
     @model_validator(mode="after")
     def _warmup_applies(self) -> "FullSection":
@@ -184,4 +190,4 @@ class FullSection(Section):
         """
         if self.recipe is None or not isinstance(stored, FullSection) or stored.recipe != self.recipe:
             return self
-        return keeping(self, stored)
+        return keeping(self, stored).model_copy(update={"refit": self.refit})  # which no recipe presets

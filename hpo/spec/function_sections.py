@@ -1,6 +1,6 @@
 """The sections of a study file that only a study of a user's own training function has."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -52,6 +52,7 @@ class FunctionFullSection(Section):
     epochs: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Epochs of a full training. Unset: `search.epochs`."
     )
+    refit: ClassVar[bool] = False  # hpo does not know which of its data the function keeps for validation
 
 
 class ResourcesSection(Section):

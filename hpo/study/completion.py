@@ -2,7 +2,8 @@
 
 from hpo.store import checkpoints, studies, trials
 from hpo.store.connection import Storage
-from hpo.study import lifecycle
+from hpo.study import lifecycle, refits
+from hpo.study.promote import best_trials
 from hpo.study.stored import refresh
 from hpo.study.study import Study
 from hpo.values.stage import STAGES, Stage
@@ -28,14 +29,16 @@ def is_finished(storage: Storage, study: Study, stage: Stage) -> bool:
 
 
 def is_done(storage: Storage, study: Study) -> bool:
-    """Return whether resuming a stopped study would train nothing: no trial is open in either stage."""
+    """Return whether resuming a stopped study would train nothing: no trial is open, and no refit is due."""
     with storage.transaction() as connection:
         study = refresh(connection, study)
         if trials.count(connection, study.search_id) < study.trials:
             return False
         if any(trials.count(connection, study.study_id(stage), trials.OPEN) for stage in STAGES):
             return False
-        return trials.count(connection, study.full_id) > 0
+        trainings = trials.read(connection, study.full_id).ours
+        ranked = best_trials(trainings, len(trainings), study.objective)
+        return bool(trainings) and not refits.due(study, trainings, ranked)
 
 
 def files_in_use(storage: Storage, study: Study) -> set[str] | None:

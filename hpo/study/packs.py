@@ -6,6 +6,7 @@ from math import ceil
 from optuna.trial import TrialState
 
 from hpo.store.trials import TrialRow
+from hpo.values.refit import refit_key
 from hpo.values.space import SearchSpace
 from hpo.values.vocabulary import PackKey
 
@@ -28,14 +29,20 @@ def select_pack(
         return []
     if is_suspect(rows[0], losses):
         return [rows[0]]
-    return with_key(space, rows, space.pack_key(rows[0].point), losses)[:width]
+    return with_key(space, rows, key_of(space, rows[0]), losses)[:width]
+
+
+def key_of(space: SearchSpace, row: TrialRow) -> PackKey:
+    """Return what a trial shares with its pack. Refits have other images than the trainings they repeat."""
+    key = space.pack_key(row.point)
+    return key if row.record.refit_of is None else refit_key(key)
 
 
 def with_key(
     space: SearchSpace, rows: Sequence[TrialRow], key: PackKey, losses: Mapping[int, int]
 ) -> list[TrialRow]:
     """Return the trials with that pack key, without suspect trials."""
-    return [row for row in rows if space.pack_key(row.point) == key and not is_suspect(row, losses)]
+    return [row for row in rows if key_of(space, row) == key and not is_suspect(row, losses)]
 
 
 def is_suspect(row: TrialRow, losses: Mapping[int, int]) -> bool:

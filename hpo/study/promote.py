@@ -12,7 +12,7 @@ from hpo.store import events, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.store.trials import StudyTrials, TrialRow
-from hpo.study import lifecycle
+from hpo.study import lifecycle, refits
 from hpo.study.failures import failures
 from hpo.study.stored import refresh
 from hpo.study.study import Study, full_seed
@@ -26,16 +26,26 @@ class Promotion:
 
     `chosen` are the promoted search trials, best first. `added` counts the full trainings queued by this
     call. `unranked` counts the completed trials that could not be ranked, because they lack `metric`.
+    `refitted` are the full trainings that this call has queued to be repeated on all training images.
     """
 
     chosen: tuple[TrialRow, ...]
     added: int
     metric: str = ""
     unranked: int = 0
+    refitted: tuple[TrialRow, ...] = ()
+
+    @property
+    def queued(self) -> int:
+        """Return the number of trials queued by this call."""
+        return self.added + len(self.refitted)
 
     @property
     def announcement(self) -> str:
-        """Return a line that names the promoted trials, best first."""
+        """Return a line that names the promoted trials, best first, or the trainings to be repeated."""
+        if self.refitted:
+            numbers = ", ".join(str(row.number) for row in self.refitted)
+            return f"full training finished; refitting trial{'s' * (len(self.refitted) != 1)} {numbers}"
         numbers = ", ".join(str(row.number) for row in self.chosen)
         line = f"search finished; promoting trial{'s' * (len(self.chosen) != 1)} {numbers}"
         if not self.unranked:
@@ -46,7 +56,8 @@ class Promotion:
 def best_trials(rows: Iterable[TrialRow], k: int, objective: Objective) -> list[TrialRow]:
     """Return the k best completed trials, best first; ties go to the earlier trial.
 
-    Only trials that hpo trained count, not those that others ended through Optuna.
+    Only trials that hpo trained count, not those that others ended through Optuna, and no refits: nothing
+    validates them.
     """
     return _best(rows, k, lambda row: None if row.value is None else objective.cost(row.value))
 
@@ -65,7 +76,11 @@ def best_by_metric(rows: Iterable[TrialRow], k: int, metric: Objective) -> list[
 
 
 def _completed(rows: Iterable[TrialRow]) -> list[TrialRow]:
-    return [row for row in rows if row.state == TrialState.COMPLETE and row.record.is_trained]
+    return [
+        row
+        for row in rows
+        if row.state == TrialState.COMPLETE and row.record.is_trained and row.record.refit_of is None
+    ]
 
 
 def _best(rows: Iterable[TrialRow], k: int, cost_of: Callable[[TrialRow], float | None]) -> list[TrialRow]:
@@ -77,9 +92,10 @@ def _best(rows: Iterable[TrialRow], k: int, cost_of: Callable[[TrialRow], float 
 def promote(storage: Storage, study: Study) -> Promotion:
     """Queue the best trials of a finished search for full training, once per seed.
 
-    Idempotent, also when several processes call it at once. A stopped search is finished once all begun
-    trials are. If full training is stopped too, nothing is promoted. Raises `ConflictError` if the search is
-    not finished, and `NothingCompletedError` if none of its trials completed.
+    With `full.refit`, a call after the last full training queues the refits. Idempotent, also when several
+    processes call it at once. A stopped search is finished once all begun trials are. If full training is
+    stopped too, nothing is promoted. Raises `ConflictError` if the search is not finished, and
+    `NothingCompletedError` if none of its trials completed.
     """
     with storage.transaction() as connection:
         studies.lock(connection, study.search_id)
@@ -99,9 +115,8 @@ def promote(storage: Storage, study: Study) -> Promotion:
             unranked = sum(metric.key not in (row.record.metrics or {}) for row in _completed(rows.ours))
         if not chosen:
             raise NothingCompletedError(_nothing_to_promote(study, rows.ours))
-        present = {
-            (row.record.promoted_from, row.record.seed) for row in trials.read(connection, study.full_id).ours
-        }
+        trainings = trials.read(connection, study.full_id).ours
+        present = {(row.record.promoted_from, row.record.seed) for row in trainings}
         wanted = [
             (row.point, TrialRecord(full_seed(spec, index), promoted_from=row.number))
             for row in chosen
@@ -115,7 +130,10 @@ def promote(storage: Storage, study: Study) -> Promotion:
             full = [training.number for training in queued if training.record.promoted_from == row.number]
             if full:
                 events.record(connection, study.search_id, row.number, "promoted", {"full": full})
-    return Promotion(tuple(chosen), len(new), spec.promotion.metric or "", unranked)
+        ranked = best_trials(trainings, len(trainings), study.objective)
+        refitted = refits.due(study, trainings, ranked) if not new else []
+        refits.queue(connection, study, refitted)
+    return Promotion(tuple(chosen), len(new), spec.promotion.metric or "", unranked, tuple(refitted))
 
 
 def _nothing_to_promote(study: Study, rows: Sequence[TrialRow]) -> str:

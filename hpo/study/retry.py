@@ -97,7 +97,13 @@ def _enqueue(
     new = [
         (
             row.point,
-            TrialRecord(row.record.seed, promoted_from=row.record.promoted_from, retry_of=row.number),
+            TrialRecord(
+                row.record.seed,
+                promoted_from=row.record.promoted_from,
+                retry_of=row.number,
+                refit_of=row.record.refit_of,
+                limits=row.record.limits,
+            ),
         )
         for row in chosen
     ]

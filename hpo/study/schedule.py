@@ -18,10 +18,11 @@ from hpo.store.leases import Lease
 from hpo.store.trials import TrialRow
 from hpo.study import lifecycle, pause
 from hpo.study.adoption import adopt_foreign, fail_repeatedly_lost
-from hpo.study.packs import SUSPECT_LOSSES, begun, fair_share, is_suspect, select_pack, with_key
+from hpo.study.packs import SUSPECT_LOSSES, begun, fair_share, is_suspect, key_of, select_pack, with_key
 from hpo.study.stored import refresh
 from hpo.study.study import Study
 from hpo.study.suggest import suggest
+from hpo.values.refit import refit_key
 from hpo.values.space import Point, SearchSpace
 from hpo.values.stage import Stage
 from hpo.values.vocabulary import PackKey
@@ -40,7 +41,8 @@ class LeasedTrial:
     """A trial and the right to run it.
 
     `seed` initialises the weights. Training continues from `checkpoint` if there is one. A trial that must
-    run `alone` gets no pack mates, because the trial itself may kill its workers.
+    run `alone` gets no pack mates, because the trial itself may kill its workers. `limits` are the epochs of
+    each phase of a refit, None for any other trial.
     """
 
     number: int
@@ -49,6 +51,12 @@ class LeasedTrial:
     seed: int
     checkpoint: Checkpoint | None = None
     alone: bool = False
+    limits: tuple[int, ...] | None = None
+
+    def pack_key(self, space: SearchSpace) -> PackKey:
+        """Return what the trial shares with its pack, see `key_of`."""
+        key = space.pack_key(self.point)
+        return key if self.limits is None else refit_key(key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +115,7 @@ def claim(storage: Storage, study: Study, request: ClaimRequest) -> list[LeasedT
             rows = with_key(space, rows, key, losses)
         pack = select_pack(space, rows, width, losses)
         if pack and request.width_limits is not None:
-            pack = pack[: request.width_limits.get(space.pack_key(pack[0].point), width)]
+            pack = pack[: request.width_limits.get(key_of(space, pack[0]), width)]
         return _lease(connection, pack, request, losses)
 
 
@@ -144,7 +152,7 @@ def _claimable(connection: Connection, study: Study, stage: Stage) -> list[Trial
 def _may_join(connection: Connection, space: SearchSpace, study_id: int, key: PackKey) -> bool:
     """Return whether a trial with that pack key waits or any trial lost its worker. Needs no lock."""
     waiting = trials.claimable(connection, study_id).ours
-    return any(space.pack_key(row.point) == key for row in waiting) or leases.any_lost(
+    return any(key_of(space, row) == key for row in waiting) or leases.any_lost(
         connection, study_id, SUSPECT_LOSSES
     )
 
@@ -163,6 +171,7 @@ def _lease(
             row.record.seed,
             checkpoint,
             alone=is_suspect(row, losses),
+            limits=row.record.limits,
         )
         for row in pack
         for lease, checkpoint in [granted[row.trial_id]]

@@ -1,6 +1,7 @@
 """The status of a study in figures."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from hpo.store import costs, leases, trials, workers
 from hpo.store.connection import Storage
 from hpo.store.trials import StudyTrials, TrialRow
-from hpo.study import lifecycle
+from hpo.study import lifecycle, refits
 from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import Failures, failures
 from hpo.study.lifecycle import Stopped
@@ -45,8 +46,9 @@ class StageStatus:
     """The figures of a stage.
 
     `budget` is the number of hpo's trials there will be, of which `retried` repeat a failed one. `to_come`
-    trials are still to be suggested; the budget of full training comes with a promotion. `states` counts all
-    trials by each of Optuna's five states, `foreign` those of other programs among them.
+    trials are still to be suggested; the budget of full training comes with a promotion. `refits` of the
+    budget repeat a full training on all training images, and `due` of them wait for a promotion. `states`
+    counts all trials by each of Optuna's five states, `foreign` those of other programs among them.
     `paused` counts the waiting trials that are paused at a rung. `device_seconds` is the time spent by
     workers; `activities` splits it by activity, and `trial_seconds` by trial number and activity. `stopped`
     says why the stage is stopped. `failures` are the failed trials that no trial repeats, without those that
@@ -66,6 +68,8 @@ class StageStatus:
     failures: Failures | None = None
     foreign: dict[str, int] = field(default_factory=dict)
     to_come: int = 0
+    refits: int = 0
+    due: int = 0
 
     @property
     def finished(self) -> int:
@@ -162,10 +166,11 @@ def _stage(connection: Connection, study: Study, stage: Stage, rows: StudyTrials
     activities = dict.fromkeys(ACTIVITIES, 0.0) | costs.device_seconds(connection, study.study_id(stage))
     retried = sum(row.record.retry_of is not None for row in rows.ours)
     promotions = study.spec.promotion.top * study.spec.promotion.seeds
+    refitted, due = _refits(study, rows.ours) if stage == "full" else (0, 0)
     # A trial of another program takes the place of one that the sampler would suggest.
     to_come = max(0, study.budget + retried - len(rows)) if stage == "search" else 0
     return StageStatus(
-        budget=len(rows.ours) + to_come if stage == "search" else promotions + retried,
+        budget=len(rows.ours) + to_come if stage == "search" else promotions + retried + refitted,
         retried=retried,
         states={state.name: counts[state] for state in TrialState},
         paused=sum(row.is_paused for row in rows.ours),
@@ -178,7 +183,20 @@ def _stage(connection: Connection, study: Study, stage: Stage, rows: StudyTrials
         failures=failures(rows.ours),
         foreign=dict(foreign),
         to_come=to_come,
+        refits=refitted,
+        due=due,
     )
+
+
+def _refits(study: Study, rows: Sequence[TrialRow]) -> tuple[int, int]:
+    """Return the number of refits there will be, as far as it is known, and the number of those due."""
+    ranked = best_trials(rows, len(rows), study.objective)
+    due = len(refits.due(study, rows, ranked))
+    present = sum(row.record.refit_of is not None and row.record.retry_of is None for row in rows)
+    if present or due or not study.spec.full.refit:
+        return present + due, due
+    is_over = bool(rows) and not any(map(refits.is_open_training, rows))
+    return (0 if is_over else study.spec.promotion.seeds), 0
 
 
 def _best(rows: list[TrialRow], objective: Objective) -> Best | None:

@@ -9,7 +9,8 @@ from hpo.errors import HpoError, TrainingError, one_line
 from hpo.models import ModelError
 from hpo.store.leases import Lease
 from hpo.study.schedule import LeasedTrial
-from hpo.values.epoch import EpochResult
+from hpo.values.epoch import TRAIN_LOSS, EpochResult
+from hpo.values.objective import Objective
 from hpo.values.parameters import describe
 from hpo.values.stage import Stage
 from hpo.values.vocabulary import PackKey
@@ -69,7 +70,7 @@ class PackRunner:
 
     def begin(self, stage: Stage, trials: Sequence[LeasedTrial]) -> None:
         """Begin a pack of these trials, which have one pack key."""
-        key = self._context.study.spec.space.pack_key(trials[0].point)
+        key = trials[0].pack_key(self._context.study.spec.space)
         titles = ", ".join(map(_title, trials))
         self._next_log = self._clock() + self._limits.log_seconds
         details = f" ({describe(key)}, pack of {len(trials)})" if key else ""
@@ -209,10 +210,15 @@ class PackRunner:
             return
         self._next_log = self._clock() + self._limits.log_seconds
         objective = self._context.study.objective
-        figures = (f"{objective.title} {objective.show(objective.of(r.metrics))}" for r in results)
-        members = (f"trial {r.member}, epoch {r.epoch}" for r in results)
-        lines = (f"{member}: {figure}" for member, figure in zip(members, figures, strict=True))
+        lines = (f"trial {r.member}, epoch {r.epoch}: {_figure(r, objective)}" for r in results)
         log.info("%s: %s", stage, "; ".join(lines))
+
+
+def _figure(result: EpochResult, objective: Objective) -> str:
+    """Return the objective of an epoch, or the training loss of a refit, which measures nothing else."""
+    if objective.key in result.metrics:
+        return f"{objective.title} {objective.show(objective.of(result.metrics))}"
+    return f"training loss {result.metrics[TRAIN_LOSS]:.4f}"
 
 
 def _title(trial: LeasedTrial) -> str:

@@ -7,7 +7,7 @@ from hpo.errors import ConflictError, NothingCompletedError
 from hpo.store import costs
 from hpo.store.leases import Lease
 from hpo.study.completion import files_in_use, is_finished
-from hpo.study.promote import promote
+from hpo.study.promote import Promotion, promote
 from hpo.values.stage import Stage
 from hpo.worker.claims import Claims
 from hpo.worker.context import WorkerContext
@@ -74,12 +74,14 @@ class StudyLoop:
             if not self._swept:
                 self._sweep()  # full training may need the room of paused trials' checkpoints
                 self._swept = True
-            if self._settings.promotes and not self._promote():
+            if self._settings.promotes and self._promote() is None:
                 return AGAIN
         trains_full = self._settings.trains_full
         if trains_full and self._begin("full"):
             return AGAIN
         if self._search_finished and (not trains_full or self._is_finished("full")):
+            if trains_full and self._settings.promotes and self._promotes_more():
+                return AGAIN
             self._sweep()
             self._charge_overhead()
             self._is_over = True
@@ -99,19 +101,24 @@ class StudyLoop:
     def _is_finished(self, stage: Stage) -> bool:
         return self._call(lambda: is_finished(self._storage, self._study, stage))
 
-    def _promote(self) -> bool:
-        """Queue full trainings; return False if a user has resumed the search meanwhile."""
+    def _promotes_more(self) -> bool:
+        """Return whether there is more to train: the last full training may have ended meanwhile."""
+        promotion = self._promote()
+        return promotion is None or promotion.queued > 0
+
+    def _promote(self) -> Promotion | None:
+        """Queue full trainings and refits; return None if a user has resumed the search meanwhile."""
         try:
             promotion = self._call(lambda: promote(self._storage, self._study))
         except NothingCompletedError:  # the study can do no more, and whoever promotes hears why
-            return True
+            return Promotion((), 0)
         except ConflictError:
             if self._is_finished("search"):
                 raise
-            return False
-        if promotion.added:
+            return None
+        if promotion.queued:
             log.info(promotion.announcement)
-        return True
+        return promotion
 
     def _sweep(self) -> None:
         in_use = partial(files_in_use, self._storage, self._study)

@@ -16,8 +16,9 @@ from hpo.training.trainer import Trainer
 from hpo.training.workload import Workload
 from hpo.values.parameters import PackKey, columns_in_use
 from hpo.values.precision import Precision
+from hpo.values.refit import is_refit
 from hpo.values.seeds import Purpose
-from hpo.values.stage import Stage
+from hpo.values.stage import Part, Stage
 from hpo.worker.context import WorkerContext
 from hpo.worker.interruption import Interruption
 from hpo.worker.rehearsal import operator_engine
@@ -28,8 +29,9 @@ def recipe_of(spec: StudySpec, stage: Stage, key: PackKey) -> Recipe:
 
     Columns that the study's space does not name are left out of the step, which has their defaults.
     """
+    budget = spec.budget(stage, dict(key)["optimizer"])
     return Recipe(
-        spec.budget(stage, dict(key)["optimizer"]),
+        budget.refit() if is_refit(key) else budget,
         int(dict(key)["batch_size"]),
         Purpose.TRAINING.derive(spec.seed),
         tuple(columns_in_use(spec.space.domains)),
@@ -61,7 +63,8 @@ class Engines:
 
 
 class TrainerFactory:
-    """Makes trainers that share images and engines. Only the images of one stage are on the device.
+    """Makes trainers that share images and engines. Only the images of one part of the study are on
+    the device.
 
     `fused`: whether `vmap` computes the members of a pack. None: as `Pack` decides for the device.
     """
@@ -76,14 +79,15 @@ class TrainerFactory:
         self._spec = context.study.spec
         self._device, self._clock = torch.device(context.settings.device), context.runtime.clock
         self._workload, self._interruption, self._fused = workload, interruption, fused
-        self._images: dict[Stage, tuple[DeviceImages, DeviceImages]] = {}
+        self._images: dict[Part, tuple[DeviceImages, DeviceImages]] = {}
         self._engines = Engines(self._spec, self._device, context.settings.programs)
 
     def make(self, stage: Stage, key: PackKey) -> Trainer:
         """Return a trainer for packs of this stage and pack key."""
-        if stage not in self._images:
-            self._images = {stage: self._workload.images(stage, self._device)}
-        train, validation = self._images[stage]
+        part: Part = "refit" if is_refit(key) else stage
+        if part not in self._images:
+            self._images = {part: self._workload.images(part, self._device)}
+        train, validation = self._images[part]
         workload, params = self._workload, dict(key)
         return Trainer(
             Task(workload.factory_of(params), train, validation, workload.criterion, self._fused),

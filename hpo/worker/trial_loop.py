@@ -284,4 +284,7 @@ class TrialLoop:
 
 
 def _candidates(trials: Iterable[LeasedTrial], vocabulary: Vocabulary) -> dict[int, Candidate]:
-    return {trial.number: Candidate(vocabulary.with_defaults(trial.point), trial.seed) for trial in trials}
+    return {
+        trial.number: Candidate(vocabulary.with_defaults(trial.point), trial.seed, trial.limits)
+        for trial in trials
+    }

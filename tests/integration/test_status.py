@@ -51,6 +51,8 @@ def test_status_of_a_new_study(storage: Storage, spec: SpecOf) -> None:
         "failures": None,
         "foreign": {},
         "to_come": 0,
+        "refits": 0,
+        "due": 0,
     }
     assert status(storage, study).to_json() == {
         "study": "small",

@@ -102,9 +102,9 @@ def fork_study(url: URL, old: str, raw: Mapping[str, Any], _index: int) -> tuple
 
 
 def promote_study(url: URL, name: str, _index: int) -> int:
-    """Promote a study; return the number of full trainings that this process added."""
+    """Promote a study; return the number of trials that this process queued."""
     storage = open_url(url)
-    return promote(storage, load(storage, name)).added
+    return promote(storage, load(storage, name)).queued
 
 
 def reap_study(url: URL, name: str, _index: int) -> list[int]:

@@ -57,6 +57,8 @@ def promoted(data: StudyData) -> Section | None:
 
 
 def _training(trial: TrialHistory, objective: Objective) -> str:
+    if trial.row.record.refit_of is not None:
+        return f"{trial.row.number}: refit of {trial.row.record.refit_of}"
     if trial.row.value is None:
         return f"{trial.row.number}: {trial.row.state.name.lower()}"
     kept = trial.row.record.kept_epoch
@@ -76,7 +78,7 @@ def _mean(trials: Sequence[TrialHistory], objective: Objective) -> str:
 def _sentences(
     data: StudyData, trainings: dict[int, list[TrialHistory]], search: dict[int, TrialHistory]
 ) -> list[str]:
-    count = sum(map(len, trainings.values()))
+    count = sum(trial.row.record.refit_of is None for repeats in trainings.values() for trial in repeats)
     sentences = [
         f"{counted(len(trainings), 'search trial')} became {counted(count, 'full training')}.",
         FUNCTION_STAGES if data.study.spec.is_function else NETWORK_STAGES,

@@ -91,6 +91,7 @@ OTHER: dict[str, object] = {
     "full.augment.shift": 0.2,
     "full.augment.scale": [0.9, 1.2],
     "full.augment.shear": 4,
+    "full.refit": True,
     "objective.metric": "accuracy",
     "baseline.lr": 0.001,
     "promotion.metric": "accuracy",
@@ -194,7 +195,7 @@ def test_fingerprint_covers_every_key_that_must_not_change(key: str) -> None:
     before, after = StudySpec.parse(with_key(key), "test"), changed(key, {**OTHER, **OF_FUNCTIONS}[key])
     assert before != after
     may_change = key in EXTENDABLE or key.startswith(
-        ("stop.", "export.", "engine.", "limits.", "resources.", "full.recipe")
+        ("stop.", "export.", "engine.", "limits.", "resources.", "full.recipe", "full.refit")
     )
     assert (before.fingerprint == after.fingerprint) == may_change
     differing = {k for k in before.identity() if before.identity()[k] != after.identity().get(k)}
