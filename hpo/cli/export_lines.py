@@ -9,6 +9,7 @@ from hpo.study.best import BestParams
 from hpo.study.scored import ScoredModel, describe_reads
 from hpo.values.epoch import validation_key
 from hpo.values.objective import Objective
+from hpo.values.wording import counted
 
 
 def seed_lines(best: BestParams) -> list[str]:
@@ -20,13 +21,19 @@ def seed_lines(best: BestParams) -> list[str]:
 def export_lines(best: BestParams, directory: Path) -> list[str]:
     """Return the lines about the model in a new bundle. `best`: the full training that stands for it."""
     origin = read_provenance(directory)
-    model = ScoredModel(tuple(origin["trials"]), origin["shifts"])
+    validated = origin.get("validated_trials", origin["trials"])
+    model = ScoredModel(tuple(validated), origin["shifts"])
     figures = _figures(best.objective, origin)
     lines = seed_lines(best)
     if figures:
         lines.append(f"validation of {model.describe()}: {figures}")
     if "unshifted" in origin:
         lines.append(f"without shifts: {_figures(best.objective, origin['unshifted'])}")
+    lines += [
+        f"exported: trial {refit['trial']}, the refit of trial {refit['refit_of']} on all training images "
+        f"({counted(refit['epochs'], 'epoch')})"
+        for refit in origin.get("refits", ())
+    ]
     if "test_reads" in origin:
         reads = [ScoredModel(**{**read, "trials": tuple(read["trials"])}) for read in origin["test_reads"]]
         lines.append(describe_reads(reads))

@@ -118,10 +118,12 @@ class _Export:
 
     def _measure(self, name: str) -> Results:
         check_writable(self.artifacts)
-        network, predictor = self.model.network, self.model.predictor
-        validation = self._recorded if self._is_plain else self._validation_of(predictor)
-        shifts = self.model.spec.shifts
-        unshifted = self._validation_of(network) if shifts else None
+        predictor, shifts = self.model.predictor, self.model.spec.shifts
+        validation, unshifted = self._recorded, None
+        if not self._is_plain:
+            judged = self._judged
+            validation = self._validation_of(judged.predictor)
+            unshifted = self._validation_of(judged.network) if shifts else None
         part = HeldOutPart(self.workload.dataset)
         scored = ScoredModel(self.chosen.trials, shifts, len(part))
         log.info("testing %s on the test part", scored.describe())
@@ -131,6 +133,14 @@ class _Export:
         results = Results(score.metrics, validation, unshifted, score.evaluation)
         write_results(self.artifacts, name, results)
         return results
+
+    @property
+    def _judged(self) -> TrainedModel:
+        """The model that is validated: before the refit, which has seen the validation images."""
+        if not self.chosen.is_refit:
+            return self.model
+        shifts = self.model.spec.shifts
+        return read_model(self.study, self.chosen.before_refit(), shifts, self.workload, self.artifacts)
 
     @property
     def _is_plain(self) -> bool:

@@ -33,7 +33,9 @@ FRAMEWORKS = (
 def study_provenance(study: Study, chosen: Chosen, shifts: int = 0) -> dict[str, Any]:
     """Return what the study and the trial say: enough to compare two results, and to repeat the training.
 
-    The keys of an ensemble are those of its best member, and `members` has those of each.
+    The keys of an ensemble are those of its best member, and `members` has those of each. The keys of a refit
+    are those of the training that it repeats, as are the figures of validation. `trials` are the refits, and
+    `validated_trials` the trainings.
     """
     best = chosen.best
     return {
@@ -52,8 +54,14 @@ def study_provenance(study: Study, chosen: Chosen, shifts: int = 0) -> dict[str,
         "epochs": best.record.epochs,
         "kept_epoch": best.record.kept_epoch,
         "device": best.record.device,
-        **({} if len(chosen.members) == 1 else {"members": [_member(row) for row in chosen.members]}),
+        **({} if len(chosen.validated) == 1 else {"members": [_member(row) for row in chosen.validated]}),
+        **(_refits(chosen) if chosen.is_refit else {}),
     }
+
+
+def _refits(chosen: Chosen) -> dict[str, Any]:
+    refits = [{**_member(row), "refit_of": row.record.refit_of} for row in chosen.members]
+    return {"validated_trials": [row.number for row in chosen.validated], "refits": refits}
 
 
 def _member(row: TrialRow) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tomli_w
 import yaml
@@ -17,6 +17,7 @@ from hpo.store.trials import TrialRow
 from hpo.study.baseline import BaselineComparison, compare
 from hpo.study.failures import failures
 from hpo.study.promote import best_trials
+from hpo.study.refits import is_refit, refit_of
 from hpo.study.seeds import Seeds, seeds_of, spread
 from hpo.study.study import Study
 from hpo.values.exported import Exported
@@ -86,30 +87,45 @@ class Chosen:
     """The full trainings that an export takes.
 
     `best` stands for the model: the one training, or the best of an ensemble. `members`: those whose weights
-    are exported, in the order of their numbers.
+    are exported, in the order of their numbers. `validated`: the trainings that validation figures are of;
+    the members, or those that the members repeat as refits.
     """
 
     best: BestParams
     members: tuple[TrialRow, ...]
+    validated: tuple[TrialRow, ...]
 
     @property
     def trials(self) -> tuple[int, ...]:
         """Return the numbers of the members."""
         return tuple(row.number for row in self.members)
 
+    @property
+    def is_refit(self) -> bool:
+        """Return whether the members are refits."""
+        return self.members != self.validated
+
+    def before_refit(self) -> "Chosen":
+        """Return the trainings that validation figures are of, as if they were exported."""
+        return replace(self, members=self.validated)
+
 
 def choose(storage: Storage, study: Study, exported: Exported) -> Chosen:
-    """Return the full trainings to export.
+    """Return the full trainings to export. With `full.refit`, these are the refits of the best.
 
-    Raises `NotFoundError` if no full training has completed, or not the one with the number, and if an
-    ensemble has a single member.
+    A number stands for that training or refit. Raises `NotFoundError` if no full training has completed, or
+    not the one with the number, if a refit has not, and if an ensemble has a single member.
     """
     if not isinstance(exported, int):
         best_params(storage, study, "full")  # says why there is none
     with storage.transaction() as connection:
         rows = trials.read(connection, study.full_id).ours
         ranked = best_trials(rows, len(rows), study.objective)
-        chosen = [row for row in ranked if row.number == exported] if isinstance(exported, int) else ranked
+        chosen, refit = ranked, None
+        if isinstance(exported, int):
+            refit = next((row for row in rows if row.number == exported and is_refit(row)), None)
+            wanted = exported if refit is None else refit.record.refit_of
+            chosen = [row for row in ranked if row.number == wanted]
         if not chosen:
             raise NotFoundError(_no_training(study, exported, ranked))
         seeds = seeds_of(rows, chosen[0], study.objective)
@@ -119,15 +135,23 @@ def choose(storage: Storage, study: Study, exported: Exported) -> Chosen:
                 f"{seeds[0].number} of search trial {seeds[0].record.promoted_from} has completed; raise "
                 f"promotion.seeds in the study file, or export the one: --trial {seeds[0].number}"
             )
-        members = seeds if exported == "ensemble" else chosen[:1]
-        weighed = [weights_row(rows, row) for row in members]
+        validated = sorted(seeds if exported == "ensemble" else chosen[:1], key=lambda row: row.number)
+        members = validated if refit is None else [refit]
+        if study.spec.full.refit and not isinstance(exported, int):
+            members = sorted((_refit(study, rows, row) for row in validated), key=lambda row: row.number)
         best = _params_of(connection, study, chosen[0], seeds)
-    return Chosen(best, tuple(sorted(weighed, key=lambda row: row.number)))
+    return Chosen(best, tuple(members), tuple(validated))
 
 
-def weights_row(_rows: Sequence[TrialRow], row: TrialRow) -> TrialRow:
-    """Return the full training whose weights are exported for a completed one: that training itself."""
-    return row
+def _refit(study: Study, rows: Sequence[TrialRow], row: TrialRow) -> TrialRow:
+    """Return the completed refit of a full training."""
+    if (refit := refit_of(rows, row)) is not None:
+        return refit
+    raise NotFoundError(
+        f"study {study.name!r}: full.refit = true: full training {row.number} has not been refitted; "
+        f"next: hpo promote {study.name}, then hpo workers {study.name}; "
+        f"or export the training itself: --trial {row.number}"
+    )
 
 
 def _no_training(study: Study, exported: Exported, ranked: Sequence[TrialRow]) -> str:
