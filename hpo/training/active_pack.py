@@ -1,20 +1,20 @@
 """The members that are computed together: their tensors, and one epoch of training and evaluation."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hpo.training.async_evaluation import send
+from hpo.training.average import AveragedStep, shares
 from hpo.training.batches import PhaseBatches
 from hpo.training.columns import DROPOUT, step_settings
 from hpo.training.engines.base import Engine
 from hpo.training.loops import Step, TrainingLoop, evaluate
-from hpo.training.member import Member, MemberState
+from hpo.training.member import Member, MemberState, params_in
 from hpo.training.optimizers.base import Optimizer
 from hpo.training.optimizers.registry import create_optimizer, step_columns
 from hpo.training.pack import Pack
@@ -23,7 +23,7 @@ from hpo.training.task import Recipe, Runtime, Task
 from hpo.training.weights import Tensors, Weights
 from hpo.values.budget import Augmentation, Phase
 from hpo.values.epoch import Metrics
-from hpo.values.parameters import Role, of_role, with_defaults
+from hpo.values.parameters import Role, of_role
 from hpo.values.seeds import Purpose
 
 
@@ -47,7 +47,13 @@ class _BegunEpoch:
 
     loop: TrainingLoop
     weights: Weights
+    average: Weights | None
     optimizer: Tensors
+
+    @property
+    def evaluated(self) -> Weights:
+        """The weights that count as the result of the last epoch."""
+        return self.weights if self.average is None else self.average
 
 
 class ActivePack:
@@ -63,10 +69,12 @@ class ActivePack:
         self.members: list[Member] = []
         # The attributes below belong to the members, in their order. They are meaningless without members.
         self._best: Weights | None = None  # None if the budget keeps the last weights, to save memory
+        self._average: Weights | None = None  # None if the phase has none
         self._optimizer: Optimizer
         self._ahead: _BegunEpoch | None = None  # the next epoch, if it has begun
-        # The pack that is evaluated while `_pack` trains. It gets the weights of each epoch.
-        self._evaluated = self._pack if runtime.evaluator is None else task.new_pack([0])
+        # The pack that is evaluated while `_pack` trains, or whose weights are averages.
+        has_own = runtime.evaluator is not None or any(phase.ema for phase in recipe.budget.phases)
+        self._evaluated = task.new_pack([0]) if has_own else self._pack
 
     @property
     def phase(self) -> int:
@@ -87,8 +95,10 @@ class ActivePack:
         best = None
         if budget.keep == "best":
             best = Weights.concatenate([state.best or state.weights for state in states])
-        phase = budget.phases[members[0].progress.phase]
-        params = _params(members, phase)
+        phase, average = budget.phases[members[0].progress.phase], None
+        if phase.ema is not None:
+            average = Weights.concatenate([state.average or state.weights for state in states])
+        params = params_in(phase, members)
         names = step_columns(phase, self._recipe.columns)
         columns = step_settings(
             [*of_role(names, Role.LOSS), *of_role(names, Role.CLIP)],
@@ -110,7 +120,7 @@ class ActivePack:
                 for name, initial in optimizer.state.items()
             }
         )
-        self.members, self._best, self._optimizer = members, best, optimizer
+        self.members, self._best, self._average, self._optimizer = members, best, average, optimizer
         self._pack.weights, self._pack.columns = weights, columns
         rates = tuple(values.get(DROPOUT) for values in params)
         self._pack.dropout_rates = rates if DROPOUT in names else None
@@ -133,7 +143,9 @@ class ActivePack:
             return {}
         state = self._optimizer.state if self._ahead is None else self._ahead.optimizer
         weights = self._weights.to(device)
-        best = None if self._best is None else self._best.to(device)
+        best, average = (
+            None if part is None else part.to(device) for part in (self._best, self._average_of_epoch)
+        )
         optimizer = {name: tensor.to(device) for name, tensor in state.items()}
         states = {}
         for index, member in enumerate(self.members):
@@ -143,19 +155,20 @@ class ActivePack:
                 weights.select(row),
                 None if best is None else best.select(row),
                 {name: tensor.index_select(0, row) for name, tensor in optimizer.items()},
+                None if average is None else average.select(row),
             )
         return states
 
     def kept_weights(self, index: int) -> Weights:
         """Return a copy `(1, ...)` of the weights that the budget keeps of a member: last or best epoch."""
-        weights = self._weights if self._best is None else self._best
+        weights = self._result if self._best is None else self._best
         return weights.select(torch.tensor([index], device=self._task.device))
 
     def remember_best(self, improved: Sequence[bool]) -> None:
-        """Store the current weights of the members whose last epoch `improved` on their best epoch."""
+        """Store the resulting weights of the members whose last epoch `improved` on their best epoch."""
         if self._best is not None and any(improved):
             mask = send(torch.tensor(improved), self._task.device)
-            self._best = self._best.replace(self._weights, mask)
+            self._best = self._best.replace(self._result, mask)
 
     def state_dict(self, weights: Weights) -> dict[str, Tensor]:
         """Return weights `(1, ...)` as the state dict of an ordinary module."""
@@ -185,10 +198,14 @@ class ActivePack:
         if evaluator is None or not self._all_have_next_epoch:
             train_losses = begun.loop.losses().tolist()  # waits for the device
             trained = clock()
-            rows = self._evaluate(self._pack).tolist()
+            pack = self._pack
+            if self._average is not None:
+                pack = self._evaluated
+                pack.weights = self._average
+            rows = self._evaluate(pack).tolist()
         else:
             self._ahead = ahead = self._begin(later=1)
-            self._evaluated.weights = ahead.weights
+            self._evaluated.weights = ahead.evaluated
             pending = evaluator.begin(partial(self._metrics, begun.loop))
             ahead.loop.run(pending.done)
             trained = clock()
@@ -216,14 +233,18 @@ class ActivePack:
             ]
         )
         batches = PhaseBatches(self._task.train, recipe.batch_size, recipe.seed, phase, rule.augmentation)
+        step, average = self._step(rule, epochs, batches.steps), self._average
+        if rule.ema is not None and average is not None:
+            step = AveragedStep.of(step, self._pack, average, shares(rule.ema, epochs, batches.steps))
+            average = average.copy()
         loop = TrainingLoop(
-            self._step(rule, epochs, batches.steps),
+            step,
             self._pack,
             batches.members(epochs, self._augmentations(rule)),
             seed=Purpose.EPOCH_GENERATORS.derive(recipe.seed, phase, min(epochs)),
         )
         optimizer = {name: tensor.clone() for name, tensor in self._optimizer.state.items()}
-        return _BegunEpoch(loop, self._pack.weights.copy(), optimizer)
+        return _BegunEpoch(loop, self._pack.weights.copy(), average, optimizer)
 
     def _step(self, phase: Phase, epochs: Sequence[int], steps: int) -> Step:
         """Return the step of an epoch of `steps` steps, in which the members are at `epochs` of the phase."""
@@ -231,7 +252,7 @@ class ActivePack:
         in_use = [*self._recipe.columns, *phase.params]
         if phase.settings is not None or not of_role(in_use, Role.SCHEDULE):
             return step
-        params = _params(self.members, phase)
+        params = params_in(phase, self.members)
         rates = learning_rates(params, [Epoch(epoch, steps, phase.epochs) for epoch in epochs])
         if rates is None:
             return step
@@ -251,7 +272,7 @@ class ActivePack:
         """Discard the begun epoch, once the device has finished its queued steps."""
         if self._ahead is None:
             return
-        self._pack.weights = self._ahead.weights
+        self._pack.weights, self._average = self._ahead.weights, self._ahead.average
         self._optimizer.load(self._ahead.optimizer)
         self._ahead = None
         if self._runtime.evaluator is not None:
@@ -271,8 +292,12 @@ class ActivePack:
         """The weights at the end of the last whole epoch."""
         return self._pack.weights if self._ahead is None else self._ahead.weights
 
+    @property
+    def _average_of_epoch(self) -> Weights | None:
+        """The average at the end of the last whole epoch."""
+        return self._average if self._ahead is None else self._ahead.average
 
-def _params(members: Sequence[Member], phase: Phase) -> list[Mapping[str, Any]]:
-    """Return the hyperparameters of each member in a phase. None that does not apply is among them."""
-    params: list[Mapping[str, Any]] = [member.candidate.params for member in members]
-    return [with_defaults({**own, **phase.params}) for own in params] if phase.params else params
+    @property
+    def _result(self) -> Weights:
+        """The weights that count as the result of the last whole epoch."""
+        return self._average_of_epoch or self._weights

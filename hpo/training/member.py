@@ -1,12 +1,16 @@
 """A member of a pack: its hyperparameters, its progress, and the state it resumes from."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from hpo.training.weights import Tensors, Weights
+from hpo.values.budget import Phase
 from hpo.values.candidate import Candidate
+from hpo.values.parameters import with_defaults
 
 
 @dataclass(slots=True)
@@ -56,21 +60,24 @@ class MemberState:
 
     `best`: the weights at epoch `progress.best_epoch`. It is None if the budget keeps the last weights, or if
     `weights` are the best. `optimizer`: the optimizer's state, None before the first step of a phase.
+    `average`: the average of the weights, None before the first step of a phase or if the phase has none.
     """
 
     progress: Progress
     weights: Weights
     best: Weights | None
     optimizer: Tensors | None
+    average: Weights | None = None
 
     def to(self, device: torch.device) -> "MemberState":
         """Return the state with its tensors on `device` and a copy of the progress."""
-        best, optimizer = self.best, self.optimizer
+        best, optimizer, average = self.best, self.optimizer, self.average
         return MemberState(
             replace(self.progress),
             self.weights.to(device),
             None if best is None else best.to(device),
             None if optimizer is None else {name: tensor.to(device) for name, tensor in optimizer.items()},
+            None if average is None else average.to(device),
         )
 
 
@@ -85,6 +92,12 @@ class Member:
     def copy(self) -> "Member":
         """Return a copy whose progress can change independently."""
         return replace(self, progress=replace(self.progress))
+
+
+def params_in(phase: Phase, members: Sequence[Member]) -> list[Mapping[str, Any]]:
+    """Return the hyperparameters of each member in a phase, whose own take the place of the member's."""
+    params: list[Mapping[str, Any]] = [member.candidate.params for member in members]
+    return [with_defaults({**own, **phase.params}) for own in params] if phase.params else params
 
 
 @dataclass(frozen=True, slots=True, eq=False)

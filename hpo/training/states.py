@@ -56,7 +56,8 @@ def to_arrays(tensors: Tensors) -> dict[str, np.ndarray]:
 
 
 def _flatten(state: MemberState) -> Iterator[tuple[str, Tensor]]:
-    for part, weights in (("weights", state.weights), ("best", state.best)):
+    parts = {"weights": state.weights, "best": state.best, "average": state.average}
+    for part, weights in parts.items():
         if weights is not None:
             yield f"{part}.parameters", weights.parameters
             yield from ((f"{part}.buffers.{name}", tensor) for name, tensor in weights.buffers.items())
@@ -69,7 +70,8 @@ def _unflatten(progress: Progress, tensors: Tensors, like: Weights) -> MemberSta
     if weights is None:
         raise ValueError("no weights in it")
     optimizer = _with_prefix(tensors, "optimizer.") or None
-    return MemberState(progress, weights, _weights(tensors, "best", like), optimizer)
+    best, average = (_weights(tensors, part, like) for part in ("best", "average"))
+    return MemberState(progress, weights, best, optimizer, average)
 
 
 def _weights(tensors: Tensors, part: str, like: Weights) -> Weights | None:

@@ -22,13 +22,16 @@ def weights(seed: int = 0, size: int = SIZE, buffers: int = 5) -> Weights:
     return Weights(parameters, {"norm.mean": mean, "norm.seen": torch.tensor([7])})
 
 
-def member_state(progress: Progress | None = None, best: bool = True, optimizer: bool = True) -> MemberState:
+def member_state(
+    progress: Progress | None = None, best: bool = True, optimizer: bool = True, average: bool = False
+) -> MemberState:
     tensors = {"mean": torch.randn(1, SIZE), "power": torch.rand(1, 1, dtype=torch.float64)}
     return MemberState(
         progress or Progress(epochs=3),
         weights(),
         weights(1) if best else None,
         tensors if optimizer else None,
+        weights(3) if average else None,
     )
 
 

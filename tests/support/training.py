@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ FULL = Budget(
     ),
     "best",
 )
+AVERAGED = replace(FULL, phases=tuple(replace(phase, ema=0.9) for phase in FULL.phases))
 STEPS = 7
 """Steps of an epoch: batches of 16 of 100 images."""
 

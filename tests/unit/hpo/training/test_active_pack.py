@@ -10,6 +10,7 @@ from support.candidates import candidate
 from support.delayed_evaluation import DelayedEvaluation
 from support.states import assert_same_state
 from support.training import (
+    AVERAGED,
     DIVERGING,
     FULL,
     GOOD,
@@ -47,11 +48,12 @@ def test_the_next_epoch_begins_beside_the_evaluation(polls: int) -> None:
         assert len(engine.widths) == steps
 
 
+@pytest.mark.parametrize("budget", [FULL, AVERAGED], ids=["last weights", "averages"])
 @pytest.mark.parametrize("polls", POLLS)
-def test_evaluation_beside_the_next_epoch_changes_no_bit(polls: int) -> None:
+def test_evaluation_beside_the_next_epoch_changes_no_bit(polls: int, budget: Budget) -> None:
     candidates = {0: GOOD, 4: SLOW, 2: candidate(0.5, 0.9, 0.0, 7)}
     in_line, beside = (
-        with_evaluator(small_trainer(FULL, lenet), evaluator).start(candidates)
+        with_evaluator(small_trainer(budget, lenet), evaluator).start(candidates)
         for evaluator in (None, DelayedEvaluation(polls))
     )
     while in_line.members:
@@ -88,11 +90,17 @@ class Drawing(nn.Module):
 
 
 @settings(max_examples=40)
-@given(actions=ACTIONS, polls=st.integers(0, 2 * STEPS), keep=st.sampled_from(["last", "best"]))
+@given(
+    actions=ACTIONS,
+    polls=st.integers(0, 2 * STEPS),
+    keep=st.sampled_from(["last", "best"]),
+    ema=st.sampled_from([None, 0.9]),
+)
 def test_any_sequence_of_actions_gives_the_same_results_in_line_and_beside(
-    actions: list[tuple[str, int]], polls: int, keep: Literal["last", "best"]
+    actions: list[tuple[str, int]], polls: int, keep: Literal["last", "best"], ema: float | None
 ) -> None:
-    budget = Budget("full", (Phase("sgd", 4, patience=2), Phase("adam", 2, settings={"lr": 1e-3})), keep)
+    adam = Phase("adam", 2, settings={"lr": 1e-3}, ema=ema)
+    budget = Budget("full", (Phase("sgd", 4, patience=2, ema=ema), adam), keep)
     engines = WatchedEngine(), WatchedEngine()
     in_line, beside = (
         with_evaluator(small_trainer(budget, Drawing, engine=engine), evaluator).start(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.candidates import candidate
 from support.training import (
+    AVERAGED,
     DIVERGING,
     FULL,
     GOOD,
@@ -41,6 +42,9 @@ from hpo.values.state import Arrays
 
 HASTY = candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
 """Soon stopped early."""
+
+
+BUDGETS = [FULL, AVERAGED]
 
 
 def loss_of(weights: Arrays, factory: Callable[[], nn.Module], validation: DeviceImages) -> float:
@@ -263,19 +267,20 @@ def test_members_share_the_seconds_of_the_pack() -> None:
     assert [(result.seconds, result.evaluation_seconds) for result in results] == [(3.0, 1.0)] * 2
 
 
+@pytest.mark.parametrize("budget", BUDGETS, ids=["last weights", "averages"])
 @pytest.mark.parametrize("cut", range(1, 7))
-def test_a_training_cut_between_epochs_resumes_to_the_bit(cut: int) -> None:
+def test_a_training_cut_between_epochs_resumes_to_the_bit(cut: int, budget: Budget) -> None:
     candidates = {0: GOOD, 4: SLOW, 2: candidate(0.5, 0.9, 0.0, 7)}
-    whole = small_trainer(FULL, lenet).start(candidates)
+    whole = small_trainer(budget, lenet).start(candidates)
     expected = run_to_end(whole)
 
-    first = small_trainer(FULL, lenet).start(candidates)
+    first = small_trainer(budget, lenet).start(candidates)
     results: dict[int, list[EpochResult]] = {key: [] for key in candidates}
     for _ in range(cut):
         for result in first.epoch():
             results[result.member].append(result)
     states = first.states()
-    resumed = small_trainer(FULL, lenet).start({key: candidates[key] for key in states}, states)
+    resumed = small_trainer(budget, lenet).start({key: candidates[key] for key in states}, states)
     for key, curve in run_to_end(resumed).items():
         results[key] += curve
 
@@ -285,8 +290,9 @@ def test_a_training_cut_between_epochs_resumes_to_the_bit(cut: int) -> None:
         assert all(np.array_equal(weights[name], expected_weights[name]) for name in expected_weights)
 
 
-def test_members_at_different_epochs_and_phases_share_a_pack() -> None:
-    trainer = partial(small_trainer, FULL, dtype=torch.float64)
+@pytest.mark.parametrize("budget", BUDGETS, ids=["last weights", "averages"])
+def test_members_at_different_epochs_and_phases_share_a_pack(budget: Budget) -> None:
+    trainer = partial(small_trainer, budget, dtype=torch.float64)
     alone = {
         key: run_to_end(trainer().start({key: candidate}))[key]
         for key, candidate in {0: GOOD, 1: SLOW}.items()
@@ -318,11 +324,12 @@ def test_a_member_that_joins_between_epochs_has_its_own_curve() -> None:
 
 
 # One step of the seven, and one of the two evaluation batches of 40 images, has succeeded before.
+@pytest.mark.parametrize("budget", BUDGETS, ids=["last weights", "averages"])
 @pytest.mark.parametrize("failing_call", ["failing_step", "failing_score"])
-def test_an_epoch_that_raises_leaves_all_members_as_they_were(failing_call: str) -> None:
+def test_an_epoch_that_raises_leaves_all_members_as_they_were(failing_call: str, budget: Budget) -> None:
     engine = WatchedEngine(evaluation_batch=40)
-    expected = run_to_end(small_trainer(FULL, lenet, engine=engine).start({0: GOOD, 1: SLOW}))
-    session = small_trainer(FULL, lenet, engine=engine).start({0: GOOD, 1: SLOW})
+    expected = run_to_end(small_trainer(budget, lenet, engine=engine).start({0: GOOD, 1: SLOW}))
+    session = small_trainer(budget, lenet, engine=engine).start({0: GOOD, 1: SLOW})
     results = {result.member: [result] for result in session.epoch()}
     setattr(engine, failing_call, 1)
     with pytest.raises(KeyboardInterrupt):

@@ -25,15 +25,17 @@ COUNTS = st.integers(0, 10_000)
     progress=st.builds(Progress, COUNTS, COUNTS, COUNTS, LOSSES, COUNTS, LOSSES, COUNTS),
     best=st.booleans(),
     optimizer=st.booleans(),
+    average=st.booleans(),
 )
-def test_state_comes_back_to_the_bit(progress: Progress, best: bool, optimizer: bool) -> None:
-    state = member_state(progress, best, optimizer)
+def test_state_comes_back_to_the_bit(progress: Progress, best: bool, optimizer: bool, average: bool) -> None:
+    state = member_state(progress, best, optimizer, average)
     stored = to_session_state(state)
     assert stored.epochs == progress.epochs
     resumed = to_member_state(through_json(stored), weights(2))
     assert resumed.progress == state.progress
     assert_same_weights(resumed.weights, state.weights)
     assert_same_weights(resumed.best, state.best)
+    assert_same_weights(resumed.average, state.average)
     assert (resumed.optimizer is None) == (not optimizer)
     if resumed.optimizer is not None and state.optimizer is not None:
         assert resumed.optimizer.keys() == state.optimizer.keys()
