@@ -1,7 +1,7 @@
 """Train one network on a few images of EMNIST ByClass, on a CPU, to show that its training loss falls.
 
 For a network that only a large GPU can train, such as EnsNet: an image costs 12,000 times as much as with
-LeNet. The study has one cell, hpo's default parameters, and stays in the storage. No test image is read.
+LeNet. The study has one cell and stays in the storage. No test image is read.
 """
 
 import logging
@@ -55,7 +55,8 @@ def parse_options() -> Namespace:
     options = parser(__doc__)
     options.add_argument("--model", default="ensnet", help="default ensnet")
     options.add_argument("--images", type=int, default=248, help="training images (default 248, the fewest)")
-    options.add_argument("--epochs", type=int, default=6, help="epochs of full training (default 6)")
+    options.add_argument("--epochs", type=int, default=8, help="epochs of full training (default 8)")
+    options.add_argument("--lr", type=float, default=0.05, help="learning rate (default 0.05)")
     options.add_argument("--batch-size", type=int, default=16, help="default 16")
     return options.parse_args()
 
@@ -72,11 +73,11 @@ def main() -> None:
     log_to_stderr(logging.INFO)
     os.environ[IMAGES] = str(arguments.images)
     plan = Plan(arguments.model)
-    point = {**default_point(plan.study()), "batch_size": arguments.batch_size}
+    point = {**default_point(plan.study()), "lr": arguments.lr, "batch_size": arguments.batch_size}
     spec = plan.spec(
         {
             **single_cell(point),
-            "name": f"{arguments.model}-few-{arguments.images}-{arguments.epochs}",
+            "name": f"{arguments.model}-few-{arguments.images}-{arguments.epochs}-{arguments.lr:g}",
             "data": {"name": "benchmarks.few_images:load", "mini": SHARE, "validation": SHARE},
             "full": {"recipe": "modern", "pretrain": {"epochs": arguments.epochs}, "augment": False},
             "promotion": {"top": 1, "seeds": 1},

@@ -134,9 +134,7 @@ def arms(networks: Networks) -> str:
         "trained in full with the same recipe.\n"
     ]
     for network, figures in networks.items():
-        shown = {label: arm for label, arm in figures["arms"].items() if arm.get("validation")}
-        if not shown:
-            continue
+        shown = figures["arms"]
         heads = ("arm", "parameters", "seeds", "validation %", "test %")
         rows = [("found", *_arm_cells(figures))]
         rows += [(label, *_arm_cells(arm)) for label, arm in shown.items()]
@@ -150,9 +148,10 @@ def arms(networks: Networks) -> str:
 
 
 def _arm_cells(arm: Figures) -> list[str]:
-    test_cell = mean_cell(arm["test"]) if "test" in arm else "-"
-    count = str(len(arm["trainings"]))
-    return [params(arm["params"] or {}), count, mean_cell(arm["validation"]), test_cell]
+    cells = [mean_cell(arm[part]) if part in arm else "-" for part in ("validation", "test")]
+    if "validation" not in arm:
+        cells[0] = arm["failed"][0] if arm["failed"] else "not finished"
+    return [params(arm["params"] or {}), str(len(arm["trainings"])), *cells]
 
 
 def middle(networks: Networks) -> str:

@@ -44,8 +44,9 @@ class Training:
 class Trained:
     """A study and what is finished of it.
 
-    `params`: the promoted parameters, None before the promotion. `planned`: full trainings there will be.
-    `failed`: the reasons of those that failed. `search`: figures of the search.
+    `params`: the promoted parameters, None before the promotion, but for a study with a single cell.
+    `planned`: full trainings there will be. `failed`: the reasons of those that failed, or of the only search
+    trial. `search`: figures of the search.
     """
 
     study: str
@@ -76,22 +77,23 @@ def read_trained(storage: Storage, study: Study) -> Trained:
     search = [row.row for row in rows if row.stage == "search"]
     full = [row for row in rows if row.stage == "full"]
     promoted = {row.row.record.promoted_from for row in full}
-    best = next(
-        (row for row in best_trials(search, len(search), study.objective) if row.number in promoted), None
-    )
+    ranked = best_trials(search, len(search), study.objective)
+    best = next((row for row in ranked if row.number in promoted), None)
     own = [row for row in full if best is not None and row.row.record.promoted_from == best.number]
     spec = study.spec
+    single = search[0] if spec.space.cells == len(search) == 1 else None
+    ended = [single] if single is not None and not ranked else [row.row for row in own]
     indices = {full_seed(spec, index): index for index in range(spec.promotion.seeds)}
     return Trained(
         study=study.name,
         recipe=spec.to_json()["full"],
-        params=None if best is None else best.point,
+        params=getattr(best or single, "point", None),
         trainings=sorted(
             (_training(row, indices) for row in own if row.row.state == TrialState.COMPLETE),
             key=lambda training: training.index,
         ),
         planned=spec.promotion.seeds,
-        failed=[str(row.row.record.reason) for row in own if row.row.state == TrialState.FAIL],
+        failed=[str(row.record.reason) for row in ended if row.state == TrialState.FAIL],
         search=_search(rows, search, best),
     )
 

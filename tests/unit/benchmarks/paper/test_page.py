@@ -115,6 +115,15 @@ def test_sentence_says_what_the_search_gains() -> None:
     )
 
 
+def test_arm_that_failed_has_the_reason() -> None:
+    figures = network()
+    figures["arms"]["random-1"] = {**trained().to_json(), "failed": ["the loss is not finite"]}
+    figures["arms"]["random-2"] = trained().to_json()
+    text = page([replace(RESULT, values={"networks": {"vggnet": figures}})])
+    assert "| random-1 | lr=0.1 batch_size=16 | 0 | the loss is not finite | - |" in text
+    assert "| random-2 | lr=0.1 batch_size=16 | 0 | not finished | - |" in text
+
+
 def test_middle_fidelity_names_its_choice() -> None:
     assert "Middle fidelity chooses rank 2." in page([RESULT])
 
