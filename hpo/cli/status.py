@@ -28,7 +28,7 @@ def status(name: str, watch: bool, as_json: bool) -> None:
     With --watch and without a terminal, each change is a line; with --json, a line of JSON.
     """
     from hpo.cli.next_step import next_step
-    from hpo.cli.status_text import JsonLines, status_text
+    from hpo.cli.status_text import status_text
     from hpo.run.environment import open_study
     from hpo.run.training_images import training_images
     from hpo.study.live import live_status
@@ -43,6 +43,7 @@ def status(name: str, watch: bool, as_json: bool) -> None:
         live = read()
         json_result(live.to_json()) if as_json else result(status_text(live))
         return
+    from hpo.cli.json_lines import JsonLines
     from hpo.run.displays import open_display
     from hpo.run.progress import StudyProgress
 
