@@ -7,6 +7,7 @@ import click
 from hpo.artifacts.registry import open_artifacts
 from hpo.cli.output import message
 from hpo.errors import HpoError, InputError
+from hpo.run.worker_log import remove_logs
 from hpo.settings import Settings
 from hpo.store.connection import Storage
 from hpo.study import remains
@@ -40,6 +41,7 @@ def delete_remains(settings: Settings, storage: Storage, name: str, error: HpoEr
     if not yes:
         confirm_deletion(f"Delete all that is left of study {name}?", name)
     folders = remains.remove(storage, name).artifacts
+    remove_logs(settings.logs_path, folders)
     stores = (open_artifacts(settings, folder) for folder in folders)
     report_deletion(name, [line for store in stores for line in remove_files(store)])
 

@@ -220,6 +220,7 @@ def delete(name: str, yes: bool) -> None:
     from hpo.artifacts.registry import open_artifacts
     from hpo.cli.deletion import confirm_deletion, delete_remains, report_deletion
     from hpo.errors import DamagedStudyError, InputError, NotFoundError, SpecError
+    from hpo.run.worker_log import remove_logs
     from hpo.settings import Settings
     from hpo.spec.study_spec import FULL_SUFFIX
     from hpo.store.connection import open_storage
@@ -247,7 +248,9 @@ def delete(name: str, yes: bool) -> None:
         files = "files" if study.spec.is_function else "weights"
         question = f"Delete study {study.name} with {counted(trials, 'trial')} and its {files}?"
         confirm_deletion(question, study.name)
-    report_deletion(study.name, remove(storage, study, open_artifacts(settings, study.artifacts_name)))
+    staying = remove(storage, study, open_artifacts(settings, study.artifacts_name))
+    remove_logs(settings.logs_path, [study.artifacts_name])
+    report_deletion(study.name, staying)
 
 
 def _checked(file: Path) -> tuple[StudySpec, Settings, Identity]:

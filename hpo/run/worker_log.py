@@ -1,7 +1,8 @@
 """The file with all lines of the workers that one call has started."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,12 @@ from hpo.ownership import make_folder, open_new
 
 KEPT = 10
 """The newest files of a study that stay."""
+
+
+def remove_logs(folder: Path, studies: Iterable[str]) -> None:
+    """Delete the files of deleted studies in `folder`, by the names of their artifacts."""
+    for name in studies:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 class WorkerLog:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hpo.run.worker_log import KEPT, WorkerLog
+from hpo.run.worker_log import KEPT, WorkerLog, remove_logs
 
 NOON = datetime(2026, 1, 2, 12, 0, 0)
 
@@ -37,3 +37,11 @@ def test_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         assert log.path is None
         log.writing(shown.append)("a line")
     assert shown == ["a line"]
+
+
+def test_files_of_a_deleted_study_are_deleted(tmp_path: Path) -> None:
+    for name in ("small-0123abcd", "other-0123abcd"):
+        with WorkerLog(tmp_path / name):
+            pass
+    remove_logs(tmp_path, ["small-0123abcd", "gone-0123abcd"])
+    assert [folder.name for folder in tmp_path.iterdir()] == ["other-0123abcd"]
