@@ -44,8 +44,10 @@ def event_lines(events: Sequence[StageEvent]) -> list[str]:
     return [_line(list(group)) for _, group in groupby(events, key=_said)]
 
 
-def _said(event: StageEvent) -> tuple[object, ...]:
-    return event.stage, event.event.kind, event.event.worker, sorted(event.event.detail.items(), key=str)
+def _said(entry: StageEvent) -> tuple[object, ...]:
+    """Return all that the line of an event says, but for the number and the time."""
+    event = entry.event
+    return entry.stage, _happened(event, are_several=False), event.worker
 
 
 def _line(group: Sequence[StageEvent]) -> str:

@@ -45,6 +45,8 @@ def test_events_that_say_the_same_are_one_line() -> None:
     assert event_lines(events) == ["03:04:07  trials 3, 4 and 7 began on cpu/0"]
     many = events_of("full", [(n, "pruned", {"epochs": 2}) for n in range(12)])
     assert event_lines(many) == ["03:04:16  12 full trainings pruned after 2 epochs"]
+    promoted = events_of("search", [(n, "promoted", {"full": [2 * n, 2 * n + 1]}) for n in (0, 1)])
+    assert event_lines(promoted) == ["03:04:06  trials 0 and 1 promoted to full training"]
     alone = events_of("search", [(1, "handed back", {"reason": "a"}), (2, "handed back", {"reason": "a"})])
     assert event_lines(alone) == ["03:04:06  trials 1 and 2 run alone next: a"]
     others = events_of("search", [(1, "paused", {"epoch": 2}), (2, "paused", {"epoch": 4})])
