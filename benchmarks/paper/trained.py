@@ -72,10 +72,11 @@ class Trained:
 
 
 def read_trained(storage: Storage, study: Study) -> Trained:
-    """Return the full trainings of the best search trial. Those of other promoted trials are left out."""
+    """Return the full trainings of the best search trial, without those of other promoted trials, and without
+    refits, which nothing validates."""
     rows = history(storage, study, with_epochs=True).trials
     search = [row.row for row in rows if row.stage == "search"]
-    full = [row for row in rows if row.stage == "full"]
+    full = [row for row in rows if row.stage == "full" and row.row.record.refit_of is None]
     promoted = {row.row.record.promoted_from for row in full}
     ranked = best_trials(search, len(search), study.objective)
     best = next((row for row in ranked if row.number in promoted), None)

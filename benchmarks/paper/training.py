@@ -109,7 +109,7 @@ class Trainer:
         if not all(is_finished(self.storage, study, stage) for stage in STAGES):
             return False
         try:
-            return not promotes or promote(self.storage, study).added == 0
+            return not promotes or promote(self.storage, study).queued == 0
         except ConflictError:  # nothing completed, or a stopped search has begun trials
             return False
 
