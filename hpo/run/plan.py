@@ -76,10 +76,28 @@ def search_epochs(spec: StudySpec) -> EpochRange:
 
 
 def full_epochs(spec: StudySpec) -> EpochRange:
-    """Return how many epochs all full trainings train, between early stopping and the last epoch."""
-    budget, trainings = spec.budget("full"), spec.promotion.top * spec.promotion.seeds
-    low, high = trainings * least_epochs(budget), trainings * budget.epochs
+    """Return how many epochs all full trainings train, between early stopping and the last epoch.
+
+    A refit has one epoch at least, and as many as a full training at most.
+    """
+    budget, trainings, refits = spec.budget("full"), _trainings(spec), _refits(spec)
+    low, high = trainings * least_epochs(budget) + refits, (trainings + refits) * budget.epochs
     return EpochRange(between(low, high), low, high)
+
+
+def _trainings(spec: StudySpec) -> int:
+    return spec.promotion.top * spec.promotion.seeds
+
+
+def _refits(spec: StudySpec) -> int:
+    return spec.promotion.seeds if spec.full.refit else 0
+
+
+def _names(spec: StudySpec) -> str:
+    """Return what is trained in full, such as "4 trainings, 2 refits"."""
+    refits = _refits(spec)
+    names = [counted(_trainings(spec), "training"), *([counted(refits, "refit")] if refits else [])]
+    return ", ".join(names)
 
 
 def epoch_figures(spec: StudySpec) -> list[Figure]:
@@ -88,11 +106,10 @@ def epoch_figures(spec: StudySpec) -> list[Figure]:
     rule = f"{counted(spec.search.trials, 'trial')} of {spec.search.epochs}, pruner {spec.pruner.name}"
     if spec.stop.epochs is not None:
         rule += f", stop.epochs {spec.stop.epochs}"
-    trainings = spec.promotion.top * spec.promotion.seeds
     stops = "" if full.low == full.high else ", early stopping"
     return [
         _figure("search epochs", "epochs", search, rule),
-        _figure("full epochs", "epochs", full, f"{counted(trainings, 'training')}{stops}"),
+        _figure("full epochs", "epochs", full, f"{_names(spec)}{stops}"),
     ]
 
 
@@ -104,13 +121,14 @@ def make_plan(
     search, full = search_epochs(spec), full_epochs(spec)
     spent = _times(search, pace + EPOCH_OVERHEAD)
     trained = _full_seconds(spec, measured)
-    trainings = spec.promotion.top * spec.promotion.seeds
+    trainings, refits = _trainings(spec), _refits(spec)
     preparation = _preparation(spec, measured)
     start = 3 * mean(each.start_seconds for each in measured)  # the check, the workers and the export
     steps = f"measured steps of {counted(len(measured), 'worker')} at once"
     search_time = _times(spent, 1 / fleet.workers)
-    # Trainings are not divided: the last worker to end has the most of them.
-    full_time = _times(trained, ceil(trainings / fleet.workers) / trainings)
+    # Trainings are not divided: the last worker to end has the most of them. Refits begin after all of them.
+    shares = ceil(trainings / fleet.workers) + ceil(refits / fleet.workers)
+    full_time = _times(trained, shares / (trainings + refits))
     rest = EpochRange(start, start, start) + _times(preparation, 1 / fleet.workers)
     total = search_time + full_time + rest
     hours = _times(spent + trained + preparation, 1 / HOUR)
@@ -122,7 +140,7 @@ def make_plan(
         [
             *epoch_figures(spec),
             _figure("search time", "seconds", search_time, f"{pace:.3g} s an epoch, {steps}"),
-            _figure("full time", "seconds", full_time, f"{counted(trainings, 'training')}, {steps}"),
+            _figure("full time", "seconds", full_time, f"{_names(spec)}, {steps}"),
             _figure("compilation", "seconds", _times(preparation, 1 / fleet.workers), prepared),
             _figure("total time", "seconds", total, "with the start of processes, and the export"),
             _figure("device hours", "device hours", hours, "of all workers"),
@@ -176,7 +194,11 @@ def _full_seconds(spec: StudySpec, measured: Sequence[Measurement]) -> EpochRang
         pace = mean(each.full[index].seconds for each in measured) + EPOCH_OVERHEAD
         least = phase.epochs if phase.patience is None else min(phase.epochs, phase.patience + 1)
         epochs = EpochRange(between(least, phase.epochs), least, phase.epochs)
-        total += _times(epochs, pace * spec.promotion.top * spec.promotion.seeds)
+        total += _times(epochs, pace * _trainings(spec))
+        if refits := _refits(spec):
+            # A refit has the images of mini as well. It ends with its first epoch, if that was the best.
+            refit = EpochRange(between(least, phase.epochs), 0 if index else 1, phase.epochs)
+            total += _times(refit, pace * refits / (1 - spec.data.mini))
     return total
 
 
@@ -196,7 +218,7 @@ def _disk(spec: StudySpec, measured: Measurement, epochs: EpochRange, fleet: Fle
     """Return the most bytes at one time: checkpoints, weights of full trainings, and rows of epochs."""
     at_once = min(spec.search.trials, fleet.workers * fleet.width)
     kept = spec.search.trials if spec.make_pruner().pause_epochs else at_once
-    trainings = spec.promotion.top * spec.promotion.seeds
+    trainings = _trainings(spec) + _refits(spec)
     # A new checkpoint is written before the old one is deleted.
     search = (kept + at_once) * measured.state_bytes
     full = trainings * (2 * measured.full_state_bytes + measured.weights_bytes)

@@ -85,6 +85,21 @@ def test_time_is_that_of_the_epochs_shared_by_the_workers() -> None:
     assert three["full time"].expected == two["full time"].expected  # one worker has two of four trainings
 
 
+def test_refits_follow_all_trainings() -> None:
+    full = {**RAW["full"], "refit": True}
+    refitting = spec(full=full)
+    assert full_epochs(refitting).high == full_epochs(spec()).high + 2 * 15
+    assert full_epochs(refitting).low == full_epochs(spec()).low + 2
+    measured = [measurement(pace(16, 4.0), pace(32, 2.0))] * 2
+    plans = [
+        figures(make_plan(of, planned_points(of), measured, Fleet(2, 16), "cpu"))
+        for of in (spec(), refitting)
+    ]
+    before, after = (plan["full time"] for plan in plans)
+    assert (before.high or 0) < (after.high or 0) < 2 * (before.high or 0)
+    assert "4 trainings, 2 refits" in after.basis
+
+
 def test_time_of_other_batch_sizes_lies_between_the_measured_ones() -> None:
     of = spec(space={"lr": [0.01], "batch_size": {"low": 16, "high": 128, "step": 16}})
     points = planned_points(of)
