@@ -16,14 +16,16 @@ HASTY = candidate(lr=3.0, momentum=0.95, weight_decay=0.0, seed=1)
 """Soon stopped early."""
 
 
+@pytest.mark.parametrize("ema", [None, 0.8])
 @pytest.mark.parametrize("member", [GOOD, SLOW, HASTY])
-def test_refit_on_the_same_images_ends_with_the_kept_weights(member: Candidate) -> None:
-    session = small_trainer(FULL, normalised).start({0: member})
+def test_refit_on_the_same_images_ends_with_the_kept_weights(member: Candidate, ema: float | None) -> None:
+    budget = replace(FULL, phases=tuple(replace(phase, ema=ema) for phase in FULL.phases))
+    session = small_trainer(budget, normalised).start({0: member})
     curve = run_to_end(session)[0]
     costs = {result.epoch: result.metrics[VALIDATION_LOSS] for result in curve}
-    limits = epoch_limits(FULL.phases, costs, curve[-1].kept_epoch)
+    limits = epoch_limits(budget.phases, costs, curve[-1].kept_epoch)
     assert sum(limits) <= curve[-1].kept_epoch
-    refit = small_trainer(FULL.refit(), normalised).start({0: replace(member, limits=limits)})
+    refit = small_trainer(budget.refit(), normalised).start({0: replace(member, limits=limits)})
     (results,) = run_to_end(refit).values()
     assert [result.phase for result in results] == [
         phase for phase, epochs in enumerate(limits) for _ in range(epochs)
