@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 @command("hpo plan studies/lenet.toml\nhpo plan studies/lenet.toml --gpus 0,1 --json")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @device_options
+@click.option(
+    "--measure", is_flag=True, help="Train one epoch of a training function, which may have effects."
+)
 @as_json
-# Five options: click passes each by its name.
-def plan(file: Path, gpus: str, per_device: int | None, width: int | None, as_json: bool) -> None:
+# Six parameters: click passes each option by its name.
+def plan(  # noqa: PLR0913
+    file: Path, gpus: str, per_device: int | None, width: int | None, measure: bool, as_json: bool
+) -> None:
     """Say what a study will take on this machine: epochs, time, device hours, disk.
 
     Measures a few steps of the network on each device, as many processes at once as workers would train.
     What has to be compiled is compiled, and later workers reuse the programs. Nothing is stored. A training
-    function is not called, so its time is not known.
+    function is called with --measure only. Without, its time is not known.
     """
     from hpo.launch.executors.local import local_executor
     from hpo.run.planning import plan_study
@@ -35,9 +40,9 @@ def plan(file: Path, gpus: str, per_device: int | None, width: int | None, as_js
     spec = StudySpec.load(file)
     executor = local_executor(gpus, per_device, width, spec.make_resources())
     settings = Settings.from_environment()
-    if not spec.is_function:
-        message("measuring a few steps")
-    plan = plan_study(spec, str(file), settings, executor)
+    if measure or not spec.is_function:
+        message("measuring one epoch" if spec.is_function else "measuring a few steps")
+    plan = plan_study(spec, str(file), settings, executor, measure)
     json_result(plan.to_json()) if as_json else result(plan_table(plan))
 
 

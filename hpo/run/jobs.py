@@ -64,6 +64,10 @@ def measure_study(
     Assignment(place["device"], place["environment"]).apply()  # torch reads the environment at its import
     parsed = StudySpec.parse(spec, source)
     with mistakes_of(parsed, source):
+        if parsed.is_function:
+            from hpo.run.function_measuring import measure_function
+
+            return measure_function(parsed, place["device"], place["begin"]).to_json()
         from hpo.run.measuring import measure
 
         return measure(settings, parsed, place["device"], place["width"], place["begin"]).to_json()

@@ -50,3 +50,16 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionMeasurement:
+    """What one epoch of a training function took. `state_bytes`: what the function saved, 0 if nothing."""
+
+    start_seconds: float
+    epoch_seconds: float
+    state_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the measurement as plain values."""
+        return asdict(self)

@@ -6,7 +6,7 @@ from math import ceil
 from statistics import mean
 from typing import Any, Literal
 
-from hpo.run.measurement import Measurement, Pace
+from hpo.run.measurement import FunctionMeasurement, Measurement, Pace
 from hpo.run.planned_points import PlannedPoints
 from hpo.search.expected_epochs import EpochRange, expected_counts, remaining_epochs
 from hpo.spec.study_spec import StudySpec
@@ -131,7 +131,9 @@ def make_plan(
     full_time = _times(trained, shares / (trainings + refits))
     rest = EpochRange(start, start, start) + _times(preparation, 1 / fleet.workers)
     total = search_time + full_time + rest
-    hours = _times(spent + trained + preparation, 1 / HOUR)
+    # Workers that wait for the last trials count as well.
+    busy = search_time + full_time + _times(preparation, 1 / fleet.workers)
+    hours = _times(busy, fleet.workers / HOUR)
     prepared = "none left" if not preparation.high else "programs that this machine has not compiled yet"
     return Plan(
         spec.name,
@@ -143,8 +145,45 @@ def make_plan(
             _figure("full time", "seconds", full_time, f"{_names(spec)}, {steps}"),
             _figure("compilation", "seconds", _times(preparation, 1 / fleet.workers), prepared),
             _figure("total time", "seconds", total, "with the start of processes, and the export"),
-            _figure("device hours", "device hours", hours, "of all workers"),
+            _figure("device hours", "device hours", hours, "of all workers, also while they wait"),
             _disk(spec, measured[0], search + full, fleet),
+        ],
+    )
+
+
+def function_plan(
+    spec: StudySpec, measured: Sequence[FunctionMeasurement], workers: int, device: str
+) -> Plan:
+    """Return the plan of a study of a training function, of which each worker has trained one epoch."""
+    pace = mean(each.epoch_seconds for each in measured) + EPOCH_OVERHEAD
+    start = 3 * mean(each.start_seconds for each in measured)
+    trainings = spec.promotion.top * spec.promotion.seeds
+    search_time = _times(search_epochs(spec), pace / workers)
+    full_time = _times(full_epochs(spec), pace * ceil(trainings / workers) / trainings)
+    basis = f"{pace:.3g} s an epoch, as one epoch of each of {counted(len(measured), 'worker')}"
+    state = max(each.state_bytes for each in measured)
+    size = float(state * (spec.search.trials + workers + 2 * trainings))
+    return Plan(
+        spec.name,
+        device,
+        workers,
+        [
+            *epoch_figures(spec),
+            _figure("search time", "seconds", search_time, basis),
+            _figure("full time", "seconds", full_time, "as long as epochs of the search"),
+            _figure(
+                "total time",
+                "seconds",
+                search_time + full_time + EpochRange(start, start, start),
+                "with the start of processes, and the export",
+            ),
+            _figure(
+                "device hours",
+                "device hours",
+                _times(search_time + full_time, workers / HOUR),
+                "of all workers, also while they wait",
+            ),
+            Figure("disk", "bytes", 0.0, size, size, "what the function saved, for each trial"),
         ],
     )
 

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from hpo.errors import HpoError
 from hpo.launch.executors.base import Executor
 from hpo.launch.slot import Slot
 from hpo.run.child import run_in_child
-from hpo.run.measurement import Measurement
-from hpo.run.plan import Fleet, Plan, make_plan, unmeasured_plan
+from hpo.run.measurement import FunctionMeasurement, Measurement
+from hpo.run.plan import Fleet, Plan, function_plan, make_plan, unmeasured_plan
 from hpo.run.planned_points import planned_points
 from hpo.settings import Settings
 from hpo.spec.study_spec import StudySpec
@@ -18,37 +19,47 @@ from hpo.study.schedule import WIDTH
 MAX_MEASURED = 8
 """Most workers that are measured at once."""
 
+UNCALLED = "unknown: the training function was not called; --measure trains one epoch of it"
 
-def plan_study(spec: StudySpec, source: str, settings: Settings, executor: Executor) -> Plan:
+Measured = TypeVar("Measured")
+
+
+def plan_study(
+    spec: StudySpec, source: str, settings: Settings, executor: Executor, calls: bool = False
+) -> Plan:
     """Return the plan of a study with the workers of an executor of this machine.
 
-    As many processes measure at once as workers will train. A training function is not called: it may have
-    effects. `source` begins each message. Raises what the check of a study raises.
+    As many processes measure at once as workers will train. `calls`: whether a training function is called
+    for an epoch, which may have effects. `source` begins each message. Raises what the check of a study
+    raises.
     """
     slots = executor.slots
     device = ", ".join(sorted({slot.label for slot in slots}))
-    if spec.is_function:
-        reason = "unknown: a training function is not called before the study runs"
-        return unmeasured_plan(spec, device, len(slots), reason)
+    if spec.is_function and not calls:
+        return unmeasured_plan(spec, device, len(slots), UNCALLED)
     fleet = Fleet(len(slots), executor.width or WIDTH)
 
-    def measure(slot: Slot) -> Measurement:
+    def measure(slot: Slot) -> dict[str, Any]:
         place = {
             "device": slot.device,
             "environment": dict(slot.environment),
             "width": fleet.width,
             "begin": time.time(),
         }
-        plain = run_in_child("measure", settings, spec=spec.to_json(), source=source, place=place)
-        return Measurement.from_json(plain)
+        plain: dict[str, Any] = run_in_child(
+            "measure", settings, spec=spec.to_json(), source=source, place=place
+        )
+        return plain
 
     measured = at_once(measure, slots[:MAX_MEASURED])
-    return make_plan(spec, planned_points(spec), measured, fleet, device)
+    if spec.is_function:
+        return function_plan(spec, [FunctionMeasurement(**each) for each in measured], len(slots), device)
+    return make_plan(spec, planned_points(spec), list(map(Measurement.from_json, measured)), fleet, device)
 
 
-def at_once(measure: Callable[[Slot], Measurement], slots: Sequence[Slot]) -> list[Measurement]:
+def at_once(measure: Callable[[Slot], Measured], slots: Sequence[Slot]) -> list[Measured]:
     """Return the measurements of all slots, made at the same time. Raises what any of them raises."""
-    measured: dict[int, Measurement] = {}
+    measured: dict[int, Measured] = {}
     errors: list[HpoError] = []
 
     def run(number: int, slot: Slot) -> None:

@@ -42,6 +42,32 @@ def test_training_function_is_not_called(tmp_path: Path) -> None:
     ]
 
 
+def test_training_function_trains_one_epoch_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "once.py").write_text(
+        "from pathlib import Path\n"
+        "def fit(trial):\n"
+        "    for epoch in trial.epochs:\n"
+        "        Path('called').open('a').write(f'{epoch};')\n"
+        "        trial.save({'weights': [0.5] * 1000})\n"
+        "        yield {'loss': 0.5}\n"
+    )
+    spec = StudySpec.parse(
+        {
+            "name": "once",
+            "train": {"function": "once:fit"},
+            "objective": {"metric": "loss", "direction": "minimize"},
+            "space": {"depth": [1, 2, 3]},
+            "search": {"trials": 3, "epochs": 4},
+        }
+    )
+    plan = plan_study(spec, "test", Settings(home=tmp_path), ONE, calls=True)
+    figures = {figure.name: figure for figure in plan.figures}
+    assert (tmp_path / "called").read_text().startswith("1;")
+    assert (figures["total time"].expected or 0) > 0
+    assert (figures["device hours"].expected or 0) > 0
+
+
 def test_mistake_of_any_measurement_is_raised() -> None:
     def measure(slot: Slot) -> Measurement:
         raise InputError(f"{slot.label}: no such device")
