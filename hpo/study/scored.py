@@ -84,7 +84,7 @@ def describe_reads(models: Sequence[ScoredModel]) -> str:
     """Return how many models were scored, and which."""
     if not models:
         return "test part not read yet"
-    names = ", ".join(model.describe() for model in models)
+    names = "; ".join(model.describe() for model in models)
     return f"test part read for {counted(len(models), 'model')}: {names}"
 
 
@@ -94,6 +94,9 @@ def _model(event: Event) -> ScoredModel | None:
         return None if "trials" in event.detail else ScoredModel((event.trial,))
     try:
         detail = _DETAIL.validate_python(event.detail)
-    except ValidationError:  # another program has changed the row: the model of its trial was read anyway
-        return ScoredModel((event.trial,))
-    return ScoredModel(detail.trials, detail.shifts, detail.n)
+        if detail.trials:
+            return ScoredModel(detail.trials, detail.shifts, detail.n)
+    except ValidationError:
+        pass
+    # Another program has changed the row, and the model of its trial was read anyway.
+    return ScoredModel((event.trial,))

@@ -70,7 +70,7 @@ def test_ensemble_gets_the_accuracy_that_it_claims(shell: Shell) -> None:
     again = shell.hpo("export", "small", "--bundle", "again")
     assert again.stderr.splitlines()[-1] == f"t{read}"
     single = shell.hpo("export", "small", "--bundle", "single", "--trial", "1", "--shifts", "0")
-    assert single.stderr.splitlines()[-1].endswith("with shifts of 1 pixel, trial 1")
+    assert single.stderr.splitlines()[-1].endswith("with shifts of 1 pixel; trial 1")
     assert measure(shell, "single")["claimed"] == measure(shell, "single")["accuracy"]
     assert "Test part read for 2 models: " in shell.hpo("status", "small").stdout
     reads = json.loads(shell.hpo("status", "small", "--json").stdout)["test_reads"]

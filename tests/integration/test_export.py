@@ -180,7 +180,7 @@ def test_reads_are_counted_by_model_and_shown(trained: Trained, tmp_path: Path) 
         trained.export(tmp_path / "bundle", 0, 1)
     assert status(trained.storage, trained.study).scored == trained.reads()
     assert describe_reads(trained.reads()) == (
-        "test part read for 3 models: trial 0, ensemble of trials 0, 1, trial 0 with shifts of 1 pixel"
+        "test part read for 3 models: trial 0; ensemble of trials 0, 1; trial 0 with shifts of 1 pixel"
     )
 
 
