@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rich.text import Text
 from support.shell import ROOT, Shell
 
 import hpo
+from benchmarks.picture import last_state, run_on_terminal
+from hpo.cli.json_outputs import check
 from hpo.data import open_dataset
+from hpo.settings import PYTHON
 from hpo.store.server import stop_server
 
 pytestmark = pytest.mark.xdist_group("quickstart")
@@ -65,6 +69,32 @@ def test_second_run_does_nothing(user: Shell, bundle: Path) -> None:
     assert "nothing to do" in again.stderr
     assert "Test accuracy" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in bundle.iterdir()} == before
+
+
+def test_outputs_are_as_documented(user: Shell, bundle: Path) -> None:
+    test = open_dataset("digits", user.folder).load_test()
+    Image.fromarray(test.images[0]).save(user.folder / "one.png")
+    for command, arguments in {
+        "run": ("studies/quickstart.toml",),
+        "status": ("quickstart",),
+        "export": ("quickstart",),
+        "promote": ("quickstart",),
+        "report": ("quickstart",),
+        "predict": (str(bundle), "one.png"),
+        "server status": (),
+        "server url": (),
+    }.items():
+        check(command, user.hpo(*command.split(), *arguments, "--json").stdout)
+
+
+def test_status_is_watched_on_a_terminal(user: Shell, bundle: Path) -> None:
+    output = run_on_terminal([*PYTHON, "-m", "hpo", "status", "quickstart", "--watch"], user.environment)
+    assert "\x1b[?1049h" not in output  # the last state stays on the terminal
+    lines = [Text.from_ansi(line).plain.rstrip() for line in last_state(output)]
+    assert "Study quickstart: finished" in lines
+    assert any(line.startswith("search ") and "16 of 16 trials" in line for line in lines)
+    assert any(line.startswith("full ") and "4 of 4 trainings" in line for line in lines)
+    assert "finished; next: hpo export quickstart --bundle DIR" in lines
 
 
 def test_worker_of_a_finished_study_says_that_it_has_nothing_to_do(user: Shell, bundle: Path) -> None:
