@@ -88,16 +88,21 @@ class _Stopwatch:
 
     def measure(self, stage: Stage, key: PackKey, phase: int, points: Sequence[Point]) -> tuple[Pace, int]:
         """Return the pace of a phase, and the bytes of the state of a member."""
-        recipe = _unending(recipe_of(self.workload.spec, stage, key), phase)
         train, validation = self.workload.images(stage, self.device)
+        recipe = _unending(recipe_of(self.workload.spec, stage, key), phase)
+        engine = self.engines.make(stage, len(train), self.workload.network_of(dict(key)))
+        task = Task(
+            self.workload.factory_of(dict(key)), train, validation, self.workload.criterion, self.fused
+        )
+        trainer = Trainer(task, recipe, engine)
         begin = time.perf_counter()
-        self._trainer(stage, key, recipe, (train, validation)).prepare()
+        trainer.prepare()
         prepare_seconds = time.perf_counter() - begin
         few = min(len(train), STEPS * recipe.batch_size)
-        result, _ = self._second_epoch(stage, key, recipe, (train, validation), few, points)
+        result, _ = self._second_epoch(trainer, few, points)
         pack_seconds = result.seconds * len(points) / few
         many = int(min(len(train), max(few, SECONDS / max(pack_seconds, 1e-9))))
-        result, session = self._second_epoch(stage, key, recipe, (train, validation), many, points)
+        result, session = self._second_epoch(trainer, many, points)
         pace = Pace(
             recipe.batch_size,
             len(points),
@@ -108,33 +113,16 @@ class _Stopwatch:
         state = session.states()[0]
         return pace, sum(array.nbytes for array in state.arrays.values())
 
-    # Six parameters: what is measured, and on how much of it.
-    def _second_epoch(  # noqa: PLR0913
-        self,
-        stage: Stage,
-        key: PackKey,
-        recipe: Recipe,
-        images: tuple[DeviceImages, DeviceImages],
-        count: int,
-        points: Sequence[Point],
+    def _second_epoch(
+        self, trainer: Trainer, count: int, points: Sequence[Point]
     ) -> tuple[EpochResult, PackSession]:
         """Return the result of the second epoch on `count` images. The first has one-time costs."""
-        train, validation = images
-        parts = _part(train, count), _part(validation, VALIDATION)
-        space = self.workload.spec.space
+        task, space = trainer.task, self.workload.spec.space
+        part = replace(task, train=_part(task.train, count), validation=_part(task.validation, VALIDATION))
         candidates = {n: Candidate(space.with_defaults(point), n) for n, point in enumerate(points)}
-        session = self._trainer(stage, key, recipe, parts).start(candidates)
+        session = replace(trainer, task=part).start(candidates)
         session.epoch()
         return session.epoch()[0], session
-
-    def _trainer(
-        self, stage: Stage, key: PackKey, recipe: Recipe, images: tuple[DeviceImages, DeviceImages]
-    ) -> Trainer:
-        params = dict(key)
-        whole, _ = self.workload.images(stage, self.device)
-        engine = self.engines.make(stage, len(whole), self.workload.network_of(params))
-        task = Task(self.workload.factory_of(params), *images, self.workload.criterion, self.fused)
-        return Trainer(task, recipe, engine)
 
 
 def _unending(recipe: Recipe, index: int) -> Recipe:
