@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TEST_PROCESSES ?= 2
 
-.PHONY: install constraints docs quickstart test test-unit test-slow test-all chaos lint clean
+.PHONY: install constraints docs picture quickstart test test-unit test-slow test-all chaos lint clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,10 @@ constraints:
 # Renew the pages that describe the command line and the study file.
 docs: install
 	$(BIN)/python -m hpo.cli.reference
+
+# Renew the picture of the quickstart in the README.
+picture: install
+	$(BIN)/python -m benchmarks.picture docs/images/quickstart.svg
 
 quickstart: install
 	$(BIN)/hpo run studies/quickstart.toml
