@@ -224,7 +224,9 @@ def open_display(stream: TextIO | None = None) -> Display:
     stream = stream or sys.stderr
     if in_notebook():
         return NotebookScreen()
-    if Console(file=stream, force_jupyter=False).is_terminal and _screen.acquire(blocking=False):
+    console = Console(file=stream, force_jupyter=False)
+    # A dumb terminal cannot go back to lines that are written.
+    if console.is_terminal and not console.is_dumb_terminal and _screen.acquire(blocking=False):
         return TerminalScreen(stream)
     return Lines(stream)
 

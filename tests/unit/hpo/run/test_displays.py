@@ -99,6 +99,16 @@ def test_second_display_on_a_terminal_has_lines(monkeypatch: pytest.MonkeyPatch)
     displays._screen.release()
 
 
+@pytest.fixture(autouse=True)
+def _smart_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def test_dumb_terminal_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(open_display(Terminal()), Lines)
+
+
 def test_screen_leaves_its_last_state_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "80")
