@@ -143,9 +143,8 @@ class ActivePack:
             return {}
         state = self._optimizer.state if self._ahead is None else self._ahead.optimizer
         weights = self._weights.to(device)
-        best, average = (
-            None if part is None else part.to(device) for part in (self._best, self._average_of_epoch)
-        )
+        parts = self._best, self._average_of_epoch
+        best, average = (None if part is None else part.to(device) for part in parts)
         optimizer = {name: tensor.to(device) for name, tensor in state.items()}
         states = {}
         for index, member in enumerate(self.members):
@@ -198,11 +197,9 @@ class ActivePack:
         if evaluator is None or not self._all_have_next_epoch:
             train_losses = begun.loop.losses().tolist()  # waits for the device
             trained = clock()
-            pack = self._pack
             if self._average is not None:
-                pack = self._evaluated
-                pack.weights = self._average
-            rows = self._evaluate(pack).tolist()
+                self._evaluated.weights = self._average
+            rows = self._evaluate(self._pack if self._average is None else self._evaluated).tolist()
         else:
             self._ahead = ahead = self._begin(later=1)
             self._evaluated.weights = ahead.evaluated

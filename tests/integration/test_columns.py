@@ -31,16 +31,22 @@ MEMBERS: tuple[Mapping[str, Any], ...] = (
 COLUMNS = tuple(sorted({name for member in MEMBERS for name in member}))
 
 
-def curves(engine: Engine, members: Mapping[int, Mapping[str, Any]]) -> dict[int, list[float]]:
+def curves(
+    engine: Engine,
+    members: Mapping[int, Mapping[str, Any]],
+    budget: Budget = BUDGET,
+    columns: tuple[str, ...] = COLUMNS,
+) -> dict[int, list[float]]:
     # Each step has the 16 images of a program, and the evaluation has its 80.
     task = Task(lenet, images(0, 96), images(1, 80), Classification(10))
-    trainer = Trainer(task, Recipe(BUDGET, 16, 5, COLUMNS), engine, Runtime(clock=lambda: 0.0))
+    trainer = Trainer(task, Recipe(budget, 16, 5, columns), engine, Runtime(clock=lambda: 0.0))
     trainer.prepare()
     session = trainer.start(
         {key: Candidate(with_defaults({"lr": 0.02, **own}), key) for key, own in members.items()}
     )
     return {
-        key: [result.metrics["train_loss"] for result in curve] for key, curve in run_to_end(session).items()
+        key: [result.metrics[name] for name in ("train_loss", "validation_loss") for result in curve]
+        for key, curve in run_to_end(session).items()
     }
 
 
@@ -54,3 +60,19 @@ def test_programs_train_as_operators_do_and_the_same_in_every_pack(
     for key, own in enumerate(MEMBERS):
         assert together[key] == pytest.approx(expected[key], rel=1e-3)
         assert curves(compiled, {key: own})[key] == together[key]
+
+
+def test_programs_have_the_parameters_of_a_phase_and_average_the_weights(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"schedule": "cosine", "warmup": 0.5, "nesterov": True, "label_smoothing": 0.1, "dropout": 0.1}
+    own = {0: {"clip": 0.5, "class_weights": "balanced"}, 1: {"clip": 2.0, "class_weights": "none"}}
+    budget = Budget("full", (Phase("sgd", 2, params=recipe, ema=0.8),), keep="best")
+    expected = curves(EagerEngine(), own, budget, ("class_weights", "clip"))
+    monkeypatch.setattr("hpo.training.task.Pack", ProgramOnlyPack)
+    compiled = CompiledEngine(LENET, programs)
+    together = curves(compiled, own, budget, ("class_weights", "clip"))
+    for key in own:
+        assert together[key] == pytest.approx(expected[key], rel=1e-3)
+        alone = curves(compiled, {key: own[key]}, budget, ("class_weights", "clip"))
+        assert alone[key] == together[key]
