@@ -278,11 +278,8 @@ class ActivePack:
     @property
     def _all_have_next_epoch(self) -> bool:
         """Whether every member has a next epoch in the phase, if early stopping does not end it."""
-        budget, phase = self._recipe.budget, self.phase
-        return all(
-            member.progress.phase_epochs + 1 < budget.spans(member.candidate.limits)[phase]
-            for member in self.members
-        )
+        budget = self._recipe.budget
+        return all(member.progress.phase_epochs + 1 < member.span(budget) for member in self.members)
 
     @property
     def _weights(self) -> Weights:

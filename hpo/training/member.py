@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hpo.training.weights import Tensors, Weights
-from hpo.values.budget import Phase
+from hpo.values.budget import Budget, Phase
 from hpo.values.candidate import Candidate
 from hpo.values.parameters import with_defaults
 
@@ -88,6 +88,10 @@ class Member:
     key: int
     candidate: Candidate
     progress: Progress
+
+    def span(self, budget: Budget) -> int:
+        """Return the number of epochs after which the member leaves its phase, unless it stops early."""
+        return budget.spans(self.candidate.limits)[self.progress.phase]
 
     def copy(self) -> "Member":
         """Return a copy whose progress can change independently."""

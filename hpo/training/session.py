@@ -157,8 +157,7 @@ class PackSession:
         progress = member.progress
         phase = self._budget.phases[progress.phase]
         stops_early = phase.patience is not None and progress.stale >= phase.patience
-        span = self._budget.spans(member.candidate.limits)[progress.phase]
-        return progress.phase_epochs == span or stops_early
+        return progress.phase_epochs == member.span(self._budget) or stops_early
 
     def _remove_ended(self, results: Sequence[EpochResult]) -> None:
         """Remove the members that have diverged, finished, or ended the phase from the computation."""
