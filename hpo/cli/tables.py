@@ -263,8 +263,14 @@ def trials_of(rows: Sequence[TrialRow], title: str, objective: Objective, with_s
 def _best_trials(storage: Storage, study: Study, stage: Stage, title: str) -> Table:
     with storage.transaction() as connection:
         rows = trials.read(connection, study.study_id(stage))
-    counts = Counter(rows.states)
-    states = ", ".join(f"{counts[state]} {state.name.lower()}" for state in TrialState if counts[state])
+    refits = [row.state for row in rows.ours if row.record.refit_of is not None]
+    counts = Counter(rows.states) - Counter(refits)
+    states = ", ".join(
+        [
+            *(f"{counts[state]} {state.name.lower()}" for state in TrialState if counts[state]),
+            *([counted(len(refits), "refit")] if refits else []),
+        ]
+    )
     best = best_trials(rows.ours, ROWS, study.objective)
     return trials_of(best, f"{title} ({states})", study.objective)
 

@@ -49,6 +49,7 @@ def test_refit_is_trained_by_any_worker_and_exported(shell: Shell) -> None:
     assert int(refit["epochs"]) <= int(best["kept_epoch"])
     words = f"Exported: trial {refit['number']}, the refit of trial {best['number']} on all training images"
     assert words in " ".join(output.split())
+    assert "(2 complete, 2 refits)" in " ".join(output.split())
     folder = re.search(r"^Bundle: (.+)$", output, re.MULTILINE)
     assert folder is not None, output
     bundle = hpo.load_bundle(folder[1])
