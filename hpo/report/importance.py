@@ -20,10 +20,10 @@ LEAST_TRIALS = 20
 PER_PARAMETER = 5
 """Trials per parameter below which nothing is computed."""
 
-MAX_TRIALS = 300
+MAX_TRIALS = 200
 """Trials that are used, drawn evenly: the time grows faster than their number."""
 
-REPEATS, TREES = 20, 16
+REPEATS, TREES = 12, 16
 """Bootstrap samples, and trees of the forest of each."""
 
 

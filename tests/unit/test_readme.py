@@ -23,6 +23,7 @@ EXAMPLES = {
     "hpo/launch/executors/cluster.py",
     "tests/unit/hpo/launch/executors/test_cluster.py",
     "hpo/artifacts/s3.py",
+    "hpo/report/sections/mysection.py",
     "hpo/search/pruners/percentile.py",
     "hpo/search/samplers/mysampler.py",
     "hpo/training/optimizers/myoptimizer.py",

@@ -2,7 +2,7 @@
 
 from hpo.report.blocks import Block, Figure, Section, Text
 from hpo.report.ends import ends
-from hpo.report.importance import Importances, importances, measurable, needed
+from hpo.report.importance import REPEATS, Importances, importances, measurable, needed
 from hpo.report.plots import BLUE, axis, label, layout, number
 from hpo.report.positions import is_varied
 from hpo.report.study_data import StudyData
@@ -74,6 +74,6 @@ def _figure(found: Importances) -> Block:
         "hoverinfo": "x+y",
     }
     x = axis("share of the variance", tickformat=".0%", rangemode="tozero")
-    caption = "Importance of the parameters. Bars are 90% intervals over 20 bootstrap samples of the trials."
+    caption = f"Importance of the parameters. Bars are 90% intervals over {REPEATS} bootstrap samples."
     height = 110 + 30 * len(parameters)
     return Figure(caption, [trace], layout(x, axis("", type="category"), height, showlegend=False))

@@ -201,7 +201,6 @@ def _time(data: StudyData) -> Iterator[str]:
     ]
     wall = (max(times) - min(times)).total_seconds() if times else 0.0
     search, full = (duration(seconds.get(stage, 0.0)) for stage in STAGES)
-    yield (
-        f"The study took {duration(total)} of device time: {search} in the search, {full} in full training."
-    )
+    split = f": {search} in the search, {full} in full training" if seconds.get("full") else ""
+    yield f"The study took {duration(total)} of device time{split}."
     yield f"From the first start to the last end it took {duration(wall)}."

@@ -20,6 +20,9 @@ FEW_COMPLETED = 10
 EDGE = 0.05
 """Share of a range, on its scale, that counts as its edge."""
 
+TOP = 5
+"""The best trials, of which most must lie at an edge."""
+
 FAILED_SHARE = 0.1
 LOW_CORRELATION = 0.5
 FEWEST_RANKED = 8
@@ -51,11 +54,15 @@ def _at_the_edge(data: StudyData) -> Iterator[str]:
     completed = data.completed("search")
     if len(completed) < 2:
         return
-    point = completed[0].row.point
+    best = [trial.row.point for trial in completed[:TOP]]
+    point = best[0]
     for name, domain in data.study.spec.space.domains.items():
-        if name in point and (edge := edge_of(point[name], domain)) is not None:
+        edges = [edge_of(each[name], domain) for each in best if name in each]
+        edge = edges[0] if name in point else None
+        if edge is not None and edges.count(edge) > len(best) / 2:
             yield (
-                f"The best trial has {name} {value_text(point[name])}, at the {edge} end of its range: "
+                f"The best trials have {name} at the {edge} end of its range, trial "
+                f"{completed[0].row.number} {value_text(point[name])}: "
                 "better values may lie outside. A fork with a wider range (hpo study fork) keeps all trials."
             )
 

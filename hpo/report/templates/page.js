@@ -8,7 +8,7 @@
   function draw(place) {
     const figure = JSON.parse(place.nextElementSibling.textContent);
     place.removeAttribute("style");
-    const buttons = place.clientWidth > narrow;
+    const buttons = place.clientWidth > narrow ? "hover" : false;
     return Plotly.newPlot(place, figure.data, figure.layout, { ...config, displayModeBar: buttons });
   }
 

@@ -63,8 +63,12 @@ def test_edge_of_a_domain(value: Value, domain: Choices | Range, edge: str | Non
 
 
 def test_best_trial_at_the_edge_of_a_range() -> None:
-    trials = [trial(n, [0.5 + n], point={"momentum": 0.9 - n / 10}) for n in range(3)]
-    assert starts(study_data(trials), "The best trial has momentum 0.9, at the upper end of its range")
+    trials = [trial(n, [0.5 + n], point={"momentum": 0.9 - n / 50}) for n in range(5)]
+    assert starts(
+        study_data(trials), "The best trials have momentum at the upper end of its range, trial 0 0.9"
+    )
+    by_chance = [trial(n, [0.5 + n], point={"momentum": 0.9 - n / 10}) for n in range(5)]
+    assert not starts(study_data(by_chance), "The best trials have")
 
 
 def test_differences_below_the_noise() -> None:
