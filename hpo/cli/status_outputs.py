@@ -89,6 +89,8 @@ class StageOutput(Output):
     failures: FailuresOutput | None = Field(description="Failed trials, null without any.")
     foreign: dict[str, int] = Field(description="Trials of other programs by state.")
     to_come: int = Field(description="Trials that are still to be suggested.")
+    refits: int = Field(description="Trainings on all images among the trials.")
+    due: int = Field(description="Trainings on all images that are still to be queued.")
 
 
 class LiveStageOutput(StageOutput):
