@@ -12,14 +12,16 @@ from hpo.errors import ConflictError
 from hpo.spec.fingerprint import EXTENDABLE
 from hpo.spec.identity import CODE_KEYS, UNKNOWN, Identity
 from hpo.spec.study_spec import StudySpec
-from hpo.store import results, studies, trials
+from hpo.store import notes, results, studies, trials
 from hpo.store.connection import Storage
 from hpo.store.records import TrialRecord
 from hpo.study import lifecycle, remains
+from hpo.study.note import note_of
 from hpo.study.stored import FINGERPRINT, INHERITED, KEY, SPEC, find, insert_stage, refresh
 from hpo.study.study import Study, search_seed
 from hpo.values.seeds import Purpose
 from hpo.values.space import Cell, Point, cell
+from hpo.values.stage import STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,11 @@ def insert(
     search_id = insert_stage(connection, spec, "search", {**attributes, **search_attributes})
     full_id = insert_stage(connection, spec, "full", attributes)
     inherited = search_attributes.get(INHERITED, 0)
-    return Study(spec, search_id, full_id, key, fingerprint, inherited, identity)
+    study = Study(spec, search_id, full_id, key, fingerprint, inherited, identity)
+    for stage in STAGES:
+        notes.name_objective(connection, study.study_id(stage), study.objective.title)
+        notes.write(connection, study.study_id(stage), note_of(study, stage))
+    return study
 
 
 def queue_plan(connection: Connection, study: Study) -> int:

@@ -12,10 +12,11 @@ from typing import Literal, get_args
 from sqlalchemy import Connection
 
 from hpo.search.stopping import stop_reason
-from hpo.store import hand_backs, studies, trials
+from hpo.store import hand_backs, notes, studies, trials
 from hpo.store.connection import Storage
 from hpo.study import pause
 from hpo.study.failures import broken_reason
+from hpo.study.note import note_of
 from hpo.study.progress import SearchProgress
 from hpo.study.stored import refresh
 from hpo.study.study import Study
@@ -140,6 +141,7 @@ def forget_rule(connection: Connection, study: Study) -> None:
 def unmark(connection: Connection, study: Study, stage: Stage) -> None:
     """Resume a stage, which must be locked, as part of the caller's transaction."""
     studies.unset_attribute(connection, study.study_id(stage), STOPPED)
+    notes.write(connection, study.study_id(stage), note_of(study, stage))
 
 
 def stop(storage: Storage, study: Study, stages: Sequence[Stage] = STAGES) -> LifecycleChange:
@@ -177,6 +179,7 @@ def resume(storage: Storage, study: Study) -> LifecycleChange:
 
 def _mark(connection: Connection, study: Study, stage: Stage, mark: Stopped) -> None:
     studies.set_attributes(connection, study.study_id(stage), {STOPPED: asdict(mark)})
+    notes.write(connection, study.study_id(stage), note_of(study, stage, mark.reason))
 
 
 def _count_open(connection: Connection, study: Study, stages: Sequence[Stage]) -> tuple[int, int]:
