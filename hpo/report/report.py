@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from hpo.report.blocks import Report, Section
 from hpo.report.sections.curves import curves
 from hpo.report.sections.effects import effects
+from hpo.report.sections.errors import errors
 from hpo.report.sections.history import history
 from hpo.report.sections.importance import importance
 from hpo.report.sections.parallel import parallel
@@ -21,6 +22,7 @@ SECTIONS: Sequence[Callable[[StudyData], Section | None]] = (
     summary,
     warnings,
     promoted,
+    errors,
     history,
     curves,
     predictions,

@@ -1,13 +1,14 @@
 """Everything that a report shows of a study, as one state of the database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
 from optuna.trial import TrialState
 from sqlalchemy import text
 
+from hpo.report.analysis import Analysis, read_analysis
 from hpo.store import costs, events, workers
 from hpo.store.connection import Storage
 from hpo.store.events import Event
@@ -27,7 +28,8 @@ class StudyData:
     """A study with all trials and epochs.
 
     `events` are those of both stages in order, with the stage. `seconds` are device seconds by activity.
-    `workers` are the names of the live workers. `now`: the time of the database in UTC.
+    `workers` are the names of the live workers. `now`: the time of the database in UTC. `analysis`: of the
+    errors of the exported model, if its bundle is on this machine.
     """
 
     study: Study
@@ -38,6 +40,7 @@ class StudyData:
     stopped: Mapping[Stage, Stopped] = field(default_factory=dict)
     workers: Sequence[str] = ()
     origin: str | None = None
+    analysis: Analysis | None = None
 
     @property
     def objective(self) -> Objective:
@@ -76,13 +79,16 @@ def read_study(storage: Storage, study: Study) -> StudyData:
     with storage.snapshot() as connection:
         trials = history.read(connection, study, with_epochs=True)
         marks = {stage: lifecycle.read_stopped(connection, study, stage) for stage in STAGES}
-        return StudyData(
+        happened = [(stages[event.study_id], event) for event in events.read(connection, list(stages))]
+        data = StudyData(
             study=study,
             history=trials,
             now=connection.execute(text("SELECT now()")).scalar_one().astimezone(UTC),
-            events=[(stages[event.study_id], event) for event in events.read(connection, list(stages))],
+            events=happened,
             seconds={stage: costs.device_seconds(connection, study_id) for study_id, stage in stages.items()},
             stopped={stage: mark for stage, mark in marks.items() if mark is not None},
             workers=[name for name, *_ in workers.read(connection, study.name)],
             origin=read_origin(connection, study),
         )
+    exported = [event.detail.get("directory") for _, event in reversed(happened) if event.kind == "exported"]
+    return replace(data, analysis=read_analysis(study, exported))

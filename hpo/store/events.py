@@ -80,7 +80,7 @@ def read(connection: Connection, study_ids: Collection[int], kinds: Collection[K
     `kinds`: of these kinds alone, if any are given.
     """
     values = {"studies": list(study_ids), "kinds": list(kinds or get_args(Kind))}
-    return [Event(*row) for row in connection.execute(_READ, values)]
+    return [_event(*row) for row in connection.execute(_READ, values)]
 
 
 _READ = text("""
@@ -94,7 +94,7 @@ ORDER BY event_id
 def latest(connection: Connection, study_ids: Collection[int], count: int) -> list[Event]:
     """Return the last `count` events of these Optuna studies, in the order in which they happened."""
     rows = connection.execute(_LATEST, {"studies": list(study_ids), "count": count})
-    return [Event(*row) for row in reversed(rows.all())]
+    return [_event(*row) for row in reversed(rows.all())]
 
 
 _LATEST = text("""
@@ -106,3 +106,9 @@ FROM unnest(CAST(:studies AS integer[])) AS given (study_id), LATERAL (
 ORDER BY event.event_id DESC
 LIMIT :count
 """)
+
+
+def _event(at: datetime, study_id: int, trial: int, *rest: Any) -> Event:
+    """Return the event of a row, whose detail another program may have written as anything."""
+    worker, kind, detail = rest
+    return Event(at, study_id, trial, worker, kind, detail if isinstance(detail, dict) else {})

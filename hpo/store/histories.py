@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from hpo.store.records import decode_metrics
 from hpo.store.statements import Statement
@@ -85,6 +85,34 @@ SELECT trial_id, epoch, metrics, worker, seconds, at
 FROM hpo.epoch JOIN trials USING (trial_id)
 WHERE trials.study_id = ANY ($1)
 ORDER BY trial_id, epoch
+""")
+
+
+def version(connection: Connection, study: str, study_ids: Collection[int]) -> str:
+    """Return text that changes with whatever a table of a study shows.
+
+    That is an event, an epoch, the state of a trial, device time, an attribute, or a worker that comes or
+    goes. `study_ids` are the Optuna studies of the study with this name.
+    """
+    row = connection.execute(_VERSION, {"name": study, "studies": list(study_ids)}).one()
+    return " ".join(map(str, row))
+
+
+_VERSION = text("""
+SELECT
+    (SELECT count(*) || ' ' || coalesce(max(event_id), 0) FROM hpo.event WHERE study_id = ANY (:studies)),
+    (SELECT count(*) || ' ' || coalesce(sum(epoch), 0) FROM hpo.epoch JOIN trials USING (trial_id)
+        WHERE trials.study_id = ANY (:studies)),
+    (SELECT md5(string_agg(n || state, ' ' ORDER BY state)) FROM (
+        SELECT state::text, count(*) || ' ' || coalesce(max(datetime_complete)::text, '') AS n FROM trials
+        WHERE study_id = ANY (:studies) GROUP BY state
+    ) AS states),
+    (SELECT coalesce(sum(seconds), 0) FROM hpo.overhead WHERE study_id = ANY (:studies)),
+    (SELECT coalesce(sum(seconds), 0) FROM hpo.cost JOIN trials USING (trial_id)
+        WHERE trials.study_id = ANY (:studies)),
+    (SELECT md5(string_agg(study_id || key || value_json, ' ' ORDER BY study_id, key))
+        FROM study_user_attributes WHERE study_id = ANY (:studies)),
+    (SELECT md5(string_agg(name, ' ' ORDER BY name)) FROM hpo.worker WHERE study = :name AND expires > now())
 """)
 
 

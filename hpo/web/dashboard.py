@@ -12,6 +12,7 @@ from hpo.launch.signals import InterruptSignals
 from hpo.web.address import Address, HostNames
 from hpo.web.authentication import with_password
 from hpo.web.guard import only_hosts, read_only, same_origin, with_security_headers
+from hpo.web.reports import with_reports
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -44,13 +45,13 @@ class DashboardOptions:
 
 
 def application(storage: Storage, options: DashboardOptions) -> WSGIApplication:
-    """Return optuna-dashboard behind its guards.
+    """Return optuna-dashboard and the reports of studies behind their guards.
 
     The storage of a dashboard that is not `writable` should be read-only itself: see `open_storage`.
     """
     from optuna_dashboard import wsgi
 
-    app = cast("WSGIApplication", wsgi(storage.backend))
+    app = with_reports(cast("WSGIApplication", wsgi(storage.backend)), storage)
     app = same_origin(app) if options.writable else read_only(app)
     if options.password is not None:
         app = with_password(app, options.password)

@@ -113,6 +113,21 @@ def test_missing_study_or_folder_writes_nothing(
     assert [*tmp_path.iterdir()] == []
 
 
+def test_two_studies_are_compared(
+    storage: Storage, spec: SpecOf, study: Study, report: Callable[..., str], tmp_path: Path
+) -> None:
+    create(storage, spec(name="other"), "test")
+    path = tmp_path / "both.html"
+    report(study.name, "other", "-o", str(path))
+    assert "<title>Studies small and other - hpo</title>" in path.read_text()
+
+
+def test_detail_of_an_event_may_be_anything(storage: Storage, study: Study) -> None:
+    with storage.transaction() as connection:
+        connection.execute(text("UPDATE hpo.event SET detail = '[1]'"))
+    assert make_report(read_study(storage, study)).sections
+
+
 def test_deleted_study_is_one_line(storage: Storage, study: Study) -> None:
     with storage.transaction() as connection:
         connection.execute(text("DELETE FROM study_user_attributes WHERE key = 'hpo:key'"))
