@@ -1,11 +1,17 @@
 """The workload of a stored study on this machine."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from hpo.data import Dataset
 from hpo.data.arrays import find_mapped, open_mapped
 from hpo.run.child import run_in_child
 from hpo.settings import Settings
 from hpo.study.study import Study
-from hpo.training.workload import Workload
+
+if TYPE_CHECKING:  # it imports torch
+    from hpo.training.workload import Workload
 
 
 def study_workload(study: Study, settings: Settings) -> Workload:
@@ -14,6 +20,8 @@ def study_workload(study: Study, settings: Settings) -> Workload:
     Raises `ConflictError` if the data or the code of the network on this machine are others, DataError if the
     data are missing or damaged, and ModelError if the network cannot be imported.
     """
+    from hpo.training.workload import Workload
+
     workload = Workload(study.spec, _dataset(study, settings))
     study.check(workload.identity, f"study {study.name!r}", in_file=False)
     return workload

@@ -10,6 +10,7 @@ NAMES = {
     "retry_trials",
     "url",
     *("best_params", "export_bundle", "load_bundle", "Bundle", "FunctionBundle", "HpoError", "Trial"),
+    *("evaluate_bundle", "BundleEvaluation"),
 }
 
 LIGHT = """
