@@ -120,6 +120,22 @@ def split(labels: Labels, fractions: Fractions, seed: int, noun: str = "image") 
     return Splits(np.sort(np.concatenate((train, np.flatnonzero(is_tiny)))), mini_train, mini_validation)
 
 
+def hold_out(labels: Labels, share: float, seed: int) -> tuple[Index, Index]:
+    """Return ascending indices of the rest, and of a share of each class, at least one example of it.
+
+    A class with a single example stays in the rest. Raises SplitError if no class has two.
+    """
+    generator = np.random.default_rng(seed)
+    held = []
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        held.append(rows[: max(1, round(share * len(rows))) if len(rows) > 1 else 0])
+    index = np.sort(np.concatenate(held))
+    if not len(index):
+        raise SplitError("no class has 2 examples, the least that can be split")
+    return np.setdiff1d(np.arange(len(labels)), index), index
+
+
 def tiny_classes(labels: Labels) -> Index:
     """Return the classes that have images, but too few for any fractions."""
     classes, counts = np.unique(labels, return_counts=True)

@@ -16,3 +16,5 @@ from .run.studies import open_storage as open_storage
 from .run.studies import promote as promote
 from .run.studies import retry_trials as retry_trials
 from .spec.study_spec import StudySpec as StudySpec
+from .transfer.recipe import TransferRecipe as TransferRecipe
+from .transfer.transfer import transfer_bundle as transfer_bundle

@@ -10,7 +10,20 @@ import traceback
 
 import click
 
-from hpo.cli import data, evaluate, machine, plan, replay, report, results, server, status, studies, training
+from hpo.cli import (
+    data,
+    evaluate,
+    machine,
+    plan,
+    replay,
+    report,
+    results,
+    server,
+    status,
+    studies,
+    training,
+    transfer,
+)
 from hpo.cli.command import ExampleGroup
 from hpo.cli.output import discard_output, message, prepare_streams
 from hpo.errors import HpoError
@@ -44,6 +57,7 @@ for command in (
     results.export,
     results.predict,
     evaluate.evaluate,
+    transfer.transfer,
     status.status,
     report.report,
     status.dashboard,

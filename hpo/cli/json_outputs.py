@@ -95,6 +95,15 @@ class EvaluateOutput(Output):
     metrics: dict[str, Any] = Field(description="Metrics as in metrics.json of a bundle.")
 
 
+class TransferOutput(Output):
+    """A bundle for the classes of another data set."""
+
+    bundle: str = Field(description="Folder of the new bundle.")
+    data: str = Field(description="Name of the data set.")
+    new_layers: list[str] = Field(description="Names of the layers that began with new weights.")
+    metrics: dict[str, Any] = Field(description="Metrics as in metrics.json of a bundle.")
+
+
 class FigureOutput(Output):
     """A figure of a plan. All numbers are null if it is not known."""
 
@@ -195,6 +204,7 @@ OUTPUTS: Mapping[str, Any] = {
     "export": ExportOutput,
     "predict": list[PredictOutput],
     "evaluate": EvaluateOutput,
+    "transfer": TransferOutput,
     "report": FileOutput,
     "doctor": list[FindingOutput],
     "models": list[ModelOutput],

@@ -12,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState
 from pydantic import ValidationError
+from support.bundles import random_bundle
 from support.claims import claim, finish, serve_alone
 from support.epochs import epoch_result
 
 from hpo.cli import cli
 from hpo.cli.json_outputs import OUTPUTS, check
 from hpo.cli.plain_values import creation_json
+from hpo.export.model_spec import ModelSpec
 from hpo.spec.study_spec import StudySpec
 from hpo.store import results
 from hpo.store.connection import Storage
@@ -121,6 +123,13 @@ def test_machine(call: Call) -> None:
     assert {entry["subject"] for entry in call("doctor")} >= {"versions", "storage"}
     assert call("models")[0]["parameters"] > 0
     assert call("server status", exit_code=1)["running"] is False
+
+
+def test_transfer(call: Call, tmp_path: Path) -> None:
+    spec = ModelSpec("lenet", ("0", "1"), 1, (28, 28), (0.17,), (0.33,))
+    random_bundle(tmp_path / "source", spec)
+    done = call("transfer", "source", "--data", "digits", "-o", "new", "--epochs", "1")
+    assert done["new_layers"] == ["classifier.8"]
 
 
 def test_watched_status_is_a_line_of_json_for_each_read(

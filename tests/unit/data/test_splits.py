@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hpo.data.dataset import DataError, Labelled, SplitError
 from hpo.data.registry import open_dataset
-from hpo.data.splits import Fractions, Splits, split, split_at_random, split_of, tiny_classes
+from hpo.data.splits import Fractions, Splits, hold_out, split, split_at_random, split_of, tiny_classes
 
 fractions = st.builds(Fractions, mini=st.floats(0.05, 0.5), validation=st.floats(0.05, 0.5))
 
@@ -159,3 +159,23 @@ def test_numbers_are_split_at_random_and_classes_by_label() -> None:
         np.testing.assert_array_equal(part, expected)
     with pytest.raises(SplitError, match=r"class 0 has 20 examples: .* or add examples$"):
         split_of(Labelled(inputs[:40], labels[:40]), Fractions(), 1)
+
+
+def test_hold_out_takes_a_share_of_each_class_and_at_least_one_example() -> None:
+    labels = np.repeat([0, 1, 2, 3], [100, 9, 2, 1])
+    rest, held_out = hold_out(labels, 0.1, seed=0)
+    assert np.bincount(labels[held_out], minlength=4).tolist() == [10, 1, 1, 0]
+    assert sorted([*rest, *held_out]) == list(range(len(labels)))
+    assert (np.diff(rest) > 0).all()
+    assert (np.diff(held_out) > 0).all()
+
+
+def test_hold_out_follows_from_the_seed() -> None:
+    labels = np.arange(100) % 2
+    first, same, other = (hold_out(labels, 0.1, seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == same != other
+
+
+def test_hold_out_without_a_class_of_two_examples_is_refused() -> None:
+    with pytest.raises(SplitError, match="no class has 2 examples"):
+        hold_out(np.arange(3), 0.1, seed=0)

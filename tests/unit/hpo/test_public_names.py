@@ -7,7 +7,7 @@ import hpo
 
 NAMES = {
     *("StudySpec", "Study", "create_study", "load_study", "open_storage", "run_study", "promote"),
-    "retry_trials",
+    *("retry_trials", "transfer_bundle", "TransferRecipe"),
     "url",
     *("best_params", "export_bundle", "load_bundle", "Bundle", "FunctionBundle", "HpoError", "Trial"),
     *("evaluate_bundle", "BundleEvaluation"),

@@ -1,0 +1,2 @@
+from .recipe import TransferRecipe as TransferRecipe
+from .transfer import transfer_bundle as transfer_bundle
