@@ -40,6 +40,7 @@ def test_notebook_has_no_outputs() -> None:
     assert [(cell["outputs"], cell["execution_count"]) for cell in code] == [([], None)] * len(code)
 
 
+@pytest.mark.slow
 def test_notebook_runs_without_a_browser(user: Shell) -> None:
     """As `jupyter nbconvert --execute` does it."""
     shutil.copy(NOTEBOOK, user.folder)

@@ -71,6 +71,7 @@ def test_second_run_does_nothing(user: Shell, bundle: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in bundle.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_outputs_are_as_documented(user: Shell, bundle: Path) -> None:
     test = open_dataset("digits", user.folder).load_test()
     Image.fromarray(test.images[0]).save(user.folder / "one.png")

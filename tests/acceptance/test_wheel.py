@@ -108,7 +108,7 @@ def contents(wheel: Path) -> set[str]:
 
 
 def test_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
-    assert contents(wheel) == sources(".py", ".pyi", ".cpp", ".h", ".sql", ".typed")
+    assert contents(wheel) == sources(".py", ".pyi", ".cpp", ".h", ".sql", ".typed", ".j2", ".css", ".js")
     assert {"hpo/data/registry.py", "hpo/models/lenet.py", "hpo/py.typed"} <= contents(wheel)
 
 
@@ -129,6 +129,7 @@ def test_installed_command_runs_beside_modules_of_the_same_names(installed: Path
         assert Path(path).is_relative_to(installed.parent)
 
 
+@pytest.mark.slow
 def test_study_trains_on_the_data_set_of_the_user(installed: Path, user_folder: Path, database: URL) -> None:
     url = database.set(drivername="postgresql").render_as_string(hide_password=False)
     variables = {"HPO_STORAGE_URL": url, "HPO_HOME": str(user_folder / "home")}
