@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_interrupt_of_the_kernel_stops_the_workers(user: Shell) -> None:
     )
     try:
         request = client.execute(RUN)
-        while "epoch 1" not in streamed(client.get_iopub_msg(timeout=120)):
+        while not re.search(r" [1-9]\d* epoch", screen(client.get_iopub_msg(timeout=120))):
             pass
         manager.interrupt_kernel()
         reply = client.get_shell_msg(timeout=60)
@@ -109,6 +110,11 @@ def test_interrupt_of_the_kernel_stops_the_workers(user: Shell) -> None:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def screen(message: Mapping[str, Any]) -> str:
+    """Return the screen of a study that a message shows, and nothing for other messages."""
+    return str(message["content"].get("data", {}).get("text/plain", ""))
 
 
 def printed(client: BlockingKernelClient, request: str) -> str:
