@@ -60,12 +60,13 @@ class Origin:
 def command(benchmark: str, arguments: Sequence[str]) -> str:
     """Return the command line of a benchmark without its output options."""
     kept: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if word in OUTPUT_OPTIONS:
-            next(words, None)
-        elif not word.startswith(tuple(f"{option}=" for option in OUTPUT_OPTIONS)):
+    follows_output = False
+    for word in arguments:
+        is_output = word.startswith("--") and word.partition("=")[0] in OUTPUT_OPTIONS
+        # `--report` has a file in some benchmarks, and none in others.
+        if not is_output and (word.startswith("--") or not follows_output):
             kept.append(word)
+        follows_output = word in OUTPUT_OPTIONS
     return shlex.join(("python", "-m", f"benchmarks.{benchmark}", *kept))
 
 

@@ -13,6 +13,11 @@ def test_command_leaves_out_output_files() -> None:
     assert command("search", arguments) == "python -m benchmarks.search --quick --only 'hpo, hpo-asha'"
 
 
+def test_command_leaves_out_a_report_without_a_file() -> None:
+    arguments = ["--models", "lenet", "--report", "--json", "lenet.json", "--epochs", "20"]
+    assert command("ablation", arguments) == "python -m benchmarks.ablation --models lenet --epochs 20"
+
+
 def test_result_is_printed_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = Result.begin("search", "28 trials", 3)
     table = result.table("Seconds", ("search", "median s", "range"))
