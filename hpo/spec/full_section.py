@@ -25,6 +25,8 @@ PARAMS = ("schedule", "warmup", "label_smoothing", "dropout", "nesterov")
 
 
 def _validate(raw: object, handler: ValidatorFunctionWrapHandler) -> object:
+    if raw is True:
+        raise rule_error("must be a value, or false to leave it out")
     return raw if raw is False else handler(raw)
 
 

@@ -454,7 +454,11 @@ MISTAKES = {
     "all is dropped": ("[full]", "[full]\ndropout = 1", "full.dropout = 1: must be below 1.0"),
     "nesterov is text": ("[full]", '[full]\nnesterov = "no"', 'full.nesterov = "no": must be true or false'),
     "average of everything": ("[full]", "[full]\nema = 1.0", "full.ema = 1.0: must be below 1.0"),
-    "average is true": ("[full]", "[full]\nema = true", "full.ema = true: must be a number"),
+    "average is true": (
+        "[full]",
+        "[full]\nema = true",
+        "full.ema = true: must be a value, or false to leave it out",
+    ),
     "phase is a number": ("{ epochs = 2 }", "2", "full.pretrain = 2: must be a table"),
     "rate of pretraining": (
         "{ epochs = 2 }",
@@ -472,6 +476,11 @@ MISTAKES = {
         "full.finetune.lr = 0: must be above 0.0",
     ),
     "no clip": ("[full]", "[full]\nclip = 0", "full.clip = 0: must be above 0.0"),
+    "clip is true": (
+        "[full]",
+        "[full]\nclip = true",
+        "full.clip = true: must be a value, or false to leave it out",
+    ),
     "rotation": ("rotation = 10", "rotation = 181", "full.augment.rotation = 181: must be at most 180.0"),
     "augment misspelt": (
         "rotation = 10",
