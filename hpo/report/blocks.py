@@ -23,7 +23,7 @@ class Warnings:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. Cells are text; those of a column that are all numbers are aligned to the right."""
+    """A table. Cells are text. A column of numbers alone is aligned to the right."""
 
     kind: ClassVar[str] = "table"
     header: Sequence[str]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of Plotly. `caption` says what it shows, also to those who do not see it.
+    """A figure of Plotly. `caption` describes the figure, also for readers who cannot see it.
 
     Numbers in `traces` are finite or None. Text in them is escaped: see `hpo.report.plots`.
     """

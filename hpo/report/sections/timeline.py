@@ -83,8 +83,7 @@ def timeline(data: StudyData) -> Section | None:
 
 
 def spans(events: Sequence[tuple[Stage, Event]], now: datetime) -> list[Span]:
-    """Return what `events` say about who had which trial when. An event without its counterpart is left
-    out."""
+    """Return which worker had which trial when. An event without its counterpart is left out."""
     open_: dict[tuple[Stage, int], Event] = {}
     result = []
     for stage, event in events:
