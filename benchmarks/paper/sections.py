@@ -202,7 +202,7 @@ def few_images(networks: Networks) -> str:
     """Return the losses of networks that were trained on a few images."""
     parts = [
         "EnsNet needs a large GPU: an image costs 12,000 times as much as with LeNet. On a CPU it trains on "
-        "the first images of each class. Half of them validate; no test image is read.\n"
+        "the first images of each class. Half of these images are for validation; no test image is read.\n"
     ]
     for network, figures in networks.items():
         rows = [
@@ -219,8 +219,8 @@ def ceilings(networks: Networks) -> str:
     figures = next(iter(networks.values()))
     rows = [(row["unknown"], f"{100 * row['accuracy']:.2f}") for row in figures["ceilings"]]
     words = (
-        "What a classifier reaches on the class counts of the training images that knows everything but the "
-        "named distinctions, and then answers the more frequent class:\n"
+        "The accuracy of a perfect classifier that cannot make the named distinctions, and answers the most "
+        "frequent class instead. It follows from the class counts of the training images:\n"
     )
     return f"{words}\n{markdown(('unknown', 'accuracy %'), rows)}"
 
@@ -236,6 +236,6 @@ def time(networks: Networks) -> str:
         counts = [f"{search['seconds']:.0f}", str(search["trials"]), str(search["epochs"])]
         rows.append((NAMES[network], *counts, seconds, devices))
     return (
-        "Device seconds: the share of a device that a trial had. Other work on the machine counts.\n\n"
+        "Device seconds: the share of a device that a trial had. Other work on the machine adds to them.\n\n"
         + markdown(heads, rows)
     )
