@@ -38,13 +38,13 @@ The networks, the search space and the splits are those of
 `hpo run studies/vggnet.toml` runs it.
 
 - The search sees a tenth of the training images, the *mini* images. Full training learns from the other 90%.
-- The mini images decide: on the parameters, the recipe, the epoch and the best seed. The accuracy on them is
-  therefore a little too high.
+- The mini images decide on the parameters, the recipe, the epoch and the best seed. Accuracy on the mini
+  images is therefore a little too high.
 - The test images are read once for each model, after all seeds of its study are trained.
-- Seeds differ in initial weights and dropout. All see the images in the same order.
+- Seeds differ in initial weights and dropout. All seeds train on the images in the same order.
 - Figures of several seeds are mean ± standard deviation. A 95% interval also includes the sampling of images.
   The variance has parts for seeds, images, and their interaction (`benchmarks/paper/intervals.py`).
-- An interval in brackets is that of the images alone, because no seeds are known.
+- An interval in brackets includes the sampling of images alone, because the spread over seeds is unknown.
 - The published figures are of 20,000 test images of the same data set, drawn by its author.
 """
 
