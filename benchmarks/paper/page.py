@@ -18,6 +18,7 @@ from benchmarks.paper.published import NAMES, published
 from benchmarks.paper.report import mean_cell
 from benchmarks.paper.scores import Figures
 from benchmarks.results import ROOT, Result, markdown
+from hpo.values.wording import counted
 
 RESULTS = ROOT / "benchmarks" / "results" / "paper"
 PAGE = ROOT / "docs" / "results.md"
@@ -92,7 +93,7 @@ def _facts(result: Result, names: Sequence[str]) -> str:
     origin = result.origin
     machine = f"{origin.hardware}; {hardware.in_words(origin.libraries)}"
     return (
-        f"{', '.join(names)}: n = {result.n} seeds; `{origin.command}`, {origin.date}; "
+        f"{', '.join(names)}: n = {counted(result.n, 'seed')}; `{origin.command}`, {origin.date}; "
         f"hpo {origin.version_name}; {machine}.\n"
     )
 
