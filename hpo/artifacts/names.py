@@ -42,5 +42,5 @@ def results_name(weights: Sequence[WeightsName], shifts: int) -> str:
 
 
 def metrics_name(weights: WeightsName) -> str:
-    """Return the name under which earlier versions stored the test metrics of a network."""
+    """Return the name of a file with the test metrics of a network and no predictions."""
     return f"{weights.removesuffix('.safetensors')}.metrics.json"

@@ -18,7 +18,7 @@ from hpo.export.bundle import BundleContents, write_bundle
 from hpo.export.metrics import AnyMetrics
 from hpo.export.provenance import record_export, study_provenance, versions
 from hpo.export.request import ExportRequest
-from hpo.export.results import Results, check_writable, read_legacy_metrics, read_results, write_results
+from hpo.export.results import Results, check_writable, read_metrics, read_results, write_results
 from hpo.export.scoring import HeldOutPart, validation_metrics
 from hpo.export.trained_model import TrainedModel, read_model
 from hpo.store.connection import Storage
@@ -113,7 +113,7 @@ class _Export:
         results = read_results(self.artifacts, name)
         if results is not None or not self._is_plain:
             return results
-        metrics = read_legacy_metrics(self.artifacts, metrics_name(self.model.names[0]))
+        metrics = read_metrics(self.artifacts, metrics_name(self.model.names[0]))
         return None if metrics is None else Results(metrics, self._recorded)
 
     def _measure(self, name: str) -> Results:

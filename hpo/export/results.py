@@ -32,8 +32,7 @@ class Results:
     metrics            on the test part
     validation         metrics on the mini images, by the names of an epoch's metrics
     unshifted          the same without shifts, None for a model without shifts
-    evaluation         the predictions on the test part; None of numbers, and where an earlier version of hpo
-                       scored the model
+    evaluation         the predictions on the test part; None of numbers, and if metrics alone are stored
     """
 
     metrics: AnyMetrics
@@ -93,8 +92,11 @@ def check_writable(artifacts: ArtifactStore) -> None:
     artifacts.delete(PROBE)
 
 
-def read_legacy_metrics(artifacts: ArtifactStore, name: str) -> AnyMetrics | None:
-    """Return the test metrics that an earlier version of hpo stored, None if there are none."""
+def read_metrics(artifacts: ArtifactStore, name: str) -> AnyMetrics | None:
+    """Return the test metrics in the JSON artifact `name`, None if there are none.
+
+    Raises `AwayError` if the store is away, and `ArtifactError` if the file is damaged.
+    """
     if name not in artifacts.list(name):
         return None
     try:

@@ -26,7 +26,7 @@ ROW_BYTES = 1000
 """Bytes that an epoch takes in the database, about."""
 
 CACHED_SECONDS = 1.0
-"""A preparation that takes less has found what an earlier one has stored."""
+"""A preparation that takes less has found stored programs and measurements."""
 
 HOUR = 3600.0
 

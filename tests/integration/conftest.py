@@ -45,6 +45,14 @@ def _changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return changed
 
 
+@pytest.fixture
+def reader(storage: Storage) -> Iterator[Storage]:
+    """The storage as a read-only dashboard opens it."""
+    opened = open_url(storage.url, read_only=True)
+    yield opened
+    opened.engine.dispose()
+
+
 @pytest.fixture(scope="session")
 def raw() -> Callable[..., dict[str, Any]]:
     """Return the parsed file of a small study with some values changed: `raw(search={"trials": 5})`."""

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -41,14 +41,6 @@ def options(writable: bool = False, password: str | None = None, port: int = 0) 
 @pytest.fixture
 def study(storage: Storage, spec: Callable[..., StudySpec]) -> Study:
     return create(storage, spec(), "test").study
-
-
-@pytest.fixture
-def reader(storage: Storage) -> Iterator[Storage]:
-    """The storage as a read-only dashboard opens it."""
-    opened = open_url(storage.url, read_only=True)
-    yield opened
-    opened.engine.dispose()
 
 
 def routes(storage: Storage, study: Study) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from optuna.trial import TrialState
@@ -12,7 +12,7 @@ from support.wsgi import ask, basic
 
 import hpo.report
 from hpo.spec.study_spec import StudySpec
-from hpo.store.connection import Storage, open_url
+from hpo.store.connection import Storage
 from hpo.study import lifecycle
 from hpo.study.create import create
 from hpo.study.study import Study
@@ -28,14 +28,6 @@ def options(password: str | None = None) -> DashboardOptions:
 @pytest.fixture
 def study(storage: Storage, spec: Callable[..., StudySpec]) -> Study:
     return create(storage, spec(), "test").study
-
-
-@pytest.fixture
-def reader(storage: Storage) -> Iterator[Storage]:
-    """The storage as a read-only dashboard opens it."""
-    opened = open_url(storage.url, read_only=True)
-    yield opened
-    opened.engine.dispose()
 
 
 def test_page_follows_the_study(storage: Storage, reader: Storage, study: Study) -> None:
